@@ -1,0 +1,261 @@
+"""RESPProtocol over a transport in memory, with a clock that stands still."""
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from txvalkeycluster.commands import Command
+from txvalkeycluster.errors import CommandTimeout, ConnectionLost, ProtocolError, ReplyError, TooManyPending
+from txvalkeycluster.handshake import handshake
+from txvalkeycluster.options import Options
+from txvalkeycluster.pack import pack
+from txvalkeycluster.protocol import Cork, RESPProtocol
+from txvalkeycluster.request import Request
+
+ECHO = Command("ECHO")
+
+
+class Transport(StringTransport):
+    """Notes each abort."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aborted: list[bool] = []
+
+    def abortConnection(self) -> None:
+        self.aborted.append(True)
+        self.disconnecting = True
+
+
+class Base(SynchronousTestCase):
+    def connect(self, **options: Any) -> None:
+        self.clock = Clock()
+        self.options = Options(**options)
+        self.connection = RESPProtocol(self.clock, self.options, Cork(self.clock), "h:1")
+        self.transport: Any = Transport()
+        self.connection.makeConnection(self.transport)
+
+    def send(self, word: str, timeout: float = 10.0, outcome: Any = None) -> Any:
+        deferred: Deferred[Any] = Deferred()
+        now = self.clock.seconds()
+        request = Request(pack(("ECHO", word)), outcome or deferred, ECHO, 0, now, now + timeout)
+        self.connection.send(request)
+        return deferred
+
+    def receive(self, data: bytes) -> None:
+        self.connection.dataReceived(data)
+
+    def lose(self) -> None:
+        self.connection.connectionLost(Failure(ConnectionDone()))
+
+
+class RepliesTests(Base):
+    def setUp(self) -> None:
+        self.connect()
+
+    def test_one_write_per_turn_in_order(self) -> None:
+        """Commands of one turn leave together, and replies find their commands in order."""
+        one, two = self.send("1"), self.send("2")
+        self.assertEqual(self.transport.value(), b"")
+        self.clock.advance(0)
+        self.assertEqual(self.transport.value(), b"".join(pack(("ECHO", w)) for w in "12"))  # type: ignore[misc]
+        self.receive(b"$1\r\n1\r\n$1\r\n")
+        self.assertEqual(self.successResultOf(one), b"1")
+        self.assertNoResult(two)
+        self.receive(b"2\r\n")
+        self.assertEqual(self.successResultOf(two), b"2")
+
+    def test_commands_of_callbacks_leave_with_the_read(self) -> None:
+        """What a reply's callback sends is written when that read is done, once."""
+        writes: list[bytes] = []
+        first = self.send("1")
+
+        def answered(_: Any) -> None:
+            self.send("2")
+            self.send("3")
+
+        first.addCallback(answered)
+        self.clock.advance(0)
+        self.transport.clear()
+        self.transport.write = writes.append
+        self.receive(b"+OK\r\n")
+        self.assertEqual(writes, [b"".join(pack(("ECHO", w)) for w in "23")])  # type: ignore[misc]
+
+    def test_errors_false_and_pushes(self) -> None:
+        """An error reply fails its command; RESP3 false is a reply; a push takes nobody's place."""
+        pushes: list[Any] = []
+        self.connection.on_push = pushes.append
+        one, two = self.send("1"), self.send("2")
+        self.clock.advance(0)
+        self.receive(b">2\r\n+a\r\n+b\r\n-WRONGTYPE no\r\n#f\r\n")
+        self.assertEqual(self.failureResultOf(one, ReplyError).value.code, "WRONGTYPE")
+        self.assertIs(self.successResultOf(two), False)
+        self.assertEqual([list(push) for push in pushes], [[b"a", b"b"]])
+
+    def test_tombstones(self) -> None:
+        """A timed out or cancelled command keeps its place, so its reply reaches nobody."""
+        late, cancelled, last = self.send("1", timeout=1.0), self.send("2"), self.send("3")
+        self.clock.advance(0)
+        cancelled.cancel()
+        self.failureResultOf(cancelled)
+        self.clock.advance(1.1)
+        error = self.failureResultOf(late, CommandTimeout).value
+        self.assertTrue(error.maybe_executed)
+        self.assertIn("h:1 owes 3 replies", str(error))
+        self.receive(b":1\r\n:2\r\n:3\r\n")
+        self.assertEqual(self.successResultOf(last), 3)
+        self.assertEqual(self.connection.pending, 0)
+
+    def test_doubt_ends_the_connection(self) -> None:
+        """Bad bytes, surplus replies and a map with a list as key cost one connection, and no more."""
+        for data in (b"?what\r\n", b"+OK\r\n+surplus\r\n", b"%1\r\n*1\r\n:1\r\n:1\r\n", b"$-9\r\n"):
+            self.connect()
+            answered = self.send("1")
+            self.clock.advance(0)
+            self.receive(b"+OK\r\n" + data if data.startswith(b"+") else data)
+            if data.startswith(b"+"):
+                self.assertEqual(self.successResultOf(answered), b"OK")
+            else:
+                self.failureResultOf(answered, ConnectionLost)
+            self.assertTrue(self.connection.ended, data)
+            self.assertTrue(self.transport.disconnecting, data)
+
+    def test_asking_is_adjacent_and_goes_with_its_command(self) -> None:
+        """ASKING and its command leave in one write, and neither is left without the other."""
+        deferred: Deferred[Any] = Deferred()
+        self.send("1")
+        self.connection.ask(Request(pack(("ECHO", "2")), deferred, ECHO, 0, 0.0, 10.0))
+        self.clock.advance(0)
+        wire = b"".join(pack(words) for words in (("ECHO", "1"), ("ASKING",), ("ECHO", "2")))  # type: ignore[misc]
+        self.assertEqual(self.transport.value(), wire)
+        self.receive(b"+1\r\n+OK\r\n+2\r\n")
+        self.assertEqual(self.successResultOf(deferred), b"2")
+
+
+class LimitsTests(Base):
+    def test_unanswered_commands(self) -> None:
+        """The command over the limit is refused at once, and the others are not harmed."""
+        self.connect(max_pending=2)
+        one, _ = self.send("1"), self.send("2")
+        self.assertRaises(TooManyPending, self.send, "3")
+        self.clock.advance(0)
+        self.assertRaises(TooManyPending, self.send, "4")
+        self.receive(b"+1\r\n")
+        self.assertEqual(self.successResultOf(one), b"1")
+
+    def test_unsent_bytes(self) -> None:
+        """While the transport is busy, commands wait unsent up to the limit, then go out together."""
+        self.connect(max_unsent_bytes=20)
+        self.connection.pauseProducing()
+        kept = self.send("x" * 20)
+        self.assertRaises(TooManyPending, self.send, "y")
+        self.clock.advance(0)
+        self.assertEqual(self.transport.value(), b"")
+        self.connection.resumeProducing()
+        self.assertEqual(self.transport.value(), pack(("ECHO", "x" * 20)))
+        self.assertNoResult(kept)
+
+    def test_unsent_past_its_deadline_is_never_sent(self) -> None:
+        """A command that timed out unsent was not executed, and takes its ASKING along."""
+        self.connect()
+        self.connection.pauseProducing()
+        deferred: Deferred[Any] = Deferred()
+        self.connection.ask(Request(pack(("ECHO", "1")), deferred, ECHO, 0, 0.0, 1.0))
+        self.clock.advance(1.1)
+        self.assertFalse(self.failureResultOf(deferred, CommandTimeout).value.maybe_executed)
+        self.connection.resumeProducing()
+        self.assertEqual(self.transport.value(), b"")
+
+    def test_silent_peer(self) -> None:
+        """A peer that owes replies and says nothing is given up, with what it owes."""
+        self.connect(unresponsive_after=3.0, timeout=None)
+        lost = self.send("1", timeout=float("inf"))
+        self.clock.advance(0)
+        self.clock.advance(2.9)
+        self.assertNoResult(lost)
+        self.clock.advance(0.2)
+        self.assertTrue(self.failureResultOf(lost, ConnectionLost).value.maybe_executed)
+
+    def test_no_timer_is_left(self) -> None:
+        """A lost connection leaves nothing scheduled."""
+        self.connect()
+        lost = self.send("1")
+        self.clock.advance(0)
+        self.lose()
+        self.failureResultOf(lost, ConnectionLost)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class DrainTests(Base):
+    def test_closes_after_the_last_reply(self) -> None:
+        """Draining waits for what is owed, then closes; a peer that does not close is aborted."""
+        self.connect()
+        last = self.send("1")
+        self.connection.drain()
+        self.assertFalse(self.transport.disconnecting)
+        self.receive(b"+1\r\n")
+        self.assertEqual(self.successResultOf(last), b"1")
+        self.assertTrue(self.transport.disconnecting)
+        self.clock.advance(self.options.close_timeout)
+        self.assertEqual(self.transport.aborted, [True])
+        self.lose()
+
+
+class HandshakeTests(Base):
+    def shake(self, **options: Any) -> Any:
+        self.connect(**options)
+        deferred = Deferred.fromCoroutine(handshake(self.connection, self.options))
+        self.clock.advance(0)
+        return deferred
+
+    def test_one_write(self) -> None:
+        """Everything that is to be said leaves at once; refused courtesies do no harm."""
+        shaken = self.shake(username="u", password="pw", db=3)
+        wire = self.transport.value()
+        self.assertEqual(wire.count(b"*"), 5)
+        self.receive(b"%2\r\n+proto\r\n:3\r\n+version\r\n+9.1.2\r\n-ERR x\r\n-NOPERM x\r\n+OK\r\n+OK\r\n")
+        info = self.successResultOf(shaken)
+        self.assertEqual((info.protocol, info.version), (3, "9.1.2"))
+
+    def test_falls_back_without_hello(self) -> None:
+        """A server without HELLO is spoken to in RESP2."""
+        shaken = self.shake(password="pw", db=3)
+        self.receive(b"-ERR unknown command `HELLO`\r\n" + b"-NOAUTH x\r\n" * 4)
+        self.transport.clear()
+        self.clock.advance(0)
+        self.receive(b"+OK\r\n+OK\r\n")
+        self.assertEqual(self.successResultOf(shaken).protocol, 2)
+
+    def test_refusals_hold_no_secret(self) -> None:
+        """A wrong password is told apart, and not repeated."""
+        shaken = self.shake(password="pw-secret")
+        self.receive(b"-WRONGPASS pw-secret is wrong\r\n" + b"+OK\r\n" * 3)
+        failure = self.failureResultOf(shaken)
+        self.assertEqual(failure.type.__name__, "AuthenticationFailed")
+        self.assertNotIn("pw-secret", str(failure.value))
+
+    def test_bare_protocol_2(self) -> None:
+        """protocol=2 sends nothing but AUTH and SELECT."""
+        shaken = self.shake(protocol=2, password="pw", db=1)
+        wire = b"".join(pack(w) for w in (("AUTH", "pw"), ("SELECT", "1")))  # type: ignore[misc]
+        self.assertEqual(self.transport.value(), wire)
+        self.receive(b"+OK\r\n-ERR DB index is out of range\r\n")
+        self.assertIn("refused SELECT 1", str(self.failureResultOf(shaken).value))
+
+
+class ProtocolErrorTests(Base):
+    def test_unasked_reply(self) -> None:
+        """A reply that nothing asked for is a ProtocolError to whoever owns the connection."""
+        self.connect()
+        reasons: list[Exception] = []
+        self.connection.owner.connection_gone = (  # type: ignore[method-assign]
+            lambda connection, reason, clean: reasons.append(reason)
+        )
+        self.receive(b"+surprise\r\n")
+        self.lose()
+        self.assertIsInstance(reasons[0], ProtocolError)

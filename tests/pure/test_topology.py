@@ -1,0 +1,175 @@
+"""CLUSTER SLOTS, SHARDS and NODES, in every shape servers give them."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from txvalkeycluster.address import Address
+from txvalkeycluster.errors import TopologyError
+from txvalkeycluster.topology import (
+    SOURCES,
+    Topology,
+    lost_most_nodes,
+    parse_nodes,
+    parse_shards,
+    parse_slots,
+    same_view,
+)
+
+ASKED = Address("10.0.0.9", 7000)
+SLOTS: list[Any] = [
+    [0, 100, [b"10.0.0.1", 7000, b"a", {b"hostname": b"one.example"}], [b"10.0.0.2", 7001, b"b", []]],
+    [200, 300, [b"10.0.0.3", 7002, b"c", {b"availability-zone": b"eu-1a"}, b"unknown"]],
+    [101, 199, [b"10.0.0.1", 7000, b"a", []], [b"10.0.0.2", 7001, b"b", []]],
+]
+
+
+class SlotsTests(SynchronousTestCase):
+    def test_ranges_of_one_shard_are_joined(self) -> None:
+        """A primary with several rows is one shard with several ranges."""
+        topology = Topology(1, parse_slots(SLOTS, ASKED))
+        self.assertEqual([s.slots for s in topology.shards], [((0, 100), (101, 199)), ((200, 300),)])
+        owner = topology.owner(150)
+        assert owner is not None
+        self.assertEqual((owner.id, owner.hostname, owner.address), ("a", "one.example", Address("10.0.0.1", 7000)))
+        self.assertEqual([r.id for r in topology.replicas], ["b"])
+        self.assertEqual([n.availability_zone for n in topology.primaries], [None, "eu-1a"])
+        self.assertIsNone(topology.owner(301))
+        self.assertEqual(topology.slot_count, 301)
+        self.assertRaises(ValueError, topology.owner, 16384)
+
+    def test_flat_metadata(self) -> None:
+        """RESP2 has a flat list where RESP3 has a map."""
+        (shard,) = parse_slots([[0, 1, [b"h", 1, b"a", [b"ip", b"10.0.0.5", b"hostname", b"x"]]]], ASKED)
+        assert shard.primary is not None
+        self.assertEqual((shard.primary.ip, shard.primary.hostname), ("10.0.0.5", "x"))
+
+    def test_endpoints(self) -> None:
+        """NULL and empty are the host that was asked; ``?`` and port 0 are no address."""
+        for endpoint, port, address in [
+            (None, 7, Address("10.0.0.9", 7)),
+            (b"", 7, Address("10.0.0.9", 7)),
+            (b"?", 7, None),
+            (b"h", 0, None),
+            (b"::1", 7200, Address("::1", 7200)),
+        ]:
+            (shard,) = parse_slots([[0, 1, [endpoint, port, b"a"]]], ASKED)
+            assert shard.primary is not None
+            self.assertEqual(shard.primary.address, address)
+
+    def test_slots_without_owner(self) -> None:
+        """A row without nodes is a shard without primary."""
+        topology = Topology(1, parse_slots([[5, 6]], ASKED))
+        self.assertIsNone(topology.owner(5))
+        self.assertEqual(topology.slot_count, 0)
+
+    def test_malformed(self) -> None:
+        """Each error names the place."""
+        for reply, text in [
+            (b"OK", "CLUSTER SLOTS is not a list"),
+            ([[0]], "row 0 has 1 elements"),
+            ([[0, 16384, [b"h", 1, b"a"]]], "row 0 has the impossible slot range 0 to 16384"),
+            ([[5, 4, [b"h", 1, b"a"]]], "impossible slot range 5 to 4"),
+            ([[0, 1, [b"h"]]], "row 0 node 0 has 1 elements"),
+            ([[0, 1, [b"h", b"x", b"a"]]], "row 0 node 0 port: b'x' is not a number"),
+            ([[0, 1, [b"h", 70000, b"a"]]], "the port 70000"),
+            ([[0, 1, [b"h", 1, b"a"]], [1, 2, [b"h", 2, b"b"]]], "gives slot 1 to two nodes"),
+            ([[0, 1, [b"h", 1, b"a", [b"odd"]]]], "odd number of elements"),
+        ]:
+            error = self.assertRaises(TopologyError, parse_slots, reply, ASKED)
+            self.assertIn(text, str(error))
+
+    @given(
+        st.recursive(
+            st.none() | st.integers() | st.binary(max_size=8) | st.floats() | st.booleans(),
+            lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.binary(max_size=4), inner, max_size=3),
+            max_leaves=20,
+        )
+    )
+    def test_anything_is_a_map_or_a_clear_error(self, reply: Any) -> None:
+        """Whatever a server sends, a parser returns shards or raises TopologyError."""
+        for _, parse in SOURCES.values():
+            try:
+                Topology(1, parse(reply, ASKED, False))
+            except TopologyError as error:
+                self.assertTrue(str(error))
+
+
+class ShardsTests(SynchronousTestCase):
+    NODES: tuple[Any, ...] = (
+        {b"id": b"old", b"port": 1, b"tls-port": 2, b"endpoint": b"h1", b"role": b"master", b"health": b"failed"},
+        {b"id": b"new", b"port": 3, b"tls-port": 4, b"endpoint": b"h2", b"role": b"master", b"health": b"online"},
+        {b"id": b"rep", b"port": 5, b"endpoint": b"?", b"role": b"replica", b"health": b"loading", b"extra": 1},
+    )
+
+    def test_both_shapes(self) -> None:
+        """RESP3 maps and RESP2 flat lists give the same shards."""
+        maps = [{b"slots": [0, 9, 20, 29], b"nodes": list(self.NODES), b"id": b"s"}]
+        flat = [
+            [b"slots", [0, 9, 20, 29], b"nodes", [[x for pair in node.items() for x in pair] for node in self.NODES]]
+        ]
+        self.assertEqual(parse_shards(maps, ASKED), parse_shards(flat, ASKED))
+        (shard,) = parse_shards(maps, ASKED, tls=True)
+        assert shard.primary is not None
+        self.assertEqual((shard.primary.id, shard.primary.port, shard.slots), ("new", 4, ((0, 9), (20, 29))))
+        self.assertEqual([(r.health, r.address) for r in shard.replicas], [("loading", None)])
+
+    def test_malformed(self) -> None:
+        """Odd bounds, missing fields and unknown roles are named."""
+        for shard, text in [
+            ({b"slots": [1], b"nodes": []}, "odd number of slot bounds"),
+            ({b"slots": [], b"nodes": [{b"id": b"x"}]}, "has no role"),
+            ({b"slots": [], b"nodes": [{b"id": b"x", b"role": b"king"}]}, "unknown role 'king'"),
+        ]:
+            self.assertIn(text, str(self.assertRaises(TopologyError, parse_shards, [shard], ASKED)))
+
+
+class NodesTests(SynchronousTestCase):
+    TEXT = (
+        b"a 10.0.0.1:7000@17000,one.example myself,master - 0 0 1 connected 0-5 7 [9->-b] [10-<-c]\n"
+        b"b ::1:7200@17200 slave a 0 0 1 connected\n"
+        b"c :0@0 master,noaddr,fail - 0 0 2 disconnected 100-200\n"
+        b"d 10.0.0.4:7003@17003 handshake - 0 0 0 disconnected\n"
+        b"e 10.0.0.5:7004@17004 slave gone 0 0 0 connected\n"
+    )
+
+    def test_lines(self) -> None:
+        """Open slots, failed and address-less nodes, handshakes and orphaned replicas."""
+        shards = parse_nodes(self.TEXT, ASKED)
+        first, second, orphans = shards
+        assert first.primary is not None and second.primary is not None
+        self.assertEqual((first.primary.hostname, first.slots), ("one.example", ((0, 5), (7, 7))))
+        self.assertEqual(
+            [(o.slot, o.direction, o.node_id) for o in first.open_slots],
+            [(9, "migrating", "b"), (10, "importing", "c")],
+        )
+        self.assertEqual([r.address for r in first.replicas], [Address("::1", 7200)])
+        self.assertEqual((second.primary.health, second.primary.address), ("fail", None))
+        self.assertEqual(([n.id for n in orphans.nodes], orphans.slots), (["e"], ()))
+
+    def test_malformed(self) -> None:
+        """A short line, a bad slot and an address without port are named."""
+        for text, message in [
+            (b"a b c\n", "line 0 has 3 fields"),
+            (b"a h master - 0 0 0 connected\n", "address without a port"),
+            (b"a h:1@2 master - 0 0 0 connected x-y\n", "is not a number"),
+            (b"a h:1@2 master - 0 0 0 connected [5]\n", "open slot that cannot be read"),
+        ]:
+            self.assertIn(message, str(self.assertRaises(TopologyError, parse_nodes, text, ASKED)))
+
+
+class ComparisonTests(SynchronousTestCase):
+    def test_lost_most_nodes(self) -> None:
+        """Half is enough, less is not."""
+        whole = parse_slots(SLOTS, ASKED)
+        self.assertFalse(lost_most_nodes(whole, whole[:1]))
+        self.assertTrue(lost_most_nodes(whole, ()))
+        self.assertFalse(lost_most_nodes((), whole))
+
+    def test_same_view_ignores_addresses(self) -> None:
+        """Two clients may be told different addresses of the same nodes."""
+        elsewhere = [[0, 1, [b"other", 9, b"a"]]]
+        self.assertTrue(same_view(parse_slots(elsewhere, ASKED), parse_slots([[0, 1, [b"h", 1, b"a"]]], ASKED)))
+        self.assertFalse(same_view(parse_slots(elsewhere, ASKED), parse_slots([[0, 2, [b"h", 1, b"a"]]], ASKED)))

@@ -1,0 +1,1 @@
+"""A Twisted client for Valkey Cluster."""

@@ -1,0 +1,6 @@
+"""What a command's arguments mean: where its keys are, whether it may be repeated, what it does to a connection."""
+
+from .model import Command, KeySpec
+from .table import CommandTable
+
+__all__ = ["Command", "CommandTable", "KeySpec"]

@@ -1,0 +1,137 @@
+"""One command: its flags and key specifications.  Source: the server's documents "Key specifications" and "COMMAND"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+_STATEFUL = "it changes the state of a connection that other commands share"
+_BLOCKING = "it blocks, and would hold up every other command on the shared connection"
+_PUBSUB = "subscriptions do not go over the shared connection: its reply is a push"
+
+# Commands that a multiplexed connection must never carry, whatever node they are for, each with the reason.
+_REFUSED = {
+    **dict.fromkeys(["AUTH", "HELLO", "SELECT", "RESET", "QUIT", "READONLY", "READWRITE", "ASKING"], _STATEFUL),
+    **dict.fromkeys(["MULTI", "EXEC", "DISCARD", "WATCH", "UNWATCH", "CLIENT REPLY", "DEBUG PROTOCOL"], _STATEFUL),
+    **dict.fromkeys(["MONITOR", "SYNC", "PSYNC", "REPLCONF"], "its replies never end"),
+    **dict.fromkeys(["SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE"], _PUBSUB),
+    **dict.fromkeys(["UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE"], _PUBSUB),
+}
+# Neither reads nor writes by their flags, yet harmless to run twice.
+_REPEATABLE = frozenset(["PING", "ECHO", "TIME", "LASTSAVE", "DBSIZE", "ROLE", "INFO"])
+# The tips of these say every shard, though any one node gives the answer that a caller wants.
+_ANY_NODE = frozenset(["PING", "RANDOMKEY"])
+
+
+@dataclass(frozen=True, slots=True)
+class KeySpec:
+    """Where some keys of a command stand.  Argument 0 is the command's name.
+
+    ``begin`` is an index (``keyword`` is None), or where to look for ``keyword`` from, backwards if negative.
+    ``keynum`` is None for a range that ends at ``last`` (relative to its begin, or to the end if negative) shortened
+    to one in ``limit``; otherwise the place of the number of keys, relative to the begin, as ``first`` is.
+    """
+
+    begin: int
+    keyword: bytes | None = None
+    first: int = 0
+    last: int = 0
+    step: int = 1
+    limit: int = 0
+    keynum: int | None = None
+
+    def positions(self, args: Sequence[Any]) -> range:
+        """The indexes of the keys in ``args``; empty if they are not there."""
+        count = len(args)
+        begin = self.begin if self.keyword is None else self._after_keyword(args)
+        if not 0 < begin < count:
+            return range(0)
+        if self.keynum is not None:
+            try:
+                number = int(args[begin + self.keynum])
+            except (IndexError, ValueError):
+                return range(0)
+            first = begin + self.first
+            return range(first, min(first + max(number, 0) * self.step, count), self.step)
+        if self.last >= 0:
+            last = begin + self.last
+        elif self.limit > 1:
+            last = begin + (count - begin) // self.limit + self.last
+        else:
+            last = count + self.last
+        return range(begin, min(last + 1, count), self.step)
+
+    def _after_keyword(self, args: Sequence[Any]) -> int:
+        backwards = self.begin < 0
+        places = range(len(args) + self.begin, 0, -1) if backwards else range(self.begin, len(args))
+        for place in places:
+            if _upper(args[place]) == self.keyword:
+                return place + 1
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command or subcommand, with what routing and repeating it need to know."""
+
+    name: str
+    flags: frozenset[str] = frozenset()
+    key_specs: tuple[KeySpec, ...] = ()
+    request_policy: str | None = None
+    response_policy: str | None = None
+    subcommands: dict[str, Command] = field(default_factory=dict, repr=False)
+    # The argument that is the first key, or 0 if `resolve` and `first_key` have to look.
+    key_index: int = field(init=False, default=0)
+    # Whether running it twice does no harm, so that it is sent again when its reply was lost.
+    repeatable: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        spec = self.key_specs[0] if self.key_specs else None
+        plain = spec is not None and spec.keyword is None and spec.keynum is None and spec.begin > 0
+        if plain and spec is not None and not self.subcommands and not self._may_be_refused():
+            object.__setattr__(self, "key_index", spec.begin)
+        object.__setattr__(self, "repeatable", "readonly" in self.flags or self.name in _REPEATABLE)
+
+    @property
+    def needs_every_node(self) -> bool:
+        """Whether its answer takes more than one node (``request_policy`` all_nodes or all_shards)."""
+        return self.request_policy in ("all_nodes", "all_shards", "special") and self.name not in _ANY_NODE
+
+    def resolve(self, args: Sequence[Any]) -> Command:
+        """The subcommand that ``args`` names, or the command itself."""
+        if self.subcommands and len(args) > 1:
+            return self.subcommands.get(_upper(args[1]).decode("utf-8", "replace"), self)
+        return self
+
+    def keys(self, args: Sequence[Any]) -> Iterator[Any]:
+        """The keys among ``args``, as far as the key specifications tell."""
+        for spec in self.key_specs:
+            for position in spec.positions(args):
+                yield args[position]
+
+    def refusal(self, args: Sequence[Any]) -> str | None:
+        """Why the shared connections must not carry this call, or None."""
+        sub = _upper(args[1]).decode("utf-8", "replace") if len(args) > 1 else ""
+        reason = _REFUSED.get(self.name) or _REFUSED.get(f"{self.name} {sub}")
+        if reason is None and "blocking" in self.flags:
+            streams = self.name in ("XREAD", "XREADGROUP")
+            if not streams or any(_upper(arg) == b"BLOCK" for arg in _before_streams(args)):
+                reason = _BLOCKING
+        return reason
+
+    def _may_be_refused(self) -> bool:
+        return "blocking" in self.flags or any(name.split()[0] == self.name for name in _REFUSED)
+
+
+def _before_streams(args: Sequence[Any]) -> Iterator[Any]:
+    for arg in args:
+        if _upper(arg) == b"STREAMS":
+            return
+        yield arg
+
+
+def _upper(arg: Any) -> bytes:
+    if isinstance(arg, str):
+        return arg.upper().encode()
+    return bytes(arg).upper() if isinstance(arg, (bytes, bytearray, memoryview)) else b""

@@ -1,0 +1,88 @@
+"""Every error this package raises, all of them picklable and free of secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class ValkeyError(Exception):
+    """Base of every error of this package."""
+
+
+class ReplyError(ValkeyError):
+    """The server answered a command with an error.
+
+    ``str(error)`` is the server's text to the letter, ``error.code`` its first word (``WRONGTYPE``, ``NOPERM``).
+    """
+
+    @property
+    def code(self) -> str:
+        """First word of the server's text, the part programs may compare."""
+        return str(self).partition(" ")[0]
+
+
+class MaybeExecuted(ValkeyError):
+    """A command that ended without its reply.
+
+    ``maybe_executed`` is false only if the server cannot have seen the command, so that repeating it is safe.
+    """
+
+    def __init__(self, message: str, *, maybe_executed: bool = False) -> None:
+        super().__init__(message)
+        self.maybe_executed = maybe_executed
+
+
+class ConnectionLost(MaybeExecuted, ConnectionError):
+    """The connection ended before the reply came, and the command is not one to repeat unasked."""
+
+
+class CommandTimeout(MaybeExecuted, TimeoutError):
+    """The deadline passed; the text says node, attempts, last reply and the state of the queue."""
+
+
+class ClientClosed(MaybeExecuted):
+    """The client was closed or aborted before the command was answered."""
+
+
+class TooManyPending(ValkeyError):
+    """A connection holds as many unanswered commands or unsent bytes as it may; nothing was sent."""
+
+
+class ProtocolError(ValkeyError):
+    """The server sent bytes that leave the order of replies in doubt; the connection was aborted."""
+
+
+class RoutingError(ValkeyError):
+    """A command that cannot be sent the way it was asked for; nothing was sent."""
+
+
+class TopologyError(ValkeyError):
+    """A slot map reply that cannot be believed; the text names the place in the reply."""
+
+
+class ConnectFailed(ValkeyError, ConnectionError):
+    """One node could not be reached, or refused the handshake."""
+
+
+class AuthenticationFailed(ConnectFailed):
+    """The server refused the user name or the password."""
+
+
+class TLSFailed(ConnectFailed):
+    """The TLS handshake failed: an untrusted certificate, a wrong name, or no TLS at the other end."""
+
+
+class ClusterUnavailable(ValkeyError, ConnectionError):
+    """No node gave a slot map.
+
+    ``attempts`` holds what happened at each address asked, as pairs of address and reason, in the order asked.
+    """
+
+    def __init__(self, message: str, attempts: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.attempts = tuple(attempts)
+
+    def __str__(self) -> str:
+        lines = [str(self.args[0])]
+        lines += [f"  {address}: {reason}" for address, reason in self.attempts]
+        return "\n".join(lines)

@@ -1,0 +1,176 @@
+"""Every setting of a client: its name, default and unit; and the reading of a URL into them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from random import Random
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from .address import Address, parse_address
+from .commands import CommandTable
+from .topology import SOURCES
+
+DEFAULT_PORT = 6379
+_SCHEMES = {"valkey": False, "redis": False, "valkeys": True, "rediss": True}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The settings of one client.  Times are seconds; a time of None is no limit."""
+
+    #: Where to ask for the first slot map, and again when no known node answers; names are resolved each time.
+    seeds: tuple[Address, ...] = ()
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    #: Numbered database, for servers that have them in a cluster (Valkey 9).
+    db: int = 0
+    #: RESP version.  3 falls back to 2 where the server has no HELLO; 2 sends nothing but AUTH and SELECT.
+    protocol: int = 3
+    #: Decode replies to str with this encoding; None leaves them bytes.
+    encoding: str | None = None
+    encoding_errors: str = "strict"
+    #: Shown by CLIENT LIST on the server.
+    client_name: str | None = None
+
+    #: TLS to every node, certificate and host name verified.
+    tls: bool = False
+    #: PEM file, PEM bytes, or a Twisted trust root; None trusts what the platform trusts.
+    trust_root: Any = field(default=None, repr=False)
+    #: PEM file or bytes with our certificate and its key, or a twisted.internet.ssl.PrivateCertificate.
+    client_certificate: Any = field(default=None, repr=False)
+    #: The name to verify in every node's certificate, for clusters that announce addresses the certificates lack.
+    server_name: str | None = None
+
+    #: Deadline of a command over all its attempts.
+    timeout: float | None = 10.0
+    #: From dialling a node to its answered handshake.
+    connect_timeout: float = 2.0
+    #: A connection that owes replies and has sent nothing for this long is aborted.
+    unresponsive_after: float = 5.0
+    #: A connection that does not end by itself is aborted this long after its close began.
+    close_timeout: float = 1.0
+    #: Unanswered commands of one node, sent and unsent, before TooManyPending.
+    max_pending: int = 100_000
+    #: Unsent bytes of one node before TooManyPending.
+    max_unsent_bytes: int = 64 * 1024 * 1024
+
+    #: Which reply the slot map comes from: "slots", "shards" or "nodes".
+    topology_source: str = "slots"
+    #: Unasked refresh of the slot map; None is never.
+    refresh_period: float | None = 60.0
+    #: Least time between two refreshes.
+    refresh_interval: float = 1.0
+    #: First and longest wait before a node is dialled again; in between they double, with full jitter.
+    backoff_min: float = 0.01
+    backoff_max: float = 1.0
+    #: Dial every node as soon as it is known, not at its first command.
+    warm_up: bool = False
+
+    #: ``(host, port) -> IStreamClientEndpoint``; replaces our own dialling, TLS included.
+    endpoint_for: Callable[[str, int], Any] | None = None
+    #: Announced address -> address to dial, for NAT: a mapping of (host, port) pairs, or a callable.
+    address_map: Mapping[tuple[str, int], tuple[str, int]] | Callable[[str, int], tuple[str, int]] | None = None
+    #: Called with socket and address right after the TCP connect, before TLS and AUTH.
+    on_socket: Callable[[Any, Address], None] | None = None
+    #: What the commands mean; None asks the server once, at the first connection.
+    commands: CommandTable | None = None
+    #: The source of every random choice.
+    random: Random = field(default_factory=Random, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.protocol not in (2, 3):
+            raise ValueError(f"protocol is {self.protocol!r}, not 2 or 3")
+        if self.topology_source not in SOURCES:
+            raise ValueError(f"topology_source is {self.topology_source!r}, not one of {', '.join(SOURCES)}")
+        if self.db < 0:
+            raise ValueError(f"db is {self.db}, below 0")
+        if self.protocol == 2 and self.client_name is not None:
+            raise ValueError("client_name needs protocol=3: with protocol=2 nothing but AUTH and SELECT is sent")
+        if self.client_name is not None and not (self.client_name.isprintable() and " " not in self.client_name):
+            raise ValueError("client_name holds spaces or control characters, which servers refuse")
+        if self.username is not None and self.password is None:
+            raise ValueError("username is given without password")
+        for name in ("connect_timeout", "unresponsive_after", "close_timeout", "refresh_interval", "backoff_min"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, not above 0")
+        if self.backoff_max < self.backoff_min:
+            raise ValueError("backoff_max is below backoff_min")
+        for name in ("timeout", "refresh_period"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, neither None nor above 0")
+        for name in ("max_pending", "max_unsent_bytes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, below 1")
+        if self.tls and self.endpoint_for is not None:
+            raise ValueError("tls and endpoint_for exclude each other: an endpoint of your own brings its own TLS")
+        if not self.tls and (self.trust_root or self.client_certificate or self.server_name):
+            raise ValueError("trust_root, client_certificate and server_name need TLS: a valkeys:// URL or tls=True")
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Options:
+        """Read ``valkeys://user:password@host:port,host:port/db?option=value``; keywords win over the URL.
+
+        Schemes: ``valkey``, ``redis``, and with TLS ``valkeys``, ``rediss``.  Raises ValueError, which never repeats
+        any part of the URL that could hold the password.
+        """
+        scheme, found, rest = url.partition("://")
+        if not found or scheme not in _SCHEMES:
+            raise ValueError(f"the URL does not start with one of {', '.join(f'{name}://' for name in _SCHEMES)}")
+        rest, _, query = rest.partition("?")
+        location, _, path = rest.partition("/")
+        user_info, _, hosts = location.rpartition("@")
+        values: dict[str, Any] = {"tls": _SCHEMES[scheme]}
+        if user_info:
+            username, _, password = user_info.partition(":")
+            values["username"] = unquote(username) or None
+            values["password"] = unquote(password)
+        if path:
+            if not path.isdigit():
+                raise ValueError("the path of the URL is not the number of a database")
+            values["db"] = int(path)
+        values["seeds"] = tuple(_seed(text, number) for number, text in enumerate(hosts.split(","), 1))
+        for name, text in parse_qsl(query, keep_blank_values=True):
+            values[name] = _from_text(name, text)
+        values.update(options)
+        return cls(**values)
+
+
+def parse_seeds(seeds: str | tuple[str | Address, ...] | list[str | Address]) -> tuple[Address, ...]:
+    """Read ``"host:port,host:port"`` or a sequence of such texts or (host, port) pairs."""
+    entries = seeds.split(",") if isinstance(seeds, str) else seeds
+    return tuple(
+        _seed(entry, number) if isinstance(entry, str) else Address(*entry) for number, entry in enumerate(entries, 1)
+    )
+
+
+def _seed(text: str, number: int) -> Address:
+    try:
+        address = parse_address(text.strip(), DEFAULT_PORT)
+    except ValueError as error:
+        raise ValueError(f"seed {number}: {error}") from None
+    if not address.host:
+        raise ValueError(f"seed {number}: no host")
+    return address
+
+
+def _from_text(name: str, text: str) -> Any:
+    """A query parameter as the type of its option; only those that text can say are allowed."""
+    types = {f.name: str(f.type) for f in fields(Options) if f.name not in ("seeds", "tls", "username", "password")}
+    kind = types.get(name, "")
+    try:
+        if name in ("trust_root", "client_certificate"):
+            return os.fspath(text)
+        if "float" in kind:
+            return None if text == "none" and "None" in kind else float(text)
+        if kind == "int":
+            return int(text)
+        if kind == "bool":
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        if kind.startswith("str"):
+            return text
+    except (ValueError, KeyError):
+        raise ValueError(f"the URL's parameter {name} is not a valid {kind}") from None
+    raise ValueError(f"the URL has a parameter {name}, which is no option that a URL can hold")

@@ -1,0 +1,74 @@
+"""A command's arguments -> the bytes of a RESP array.
+
+Floats travel as their shortest exact text; None, bool and everything else without one obvious wire form is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hiredis import pack_command
+
+Arg = bytes | str | int | float | bytearray | memoryview
+# One write: bytes, or for large values their parts, which are never copied.
+Packed = bytes | list[bytes]
+
+# hiredis copies every argument twice: at 256 KB 503 us against 19 us for a header and the value itself, even at 8 KB.
+LARGE = 8192
+_PLAIN = (bytes, str, int, float)
+
+
+def pack(args: Sequence[Arg]) -> Packed:
+    """Pack a command.  Raises TypeError that names the argument which has no wire form, by its position."""
+    for arg in args:
+        kind = arg.__class__
+        if kind is bytes or kind is str:
+            if len(arg) > LARGE:  # type: ignore[arg-type]
+                return _pack_large(args)
+        elif kind is not int and kind is not float:
+            return _pack_large([_plain(args, index) for index in range(len(args))])
+    packed: bytes = pack_command(tuple(args))  # type: ignore[arg-type]
+    return packed
+
+
+def _pack_large(args: Sequence[Arg]) -> Packed:
+    parts: list[bytes] = []
+    small = [b"*%d\r\n" % len(args)]
+    for arg in args:
+        wire = _wire(arg)
+        small.append(b"$%d\r\n" % len(wire))
+        if len(wire) > LARGE:
+            parts += (b"".join(small), wire)
+            small = [b"\r\n"]
+        else:
+            small += (wire, b"\r\n")
+    parts.append(b"".join(small))
+    return parts if len(parts) > 1 else parts[0]
+
+
+def _wire(arg: Arg) -> bytes:
+    if isinstance(arg, bytes):
+        return arg
+    if isinstance(arg, str):
+        return arg.encode()
+    return b"%d" % arg if isinstance(arg, int) else repr(arg).encode()
+
+
+def _plain(args: Sequence[Arg], index: int) -> Arg:
+    """An argument as exactly one of the plain types; subclasses (numpy scalars, IntEnum) lose their own repr."""
+    arg = args[index]
+    if isinstance(arg, bool) or arg is None:
+        raise TypeError(f"argument {index} of {_name(args)} is {arg!r}: say what to send in its place")
+    for kind in _PLAIN:
+        if isinstance(arg, kind):
+            return str.__str__(arg) if kind is str else kind(arg)  # type: ignore[arg-type]
+    if isinstance(arg, (bytearray, memoryview)):
+        return bytes(arg)
+    raise TypeError(
+        f"argument {index} of {_name(args)} is of type {type(arg).__name__}, not bytes, str, int or float"
+    )
+
+
+def _name(args: Sequence[Arg]) -> str:
+    name = args[0]
+    return name if isinstance(name, str) else repr(name)

@@ -1,0 +1,440 @@
+"""RESPProtocol: one connection, its queue of unanswered commands, deadlines and pushes.
+
+A server answers in the order it was asked, so a queue is all it takes to pair replies with commands, as long as every
+command that was written keeps its place until its reply has come: one that timed out or was cancelled leaves a
+tombstone.  Whatever puts the order in doubt ends the connection.
+
+Writes are corked: while replies are handed out, new commands only queue, and when that read is done each connection
+touched writes its queue at once.  Outside of a read, the first command of a reactor turn schedules the write.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import hiredis
+from twisted.internet import protocol, tcp
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from .deadlines import Alarm, split_expired
+from .errors import ConnectionLost, ProtocolError, ReplyError, TooManyPending
+from .options import Options
+from .request import ASKING, Request, internal_request
+
+# The reader's own default, False, is also RESP3's #f.
+_NOTHING = object()
+_PUSH = hiredis.PushNotification
+_UNUSUAL = frozenset([_PUSH, ReplyError])
+# Idle memory the reader may keep: at hiredis' 16 KiB a reply of 60 KB costs 52 us, at 1 MiB 3 us.
+_READER_MEMORY = 1 << 20
+# A burst within one turn is written in pieces of this many commands, so that the server starts early.
+_BURST = 1024
+
+
+class Cork:
+    """Gathers the connections that have something to write, and has each write once."""
+
+    __slots__ = ("_clock", "_timer", "_touched", "held")
+
+    def __init__(self, clock: IReactorTime) -> None:
+        #: Whether replies are being handed out just now.
+        self.held = False
+        self._clock = clock
+        self._timer: IDelayedCall | None = None
+        self._touched: list[RESPProtocol] = []
+
+    def touch(self, connection: RESPProtocol) -> None:
+        """Have ``connection`` write at the end of this read, or of this reactor turn."""
+        self._touched.append(connection)
+        if not self.held and self._timer is None:
+            self._timer = self._clock.callLater(0, self._turn_ends)
+
+    def release(self) -> None:
+        """Have every connection touched write now."""
+        touched = self._touched
+        if touched:
+            self._touched = []
+            for connection in touched:
+                connection.flush()
+
+    def stop(self) -> None:
+        """Forget the scheduled write."""
+        if self._timer is not None:
+            timer, self._timer = self._timer, None
+            timer.cancel()
+
+    def _turn_ends(self) -> None:
+        self._timer = None
+        self.release()
+
+
+class Owner:
+    """What a connection tells whoever routes its commands.  This one is of no help to them: it lets them fail."""
+
+    def reply_failed(self, connection: RESPProtocol, request: Request, error: ReplyError) -> None:
+        """An error reply came; the request belongs to the owner now."""
+        request.fail(error)
+
+    def connection_ended(
+        self, connection: RESPProtocol, unsent: list[Request], sent: list[Request], reason: Exception
+    ) -> None:
+        """The connection takes and answers nothing any more; its requests belong to the owner now."""
+        for written, requests in ((True, sent), (False, unsent)):
+            for request in requests:
+                request.fail(ConnectionLost(str(reason), maybe_executed=written))
+
+    def connection_gone(self, connection: RESPProtocol, reason: Exception, *, clean: bool) -> None:
+        """Its socket is closed, the last thing heard of it."""
+
+
+@implementer(IPushProducer)
+class RESPProtocol(protocol.Protocol):
+    """One connection to one node."""
+
+    def __init__(self, clock: IReactorTime, options: Options, cork: Cork, peer: str) -> None:
+        self.peer = peer
+        self.owner = Owner()
+        #: Called with each push; a push nobody asked for is passed over.
+        self.on_push: Callable[[list[Any]], None] | None = None
+        #: No requests are taken any more, and none is left.
+        self.ended = False
+        self._clock = clock
+        self._seconds = clock.seconds
+        self._options = options
+        self._cork = cork
+        self._decode = _decoder(options.encoding, options.encoding_errors) if options.encoding else None
+        self._reader = hiredis.Reader(
+            protocolError=ProtocolError, replyError=ReplyError, notEnoughData=_NOTHING
+        )
+        self._reader.setmaxbuf(_READER_MEMORY)
+        self._unsent: list[Request] = []
+        self._sent: deque[Request] = deque()
+        # How many unsent commands make `send` look closer: a burst, the limit, or any at all while paused.
+        self._crowd = min(_BURST, options.max_pending)
+        self._paused = False
+        self._paused_bytes = 0
+        self._alarm = Alarm(clock, self._sweep)
+        self._heard_at = 0.0
+        self._draining = False
+        self._reason: Exception | None = None
+        self._direct: tcp.Connection | None = None
+        self._close_timer: IDelayedCall | None = None
+
+    def __repr__(self) -> str:
+        state = "ended" if self.ended else "draining" if self._draining else "paused" if self._paused else "open"
+        return f"<RESPProtocol {self.peer} {state} sent={len(self._sent)} unsent={len(self._unsent)}>"
+
+    @property
+    def pending(self) -> int:
+        """Commands without reply, sent and unsent, tombstones included."""
+        return len(self._sent) + len(self._unsent)
+
+    # ---- commands out
+
+    def send(self, request: Request) -> None:
+        """Queue a request.  Raises TooManyPending, and then has not taken it."""
+        unsent = self._unsent
+        queued = len(unsent)
+        if not queued:
+            self._cork.touch(self)
+        if queued >= self._crowd:
+            self._admit(request)
+        unsent.append(request)
+        if request.deadline < self._alarm.at:
+            self._alarm.by(request.deadline)
+        if queued >= _BURST:
+            self.flush()
+
+    def ask(self, request: Request) -> None:
+        """Queue a request behind an ASKING; the two leave in one write."""
+        self.send(ASKING)
+        # Not through `send`, whose early flush could part them.
+        self._unsent.append(request)
+        self._alarm.by(request.deadline)
+
+    def call(self, *args: str | int) -> Any:
+        """Ask something on the client's own behalf; return a Deferred of the reply."""
+        request, deferred = internal_request(args, self._seconds(), self._options.connect_timeout)
+        if self.ended:
+            request.fail(ConnectionLost(f"{self.peer}: the connection has ended"))
+        else:
+            self.send(request)
+        return deferred
+
+    def flush(self) -> None:
+        """Write what is queued, unless the transport is still busy with what it has."""
+        unsent = self._unsent
+        if not unsent or self._paused or self.ended:
+            return
+        self._unsent = []
+        now = self._seconds()
+        if not self._sent:
+            self._heard_at = now
+        self._alarm.by(now + self._options.unresponsive_after)
+        self._sent.extend(unsent)
+        self._crowd = max(min(_BURST, self._options.max_pending - len(self._sent)), 0)
+        try:
+            data = b"".join([request.payload for request in unsent])  # type: ignore[misc]
+        except TypeError:
+            self._write_large(unsent)
+            return
+        direct = self._direct
+        # An idle TCP transport is written to here and now, which saves two reactor steps.
+        if direct is not None and not direct.dataBuffer and not direct._tempDataBuffer:
+            written = direct.writeSomeData(data)
+            # Of a broken socket the transport will hear by itself, in a stack where it may end us.
+            if isinstance(written, int):
+                if written == len(data):
+                    return
+                data = data[written:]
+        self._transport().write(data)
+
+    def _admit(self, request: Request) -> None:
+        """Refuse a new request where too much is waiting; one that was taken before is not turned away."""
+        if request.outcome is None:
+            return
+        if request.trail is None and request.command is not None:
+            if self.pending >= self._options.max_pending:
+                raise TooManyPending(f"{self.peer} owes {self.pending} replies, as many as max_pending allows")
+            if self._paused and self._paused_bytes >= self._options.max_unsent_bytes:
+                raise TooManyPending(f"{self.peer} has {self._paused_bytes} bytes unsent, as max_unsent_bytes allows")
+        if self._paused:
+            self._paused_bytes += _size(request)
+
+    def _write_large(self, requests: list[Request]) -> None:
+        parts: list[bytes] = []
+        for request in requests:
+            payload = request.payload
+            if isinstance(payload, list):
+                parts += payload
+            else:
+                parts.append(payload)
+        self._transport().writeSequence(parts)
+
+    def _transport(self) -> Any:
+        return self.transport
+
+    # ---- replies in
+
+    def dataReceived(self, data: bytes) -> None:
+        """Hand out the replies that ``data`` completes."""
+        if self.ended:
+            return
+        cork = self._cork
+        outer, cork.held = cork.held, True
+        self._heard_at = self._seconds()
+        sent = self._sent
+        decode = self._decode
+        gets: Callable[[], Any] = self._reader.gets
+        try:
+            self._reader.feed(data)
+            while True:
+                reply = gets()
+                if reply is _NOTHING:
+                    break
+                if reply.__class__ in _UNUSUAL:
+                    if reply.__class__ is _PUSH:
+                        self._pushed(reply)
+                        continue
+                    if sent:
+                        self._reply_failed(sent.popleft(), reply)
+                        continue
+                if not sent:
+                    if self.ended:
+                        break
+                    raise ProtocolError(f"{self.peer} sent a reply that nothing asked for")
+                request = sent.popleft()
+                outcome = request.outcome
+                if outcome is not None:
+                    request.outcome = None
+                    if decode is not None and request.command is not None:
+                        decode(reply, outcome)
+                    else:
+                        outcome.callback(reply)
+        except Exception as error:
+            # Nothing of ours or of the caller's raises in the loop: Deferreds keep what callbacks raise.
+            doubt = error if isinstance(error, ProtocolError) else ProtocolError(f"{self.peer}: {error!r}")
+            self.abort(doubt)
+        finally:
+            cork.held = outer
+            if not outer:
+                cork.release()
+        if self._draining:
+            self._close_if_drained()
+
+    def _reply_failed(self, request: Request, error: Any) -> None:
+        outcome = request.outcome
+        if outcome is None or outcome.called:
+            return
+        if request.command is None:
+            request.fail(error)
+        else:
+            self.owner.reply_failed(self, request, error)
+
+    def _pushed(self, push: list[Any]) -> None:
+        if self.on_push is not None:
+            self.on_push(push)
+
+    # ---- time
+
+    def _sweep(self) -> None:
+        """End what is past its deadline; end it all if the peer has gone silent."""
+        now = self._seconds()
+        silent_at = self._heard_at + self._options.unresponsive_after
+        if self._sent and now >= silent_at:
+            silence = now - self._heard_at
+            self.abort(ConnectionLost(f"{self.peer} sent nothing for {silence:.1f} s, owing {len(self._sent)} replies"))
+            return
+        where = self._describe(now)
+        late_sent, _, next_sent = split_expired(self._sent, now)
+        late_unsent, _, next_unsent = split_expired(self._unsent, now)
+        if late_unsent:
+            self._drop_unsent(set(map(id, late_unsent)))
+        self._alarm.by(min(next_sent, next_unsent, silent_at if self._sent else next_sent))
+        for written, late in ((True, late_sent), (False, late_unsent)):
+            for request in late:
+                request.time_out(now, where, written=written)
+        if self._draining:
+            self._close_if_drained()
+
+    def _drop_unsent(self, late: set[int]) -> None:
+        """Take requests out of the queue, each with the ASKING before it."""
+        kept: list[Request] = []
+        for request in self._unsent:
+            if id(request) not in late:
+                kept.append(request)
+            else:
+                self._paused_bytes -= _size(request)
+                if kept and kept[-1] is ASKING:
+                    kept.pop()
+        self._unsent[:] = kept
+
+    def _describe(self, now: float) -> str:
+        age = f", the oldest for {now - self._sent[0].since:.2f} s" if self._sent and self._sent[0].since else ""
+        return f"{self.peer} owes {len(self._sent)} replies{age}; {len(self._unsent)} unsent"
+
+    # ---- the transport
+
+    def connectionMade(self) -> None:
+        """Take over a transport that has just connected."""
+        transport = self._transport()
+        self._heard_at = self._seconds()
+        if isinstance(transport, tcp.Connection) and not getattr(transport, "TLS", False):
+            self._direct = transport
+        transport.registerProducer(self, True)
+
+    def pauseProducing(self) -> None:
+        """The transport has more unsent than it likes: commands stay with us, provably unsent, until it has less."""
+        self._paused = True
+        self._crowd = 0
+        self._paused_bytes = sum(_size(request) for request in self._unsent)
+
+    def resumeProducing(self) -> None:
+        """The transport is empty again."""
+        self._paused = False
+        self._paused_bytes = 0
+        self.flush()
+
+    def stopProducing(self) -> None:
+        """The transport is gone; connectionLost tells us more."""
+
+    def drain(self) -> None:
+        """Take nothing more; close when the last reply has come."""
+        self._draining = True
+        self.flush()
+        self._close_if_drained()
+
+    def abort(self, reason: Exception) -> None:
+        """End at once."""
+        if not self.ended:
+            self._end(reason)
+        transport = self._transport()
+        if transport is not None:
+            transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
+        """The socket is closed."""
+        self.transport = None
+        self._direct = None
+        if self._close_timer is not None:
+            timer, self._close_timer = self._close_timer, None
+            timer.cancel()
+        clean = self._draining and self._reason is None and not self.pending
+        if not self.ended:
+            error = reason.value
+            text = f"{self.peer}: {error}"
+            lost = ConnectionLost(text)
+            lost.__cause__ = error
+            self._end(lost)
+        ended_by = self._reason if self._reason is not None else ConnectionLost(self.peer)
+        self.owner.connection_gone(self, ended_by, clean=clean)
+
+    def _close_if_drained(self) -> None:
+        if self.ended or self._unsent or any(r.outcome is not None and not r.outcome.called for r in self._sent):
+            return
+        self.ended = True
+        self._alarm.stop()
+        self._sent.clear()
+        transport = self._transport()
+        if transport is None:
+            return
+        # A TLS close waits for the peer's answer, without end if the peer hangs.
+        self._close_timer = self._clock.callLater(self._options.close_timeout, self._close_overdue)
+        transport.unregisterProducer()
+        transport.loseConnection()
+
+    def _close_overdue(self) -> None:
+        self._close_timer = None
+        transport = self._transport()
+        if transport is not None:
+            transport.abortConnection()
+
+    def _end(self, reason: Exception) -> None:
+        self.ended = True
+        self._reason = reason
+        self._alarm.stop()
+        sent, unsent = list(self._sent), self._unsent
+        self._sent.clear()
+        self._unsent = []
+        routed: list[list[Request]] = []
+        internal: list[Request] = []
+        for requests in (unsent, sent):
+            routed.append([r for r in requests if r.command is not None and r.outcome and not r.outcome.called])
+            internal += [r for r in requests if r.command is None and r.outcome is not None]
+        self.owner.connection_ended(self, routed[0], routed[1], reason)
+        for request in internal:
+            lost = ConnectionLost(str(reason))
+            lost.__cause__ = reason
+            request.fail(lost)
+
+
+def _size(request: Request) -> int:
+    payload = request.payload
+    return len(payload) if isinstance(payload, bytes) else sum(map(len, payload))
+
+
+def _decoder(encoding: str, errors: str) -> Callable[[Any, Any], None]:
+    """Decode every bytes of a reply, above the reader: its own decoding can change in the middle of a reply."""
+
+    def decoded(value: Any) -> Any:
+        if isinstance(value, bytes):
+            return value.decode(encoding, errors)
+        if isinstance(value, list):
+            return [decoded(item) for item in value]
+        if isinstance(value, dict):
+            return {decoded(name): decoded(item) for name, item in value.items()}
+        return value
+
+    def decode(reply: Any, outcome: Any) -> None:
+        try:
+            reply = decoded(reply)
+        except UnicodeDecodeError as error:
+            outcome.errback(error)
+        else:
+            outcome.callback(reply)
+
+    return decode

@@ -1,0 +1,23 @@
+"""Key -> hash slot.  Source: cluster specification, "Key distribution model" and "Hash tags"."""
+
+from __future__ import annotations
+
+from binascii import crc_hqx
+
+SLOT_COUNT = 16384
+
+
+def key_slot(key: bytes | str) -> int:
+    """Return the hash slot, 0 to 16383, of a key; text is taken as UTF-8.
+
+    Only what stands between the first ``{`` and the first ``}`` after it counts, unless that is nothing.
+    """
+    if key.__class__ is str or isinstance(key, str):
+        key = key.encode()
+    # crc_hqx is CRC-16/XMODEM, the CRC of the specification, computed in C.
+    start = key.find(b"{")
+    if start >= 0:
+        end = key.find(b"}", start + 1)
+        if end > start + 1:
+            key = key[start + 1 : end]
+    return crc_hqx(key, 0) & 16383
