@@ -133,6 +133,10 @@ class RESPProtocol(protocol.Protocol):
         """Commands without reply, sent and unsent, tombstones included."""
         return len(self._sent) + len(self._unsent)
 
+    def everything(self) -> list[Request]:
+        """Every request it has, sent and unsent."""
+        return [*self._sent, *self._unsent]
+
     # ---- commands out
 
     def send(self, request: Request) -> None:

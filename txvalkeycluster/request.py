@@ -11,12 +11,14 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 
 from .commands import Command
-from .errors import CommandTimeout, ValkeyError
+from .errors import CommandTimeout
 from .pack import Packed, pack
 
 #: Slots of requests that no key routes: any node will do; only the node it was given to.
 ANY_NODE = -1
 THIS_NODE = -2
+#: Slot of requests that came before the first slot map.
+UNROUTED = -3
 
 
 class Outcome(Protocol):
@@ -87,7 +89,7 @@ class Request:
         self.trail.last = str(reason)
         return self.trail
 
-    def fail(self, error: ValkeyError) -> None:
+    def fail(self, error: Exception) -> None:
         """End it with an error, unless it has ended."""
         outcome, self.outcome = self.outcome, None
         self.payload = b""

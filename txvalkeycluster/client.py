@@ -1,0 +1,152 @@
+"""ClusterClient: what an application holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from .address import Address
+from .events import Closed, Event
+from .options import Options, parse_seeds
+from .pack import Arg
+from .router import Router
+from .topology import Node, Topology
+
+_log = Logger()
+_DEFAULT: Any = object()
+
+
+class ClusterClient:
+    """A client of one cluster.
+
+    Built directly it is lazy: nothing is dialled before the first command, which waits for the slot map until its
+    deadline.  `connect` is the eager way.  All methods belong to the reactor's thread.
+    """
+
+    def __init__(self, reactor: Any, url: str | None = None, *, seeds: Any = None, **options: Any) -> None:
+        """``url`` as `Options.from_url` reads it, or ``seeds`` as ``"host:port,..."``; every option as a keyword."""
+        if seeds is not None:
+            options["seeds"] = parse_seeds(seeds)
+        self.options = Options.from_url(url, **options) if url is not None else Options(**options)
+        if not self.options.seeds:
+            raise ValueError("no seeds: give a URL or seeds")
+        self._listeners: list[Callable[[Event], object]] = []
+        self._router = Router(reactor, self.options, self._emit)
+        self._closing: Deferred[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<ClusterClient {', '.join(map(str, self.options.seeds))} {self._router!r}>"
+
+    @property
+    def topology(self) -> Topology:
+        """The slot map in force; version 0, without nodes, before the first one."""
+        return self._router.topology
+
+    def execute(self, *args: Arg, timeout: float | None = _DEFAULT, repeatable: bool = False) -> Deferred[Any]:
+        """Send a command to the node its first key lives on; a command without keys goes to any primary.
+
+        ``timeout`` in seconds replaces the option of that name.  ``repeatable`` declares that running this command
+        twice does no harm, so that it is sent again when its reply was lost.
+
+        Fails with ReplyError, CommandTimeout, ConnectionLost, TooManyPending, RoutingError, ClientClosed or TypeError.
+        """
+        return self._router.execute(args, self.options.timeout if timeout is _DEFAULT else timeout, repeatable)
+
+    def execute_on(self, node: Node | Address, *args: Arg, timeout: float | None = _DEFAULT) -> Deferred[Any]:
+        """Send a command to one node of `topology`: no redirect, no repetition."""
+        return self._router.execute_on(node, args, self.options.timeout if timeout is _DEFAULT else timeout)
+
+    def refresh_topology(self) -> Deferred[Topology]:
+        """Fetch the slot map now; fires with the map in force, or fails with ClusterUnavailable or TopologyError."""
+        refreshed: Deferred[Any] = self._router.refresh()
+        return refreshed.addCallback(lambda _: self.topology)
+
+    def primaries(self) -> Iterator[Node]:
+        """Visit every primary of the current map once, also when the map changes between two steps."""
+        return self._visit(lambda topology: topology.primaries)
+
+    def nodes(self) -> Iterator[Node]:
+        """Visit every node of the current map once, primaries first, also when the map changes between two steps."""
+        return self._visit(lambda topology: topology.nodes)
+
+    def _visit(self, of: Callable[[Topology], tuple[Node, ...]]) -> Iterator[Node]:
+        seen: set[str] = set()
+        topology = None
+        while topology is not self.topology:
+            topology = self.topology
+            for node in of(topology):
+                if node.id not in seen:
+                    seen.add(node.id)
+                    yield node
+                    if topology is not self.topology:
+                        break
+
+    def add_listener(self, listener: Callable[[Event], object]) -> None:
+        """Have every event handed to ``listener``; what it raises is logged and does no harm."""
+        self._listeners.append(listener)
+
+    def remove_listener(self, listener: Callable[[Event], object]) -> None:
+        """Undo `add_listener`.  Raises ValueError if it was not added."""
+        self._listeners.remove(listener)
+
+    def close(self) -> Deferred[None]:
+        """Take no new commands; fires when the unanswered ones have ended and every socket is closed."""
+        return self._end(self._router.close)
+
+    def abort(self) -> Deferred[None]:
+        """End every command and connection now; fires when every socket is closed."""
+        return self._end(self._router.abort, again=True)
+
+    def _end(self, how: Callable[[], Deferred[None]], *, again: bool = False) -> Deferred[None]:
+        ended: Deferred[None] = Deferred()
+        first = self._closing is None
+        if first or again:
+            gone: Deferred[Any] = how()
+            if first:
+                self._closing = gone
+                gone.addCallback(lambda _: self._emit(Closed()))
+        assert self._closing is not None
+
+        def pass_on(result: Any) -> Any:
+            ended.callback(None)
+            return result
+
+        self._closing.addCallback(pass_on)
+        return ended
+
+    async def __aenter__(self) -> ClusterClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _emit(self, event: Event) -> None:
+        for listener in list(self._listeners):
+            try:
+                listener(event)
+            except Exception:
+                _log.failure("a listener raised on {event}", event=event)
+
+
+def connect(reactor: Any, url: str | None = None, **options: Any) -> Deferred[ClusterClient]:
+    """Make a client and fetch the slot map.
+
+    Fires with the client, or fails with one ClusterUnavailable that says what happened at each seed; bad options raise
+    ValueError or TypeError at once.
+    """
+    return Deferred.fromCoroutine(_connect(ClusterClient(reactor, url, **options)))
+
+
+async def _connect(client: ClusterClient) -> ClusterClient:
+    try:
+        await client.refresh_topology()
+    except BaseException:
+        client.abort()
+        raise
+    return client

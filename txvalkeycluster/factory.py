@@ -1,0 +1,146 @@
+"""ClusterFactory: makes and owns one RESPProtocol per node, and closes them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.protocol import Factory
+
+from .address import Address
+from .dialling import endpoint_maker
+from .node import Carrier, NodeConnection, State
+from .options import Options
+from .protocol import Cork, RESPProtocol
+from .request import Request
+
+
+class _DialledFactory(Factory):
+    """Makes the protocol of one dial, knowing where it leads."""
+
+    noisy = False
+
+    def __init__(self, cluster: ClusterFactory, address: Address) -> None:
+        self._cluster = cluster
+        self._address = address
+
+    def buildProtocol(self, addr: Any) -> RESPProtocol:
+        return self._cluster.make_protocol(self._address)
+
+
+class ClusterFactory:
+    """The nodes of one client by address, each with its connection."""
+
+    def __init__(self, reactor: Any, options: Options) -> None:
+        self.carrier: Carrier
+        self.nodes: dict[Address, NodeConnection] = {}
+        self._reactor = reactor
+        self._options = options
+        self._cork = Cork(reactor)
+        self._endpoint_for = endpoint_maker(reactor, options)
+        self._open: set[RESPProtocol] = set()
+        self._when_empty: list[Deferred[None]] = []
+
+    def __repr__(self) -> str:
+        ready = sum(node.state is State.READY for node in self.nodes.values())
+        return f"<ClusterFactory nodes={len(self.nodes)} ready={ready} sockets={len(self._open)}>"
+
+    def node_at(self, address: Address) -> NodeConnection:
+        """The node at an address, made known if it is not; nothing is dialled yet."""
+        node = self.nodes.get(address)
+        if node is None:
+            node = NodeConnection(self._reactor, address, self._options, self._dial, self.carrier)
+            self.nodes[address] = node
+        return node
+
+    def install(self, listed: Iterable[Address]) -> list[Request]:
+        """Keep the nodes that the new map lists and drain the others; return the requests that waited for those.
+
+        A node that no map has listed yet, such as the target of an ASK, goes once it has nothing to do.
+        """
+        wanted = set(listed)
+        moved: list[Request] = []
+        for address, node in list(self.nodes.items()):
+            if address in wanted:
+                moved += node.take_waiting() if node.state is not State.READY else []
+            elif node.listed or not node.pending:
+                moved += node.take_waiting()
+                del self.nodes[address]
+                node.close()
+        for address in wanted:
+            node = self.node_at(address)
+            node.listed = True
+            if self._options.warm_up:
+                node.dial()
+        return moved
+
+    def everything(self) -> list[Request]:
+        """Every request, waiting or on a connection, of drained ones too."""
+        found = [request for node in self.nodes.values() for request in node.waiting()]
+        for connection in self._open:
+            found += connection.everything()
+        return found
+
+    def close(self) -> Deferred[None]:
+        """Drain every node; fire when the last socket is closed."""
+        for node in list(self.nodes.values()):
+            node.close()
+        return self._emptied()
+
+    def abort(self, reason: Exception) -> tuple[list[Request], Deferred[None]]:
+        """Cut every connection; return the requests that waited for one, and when the last socket is closed."""
+        waiting: list[Request] = []
+        for node in list(self.nodes.values()):
+            waiting += node.abort(reason)
+        for connection in list(self._open):
+            connection.abort(reason)
+        return waiting, self._emptied()
+
+    def make_protocol(self, address: Address) -> RESPProtocol:
+        """A protocol for a connection to ``address``."""
+        connection = _OwnedProtocol(self._reactor, self._options, self._cork, str(address))
+        connection.sockets = self._open
+        connection.emptied = self._socket_closed
+        return connection
+
+    def _dial(self, address: Address) -> Deferred[Any]:
+        try:
+            endpoint = self._endpoint_for(address.host, address.port)
+            connecting: Deferred[Any] = endpoint.connect(_DialledFactory(self, address))
+        except Exception:
+            # endpoint_for and address_map are the application's: what they raise is a failed dial.
+            return fail()
+        return connecting
+
+    def _emptied(self) -> Deferred[None]:
+        if not self._open:
+            self._cork.stop()
+            return succeed(None)
+        waiter: Deferred[None] = Deferred()
+        self._when_empty.append(waiter)
+        return waiter
+
+    def _socket_closed(self) -> None:
+        if not self._open:
+            waiters, self._when_empty = self._when_empty, []
+            if waiters:
+                self._cork.stop()
+            for waiter in waiters:
+                waiter.callback(None)
+
+
+class _OwnedProtocol(RESPProtocol):
+    """Counts as an open socket from connect to loss."""
+
+    sockets: set[RESPProtocol]
+    emptied: Any
+
+    def connectionMade(self) -> None:
+        self.sockets.add(self)
+        super().connectionMade()
+
+    def connectionLost(self, reason: Any = None) -> None:
+        super().connectionLost(reason)
+        self.sockets.discard(self)
+        self.emptied()

@@ -1,0 +1,310 @@
+"""One node's connection through its life: idle, dialling, ready, waiting to dial again, closed.
+
+Commands are taken in every state but the last.  While there is no connection they wait here, provably unsent, and the
+first of them has the node dialled.  ``send`` *is* the connection's own ``send`` while there is one, so that a command
+to a connected node passes through nothing of this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Protocol
+
+import OpenSSL.SSL
+import service_identity
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+
+from .address import Address
+from .deadlines import Alarm, split_expired
+from .errors import ConnectFailed, ConnectionLost, TLSFailed, TooManyPending, ValkeyError
+from .handshake import ServerInfo, handshake
+from .options import Options
+from .protocol import Owner, RESPProtocol
+from .request import THIS_NODE, Request, internal_request, live
+
+# A connection that lived shorter than this does not count as a success of dialling.
+_LIVED = 1.0
+
+
+class State(Enum):
+    """Where a node's connection stands."""
+
+    IDLE = "idle"
+    DIALLING = "dialling"
+    READY = "ready"
+    BACKING_OFF = "waiting to dial again"
+    CLOSED = "closed"
+
+
+class Carrier(Protocol):
+    """What a node needs from above: whoever decides about requests that it cannot carry."""
+
+    def reply_failed(self, node: NodeConnection, connection: RESPProtocol, request: Request, error: Any) -> None:
+        """An error reply to a routed request."""
+
+    def lost(self, node: NodeConnection, unsent: list[Request], sent: list[Request], reason: Exception) -> None:
+        """The connection ended under these requests."""
+
+    def dial_failed(self, node: NodeConnection, stranded: list[Request], reason: ValkeyError) -> None:
+        """Dialling failed; ``stranded`` cannot wait for the next try here."""
+
+    def connected(self, node: NodeConnection) -> None:
+        """The handshake was answered."""
+
+    def disconnected(self, node: NodeConnection, reason: Exception, clean: bool) -> None:
+        """A connection that was connected is gone."""
+
+
+class NodeConnection(Owner):
+    """The one connection to a node, made when it is needed."""
+
+    def __init__(
+        self, clock: Any, address: Address, options: Options, dial: Callable[[Address], Deferred[Any]], carrier: Carrier
+    ) -> None:
+        self.address = address
+        self.state = State.IDLE
+        #: What the server said of itself at the last handshake.
+        self.info: ServerInfo | None = None
+        #: Whether a slot map has ever listed this node.
+        self.listed = False
+        self.protocol: RESPProtocol | None = None
+        #: Takes a request.  Raises TooManyPending.
+        self.send: Callable[[Request], None] = self._wait
+        self._clock = clock
+        self._options = options
+        self._dial = dial
+        self._carrier = carrier
+        self._waiting: list[Request] = []
+        self._alarm = Alarm(clock, self._sweep)
+        self._failures = 0
+        self._not_before = 0.0
+        self._ready_at = 0.0
+        self._dialling: Deferred[Any] | None = None
+        self._timer: IDelayedCall | None = None
+        self._last_failure = ""
+
+    def __repr__(self) -> str:
+        return f"<NodeConnection {self.address} {self.state.value} waiting={len(self._waiting)} {self.protocol!r}>"
+
+    @property
+    def pending(self) -> int:
+        """Requests it has, waiting or on the connection."""
+        return len(self._waiting) + (self.protocol.pending if self.protocol is not None else 0)
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last try to dial it came to nothing."""
+        return self._failures > 0 and self.state is not State.READY
+
+    def ask(self, request: Request) -> None:
+        """Take a request that must stand behind an ASKING."""
+        if self.protocol is not None:
+            self.protocol.ask(request)
+        else:
+            self._wait(request)
+
+    def call(self, *args: str | int) -> Deferred[Any]:
+        """Ask this node something on the client's own behalf, dialling it if need be."""
+        request, deferred = internal_request(args, self._clock.seconds(), 2 * self._options.connect_timeout)
+        self.send(request)
+        return deferred
+
+    def dial(self) -> None:
+        """Connect now, unless that is under way, done, or has just failed."""
+        if self.state is not State.IDLE:
+            return
+        delay = self._not_before - self._clock.seconds()
+        if delay > 0:
+            self.state = State.BACKING_OFF
+            self._timer = self._clock.callLater(delay, self._dial_now)
+        else:
+            self._dial_now()
+
+    def redial(self, connection: RESPProtocol) -> None:
+        """Replace ``connection``, if it is still the one: its address names another machine now."""
+        if self.protocol is connection:
+            self._detach(State.IDLE)
+            connection.drain()
+
+    def take_waiting(self) -> list[Request]:
+        """Hand over the routed requests that wait for a connection."""
+        taken = [request for request in self._waiting if request.slot != THIS_NODE]
+        self._waiting = [request for request in self._waiting if request.slot == THIS_NODE]
+        return live(taken)
+
+    def waiting(self) -> list[Request]:
+        """Every request that waits for a connection."""
+        return list(self._waiting)
+
+    def close(self) -> None:
+        """Take nothing more; what is unanswered on the connection is still waited for."""
+        connection, waiting = self.protocol, self._shut()
+        if connection is not None:
+            connection.drain()
+        for request in live(waiting):
+            request.fail(ConnectionLost(f"{self.address}: the connection was closed"))
+
+    def abort(self, reason: Exception) -> list[Request]:
+        """End at once; hand over the routed requests that waited."""
+        connection, waiting = self.protocol, self._shut()
+        if connection is not None:
+            connection.abort(reason)
+        return waiting
+
+    # ---- waiting
+
+    def _wait(self, request: Request) -> None:
+        if self.state is State.CLOSED:
+            request.fail(ConnectionLost(f"{self.address}: the connection was closed"))
+            return
+        if len(self._waiting) >= self._options.max_pending and request.trail is None and request.command is not None:
+            raise TooManyPending(f"{self.address} has {len(self._waiting)} commands waiting for a connection")
+        self._waiting.append(request)
+        self._alarm.by(request.deadline)
+        self.dial()
+
+    def _sweep(self) -> None:
+        now = self._clock.seconds()
+        late, self._waiting, earliest = split_expired(self._waiting, now)
+        self._alarm.by(earliest)
+        where = f"{self.address} is {self.state.value}, {len(self._waiting) + len(late)} commands waiting"
+        if self._last_failure:
+            where += f"; last try: {self._last_failure}"
+        for request in late:
+            request.time_out(now, where, written=False)
+
+    # ---- dialling
+
+    def _dial_now(self) -> None:
+        self._timer = None
+        self.state = State.DIALLING
+        dialling: Deferred[Any] = Deferred.fromCoroutine(self._connect())
+        self._dialling = dialling
+        timer = self._clock.callLater(self._options.connect_timeout, dialling.cancel)
+        dialling.addBoth(_stop_timer, timer)
+        dialling.addCallbacks(self._became_ready, self._dial_ended_badly)
+
+    async def _connect(self) -> tuple[RESPProtocol, ServerInfo]:
+        connection: RESPProtocol = await self._dial(self.address)
+        try:
+            return connection, await handshake(connection, self._options)
+        except BaseException as error:
+            connection.abort(error if isinstance(error, Exception) else ConnectionLost("given up"))
+            raise
+
+    def _became_ready(self, made: tuple[RESPProtocol, ServerInfo]) -> None:
+        connection, self.info = made
+        self._dialling = None
+        if self.state is not State.DIALLING:
+            connection.drain()
+            return
+        if connection.ended:
+            closed = ConnectionLost(f"{self.address} closed the connection after the handshake")
+            self._dial_ended_badly(Failure(closed))  # type: ignore[no-untyped-call]
+            return
+        self.state = State.READY
+        self._ready_at = self._clock.seconds()
+        self.protocol = connection
+        connection.owner = self
+        self.send = connection.send
+        self._alarm.stop()
+        waiting, self._waiting = live(self._waiting), []
+        for request in waiting:
+            if request.trail is not None and request.trail.asking:
+                connection.ask(request)
+            else:
+                connection.send(request)
+        self._carrier.connected(self)
+
+    def _dial_ended_badly(self, failure: Failure) -> None:
+        self._dialling = None
+        if self.state is not State.DIALLING:
+            return
+        reason = _connect_error(self.address, failure, self._options)
+        self._last_failure = str(reason)
+        self._back_off()
+        stranded = [r for r in self._waiting if r.slot == THIS_NODE or (r.trail is not None and r.trail.asking)]
+        gone = set(map(id, stranded))
+        self._waiting = live([request for request in self._waiting if id(request) not in gone])
+        self.state = State.IDLE
+        if self._waiting:
+            self.dial()
+        self._carrier.dial_failed(self, live(stranded), reason)
+
+    def _back_off(self) -> None:
+        self._failures += 1
+        longest = min(self._options.backoff_max, self._options.backoff_min * 2.0 ** min(self._failures, 30))
+        self._not_before = self._clock.seconds() + self._options.random.uniform(self._options.backoff_min / 2, longest)
+
+    def _detach(self, state: State) -> None:
+        self.protocol = None
+        self.send = self._wait
+        self.state = state
+
+    def _shut(self) -> list[Request]:
+        self._detach(State.CLOSED)
+        self._alarm.stop()
+        if self._timer is not None:
+            timer, self._timer = self._timer, None
+            timer.cancel()
+        if self._dialling is not None:
+            dialling, self._dialling = self._dialling, None
+            dialling.cancel()
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
+    # ---- what the connection tells
+
+    def reply_failed(self, connection: RESPProtocol, request: Request, error: Any) -> None:
+        """Pass an error reply up."""
+        self._carrier.reply_failed(self, connection, request, error)
+
+    def connection_ended(
+        self, connection: RESPProtocol, unsent: list[Request], sent: list[Request], reason: Exception
+    ) -> None:
+        """Be ready to dial again, then pass the requests up."""
+        if self.protocol is connection:
+            self._detach(State.IDLE)
+            if self._clock.seconds() - self._ready_at >= _LIVED:
+                self._failures = 0
+                self._not_before = 0.0
+            else:
+                self._back_off()
+        self._carrier.lost(self, unsent, sent, reason)
+
+    def connection_gone(self, connection: RESPProtocol, reason: Exception, *, clean: bool) -> None:
+        """Pass the end of the socket up."""
+        if self.protocol is connection:
+            self._detach(State.IDLE)
+        self._carrier.disconnected(self, reason, clean)
+
+
+def _stop_timer(result: Any, timer: IDelayedCall) -> Any:
+    if timer.active():
+        timer.cancel()
+    return result
+
+
+def _connect_error(address: Address, failure: Failure, options: Options) -> ValkeyError:
+    """What went wrong while connecting, in one of our own errors."""
+    error: BaseException | None = failure.value
+    if isinstance(error, ConnectFailed):
+        return error
+    if isinstance(error, CancelledError):
+        return ConnectFailed(f"{address}: no connection and answered handshake within {options.connect_timeout:g} s")
+    cause = error
+    while cause is not None:
+        if isinstance(cause, service_identity.VerificationError):
+            name = options.server_name or address.host
+            return TLSFailed(f"{address}: the certificate is not for {name}")
+        if isinstance(cause, OpenSSL.SSL.Error):
+            words = cause.args[0] if cause.args else ()
+            text = "; ".join(entry[2] for entry in words if len(entry) > 2) if isinstance(words, list) else ""
+            return TLSFailed(f"{address}: TLS handshake failed: {text or 'the peer closed it'}")
+        cause = cause.__cause__
+    failed = ConnectFailed(f"{address}: {error}")
+    failed.__cause__ = error
+    return failed

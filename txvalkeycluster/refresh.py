@@ -1,0 +1,272 @@
+"""Keeping the slot map fresh: when to ask, whom to ask, and what to believe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from .commands import CommandTable
+from .errors import ClientClosed, ClusterUnavailable, TopologyError, ValkeyError
+from .node import NodeConnection
+from .options import Options
+from .topology import SOURCES, Shard, lost_most_nodes, same_view
+
+_log = Logger()
+
+# A demoted primary asks for a refresh outside of the rate limit: this is the limit of those.
+_URGENT_INTERVAL = 0.05
+# The next node is asked when this one has failed, or has not answered for this long.
+_HEDGE = 0.4
+# Above this many nodes a refresh starts late by chance, so that a fleet does not ask at once.
+_LARGE_CLUSTER = 100
+
+
+class Inquiry:
+    """Asks nodes one after the other until one gives an answer that can be used."""
+
+    def __init__(
+        self, clock: Any, nodes: Iterable[NodeConnection], ask: Callable[[NodeConnection], Deferred[Any]]
+    ) -> None:
+        self.answered: Deferred[tuple[NodeConnection, Any]] = Deferred()
+        self._clock = clock
+        self._nodes = iter(nodes)
+        self._ask = ask
+        self._asked: dict[NodeConnection, Deferred[Any]] = {}
+        self._failures: list[tuple[str, str]] = []
+        self._timer: IDelayedCall | None = None
+        self._done = False
+        self._next()
+
+    def stop(self) -> None:
+        """Ask nobody any more."""
+        self._finish()
+        self.answered.errback(ClientClosed("the client was closed"))
+
+    def _next(self) -> None:
+        node = next(self._nodes, None)
+        if node is None:
+            if not self._asked and not self._done:
+                self._finish()
+                self.answered.errback(ClusterUnavailable("no node gave a slot map", self._failures))
+            return
+        self._timer = self._clock.callLater(_HEDGE, self._overdue)
+        asking = self._ask(node)
+        self._asked[node] = asking
+        asking.addCallbacks(self._good, self._bad, callbackArgs=(node,), errbackArgs=(node,))
+
+    def _overdue(self) -> None:
+        self._timer = None
+        self._next()
+
+    def _good(self, answer: Any, node: NodeConnection) -> None:
+        self._asked.pop(node, None)
+        if not self._done:
+            self._finish()
+            self.answered.callback((node, answer))
+
+    def _bad(self, failure: Any, node: NodeConnection) -> None:
+        self._asked.pop(node, None)
+        if self._done:
+            return
+        if not failure.check(ValkeyError):
+            self._finish()
+            self.answered.errback(failure)
+            return
+        address = str(node.address)
+        reason = str(failure.value)
+        self._failures.append((address, reason.removeprefix(address).lstrip(": ")))
+        if self._timer is not None:
+            timer, self._timer = self._timer, None
+            timer.cancel()
+            self._next()
+        elif not self._asked:
+            self._next()
+
+    def _finish(self) -> None:
+        self._done = True
+        if self._timer is not None:
+            timer, self._timer = self._timer, None
+            timer.cancel()
+        for asking in list(self._asked.values()):
+            asking.cancel()
+        self._asked.clear()
+
+
+class TopologyRefresher:
+    """Runs one refresh at a time, at most one in ``refresh_interval``, and one more if asked meanwhile."""
+
+    def __init__(
+        self,
+        clock: Any,
+        options: Options,
+        *,
+        candidates: Callable[[], list[NodeConnection]],
+        node_at: Callable[[Any], NodeConnection],
+        current: Callable[[], tuple[Shard, ...]],
+        install: Callable[[tuple[Shard, ...]], None],
+        failed: Callable[[Exception], None],
+        needed: Callable[[], bool],
+    ) -> None:
+        #: What the commands mean, once a server has told.
+        self.commands = options.commands
+        self._clock = clock
+        self._options = options
+        self._candidates = candidates
+        self._node_at = node_at
+        self._current = current
+        self._install = install
+        self._failed = failed
+        self._needed = needed
+        self._command, self._parse = SOURCES[options.topology_source]
+        self._running = False
+        self._again = False
+        self._closed = False
+        self._started_at = float("-inf")
+        self._inquiry: Inquiry | None = None
+        self._timer: IDelayedCall | None = None
+        self._timer_at = float("inf")
+        self._waiters: list[Deferred[None]] = []
+
+    def trigger(self, *, urgent: bool = False) -> None:
+        """Ask for a refresh, within the rate limit or, if urgent, nearly at once."""
+        if self._closed:
+            return
+        if self._running:
+            self._again = True
+            return
+        interval = _URGENT_INTERVAL if urgent else self._options.refresh_interval
+        self._schedule(self._started_at + interval + (0.0 if urgent else self._jitter()))
+
+    def refresh(self) -> Deferred[None]:
+        """Refresh now; fire when a map asked for from now on is in force, or fail with why there is none."""
+        waiter: Deferred[None] = Deferred()
+        if self._closed:
+            waiter.errback(ClientClosed("the client is closed"))
+            return waiter
+        self._waiters.append(waiter)
+        if self._running:
+            self._again = True
+        else:
+            self._start()
+        return waiter
+
+    def close(self) -> None:
+        """Ask nobody any more."""
+        self._closed = True
+        self._cancel_timer()
+        inquiry, self._inquiry = self._inquiry, None
+        if inquiry is not None:
+            inquiry.stop()
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.errback(ClientClosed("the client was closed"))
+
+    def _jitter(self) -> float:
+        nodes = sum(len(shard.nodes) for shard in self._current())
+        return self._options.random.uniform(0, (nodes - _LARGE_CLUSTER) / 100) if nodes > _LARGE_CLUSTER else 0.0
+
+    def _schedule(self, at: float) -> None:
+        if at >= self._timer_at:
+            return
+        self._cancel_timer()
+        delay = at - self._clock.seconds()
+        if delay <= 0:
+            self._start()
+        else:
+            self._timer_at = at
+            self._timer = self._clock.callLater(delay, self._start)
+
+    def _cancel_timer(self) -> None:
+        self._timer_at = float("inf")
+        if self._timer is not None:
+            timer, self._timer = self._timer, None
+            if timer.active():
+                timer.cancel()
+
+    def _start(self) -> None:
+        self._cancel_timer()
+        self._running = True
+        self._again = False
+        self._started_at = self._clock.seconds()
+        waiters, self._waiters = self._waiters, []
+        refreshed = Deferred.fromCoroutine(self._refresh())
+        refreshed.addCallbacks(self._succeeded, self._went_wrong)
+        refreshed.addBoth(_fire, waiters)
+
+    async def _refresh(self) -> tuple[Shard, ...]:
+        node, shards = await self._inquire(self._candidates())
+        known = self._current()
+        if shards != known and lost_most_nodes(known, shards):
+            await self._second_opinion(node, shards)
+        return shards
+
+    async def _second_opinion(self, teller: NodeConnection, shards: tuple[Shard, ...]) -> None:
+        """Believe a map that lost most known nodes only if another node says the same, or nobody else says a thing."""
+        told = [self._node_at(n.address) for shard in shards for n in shard.nodes if n.address is not None]
+        others = [node for node in dict.fromkeys([*told, *self._candidates()]) if node is not teller]
+        try:
+            other, view = await self._inquire(others)
+        except ClusterUnavailable:
+            return
+        if not same_view(shards, view):
+            raise TopologyError(
+                f"{teller.address} tells of a cluster without most of the known nodes, and {other.address} of another"
+            )
+
+    async def _inquire(self, nodes: Iterable[NodeConnection]) -> tuple[NodeConnection, tuple[Shard, ...]]:
+        inquiry = Inquiry(self._clock, nodes, lambda node: Deferred.fromCoroutine(self._ask(node)))
+        self._inquiry = inquiry
+        return await inquiry.answered
+
+    async def _ask(self, node: NodeConnection) -> tuple[Shard, ...]:
+        asking = node.call(*self._command)
+        learning = node.call("COMMAND") if self.commands is None else None
+        if learning is not None:
+            learning.addErrback(lambda failure: failure.value)
+        shards = self._parse(await asking, node.address, self._options.tls)
+        if not any(shard.slots for shard in shards):
+            raise TopologyError(f"{node.address} knows no node that serves a slot; is the cluster formed?")
+        if learning is not None:
+            answer = await learning
+            if isinstance(answer, Exception):
+                raise ValkeyError(f"{node.address} does not tell its commands: {answer}")
+            self.commands = CommandTable.from_reply(answer)
+        return shards
+
+    def _succeeded(self, shards: tuple[Shard, ...]) -> None:
+        self._ended(self._options.refresh_period)
+        if not self._closed:
+            self._install(shards)
+
+    def _went_wrong(self, failure: Any) -> Any:
+        if self._closed:
+            return failure
+        self._ended(self._options.refresh_interval if self._needed() else self._options.refresh_period)
+        if not failure.check(ValkeyError):
+            _log.failure("a refresh of the slot map went wrong", failure=failure)
+        self._failed(failure.value)
+        return failure
+
+    def _ended(self, next_in: float | None) -> None:
+        self._inquiry = None
+        self._running = False
+        if self._closed:
+            return
+        if self._again:
+            next_in = self._options.refresh_interval
+        if self._waiters:
+            self._start()
+        elif next_in is not None:
+            self._schedule(self._clock.seconds() + next_in * self._options.random.uniform(0.95, 1.05))
+
+
+def _fire(result: Any, waiters: list[Deferred[None]]) -> None:
+    for waiter in waiters:
+        if getattr(result, "check", None) is not None:
+            waiter.errback(result)
+        else:
+            waiter.callback(None)

@@ -1,0 +1,440 @@
+"""Router: command -> node -> verdict -> again, until there is a reply or an error for the caller.
+
+The hot path is `execute`: one look-up finds the command, one list index finds what takes it.  That is the connection of
+the slot's owner, or the room where commands wait for an owner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from math import inf
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+
+from .address import Address
+from .commands import Command
+from .errors import ClientClosed, ConnectionLost, ReplyError, RoutingError, ValkeyError
+from .events import (
+    Event,
+    NodeConnected,
+    NodeConnectFailed,
+    NodeDisconnected,
+    Ready,
+    TopologyRefreshFailed,
+    TopologyUpdated,
+)
+from .factory import ClusterFactory
+from .node import NodeConnection, State
+from .options import Options
+from .pack import Arg, pack
+from .protocol import RESPProtocol
+from .refresh import TopologyRefresher
+from .request import ANY_NODE, THIS_NODE, UNROUTED, Outcome, Request, live
+from .slots import SLOT_COUNT, key_slot
+from .topology import Node, Shard, Topology
+from .verdict import Act, Refresh, Verdict, judge_loss, judge_reply
+from .waiting import WaitingRoom
+
+
+class Router:
+    """Routes the commands of one client."""
+
+    def __init__(self, reactor: Any, options: Options, emit: Callable[[Event], None]) -> None:
+        self.topology = Topology(0, ())
+        self._clock = reactor
+        self._options = options
+        self._emit = emit
+        self._factory = ClusterFactory(reactor, options)
+        self._factory.carrier = self
+        self._listed: dict[Address, Node] = {}
+        self._primaries: list[NodeConnection] = []
+        self._closed = False
+        self._refresher = TopologyRefresher(
+            reactor,
+            options,
+            candidates=self._candidates,
+            node_at=self._factory.node_at,
+            current=lambda: self.topology.shards,
+            install=self._install,
+            failed=self._refresh_failed,
+            needed=self._anything_waits,
+        )
+        self._unserved = WaitingRoom(
+            reactor,
+            options,
+            "a slot map that has an owner for the slot",
+            self._again,
+            ticks=False,
+            on_enter=self._refresher.trigger,
+        )
+        self._rooms: dict[tuple[Address, str], WaitingRoom] = {}
+        self._slots: list[NodeConnection | WaitingRoom] = [self._unserved] * SLOT_COUNT
+
+    def __repr__(self) -> str:
+        waiting = len(self._unserved) + sum(map(len, self._rooms.values()))
+        return f"<Router {self.topology!r} {self._factory!r} waiting={waiting}>"
+
+    # ---- commands
+
+    def execute(self, args: tuple[Arg, ...], timeout: float | None, repeatable: bool) -> Deferred[Any]:
+        """Send a command where its first key lives."""
+        if self._closed:
+            return fail(ClientClosed("the client is closed"))
+        commands = self._refresher.commands
+        if commands is None:
+            return self._execute_later(args, timeout, repeatable)
+        try:
+            command = commands[args[0]]
+            index = command.key_index
+            if 0 < index < len(args):
+                slot = _slot_of(args[index])
+            else:
+                command, slot = _route(command, args)
+            now: float = self._clock.seconds()
+            deferred: Deferred[Any] = Deferred()
+            request = Request(
+                pack(args),
+                deferred,
+                command,
+                slot,
+                now,
+                inf if timeout is None else now + timeout,
+                repeatable or command.repeatable,
+            )
+            if slot >= 0:
+                self._slots[slot].send(request)
+            else:
+                self._any_node().send(request)
+        except Exception:
+            # A wrong argument or a full queue; the caller hears of every failure in one way.
+            return fail()
+        return deferred
+
+    def execute_on(self, where: Node | Address, args: tuple[Arg, ...], timeout: float | None) -> Deferred[Any]:
+        """Send a command to one node: no redirect, no repetition."""
+        if self._closed:
+            return fail(ClientClosed("the client is closed"))
+        try:
+            address = self._address_of(where)
+            commands = self._refresher.commands
+            command = (commands[args[0]] if commands is not None else Command(str(args[0]).upper())).resolve(args)
+            _refuse_unless_shareable(command, args)
+            now: float = self._clock.seconds()
+            deferred: Deferred[Any] = Deferred()
+            deadline = inf if timeout is None else now + timeout
+            self._factory.node_at(address).send(Request(pack(args), deferred, command, THIS_NODE, now, deadline))
+        except Exception:
+            return fail()
+        return deferred
+
+    def refresh(self) -> Deferred[None]:
+        """Fetch the slot map now."""
+        return self._refresher.refresh()
+
+    def _execute_later(self, args: tuple[Arg, ...], timeout: float | None, repeatable: bool) -> Deferred[Any]:
+        """Wait for the first map; with it comes what the command means."""
+        now = self._clock.seconds()
+        deferred: Deferred[Any] = Deferred()
+        try:
+            payload = pack(args)
+        except TypeError:
+            return fail()
+        deadline = inf if timeout is None else now + timeout
+        self._unserved.send(Request(payload, deferred, _Unresolved(args), UNROUTED, now, deadline, repeatable))
+        return deferred
+
+    def _resolve(self, request: Request) -> bool:
+        """Find out what a command means that came before the first map; fail it if it cannot be routed."""
+        commands, early = self._refresher.commands, request.command
+        assert commands is not None and isinstance(early, _Unresolved)
+        try:
+            command, request.slot = _route(commands[early.args[0]], early.args)
+        except (RoutingError, TypeError) as error:
+            request.fail(error)
+            return False
+        request.command = command
+        request.repeatable = request.repeatable or command.repeatable
+        return True
+
+    def _any_node(self) -> NodeConnection | WaitingRoom:
+        if not self._primaries:
+            return self._unserved
+        ready = [node for node in self._primaries if node.state is State.READY]
+        return self._options.random.choice(ready or self._primaries)
+
+    def _address_of(self, where: Node | Address) -> Address:
+        if isinstance(where, Node):
+            known = self.topology.node(where.id) or where
+            if known.address is None:
+                raise RoutingError(f"node {where.id} has no address that can be dialled")
+            return known.address
+        return Address(*where)
+
+    # ---- again
+
+    def _again(self, requests: Iterable[Request]) -> None:
+        for request in requests:
+            if request.trail is not None:
+                request.trail.asking = False
+            outcome = request.outcome
+            if outcome is None or outcome.called or (request.slot == UNROUTED and not self._resolve(request)):
+                continue
+            if request.slot >= 0:
+                self._slots[request.slot].send(request)
+            else:
+                self._any_node().send(request)
+
+    def _wait(self, node: NodeConnection, request: Request, code: str) -> None:
+        key = (node.address, code)
+        room = self._rooms.get(key)
+        if room is None:
+            what = f"{node.address} to answer otherwise than {code}"
+            room = self._rooms[key] = WaitingRoom(self._clock, self._options, what, self._again)
+        room.send(request)
+
+    def _ask_for_refresh(self, refresh: Refresh) -> None:
+        if refresh is not Refresh.NO:
+            self._refresher.trigger(urgent=refresh is Refresh.NOW)
+
+    def _anything_waits(self) -> bool:
+        return bool(
+            len(self._unserved)
+            or any(len(room) for room in self._rooms.values())
+            or any(node.pending for node in self._factory.nodes.values())
+        )
+
+    # ---- what nodes tell
+
+    def reply_failed(self, node: NodeConnection, connection: RESPProtocol, request: Request, error: Any) -> None:
+        """Carry out the verdict on an error reply."""
+        if request.slot == THIS_NODE:
+            request.fail(error)
+            return
+        trail = request.failed_attempt(error)
+        trail.asking = False
+        listed = self._listed.get(node.address)
+        replica = listed is not None and listed.role == "replica"
+        verdict = judge_reply(error, node.address, from_replica=replica, redirects=trail.redirects)
+        if verdict.act is Act.FAIL:
+            request.fail(error)
+            return
+        self._redirect(node, connection, request, error, verdict)
+        self._ask_for_refresh(verdict.refresh)
+
+    def _redirect(
+        self, node: NodeConnection, connection: RESPProtocol, request: Request, error: ReplyError, verdict: Verdict
+    ) -> None:
+        trail = request.failed_attempt(error) if request.trail is None else request.trail
+        act = verdict.act
+        if act is Act.FOLLOW and verdict.target is not None:
+            trail.redirects += 1
+            target = self._factory.node_at(verdict.target)
+            self._slots[verdict.slot] = target
+            target.send(request)
+        elif act is Act.ASK and verdict.target is not None:
+            trail.redirects += 1
+            trail.asking = True
+            self._factory.node_at(verdict.target).ask(request)
+        elif act is Act.REDIAL:
+            trail.redirects += 1
+            node.redial(connection)
+            node.send(request)
+        elif act is Act.REROUTE and request.slot >= 0 and self._slots[request.slot] is not node:
+            self._again([request])
+        else:
+            trail.redirects = 0
+            self._wait(node, request, error.code)
+
+    def lost(self, node: NodeConnection, unsent: list[Request], sent: list[Request], reason: Exception) -> None:
+        """Send again what is safe to send again, then fail the rest."""
+        self._refresher.trigger()
+        doomed: list[tuple[Request, bool]] = []
+        for written, requests in ((True, sent), (False, unsent)):
+            for request in requests:
+                request.failed_attempt(reason)
+                verdict = judge_loss(written=written, repeatable=request.repeatable)
+                if request.slot == THIS_NODE or verdict.act is Act.FAIL or self._closed:
+                    doomed.append((request, written))
+                else:
+                    self._again([request])
+        for request, written in doomed:
+            name = request.command.name if request.command is not None else "a request"
+            error = ConnectionLost(f"{name} lost its reply: {reason}", maybe_executed=written)
+            error.__cause__ = reason
+            request.fail(error)
+
+    def dial_failed(self, node: NodeConnection, stranded: list[Request], reason: ValkeyError) -> None:
+        """Ask for a fresh map; what was asked of this node alone fails, what was to follow an ASK goes back."""
+        self._refresher.trigger()
+        returned = [request for request in stranded if request.slot != THIS_NODE]
+        for request in returned:
+            request.failed_attempt(reason)
+            self._wait(node, request, "ASK")
+        for request in stranded:
+            if request.slot == THIS_NODE:
+                request.fail(reason)
+        self._emit(NodeConnectFailed(node.address, reason))
+
+    def connected(self, node: NodeConnection) -> None:
+        """Tell the listeners."""
+        self._emit(NodeConnected(node.address))
+
+    def disconnected(self, node: NodeConnection, reason: Exception, clean: bool) -> None:
+        """Tell the listeners."""
+        self._emit(NodeDisconnected(node.address, reason, clean))
+
+    # ---- the map
+
+    def _candidates(self) -> list[NodeConnection]:
+        """Whom to ask for the map: connected nodes, other known nodes, the seeds, and last those that fail."""
+        nodes = list(self._factory.nodes.values())
+        self._options.random.shuffle(nodes)
+        nodes.sort(key=lambda node: node.state is not State.READY)
+        seeds = [self._factory.node_at(address) for address in self._options.seeds]
+        working = [node for node in nodes if not node.failing]
+        return list(dict.fromkeys([*working, *seeds, *nodes]))
+
+    def _install(self, shards: tuple[Shard, ...]) -> None:
+        previous = self.topology
+        changed = shards != previous.shards
+        retries: list[Request] = []
+        if changed:
+            self.topology = topology = Topology(previous.version + 1, shards)
+            self._listed = {node.address: node for node in topology.nodes if node.address is not None}
+            retries = self._factory.install(self._listed)
+            slots: list[NodeConnection | WaitingRoom] = [self._unserved] * SLOT_COUNT
+            for start, end, node in topology.ranges():
+                if node.address is not None:
+                    slots[start : end + 1] = [self._factory.node_at(node.address)] * (end + 1 - start)
+            self._slots = slots
+            self._primaries = [self._factory.node_at(n.address) for n in topology.primaries if n.address is not None]
+            rooms, self._rooms = self._rooms, {}
+            for room in rooms.values():
+                retries += room.take()
+        retries += self._unserved.take()
+        self._again(retries)
+        if changed:
+            self._emit(TopologyUpdated(self.topology, previous if previous.version else None))
+            if not previous.version:
+                self._emit(Ready(self.topology))
+
+    def _refresh_failed(self, reason: Exception) -> None:
+        self._unserved.detail = str(reason)
+        self._emit(TopologyRefreshFailed(reason))
+
+    # ---- the end
+
+    def close(self) -> Deferred[None]:
+        """Take no new commands, wait for the unanswered ones, then close every connection."""
+        self._closed = True
+        finished: Deferred[None] = Deferred()
+        countdown = _Countdown(self._everything(), finished)
+        finished.addCallback(lambda _: self._shut())
+        countdown.check()
+        return finished
+
+    def abort(self) -> Deferred[None]:
+        """End everything at once."""
+        self._closed = True
+        waiting = self._unserved.take()
+        for room in self._rooms.values():
+            waiting += room.take()
+        self._refresher.close()
+        more, gone = self._factory.abort(ClientClosed("the client was aborted"))
+        for request in live([*waiting, *more]):
+            request.fail(ClientClosed("the client was aborted"))
+        return gone
+
+    def _shut(self) -> Deferred[None]:
+        self._refresher.close()
+        for room in (self._unserved, *self._rooms.values()):
+            room.take()
+        return self._factory.close()
+
+    def _everything(self) -> list[Request]:
+        """Every request that somebody waits for, wherever it is."""
+        found = self._unserved.everything() + self._factory.everything()
+        for room in self._rooms.values():
+            found += room.everything()
+        return live(found)
+
+
+class _Unresolved(Command):
+    """Stands for the meaning of a command until a server has told."""
+
+    __slots__ = ("args",)
+
+    def __init__(self, args: tuple[Arg, ...]) -> None:
+        super().__init__(str(args[0]).upper() if args else "")
+        object.__setattr__(self, "args", args)
+
+    args: tuple[Arg, ...]
+
+
+class _Countdown:
+    """Fires when every one of some requests has ended, however."""
+
+    def __init__(self, requests: list[Request], finished: Deferred[None]) -> None:
+        self._left = len(requests)
+        self._finished = finished
+        for request in requests:
+            assert request.outcome is not None
+            request.outcome = _Counted(request.outcome, self)
+
+    def check(self) -> None:
+        if not self._left:
+            self._finished.callback(None)
+
+    def ended(self) -> None:
+        self._left -= 1
+        self.check()
+
+
+class _Counted:
+    def __init__(self, outcome: Outcome, countdown: _Countdown) -> None:
+        self._outcome = outcome
+        self._countdown = countdown
+
+    @property
+    def called(self) -> Any:
+        return self._outcome.called
+
+    def callback(self, result: Any) -> None:
+        self._outcome.callback(result)
+        self._countdown.ended()
+
+    def errback(self, fail: Any = None) -> None:
+        self._outcome.errback(fail)
+        self._countdown.ended()
+
+
+def _slot_of(key: Any) -> int:
+    if key.__class__ is bytes or key.__class__ is str:
+        return key_slot(key)
+    if isinstance(key, (bytes, str)):
+        return key_slot(key)
+    if isinstance(key, (bytearray, memoryview)):
+        return key_slot(bytes(key))
+    if isinstance(key, (int, float)) and not isinstance(key, bool):
+        return key_slot(str(key))
+    raise TypeError(f"a key is bytes, str, int or float, not {type(key).__name__}")
+
+
+def _route(command: Command, args: tuple[Arg, ...]) -> tuple[Command, int]:
+    """The slot of a command whose first key has to be looked for, or any node; refuse what cannot be routed."""
+    command = command.resolve(args)
+    _refuse_unless_shareable(command, args)
+    for key in command.keys(args):
+        return command, _slot_of(key)
+    if command.needs_every_node:
+        raise RoutingError(
+            f"{command.name} is for {command.request_policy} by the server's word: give it to each with execute_on"
+        )
+    return command, ANY_NODE
+
+
+def _refuse_unless_shareable(command: Command, args: tuple[Arg, ...]) -> None:
+    reason = command.refusal(args)
+    if reason is not None:
+        raise RoutingError(f"{command.name} is not sent: {reason}")

@@ -1,0 +1,123 @@
+"""Waiting rooms: where commands wait that a server could not serve just now.
+
+Were each to be sent again after a wait of its own, recovery would either be slow or a storm.  A room sends a few of its
+commands each tick of 10 to 100 ms, in turn, and as soon as one of them succeeds lets all go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall
+
+from .deadlines import Alarm, split_expired
+from .options import Options
+from .request import Outcome, Request, live
+
+_FIRST_TICK = 0.01
+_LONGEST_TICK = 0.1
+# Tried in one tick: at a tick of 50 ms on average, at most 640 a second for each node and reason.
+_TRIED = 32
+
+
+class _Scout:
+    """Stands in for the outcome of a command on trial, to see it succeed."""
+
+    __slots__ = ("_outcome", "_room")
+
+    def __init__(self, room: WaitingRoom, outcome: Outcome) -> None:
+        self._room = room
+        self._outcome = outcome
+
+    @property
+    def called(self) -> Any:
+        return self._outcome.called
+
+    def callback(self, result: Any) -> None:
+        self._room.release()
+        self._outcome.callback(result)
+
+    def errback(self, fail: Any = None) -> None:
+        self._outcome.errback(fail)
+
+
+class WaitingRoom:
+    """Commands that wait for one thing.  Without ``ticks`` they wait until they are released."""
+
+    def __init__(
+        self,
+        clock: Any,
+        options: Options,
+        what: str,
+        retry: Callable[[Iterable[Request]], None],
+        *,
+        ticks: bool = True,
+        on_enter: Callable[[], None] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._options = options
+        self._what = what
+        self._retry = retry
+        self._on_enter = on_enter
+        self._ticks = ticks
+        self._tick = _FIRST_TICK
+        self._requests: list[Request] = []
+        self._alarm = Alarm(clock, self._sweep)
+        self._timer: IDelayedCall | None = None
+        #: Said of what has been tried, in the error of those that time out here.
+        self.detail = ""
+
+    def __repr__(self) -> str:
+        return f"<WaitingRoom {self._what!r} waiting={len(self._requests)}>"
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def send(self, request: Request) -> None:
+        """Take a request.  Named as a connection's method is: a slot without owner leads here."""
+        self._requests.append(request)
+        self._alarm.by(request.deadline)
+        if self._ticks and self._timer is None:
+            delay = self._options.random.uniform(self._tick / 2, self._tick)
+            self._timer = self._clock.callLater(delay, self._try_some)
+        if self._on_enter is not None:
+            self._on_enter()
+
+    def release(self) -> None:
+        """Have every request tried again now."""
+        self._retry(self.take())
+
+    def everything(self) -> list[Request]:
+        """Every request in it."""
+        return list(self._requests)
+
+    def take(self) -> list[Request]:
+        """Hand over every request."""
+        requests, self._requests = self._requests, []
+        self._alarm.stop()
+        self._tick = _FIRST_TICK
+        if self._timer is not None:
+            timer, self._timer = self._timer, None
+            timer.cancel()
+        return live(requests)
+
+    def _try_some(self) -> None:
+        self._timer = None
+        self._tick = min(self._tick * 2, _LONGEST_TICK)
+        tried, self._requests = self._requests[:_TRIED], self._requests[_TRIED:]
+        for request in live(tried):
+            if request.outcome is not None and not isinstance(request.outcome, _Scout):
+                request.outcome = _Scout(self, request.outcome)
+        if self._requests:
+            delay = self._options.random.uniform(self._tick / 2, self._tick)
+            self._timer = self._clock.callLater(delay, self._try_some)
+        self._retry(live(tried))
+
+    def _sweep(self) -> None:
+        now = self._clock.seconds()
+        late, self._requests, earliest = split_expired(self._requests, now)
+        self._alarm.by(earliest)
+        where = f"waiting for {self._what}" + (f" ({self.detail})" if self.detail else "")
+        for request in late:
+            request.time_out(now, where, written=False)
