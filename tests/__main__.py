@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 
-SUITES = {"tests.pure": ["default"], "tests.memory": ["default"]}
+SUITES = {"tests.pure": ["default"], "tests.memory": ["default"], "tests.cluster": ["default"]}
 
 
 def run(suite: str, reactor: str) -> tuple[int, int, int]:

@@ -1,0 +1,465 @@
+"""LocalCluster: real valkey-server processes that form a real cluster, and everything that can befall one."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from typing import Any, Literal, ParamSpec, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+from ..address import Address
+from ..client import ClusterClient
+from ..errors import ReplyError, ValkeyError
+from ..slots import SLOT_COUNT
+from .processes import NoServer, ProcessGroup, find_server
+from .terminator import Certificates, terminate_tls
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+# Servers tell nobody when they are ready: what is waited for is asked for this often, and for no longer than this.
+_POLL = 0.05
+_PATIENCE = 30.0
+
+
+def _returns_deferred(method: Callable[_P, Coroutine[Any, Any, _T]]) -> Callable[_P, Deferred[_T]]:
+    @wraps(method)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> Deferred[_T]:
+        return Deferred.fromCoroutine(method(*args, **kwargs))
+
+    return call
+
+
+@dataclass(eq=False)
+class Server:
+    """One server of a LocalCluster."""
+
+    index: int
+    folder: Path
+    #: The port of the server itself, and the one clients are told, which differ behind a TLS terminator.
+    port: int
+    client_port: int
+    bus_port: int
+    process: subprocess.Popen[bytes] | None = None
+    id: str = ""
+    listening: Any = field(default=None, repr=False)
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs (or is paused)."""
+        return self.process is not None and self.process.poll() is None
+
+
+class LocalCluster:
+    """A cluster on this machine.
+
+    Nothing of it outlives this process.  ``first_port`` gives its servers consecutive ports for clients, else they get
+    free ones.  With ``tls``, a server built with TLS serves it itself; in front of any other a terminator does, in
+    this process.  ``config`` is added to every server's configuration.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        primaries: int = 3,
+        replicas: int = 1,
+        host: str = "127.0.0.1",
+        first_port: int | None = None,
+        password: str | None = None,
+        tls: Literal[False, "auto", "server", "terminator"] = False,
+        verify_clients: bool = False,
+        node_timeout: float = 2.0,
+        server: str | None = None,
+        config: Mapping[str, str] | None = None,
+    ) -> None:
+        self.host = host
+        self.password = password
+        self.servers: list[Server] = []
+        self._reactor = reactor
+        self._primaries = primaries
+        self._count = primaries * (1 + replicas)
+        self._first_port = first_port
+        self._node_timeout = node_timeout
+        self._config = dict(config or {})
+        self._verify_clients = verify_clients
+        self._terminates = False
+        self._serves_tls = False
+        self.certificates: Certificates | None = None
+        if tls:
+            self.certificates = Certificates.make(host, "localhost")
+            try:
+                self._binary = server or find_server(tls=tls != "terminator")
+                self._serves_tls = tls != "terminator"
+            except NoServer:
+                if tls == "server":
+                    raise
+                self._binary = find_server()
+            self._terminates = not self._serves_tls
+        else:
+            self._binary = server or find_server()
+        self._group: ProcessGroup | None = None
+        self._admin: ClusterClient | None = None
+
+    def __repr__(self) -> str:
+        alive = sum(server.alive for server in self.servers)
+        return f"<LocalCluster {self.host} servers={len(self.servers)} alive={alive}>"
+
+    @property
+    def addresses(self) -> list[Address]:
+        """Where clients reach each server."""
+        return [Address(self.host, server.client_port) for server in self.servers]
+
+    @property
+    def url(self) -> str:
+        """A URL of the whole cluster, password included."""
+        user = f":{self.password}@" if self.password else ""
+        scheme = "valkeys" if self.certificates else "valkey"
+        return f"{scheme}://{user}{','.join(map(str, self.addresses))}"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keywords a client needs beside the URL: the trust root and, if asked for, a client certificate."""
+        if self.certificates is None:
+            return {}
+        options: dict[str, Any] = {"trust_root": self.certificates.authority}
+        if self._verify_clients:
+            options["client_certificate"] = self.certificates.client
+        return options
+
+    def client(self, **options: Any) -> ClusterClient:
+        """A lazy client of this cluster."""
+        return ClusterClient(self._reactor, self.url, **{**self.options, **options})
+
+    # ---- start and stop
+
+    @_returns_deferred
+    async def start(self) -> LocalCluster:
+        """Start the servers and form the cluster; fires when every node agrees that it is whole."""
+        self._group = ProcessGroup()
+        ports = _free_ports(self.host, 3 * self._count)
+        for index in range(self._count):
+            folder = self._group.folder / str(index)
+            folder.mkdir()
+            inner, outer, bus = ports[3 * index : 3 * index + 3]
+            if self._first_port is not None:
+                outer = self._first_port + index
+            server = Server(index, folder, inner if self._terminates else outer, outer, bus)
+            self.servers.append(server)
+            await self._launch(server)
+        admin: dict[str, Any] = {"password": self.password} if self.password else {}
+        if self._serves_tls:
+            admin |= {"tls": True, **self.options}
+        seeds = ",".join(str(Address(self.host, server.port)) for server in self.servers)
+        self._admin = ClusterClient(self._reactor, seeds=seeds, refresh_period=None, **admin)
+        try:
+            await self._form()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    @_returns_deferred
+    async def stop(self) -> None:
+        """Kill every server and remove what they wrote."""
+        admin, self._admin = self._admin, None
+        if admin is not None:
+            await admin.abort()
+        for server in self.servers:
+            await self._stop_listening(server)
+        group, self._group = self._group, None
+        if group is not None:
+            group.close()
+
+    async def _form(self) -> None:
+        nodes = self.servers
+        for server in nodes:
+            await self._reachable(server)
+            server.id = (await self.ask(server, "CLUSTER", "MYID")).decode()
+        for server in nodes[: self._primaries]:
+            start = server.index * SLOT_COUNT // self._primaries
+            end = (server.index + 1) * SLOT_COUNT // self._primaries - 1
+            await self.ask(server, "CLUSTER", "ADDSLOTSRANGE", start, end)
+            await self.ask(server, "CLUSTER", "SET-CONFIG-EPOCH", server.index + 1)
+        await self._meet()
+        for server in nodes[self._primaries :]:
+            primary = nodes[server.index % self._primaries]
+            await self._patiently(lambda s=server, p=primary: self.ask(s, "CLUSTER", "REPLICATE", p.id))  # type: ignore[misc]
+        await self.wait_until_whole()
+
+    async def _meet(self) -> None:
+        first = self.servers[0]
+        for server in self.servers[1:]:
+            await self.ask(first, "CLUSTER", "MEET", self.host, server.port, server.bus_port)
+        for server in self.servers:
+            await self._until(lambda s=server: self._knows_all(s), f"{server} to know all others")  # type: ignore[misc]
+
+    async def _knows_all(self, server: Server) -> bool:
+        lines = (await self.ask(server, "CLUSTER", "NODES")).decode().splitlines()
+        return len(lines) == len(self.servers) and not any("handshake" in line for line in lines)
+
+    @_returns_deferred
+    async def wait_until_whole(self) -> None:
+        """Fires when every live server says that the cluster is up, and every live replica follows its primary."""
+        alive = [server for server in self.servers if server.alive]
+        for server in alive:
+            await self._until(lambda s=server: self._is_whole(s, alive), f"{server} to see a whole cluster")  # type: ignore[misc]
+
+    async def _is_whole(self, server: Server, alive: list[Server]) -> bool:
+        if b"cluster_state:ok" not in await self.ask(server, "CLUSTER", "INFO"):
+            return False
+        if b"master_link_status:down" in await self.ask(server, "INFO", "replication"):
+            return False
+        listed = {n for row in await self.ask(server, "CLUSTER", "SLOTS") for n in (node[2] for node in row[2:])}
+        return {s.id.encode() for s in alive} <= listed
+
+    async def _launch(self, server: Server) -> None:
+        assert self._group is not None
+        config = {
+            "bind": self.host,
+            "port": "0" if self._serves_tls else str(server.port),
+            "cluster-enabled": "yes",
+            "cluster-port": str(server.bus_port),
+            "cluster-node-timeout": str(int(self._node_timeout * 1000)),
+            "cluster-config-file": "nodes.conf",
+            "save": "",
+            "repl-diskless-sync-delay": "0",
+            "enable-debug-command": "local",
+        }
+        if ":" in self.host:
+            config["cluster-announce-ip"] = self.host
+        if self.password:
+            config |= {"requirepass": self.password, "primaryauth": self.password}
+        if self._serves_tls:
+            config |= self._tls_config(server)
+        if self._terminates:
+            config["cluster-announce-client-port"] = str(server.client_port)
+        # What a restart must find again: without it a node would come back empty, and lose what it had acknowledged.
+        lines = [f'{name} "{value}"' for name, value in {**config, **self._config}.items()]
+        (server.folder / "valkey.conf").write_text("\n".join(lines) + "\n")
+        server.process = self._group.start([self._binary, "valkey.conf"], server.folder)
+        if self._terminates and self.certificates is not None:
+            server.listening = await terminate_tls(
+                self._reactor,
+                self.host,
+                server.client_port,
+                server.port,
+                self.certificates,
+                verify_clients=self._verify_clients,
+            )
+
+    def _tls_config(self, server: Server) -> dict[str, str]:
+        assert self.certificates is not None
+        made = self.certificates
+        for name, pem in {"ca": made.authority, "cert": made.server, "key": made.server_key}.items():
+            (server.folder / f"{name}.pem").write_bytes(pem)
+        return {
+            "tls-port": str(server.port),
+            "tls-cluster": "yes",
+            "tls-replication": "yes",
+            "tls-ca-cert-file": "ca.pem",
+            "tls-cert-file": "cert.pem",
+            "tls-key-file": "key.pem",
+            "tls-auth-clients": "yes" if self._verify_clients else "optional",
+        }
+
+    async def _stop_listening(self, server: Server) -> None:
+        listening, server.listening = server.listening, None
+        if listening is not None:
+            await listening.stopListening()
+
+    # ---- what can befall it
+
+    def ask(self, server: Server, *args: Any, timeout: float = 5.0) -> Deferred[Any]:
+        """Send a command to one server."""
+        if self._admin is None:
+            raise RuntimeError("the cluster is not started")
+        return self._admin.execute_on(Address(self.host, server.port), *args, timeout=timeout)
+
+    def kill(self, server: Server) -> None:
+        """SIGKILL it."""
+        if server.process is not None:
+            server.process.kill()
+            server.process.wait()
+
+    def pause(self, server: Server) -> None:
+        """SIGSTOP it: its sockets stay open, and nothing is answered."""
+        if server.process is not None:
+            server.process.send_signal(signal.SIGSTOP)
+
+    def resume(self, server: Server) -> None:
+        """SIGCONT it."""
+        if server.process is not None:
+            server.process.send_signal(signal.SIGCONT)
+
+    @_returns_deferred
+    async def restart(self, server: Server) -> None:
+        """Start it again with what it remembers of the cluster; fires when it answers."""
+        self.kill(server)
+        await self._stop_listening(server)
+        await self._launch(server)
+        await self._reachable(server)
+
+    @_returns_deferred
+    async def restart_elsewhere(self) -> None:
+        """Stop every server and start it on other ports, same ids; fires when the cluster is whole again."""
+        for server in self.servers:
+            if server.alive:
+                await self.ask(server, "SAVE")
+            self.kill(server)
+            await self._stop_listening(server)
+        ports = _free_ports(self.host, 3 * len(self.servers))
+        for server in self.servers:
+            inner, outer, server.bus_port = ports[3 * server.index : 3 * server.index + 3]
+            server.port, server.client_port = inner if self._terminates else outer, outer
+            await self._launch(server)
+        for server in self.servers:
+            await self._reachable(server)
+        await self._meet()
+        await self.wait_until_whole()
+
+    @_returns_deferred
+    async def failover(self, replica: Server) -> None:
+        """CLUSTER FAILOVER: the replica takes over gracefully; fires when it is a primary."""
+        await self.ask(replica, "CLUSTER", "FAILOVER")
+        await self._until(lambda: self._is_primary(replica), f"{replica} to be a primary")
+
+    @_returns_deferred
+    async def wait_for_takeover(self, server: Server) -> None:
+        """Fires when every live server says that the slots of one that was killed or paused are another's."""
+        for other in self.servers:
+            if other.alive and other is not server:
+                await self._until(lambda o=other: self._taken_over(o, server), f"{server} to be replaced")  # type: ignore[misc]
+
+    async def primaries(self) -> list[Server]:
+        """The live servers that serve slots, by their own word."""
+        return [server for server in self.servers if server.alive and await self._is_primary(server)]
+
+    async def replicas_of(self, primary: Server) -> list[Server]:
+        """The live replicas of a server."""
+        lines = (await self.ask(primary, "CLUSTER", "REPLICAS", primary.id)) or []
+        ids = {line.split(b" ")[0].decode() for line in lines}
+        return [server for server in self.servers if server.id in ids and server.alive]
+
+    async def owner_of(self, slot: int) -> Server:
+        """The server that serves a slot."""
+        for server in await self.primaries():
+            for start, end, node, *_ in await self.ask(server, "CLUSTER", "SLOTS"):
+                if start <= slot <= end and node[2].decode() == server.id:
+                    return server
+        raise LookupError(f"slot {slot} has no live owner")
+
+    async def _is_primary(self, server: Server) -> bool:
+        return bool((await self.ask(server, "ROLE"))[0] == b"master")
+
+    async def _taken_over(self, witness: Server, gone: Server) -> bool:
+        if b"cluster_state:ok" not in await self.ask(witness, "CLUSTER", "INFO"):
+            return False
+        return all(row[2][2].decode() != gone.id for row in await self.ask(witness, "CLUSTER", "SLOTS"))
+
+    # ---- slots on the move
+
+    @_returns_deferred
+    async def open_slot(self, slot: int, source: Server, target: Server) -> None:
+        """Begin to move a slot: keys that are not at the source any more are answered with ASK."""
+        await self.ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
+        await self.ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
+
+    @_returns_deferred
+    async def move_keys(self, slot: int, source: Server, target: Server) -> None:
+        """MIGRATE every key of an open slot."""
+        auth = ("AUTH", self.password) if self.password else ()
+        while keys := await self.ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 100):
+            await self.ask(source, "MIGRATE", self.host, target.port, "", 0, 5000, *auth, "KEYS", *keys)
+
+    @_returns_deferred
+    async def close_slot(self, slot: int, source: Server, target: Server) -> None:
+        """End the move: the target is the owner, by its own word first."""
+        for server in (target, source, *await self.primaries()):
+            try:
+                await self.ask(server, "CLUSTER", "SETSLOT", slot, "NODE", target.id)
+            except ReplyError as error:
+                # The source still finds a key that was written after the last MIGRATE.
+                if "still hold keys" not in str(error):
+                    raise
+                await self.move_keys(slot, source, target)
+                await self.ask(server, "CLUSTER", "SETSLOT", slot, "NODE", target.id)
+
+    @_returns_deferred
+    async def migrate_by_key(self, slots: Iterable[int], source: Server, target: Server) -> None:
+        """Move slots the old way, with a window of ASK and TRYAGAIN for each."""
+        for slot in slots:
+            await self.open_slot(slot, source, target)
+            await self.move_keys(slot, source, target)
+            await self.close_slot(slot, source, target)
+
+    @_returns_deferred
+    async def migrate_atomically(self, start: int, end: int, source: Server, target: Server) -> None:
+        """Move a range of slots, ends included, with CLUSTER MIGRATESLOTS (Valkey 9)."""
+        await self.ask(source, "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", start, end, "NODE", target.id)
+        await self._until(lambda: self._migrated(source), f"slots {start} to {end} to move")
+
+    async def _migrated(self, source: Server) -> bool:
+        jobs = await self.ask(source, "CLUSTER", "GETSLOTMIGRATIONS")
+        job = jobs[0] if isinstance(jobs[0], dict) else dict(zip(jobs[0][::2], jobs[0][1::2], strict=True))
+        state = job[b"state"].decode()
+        if state in ("failed", "cancelled"):
+            raise RuntimeError(f"the migration {state}: {job.get(b'message', b'').decode()}")
+        return bool(state == "success")
+
+    # ---- patience
+
+    async def _reachable(self, server: Server) -> None:
+        async def answers() -> bool:
+            if not server.alive:
+                log = (server.folder / "log").read_text(errors="replace")
+                raise RuntimeError(f"{server} ended:\n{log[-2000:]}")
+            try:
+                await self.ask(server, "PING", timeout=1.0)
+            except ValkeyError:
+                return False
+            return True
+
+        await self._until(answers, f"{server} to answer")
+
+    async def _patiently(self, action: Callable[[], Deferred[Any]]) -> Any:
+        """Repeat what a server refuses while it has not caught up yet."""
+        result: list[Any] = []
+
+        async def done() -> bool:
+            try:
+                result.append(await action())
+            except ReplyError:
+                return False
+            return True
+
+        await self._until(done, "a server to agree")
+        return result[-1]
+
+    async def _until(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
+        give_up = self._reactor.seconds() + _PATIENCE
+        while not await condition():
+            if self._reactor.seconds() > give_up:
+                raise TimeoutError(f"waited {_PATIENCE:g} s for {what}")
+            await deferLater(self._reactor, _POLL)
+
+
+def _free_ports(host: str, count: int) -> list[int]:
+    """Ports nobody listens on, held until all are found so that they differ."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    held = [socket.socket(family) for _ in range(count)]
+    try:
+        for sock in held:
+            sock.bind((host, 0))
+        return [sock.getsockname()[1] for sock in held]
+    finally:
+        for sock in held:
+            sock.close()
+
+

