@@ -38,6 +38,8 @@ class ClusterFactory:
         self._reactor = reactor
         self._options = options
         self._cork = Cork(reactor)
+        #: Canceller for the Deferred of a command.
+        self.cancelled = self._cork.cancelled
         self._endpoint_for = endpoint_maker(reactor, options)
         self._open: set[RESPProtocol] = set()
         self._when_empty: list[Deferred[None]] = []

@@ -18,12 +18,12 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from .address import Address
-from .deadlines import Alarm, split_expired
-from .errors import ConnectFailed, ConnectionLost, TLSFailed, TooManyPending, ValkeyError
+from .backlog import Backlog
+from .errors import ConnectFailed, ConnectionLost, TLSFailed, ValkeyError
 from .handshake import ServerInfo, handshake
 from .options import Options
 from .protocol import Owner, RESPProtocol
-from .request import THIS_NODE, Request, internal_request, live
+from .request import THIS_NODE, Request, internal_request
 
 # A connection that lived shorter than this does not count as a success of dialling.
 _LIVED = 1.0
@@ -77,8 +77,7 @@ class NodeConnection(Owner):
         self._options = options
         self._dial = dial
         self._carrier = carrier
-        self._waiting: list[Request] = []
-        self._alarm = Alarm(clock, self._sweep)
+        self._waiting = Backlog(clock, options, self._describe)
         self._failures = 0
         self._not_before = 0.0
         self._ready_at = 0.0
@@ -131,20 +130,18 @@ class NodeConnection(Owner):
 
     def take_waiting(self) -> list[Request]:
         """Hand over the routed requests that wait for a connection."""
-        taken = [request for request in self._waiting if request.slot != THIS_NODE]
-        self._waiting = [request for request in self._waiting if request.slot == THIS_NODE]
-        return live(taken)
+        return self._waiting.take_where(lambda request: request.slot != THIS_NODE)
 
     def waiting(self) -> list[Request]:
         """Every request that waits for a connection."""
-        return list(self._waiting)
+        return self._waiting.everything()
 
     def close(self) -> None:
         """Take nothing more; what is unanswered on the connection is still waited for."""
         connection, waiting = self.protocol, self._shut()
         if connection is not None:
             connection.drain()
-        for request in live(waiting):
+        for request in waiting:
             request.fail(ConnectionLost(f"{self.address}: the connection was closed"))
 
     def abort(self, reason: Exception) -> list[Request]:
@@ -160,21 +157,12 @@ class NodeConnection(Owner):
         if self.state is State.CLOSED:
             request.fail(ConnectionLost(f"{self.address}: the connection was closed"))
             return
-        if len(self._waiting) >= self._options.max_pending and request.trail is None and request.command is not None:
-            raise TooManyPending(f"{self.address} has {len(self._waiting)} commands waiting for a connection")
-        self._waiting.append(request)
-        self._alarm.by(request.deadline)
+        self._waiting.add(request)
         self.dial()
 
-    def _sweep(self) -> None:
-        now = self._clock.seconds()
-        late, self._waiting, earliest = split_expired(self._waiting, now)
-        self._alarm.by(earliest)
-        where = f"{self.address} is {self.state.value}, {len(self._waiting) + len(late)} commands waiting"
-        if self._last_failure:
-            where += f"; last try: {self._last_failure}"
-        for request in late:
-            request.time_out(now, where, written=False)
+    def _describe(self) -> str:
+        last = f"; last try: {self._last_failure}" if self._last_failure else ""
+        return f"waiting for {self.address} ({self.state.value}) with {len(self._waiting)} commands in all{last}"
 
     # ---- dialling
 
@@ -210,9 +198,7 @@ class NodeConnection(Owner):
         self.protocol = connection
         connection.owner = self
         self.send = connection.send
-        self._alarm.stop()
-        waiting, self._waiting = live(self._waiting), []
-        for request in waiting:
+        for request in self._waiting.take():
             if request.trail is not None and request.trail.asking:
                 connection.ask(request)
             else:
@@ -226,13 +212,11 @@ class NodeConnection(Owner):
         reason = _connect_error(self.address, failure, self._options)
         self._last_failure = str(reason)
         self._back_off()
-        stranded = [r for r in self._waiting if r.slot == THIS_NODE or (r.trail is not None and r.trail.asking)]
-        gone = set(map(id, stranded))
-        self._waiting = live([request for request in self._waiting if id(request) not in gone])
+        stranded = self._waiting.take_where(lambda r: r.slot == THIS_NODE or (r.trail is not None and r.trail.asking))
         self.state = State.IDLE
         if self._waiting:
             self.dial()
-        self._carrier.dial_failed(self, live(stranded), reason)
+        self._carrier.dial_failed(self, stranded, reason)
 
     def _back_off(self) -> None:
         self._failures += 1
@@ -246,15 +230,13 @@ class NodeConnection(Owner):
 
     def _shut(self) -> list[Request]:
         self._detach(State.CLOSED)
-        self._alarm.stop()
         if self._timer is not None:
             timer, self._timer = self._timer, None
             timer.cancel()
         if self._dialling is not None:
             dialling, self._dialling = self._dialling, None
             dialling.cancel()
-        waiting, self._waiting = self._waiting, []
-        return waiting
+        return self._waiting.take()
 
     # ---- what the connection tells
 

@@ -23,7 +23,7 @@ from zope.interface import implementer
 from .deadlines import Alarm, split_expired
 from .errors import ConnectionLost, ProtocolError, ReplyError, TooManyPending
 from .options import Options
-from .request import ASKING, Request, internal_request
+from .request import ASKING, Request, internal_request, size
 
 # The reader's own default, False, is also RESP3's #f.
 _NOTHING = object()
@@ -38,11 +38,13 @@ _BURST = 1024
 class Cork:
     """Gathers the connections that have something to write, and has each write once."""
 
-    __slots__ = ("_clock", "_timer", "_touched", "held")
+    __slots__ = ("_clock", "_timer", "_touched", "cancels", "held")
 
     def __init__(self, clock: IReactorTime) -> None:
         #: Whether replies are being handed out just now.
         self.held = False
+        #: How many commands have been cancelled; queues are searched for them only when this has grown.
+        self.cancels = 0
         self._clock = clock
         self._timer: IDelayedCall | None = None
         self._touched: list[RESPProtocol] = []
@@ -52,6 +54,10 @@ class Cork:
         self._touched.append(connection)
         if not self.held and self._timer is None:
             self._timer = self._clock.callLater(0, self._turn_ends)
+
+    def cancelled(self, _: Any) -> None:
+        """Canceller of every command's Deferred: what is not written yet will not be."""
+        self.cancels += 1
 
     def release(self) -> None:
         """Have every connection touched write now."""
@@ -106,6 +112,7 @@ class RESPProtocol(protocol.Protocol):
         self._seconds = clock.seconds
         self._options = options
         self._cork = cork
+        self._cancels = cork.cancels
         self._decode = _decoder(options.encoding, options.encoding_errors) if options.encoding else None
         self._reader = hiredis.Reader(
             protocolError=ProtocolError, replyError=ReplyError, notEnoughData=_NOTHING
@@ -155,9 +162,11 @@ class RESPProtocol(protocol.Protocol):
 
     def ask(self, request: Request) -> None:
         """Queue a request behind an ASKING; the two leave in one write."""
-        self.send(ASKING)
         # Not through `send`, whose early flush could part them.
-        self._unsent.append(request)
+        if not self._unsent:
+            self._cork.touch(self)
+        self._unsent += (ASKING, request)
+        self._paused_bytes += size(request)
         self._alarm.by(request.deadline)
 
     def call(self, *args: str | int) -> Any:
@@ -174,6 +183,11 @@ class RESPProtocol(protocol.Protocol):
         unsent = self._unsent
         if not unsent or self._paused or self.ended:
             return
+        if self._cancels != self._cork.cancels:
+            self._cancels = self._cork.cancels
+            self._drop_unsent({id(r) for r in unsent if r.outcome is not None and r.outcome.called})
+            if not unsent:
+                return
         self._unsent = []
         now = self._seconds()
         if not self._sent:
@@ -199,15 +213,13 @@ class RESPProtocol(protocol.Protocol):
 
     def _admit(self, request: Request) -> None:
         """Refuse a new request where too much is waiting; one that was taken before is not turned away."""
-        if request.outcome is None:
-            return
-        if request.trail is None and request.command is not None:
+        if request.is_new:
             if self.pending >= self._options.max_pending:
                 raise TooManyPending(f"{self.peer} owes {self.pending} replies, as many as max_pending allows")
             if self._paused and self._paused_bytes >= self._options.max_unsent_bytes:
                 raise TooManyPending(f"{self.peer} has {self._paused_bytes} bytes unsent, as max_unsent_bytes allows")
         if self._paused:
-            self._paused_bytes += _size(request)
+            self._paused_bytes += size(request)
 
     def _write_large(self, requests: list[Request]) -> None:
         parts: list[bytes] = []
@@ -312,7 +324,7 @@ class RESPProtocol(protocol.Protocol):
             if id(request) not in late:
                 kept.append(request)
             else:
-                self._paused_bytes -= _size(request)
+                self._paused_bytes -= size(request)
                 if kept and kept[-1] is ASKING:
                     kept.pop()
         self._unsent[:] = kept
@@ -335,7 +347,7 @@ class RESPProtocol(protocol.Protocol):
         """The transport has more unsent than it likes: commands stay with us, provably unsent, until it has less."""
         self._paused = True
         self._crowd = 0
-        self._paused_bytes = sum(_size(request) for request in self._unsent)
+        self._paused_bytes = sum(size(request) for request in self._unsent)
 
     def resumeProducing(self) -> None:
         """The transport is empty again."""
@@ -414,11 +426,6 @@ class RESPProtocol(protocol.Protocol):
             lost = ConnectionLost(str(reason))
             lost.__cause__ = reason
             request.fail(lost)
-
-
-def _size(request: Request) -> int:
-    payload = request.payload
-    return len(payload) if isinstance(payload, bytes) else sum(map(len, payload))
 
 
 def _decoder(encoding: str, errors: str) -> Callable[[Any, Any], None]:

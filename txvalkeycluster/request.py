@@ -81,6 +81,11 @@ class Request:
         state = "tombstone" if self.outcome is None else "cancelled" if self.outcome.called else "waiting"
         return f"<Request {name} slot={self.slot} {state}>"
 
+    @property
+    def is_new(self) -> bool:
+        """Whether it is a caller's and has been nowhere yet, so that it may still be turned away."""
+        return self.trail is None and self.command is not None
+
     def failed_attempt(self, reason: object) -> Trail:
         """Note that an attempt came to nothing."""
         if self.trail is None:
@@ -103,6 +108,12 @@ class Request:
         if self.trail is not None:
             text += f"; earlier attempts: {self.trail.attempts}, the last ended with: {self.trail.last}"
         self.fail(CommandTimeout(text, maybe_executed=written and not self.repeatable))
+
+
+def size(request: Request) -> int:
+    """Bytes of its payload."""
+    payload = request.payload
+    return len(payload) if isinstance(payload, bytes) else sum(map(len, payload))
 
 
 def live(requests: list[Request]) -> list[Request]:

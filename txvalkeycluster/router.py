@@ -13,8 +13,9 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 
 from .address import Address
+from .closing import all_ended
 from .commands import Command
-from .errors import ClientClosed, ConnectionLost, ReplyError, RoutingError, ValkeyError
+from .errors import ClientClosed, ConnectionLost, ReplyError, RoutingError, TooManyPending, ValkeyError
 from .events import (
     Event,
     NodeConnected,
@@ -30,8 +31,8 @@ from .options import Options
 from .pack import Arg, pack
 from .protocol import RESPProtocol
 from .refresh import TopologyRefresher
-from .request import ANY_NODE, THIS_NODE, UNROUTED, Outcome, Request, live
-from .slots import SLOT_COUNT, key_slot
+from .request import ANY_NODE, THIS_NODE, UNROUTED, Request, live
+from .slots import SLOT_COUNT, argument_slot
 from .topology import Node, Shard, Topology
 from .verdict import Act, Refresh, Verdict, judge_loss, judge_reply
 from .waiting import WaitingRoom
@@ -47,6 +48,7 @@ class Router:
         self._emit = emit
         self._factory = ClusterFactory(reactor, options)
         self._factory.carrier = self
+        self._cancelled = self._factory.cancelled
         self._listed: dict[Address, Node] = {}
         self._primaries: list[NodeConnection] = []
         self._closed = False
@@ -81,6 +83,8 @@ class Router:
         """Send a command where its first key lives."""
         if self._closed:
             return fail(ClientClosed("the client is closed"))
+        if not args:
+            return fail(TypeError("there is no command"))
         commands = self._refresher.commands
         if commands is None:
             return self._execute_later(args, timeout, repeatable)
@@ -88,11 +92,11 @@ class Router:
             command = commands[args[0]]
             index = command.key_index
             if 0 < index < len(args):
-                slot = _slot_of(args[index])
+                slot = argument_slot(args[index])
             else:
                 command, slot = _route(command, args)
             now: float = self._clock.seconds()
-            deferred: Deferred[Any] = Deferred()
+            deferred: Deferred[Any] = Deferred(self._cancelled)
             request = Request(
                 pack(args),
                 deferred,
@@ -115,13 +119,15 @@ class Router:
         """Send a command to one node: no redirect, no repetition."""
         if self._closed:
             return fail(ClientClosed("the client is closed"))
+        if not args:
+            return fail(TypeError("there is no command"))
         try:
             address = self._address_of(where)
             commands = self._refresher.commands
             command = (commands[args[0]] if commands is not None else Command(str(args[0]).upper())).resolve(args)
-            _refuse_unless_shareable(command, args)
+            command.check_shareable(args)
             now: float = self._clock.seconds()
-            deferred: Deferred[Any] = Deferred()
+            deferred: Deferred[Any] = Deferred(self._cancelled)
             deadline = inf if timeout is None else now + timeout
             self._factory.node_at(address).send(Request(pack(args), deferred, command, THIS_NODE, now, deadline))
         except Exception:
@@ -136,12 +142,12 @@ class Router:
         """Wait for the first map; with it comes what the command means."""
         now = self._clock.seconds()
         deferred: Deferred[Any] = Deferred()
-        try:
-            payload = pack(args)
-        except TypeError:
-            return fail()
         deadline = inf if timeout is None else now + timeout
-        self._unserved.send(Request(payload, deferred, _Unresolved(args), UNROUTED, now, deadline, repeatable))
+        try:
+            request = Request(pack(args), deferred, _Unresolved(args), UNROUTED, now, deadline, repeatable)
+            self._unserved.send(request)
+        except (TypeError, TooManyPending):
+            return fail()
         return deferred
 
     def _resolve(self, request: Request) -> bool:
@@ -180,10 +186,13 @@ class Router:
             outcome = request.outcome
             if outcome is None or outcome.called or (request.slot == UNROUTED and not self._resolve(request)):
                 continue
-            if request.slot >= 0:
-                self._slots[request.slot].send(request)
-            else:
-                self._any_node().send(request)
+            try:
+                if request.slot >= 0:
+                    self._slots[request.slot].send(request)
+                else:
+                    self._any_node().send(request)
+            except TooManyPending as error:
+                request.fail(error)
 
     def _wait(self, node: NodeConnection, request: Request, code: str) -> None:
         key = (node.address, code)
@@ -328,11 +337,7 @@ class Router:
     def close(self) -> Deferred[None]:
         """Take no new commands, wait for the unanswered ones, then close every connection."""
         self._closed = True
-        finished: Deferred[None] = Deferred()
-        countdown = _Countdown(self._everything(), finished)
-        finished.addCallback(lambda _: self._shut())
-        countdown.check()
-        return finished
+        return all_ended(self._everything()).addCallback(lambda _: self._shut())
 
     def abort(self) -> Deferred[None]:
         """End everything at once."""
@@ -372,69 +377,14 @@ class _Unresolved(Command):
     args: tuple[Arg, ...]
 
 
-class _Countdown:
-    """Fires when every one of some requests has ended, however."""
-
-    def __init__(self, requests: list[Request], finished: Deferred[None]) -> None:
-        self._left = len(requests)
-        self._finished = finished
-        for request in requests:
-            assert request.outcome is not None
-            request.outcome = _Counted(request.outcome, self)
-
-    def check(self) -> None:
-        if not self._left:
-            self._finished.callback(None)
-
-    def ended(self) -> None:
-        self._left -= 1
-        self.check()
-
-
-class _Counted:
-    def __init__(self, outcome: Outcome, countdown: _Countdown) -> None:
-        self._outcome = outcome
-        self._countdown = countdown
-
-    @property
-    def called(self) -> Any:
-        return self._outcome.called
-
-    def callback(self, result: Any) -> None:
-        self._outcome.callback(result)
-        self._countdown.ended()
-
-    def errback(self, fail: Any = None) -> None:
-        self._outcome.errback(fail)
-        self._countdown.ended()
-
-
-def _slot_of(key: Any) -> int:
-    if key.__class__ is bytes or key.__class__ is str:
-        return key_slot(key)
-    if isinstance(key, (bytes, str)):
-        return key_slot(key)
-    if isinstance(key, (bytearray, memoryview)):
-        return key_slot(bytes(key))
-    if isinstance(key, (int, float)) and not isinstance(key, bool):
-        return key_slot(str(key))
-    raise TypeError(f"a key is bytes, str, int or float, not {type(key).__name__}")
-
-
 def _route(command: Command, args: tuple[Arg, ...]) -> tuple[Command, int]:
     """The slot of a command whose first key has to be looked for, or any node; refuse what cannot be routed."""
     command = command.resolve(args)
-    _refuse_unless_shareable(command, args)
+    command.check_shareable(args)
     for key in command.keys(args):
-        return command, _slot_of(key)
+        return command, argument_slot(key)
     if command.needs_every_node:
         raise RoutingError(
             f"{command.name} is for {command.request_policy} by the server's word: give it to each with execute_on"
         )
     return command, ANY_NODE
-
-
-def _refuse_unless_shareable(command: Command, args: tuple[Arg, ...]) -> None:
-    reason = command.refusal(args)
-    if reason is not None:
-        raise RoutingError(f"{command.name} is not sent: {reason}")

@@ -21,3 +21,16 @@ def key_slot(key: bytes | str) -> int:
         if end > start + 1:
             key = key[start + 1 : end]
     return crc_hqx(key, 0) & 16383
+
+
+def argument_slot(key: object) -> int:
+    """Slot of a key in any of the types an argument may have.  Raises TypeError for others."""
+    if isinstance(key, (bytes, str)):
+        return key_slot(key)
+    if isinstance(key, (bytearray, memoryview)):
+        return key_slot(bytes(key))
+    if isinstance(key, int) and not isinstance(key, bool):
+        return key_slot(int.__repr__(key))
+    if isinstance(key, float):
+        return key_slot(float.__repr__(key))
+    raise TypeError(f"a key is bytes, str, int or float, not {type(key).__name__}")

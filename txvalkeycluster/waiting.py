@@ -1,7 +1,7 @@
 """Waiting rooms: where commands wait that a server could not serve just now.
 
 Were each to be sent again after a wait of its own, recovery would either be slow or a storm.  A room sends a few of its
-commands each tick of 10 to 100 ms, in turn, and as soon as one of them succeeds lets all go.
+commands each tick of 10 to 80 ms, in turn, and as soon as one of them succeeds lets all go.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
 
-from .deadlines import Alarm, split_expired
+from .backlog import Backlog
 from .options import Options
-from .request import Outcome, Request, live
+from .request import Outcome, Request
 
 _FIRST_TICK = 0.01
-_LONGEST_TICK = 0.1
-# Tried in one tick: at a tick of 50 ms on average, at most 640 a second for each node and reason.
+_LONGEST_TICK = 0.08
+# Tried in one tick: at a tick of 60 ms on average, at most 530 a second for each node and reason.
 _TRIED = 32
 
 
@@ -62,8 +62,7 @@ class WaitingRoom:
         self._on_enter = on_enter
         self._ticks = ticks
         self._tick = _FIRST_TICK
-        self._requests: list[Request] = []
-        self._alarm = Alarm(clock, self._sweep)
+        self._requests = Backlog(clock, options, self._describe)
         self._timer: IDelayedCall | None = None
         #: Said of what has been tried, in the error of those that time out here.
         self.detail = ""
@@ -75,9 +74,8 @@ class WaitingRoom:
         return len(self._requests)
 
     def send(self, request: Request) -> None:
-        """Take a request.  Named as a connection's method is: a slot without owner leads here."""
-        self._requests.append(request)
-        self._alarm.by(request.deadline)
+        """Take a request.  Raises TooManyPending.  Named as a connection's method: a slot without owner leads here."""
+        self._requests.add(request)
         if self._ticks and self._timer is None:
             delay = self._options.random.uniform(self._tick / 2, self._tick)
             self._timer = self._clock.callLater(delay, self._try_some)
@@ -90,34 +88,27 @@ class WaitingRoom:
 
     def everything(self) -> list[Request]:
         """Every request in it."""
-        return list(self._requests)
+        return self._requests.everything()
 
     def take(self) -> list[Request]:
         """Hand over every request."""
-        requests, self._requests = self._requests, []
-        self._alarm.stop()
         self._tick = _FIRST_TICK
         if self._timer is not None:
             timer, self._timer = self._timer, None
             timer.cancel()
-        return live(requests)
+        return self._requests.take()
 
     def _try_some(self) -> None:
         self._timer = None
         self._tick = min(self._tick * 2, _LONGEST_TICK)
-        tried, self._requests = self._requests[:_TRIED], self._requests[_TRIED:]
-        for request in live(tried):
+        tried = self._requests.take(limit=_TRIED)
+        for request in tried:
             if request.outcome is not None and not isinstance(request.outcome, _Scout):
                 request.outcome = _Scout(self, request.outcome)
         if self._requests:
             delay = self._options.random.uniform(self._tick / 2, self._tick)
             self._timer = self._clock.callLater(delay, self._try_some)
-        self._retry(live(tried))
+        self._retry(tried)
 
-    def _sweep(self) -> None:
-        now = self._clock.seconds()
-        late, self._requests, earliest = split_expired(self._requests, now)
-        self._alarm.by(earliest)
-        where = f"waiting for {self._what}" + (f" ({self.detail})" if self.detail else "")
-        for request in late:
-            request.time_out(now, where, written=False)
+    def _describe(self) -> str:
+        return f"waiting for {self._what}" + (f" ({self.detail})" if self.detail else "")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -36,12 +36,13 @@ class Base(SynchronousTestCase):
     def connect(self, **options: Any) -> None:
         self.clock = Clock()
         self.options = Options(**options)
-        self.connection = RESPProtocol(self.clock, self.options, Cork(self.clock), "h:1")
+        self.cork = Cork(self.clock)
+        self.connection = RESPProtocol(self.clock, self.options, self.cork, "h:1")
         self.transport: Any = Transport()
         self.connection.makeConnection(self.transport)
 
-    def send(self, word: str, timeout: float = 10.0, outcome: Any = None) -> Any:
-        deferred: Deferred[Any] = Deferred()
+    def send(self, word: str, timeout: float = 10.0, outcome: Any = None, canceller: bool = False) -> Any:
+        deferred: Deferred[Any] = Deferred(self.cork.cancelled if canceller else None)
         now = self.clock.seconds()
         request = Request(pack(("ECHO", word)), outcome or deferred, ECHO, 0, now, now + timeout)
         self.connection.send(request)
@@ -110,6 +111,16 @@ class RepliesTests(Base):
         self.receive(b":1\r\n:2\r\n:3\r\n")
         self.assertEqual(self.successResultOf(last), 3)
         self.assertEqual(self.connection.pending, 0)
+
+    def test_cancelled_before_the_write_is_never_sent(self) -> None:
+        """A command cancelled in the turn it was issued in does not reach the server."""
+        deferreds = [self.send(word, canceller=True) for word in "123"]
+        deferreds[1].cancel()
+        self.failureResultOf(deferreds[1], CancelledError)
+        self.clock.advance(0)
+        self.assertEqual(self.transport.value(), b"".join(pack(("ECHO", w)) for w in "13"))  # type: ignore[misc]
+        self.receive(b":1\r\n:3\r\n")
+        self.assertEqual((self.successResultOf(deferreds[0]), self.successResultOf(deferreds[2])), (1, 3))
 
     def test_doubt_ends_the_connection(self) -> None:
         """Bad bytes, surplus replies and a map with a list as key cost one connection, and no more."""

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..errors import RoutingError
+
 _STATEFUL = "it changes the state of a connection that other commands share"
 _BLOCKING = "it blocks, and would hold up every other command on the shared connection"
 _PUBSUB = "subscriptions do not go over the shared connection: its reply is a push"
@@ -110,8 +112,13 @@ class Command:
             for position in spec.positions(args):
                 yield args[position]
 
-    def refusal(self, args: Sequence[Any]) -> str | None:
-        """Why the shared connections must not carry this call, or None."""
+    def check_shareable(self, args: Sequence[Any]) -> None:
+        """Raise RoutingError if the connections that all commands share must not carry this call."""
+        reason = self._refusal(args)
+        if reason is not None:
+            raise RoutingError(f"{self.name} is not sent: {reason}")
+
+    def _refusal(self, args: Sequence[Any]) -> str | None:
         sub = _upper(args[1]).decode("utf-8", "replace") if len(args) > 1 else ""
         reason = _REFUSED.get(self.name) or _REFUSED.get(f"{self.name} {sub}")
         if reason is None and "blocking" in self.flags:

@@ -1,0 +1,73 @@
+"""Requests that wait off the wire: for a connection, for an owner of their slot, for a server to recover."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .deadlines import Alarm, split_expired
+from .errors import TooManyPending
+from .options import Options
+from .request import Request, live, size
+
+
+class Backlog:
+    """A bounded queue in which every request ends at its deadline.
+
+    ``where`` says what is waited for; it goes into the error of a request that times out or is turned away.
+    """
+
+    __slots__ = ("_alarm", "_bytes", "_clock", "_options", "_requests", "_where")
+
+    def __init__(self, clock: Any, options: Options, where: Callable[[], str]) -> None:
+        self._clock = clock
+        self._options = options
+        self._where = where
+        self._requests: list[Request] = []
+        self._bytes = 0
+        self._alarm = Alarm(clock, self._sweep)
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def everything(self) -> list[Request]:
+        """Every request in it."""
+        return list(self._requests)
+
+    def add(self, request: Request) -> None:
+        """Take a request.  Raises TooManyPending, unless it was taken somewhere before or is the client's own."""
+        if request.is_new and (
+            len(self._requests) >= self._options.max_pending or self._bytes >= self._options.max_unsent_bytes
+        ):
+            raise TooManyPending(f"{len(self)} commands of {self._bytes} bytes are already {self._where()}")
+        self._requests.append(request)
+        self._bytes += size(request)
+        self._alarm.by(request.deadline)
+
+    def take(self, limit: int | None = None) -> list[Request]:
+        """Hand over the oldest requests, all unless there is a ``limit``."""
+        taken = self._requests[:limit]
+        self._keep(self._requests[len(taken) :], self._bytes - sum(map(size, taken)))
+        return live(taken)
+
+    def take_where(self, wanted: Callable[[Request], bool]) -> list[Request]:
+        """Hand over the requests that are ``wanted``."""
+        taken = [request for request in self._requests if wanted(request)]
+        kept = [request for request in self._requests if not wanted(request)]
+        self._keep(kept, sum(map(size, kept)))
+        return live(taken)
+
+    def _keep(self, requests: list[Request], total: int) -> None:
+        self._requests = requests
+        self._bytes = total
+        if not requests:
+            self._alarm.stop()
+
+    def _sweep(self) -> None:
+        now = self._clock.seconds()
+        where = self._where()
+        late, alive, earliest = split_expired(self._requests, now)
+        self._keep(alive, sum(map(size, alive)))
+        self._alarm.by(earliest)
+        for request in late:
+            request.time_out(now, where, written=False)
