@@ -18,13 +18,16 @@ class Address(NamedTuple):
 def parse_address(text: str, default_port: int | None = None) -> Address:
     """Parse ``host:port``, ``[ipv6]:port`` or, as servers write it, unbracketed ``ipv6:port``.
 
-    The host may come out empty.  Raises ValueError, whose message leaves the text out: it may hold a password.
+    With a ``default_port`` the text is a person's: the port may be left out, so IPv6 must be bracketed.  The host may
+    come out empty.  Raises ValueError, whose message leaves the text out: it may hold a password.
     """
     if text.startswith("["):
         host, closed, rest = text[1:].partition("]")
         if not closed or (rest and not rest.startswith(":")):
             raise ValueError("unbalanced brackets in an IPv6 address")
         port = rest[1:]
+    elif default_port is not None and text.count(":") > 1:
+        raise ValueError("more than one colon: an IPv6 address goes in brackets")
     elif default_port is not None and ":" not in text:
         host, port = text, ""
     else:

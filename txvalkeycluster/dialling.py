@@ -7,12 +7,22 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from OpenSSL import SSL
+from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
+from service_identity.pyopenssl import extract_patterns
 from twisted.internet import ssl
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import (
+    IAddress,
+    IOpenSSLClientConnectionCreator,
+    IProtocol,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+)
 from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from .address import Address
@@ -62,7 +72,8 @@ def secured(dial: EndpointFor, reactor: Any, options: Options) -> EndpointFor:
     def endpoint_for(host: str, port: int) -> Any:
         name = options.server_name or host
         if name not in contexts:
-            contexts[name] = ssl.optionsForClientTLS(name, trustRoot=trust_root, clientCertificate=certificate)
+            creator = ssl.optionsForClientTLS(name, trustRoot=trust_root, clientCertificate=certificate)
+            contexts[name] = _NameVerifier(creator, name)
         return wrapClientTLS(contexts[name], dial(host, port), clock=reactor)
 
     return endpoint_for
@@ -76,6 +87,31 @@ def mapped(dial: EndpointFor, addresses: Any) -> EndpointFor:
         return dial(*target)
 
     return endpoint_for
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _NameVerifier:
+    """Verifies the host name itself, since Twisted 26.10 lets a certificate pass that has no subjectAltName at all."""
+
+    def __init__(self, creator: Any, name: str) -> None:
+        self._creator = creator
+        self._id: Any = IPAddress_ID(name) if isIPAddress(name) or isIPv6Address(name) else DNS_ID(name)
+
+    def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+        connection: SSL.Connection = self._creator.clientConnectionForTLS(tlsProtocol)
+
+        def verify(_: SSL.Connection, certificate: Any, error: int, depth: int, ok: int) -> bool:
+            if ok and depth == 0:
+                try:
+                    verify_service_identity(extract_patterns(certificate), [self._id], [])
+                except Exception:
+                    # OpenSSL calls us from C: whatever went wrong must end here, and end the handshake.
+                    tlsProtocol.failVerification(Failure())  # type: ignore[no-untyped-call]
+                    return False
+            return bool(ok)
+
+        connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, verify)
+        return connection
 
 
 @implementer(IStreamClientEndpoint)

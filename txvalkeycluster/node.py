@@ -279,14 +279,16 @@ def _connect_error(address: Address, failure: Failure, options: Options) -> Valk
         return ConnectFailed(f"{address}: no connection and answered handshake within {options.connect_timeout:g} s")
     cause = error
     while cause is not None:
-        if isinstance(cause, service_identity.VerificationError):
+        if isinstance(cause, (service_identity.VerificationError, service_identity.CertificateError)):
             name = options.server_name or address.host
-            return TLSFailed(f"{address}: the certificate is not for {name}")
+            why = f": {cause}" if isinstance(cause, service_identity.CertificateError) else ""
+            return TLSFailed(f"{address}: the certificate is not for {name}{why}")
         if isinstance(cause, OpenSSL.SSL.Error):
             words = cause.args[0] if cause.args else ()
             text = "; ".join(entry[2] for entry in words if len(entry) > 2) if isinstance(words, list) else ""
             return TLSFailed(f"{address}: TLS handshake failed: {text or 'the peer closed it'}")
         cause = cause.__cause__
-    failed = ConnectFailed(f"{address}: {error}")
+    hint = " (does it speak TLS?)" if options.tls and isinstance(error, ConnectionLost) else ""
+    failed = ConnectFailed(f"{address}: {str(error).removeprefix(str(address)).lstrip(': ')}{hint}")
     failed.__cause__ = error
     return failed

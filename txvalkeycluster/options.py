@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import codecs
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from random import Random
@@ -81,28 +81,34 @@ class Options:
     random: Random = field(default_factory=Random, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "seeds", parse_seeds(self.seeds))
+        for name in ("username", "password", "encoding", "client_name", "server_name"):
+            if not isinstance(getattr(self, name), (str, type(None))):
+                raise TypeError(f"{name} is {type(getattr(self, name)).__name__}, not str")
         if self.protocol not in (2, 3):
             raise ValueError(f"protocol is {self.protocol!r}, not 2 or 3")
         if self.topology_source not in SOURCES:
-            raise ValueError(f"topology_source is {self.topology_source!r}, not one of {', '.join(SOURCES)}")
+            raise ValueError(f"topology_source is not one of {', '.join(SOURCES)}")
+        if not _codec_exists(self.encoding or "utf-8", self.encoding_errors):
+            raise ValueError("encoding or encoding_errors is none that Python knows")
         if self.db < 0:
             raise ValueError(f"db is {self.db}, below 0")
         if self.protocol == 2 and self.client_name is not None:
             raise ValueError("client_name needs protocol=3: with protocol=2 nothing but AUTH and SELECT is sent")
-        if self.client_name is not None and not (self.client_name.isprintable() and " " not in self.client_name):
-            raise ValueError("client_name holds spaces or control characters, which servers refuse")
+        if not all("!" <= character <= "~" for character in self.client_name or ""):
+            raise ValueError("client_name holds more than printable ASCII without spaces, which servers refuse")
         if self.username is not None and self.password is None:
             raise ValueError("username is given without password")
         for name in ("connect_timeout", "unresponsive_after", "close_timeout", "refresh_interval", "backoff_min"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, not above 0")
-        if self.backoff_max < self.backoff_min:
+        if not self.backoff_max >= self.backoff_min:
             raise ValueError("backoff_max is below backoff_min")
         for name in ("timeout", "refresh_period"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, neither None nor above 0")
         for name in ("max_pending", "max_unsent_bytes"):
-            if getattr(self, name) < 1:
+            if not getattr(self, name) >= 1:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, below 1")
         if self.tls and self.endpoint_for is not None:
             raise ValueError("tls and endpoint_for exclude each other: an endpoint of your own brings its own TLS")
@@ -124,16 +130,17 @@ class Options:
         user_info, _, hosts = location.rpartition("@")
         values: dict[str, Any] = {"tls": _SCHEMES[scheme]}
         if user_info:
-            username, _, password = user_info.partition(":")
-            values["username"] = unquote(username) or None
-            values["password"] = unquote(password)
+            username, found, password = user_info.partition(":")
+            values["username"] = _unquoted(username) or None
+            if found:
+                values["password"] = _unquoted(password)
         if path:
-            if not path.isdigit():
+            if not (path.isascii() and path.isdigit()):
                 raise ValueError("the path of the URL is not the number of a database")
             values["db"] = int(path)
         values["seeds"] = tuple(_seed(text, number) for number, text in enumerate(hosts.split(","), 1))
-        for name, text in parse_qsl(query, keep_blank_values=True):
-            values[name] = _from_text(name, text)
+        for number, (name, text) in enumerate(parse_qsl(query, keep_blank_values=True), 1):
+            values[name] = _from_text(name, text, number)
         values.update(options)
         return cls(**values)
 
@@ -142,7 +149,8 @@ def parse_seeds(seeds: str | tuple[str | Address, ...] | list[str | Address]) ->
     """Read ``"host:port,host:port"`` or a sequence of such texts or (host, port) pairs."""
     entries = seeds.split(",") if isinstance(seeds, str) else seeds
     return tuple(
-        _seed(entry, number) if isinstance(entry, str) else Address(*entry) for number, entry in enumerate(entries, 1)
+        _seed(entry, number) if isinstance(entry, str) else _pair(entry, number)
+        for number, entry in enumerate(entries, 1)
     )
 
 
@@ -151,18 +159,43 @@ def _seed(text: str, number: int) -> Address:
         address = parse_address(text.strip(), DEFAULT_PORT)
     except ValueError as error:
         raise ValueError(f"seed {number}: {error}") from None
-    if not address.host:
+    return _pair(address, number)
+
+
+def _pair(entry: tuple[str, int], number: int) -> Address:
+    host, port = entry
+    if not host:
         raise ValueError(f"seed {number}: no host")
-    return address
+    if any(character in "@/?#[]," or character.isspace() for character in host):
+        raise ValueError(f"seed {number}: the host has characters that no host has")
+    if type(port) is not int or not 0 < port < 65536:
+        raise ValueError(f"seed {number}: the port is not a number from 1 to 65535")
+    return Address(host, port)
 
 
-def _from_text(name: str, text: str) -> Any:
+def _unquoted(text: str) -> str:
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise ValueError("the user name or the password in the URL is not UTF-8") from None
+
+
+def _codec_exists(encoding: str, errors: str) -> bool:
+    try:
+        codecs.lookup(encoding)
+        codecs.lookup_error(errors)
+    except (LookupError, ValueError):
+        return False
+    return True
+
+
+def _from_text(name: str, text: str, number: int) -> Any:
     """A query parameter as the type of its option; only those that text can say are allowed."""
     types = {f.name: str(f.type) for f in fields(Options) if f.name not in ("seeds", "tls", "username", "password")}
     kind = types.get(name, "")
     try:
         if name in ("trust_root", "client_certificate"):
-            return os.fspath(text)
+            return text
         if "float" in kind:
             return None if text == "none" and "None" in kind else float(text)
         if kind == "int":
@@ -173,4 +206,5 @@ def _from_text(name: str, text: str) -> Any:
             return text
     except (ValueError, KeyError):
         raise ValueError(f"the URL's parameter {name} is not a valid {kind}") from None
-    raise ValueError(f"the URL has a parameter {name}, which is no option that a URL can hold")
+    # The name stays out: it may be what follows a question mark in a password.
+    raise ValueError(f"parameter {number} of the URL is no option that a URL can hold")

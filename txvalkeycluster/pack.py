@@ -26,6 +26,8 @@ def pack(args: Sequence[Arg]) -> Packed:
             if len(arg) > LARGE:  # type: ignore[arg-type]
                 return _pack_large(args)
         elif kind is not int and kind is not float:
+            if not isinstance(args[0], (bytes, str)):
+                raise TypeError(f"the name of a command is text or bytes, not {type(args[0]).__name__}")
             return _pack_large([_plain(args, index) for index in range(len(args))])
     packed: bytes = pack_command(tuple(args))  # type: ignore[arg-type]
     return packed

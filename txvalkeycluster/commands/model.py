@@ -20,6 +20,8 @@ _REFUSED = {
     **dict.fromkeys(["SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE"], _PUBSUB),
     **dict.fromkeys(["UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE"], _PUBSUB),
 }
+# The options of XREAD and XREADGROUP that take values, with the arguments each takes up: a group may be named BLOCK.
+_WIDTHS = {b"COUNT": 2, b"GROUP": 3}
 # Neither reads nor writes by their flags, yet harmless to run twice.
 _REPEATABLE = frozenset(["PING", "ECHO", "TIME", "LASTSAVE", "DBSIZE", "ROLE", "INFO"])
 # The tips of these say every shard, though any one node gives the answer that a caller wants.
@@ -52,7 +54,7 @@ class KeySpec:
         if self.keynum is not None:
             try:
                 number = int(args[begin + self.keynum])
-            except (IndexError, ValueError):
+            except (IndexError, ValueError, TypeError, OverflowError):
                 return range(0)
             first = begin + self.first
             return range(first, min(first + max(number, 0) * self.step, count), self.step)
@@ -91,7 +93,7 @@ class Command:
     def __post_init__(self) -> None:
         spec = self.key_specs[0] if self.key_specs else None
         plain = spec is not None and spec.keyword is None and spec.keynum is None and spec.begin > 0
-        if plain and spec is not None and not self.subcommands and not self._may_be_refused():
+        if plain and spec is not None and not self.subcommands and not self._needs_a_look():
             object.__setattr__(self, "key_index", spec.begin)
         object.__setattr__(self, "repeatable", "readonly" in self.flags or self.name in _REPEATABLE)
 
@@ -108,7 +110,12 @@ class Command:
 
     def keys(self, args: Sequence[Any]) -> Iterator[Any]:
         """The keys among ``args``, as far as the key specifications tell."""
-        for spec in self.key_specs:
+        specs = self.key_specs
+        if self.name == "MIGRATE" and len(specs) == 2:
+            # One key, or "" in its place and the keys behind KEYS, which may also be the password behind AUTH.
+            several = any(arg in (b"", "") for arg in args[3:4]) and specs[1].positions(args)
+            specs = specs[1:] if several else specs[:1]
+        for spec in specs:
             for position in spec.positions(args):
                 yield args[position]
 
@@ -122,20 +129,23 @@ class Command:
         sub = _upper(args[1]).decode("utf-8", "replace") if len(args) > 1 else ""
         reason = _REFUSED.get(self.name) or _REFUSED.get(f"{self.name} {sub}")
         if reason is None and "blocking" in self.flags:
-            streams = self.name in ("XREAD", "XREADGROUP")
-            if not streams or any(_upper(arg) == b"BLOCK" for arg in _before_streams(args)):
-                reason = _BLOCKING
+            reason = _BLOCKING if self.name not in ("XREAD", "XREADGROUP") or _blocks(args) else None
         return reason
 
-    def _may_be_refused(self) -> bool:
-        return "blocking" in self.flags or any(name.split()[0] == self.name for name in _REFUSED)
+    def _needs_a_look(self) -> bool:
+        refusable = "blocking" in self.flags or any(name.split()[0] == self.name for name in _REFUSED)
+        return refusable or self.name == "MIGRATE"
 
 
-def _before_streams(args: Sequence[Any]) -> Iterator[Any]:
-    for arg in args:
-        if _upper(arg) == b"STREAMS":
-            return
-        yield arg
+def _blocks(args: Sequence[Any]) -> bool:
+    """Whether an XREAD or XREADGROUP has a BLOCK, read option by option as the server does."""
+    place = 1
+    while place < len(args):
+        word = _upper(args[place])
+        if word in (b"BLOCK", b"STREAMS"):
+            return word == b"BLOCK"
+        place += _WIDTHS.get(word, 1)
+    return False
 
 
 def _upper(arg: Any) -> bytes:

@@ -51,6 +51,9 @@ def _command(entry: Any, where: str) -> Command:
         name = _text(entry[0]).upper()
         where = f"{where} ({name})"
         flags = frozenset(_text(flag) for flag in entry[2])
+        # Servers before 7.0 tell of blocking in a category only.
+        if "@blocking" in (_text(category) for category in (entry[6] if len(entry) > 6 else ())):
+            flags |= {"blocking"}
         tips = dict(_text(tip).partition(":")[::2] for tip in (entry[7] if len(entry) > 7 else ()))
         specs = [_key_spec(_mapping(spec)) for spec in entry[8]] if len(entry) > 8 else [_legacy(entry)]
         subcommands = [_command(sub, where) for sub in (entry[9] if len(entry) > 9 else ())]
@@ -72,23 +75,38 @@ def _key_spec(spec: dict[str, Any]) -> KeySpec | None:
     begin, find = _mapping(spec["begin_search"]), _mapping(spec["find_keys"])
     where, how = _mapping(begin["spec"]), _mapping(find["spec"])
     begin_type, find_type = _text(begin["type"]), _text(find["type"])
-    if begin_type == "unknown" or find_type == "unknown":
+    if begin_type not in ("index", "keyword") or find_type not in ("range", "keynum"):
         return None
     keyword = _text(where["keyword"]).upper().encode() if begin_type == "keyword" else None
-    start = where["index"] if keyword is None else where["startfrom"]
+    start, step = _integer(where["index" if keyword is None else "startfrom"]), _step(how["keystep"])
     if find_type == "keynum":
-        return KeySpec(start, keyword, first=how["firstkey"], step=how["keystep"], keynum=how["keynumidx"])
-    return KeySpec(start, keyword, last=how["lastkey"], step=how["keystep"], limit=how["limit"])
+        first, keynum = _integer(how["firstkey"]), _integer(how["keynumidx"])
+        return KeySpec(start, keyword, first=first, step=step, keynum=keynum)
+    return KeySpec(start, keyword, last=_integer(how["lastkey"]), step=step, limit=_integer(how["limit"]))
 
 
 def _legacy(entry: Any) -> KeySpec | None:
     """First key, last key and step, all that servers before 7.0 tell."""
-    first, last, step = entry[3:6]
-    return KeySpec(first, last=last - first if last > 0 else last, step=step) if first else None
+    first, last, step = map(_integer, entry[3:6])
+    return KeySpec(first, last=last - first if last > 0 else last, step=_step(step)) if first else None
+
+
+def _integer(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{type(value).__name__} in the place of a number")
+    return value
+
+
+def _step(value: Any) -> int:
+    if _integer(value) < 1:
+        raise ValueError(f"the step from key to key is {value}")
+    return int(value)
 
 
 def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    if not isinstance(value, (bytes, str)):
+        raise TypeError(f"{type(value).__name__} in the place of text")
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _mapping(value: Any) -> dict[str, Any]:

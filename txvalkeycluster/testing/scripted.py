@@ -7,6 +7,7 @@ received, on which connection.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import hiredis
@@ -16,7 +17,7 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 
 from ..address import Address
 from ..commands import Command, CommandTable, KeySpec
-from ..slots import SLOT_COUNT
+from ..slots import SLOT_COUNT, key_slot
 
 #: Returned by a script to close the connection, and to leave a command without a reply.
 CLOSE = object()
@@ -59,13 +60,21 @@ class Connection(protocol.Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Answer every command that ``data`` completes."""
         self._reader.feed(data)
-        while (words := self._reader.gets()) is not CLOSE:
+        while (words := self._words()) is not CLOSE:
             reply = self.node.reply(words, self)
             if reply is CLOSE:
                 self.close()
                 return
             if reply is not SILENCE:
                 self.write(reply)
+
+    def _words(self) -> Any:
+        try:
+            return self._reader.gets()
+        except hiredis.ProtocolError:
+            # Such as the first bytes of a TLS handshake.
+            self.close()
+            return CLOSE
 
     def write(self, data: bytes) -> None:
         """Send bytes."""
@@ -127,13 +136,14 @@ class ScriptedNode:
         self.received.append((connection.number, words))
         reply = self.script(self, words, connection) if self.script is not None else USUAL
         asking, connection.asking = connection.asking, words[0] == b"ASKING"
-        return self._usual(words, asking) if reply is USUAL else reply
+        return self.usual(words, asking=asking) if reply is USUAL else reply
 
     def _accept(self) -> Connection:
         self.accepted += 1
         return Connection(self, self.accepted)
 
-    def _usual(self, words: list[bytes], asking: bool) -> bytes:
+    def usual(self, words: list[bytes], *, asking: bool) -> bytes:
+        """What an obedient node answers."""
         name = words[0].upper()
         if name == b"HELLO":
             return b"%2\r\n+proto\r\n:3\r\n+version\r\n+9.1.2\r\n"
@@ -162,11 +172,11 @@ class ScriptedCluster:
             (index * SLOT_COUNT // count, (index + 1) * SLOT_COUNT // count - 1, node)
             for index, node in enumerate(self.nodes)
         ]
-        self._reactor = reactor
+        self.reactor = reactor
 
     def start(self) -> Deferred[Any]:
         """Fires when every node listens."""
-        return gatherResults([node.listen(self._reactor) for node in self.nodes])
+        return gatherResults([node.listen(self.reactor) for node in self.nodes])
 
     def stop(self) -> Deferred[Any]:
         """Fires when no node listens."""
@@ -180,6 +190,16 @@ class ScriptedCluster:
     def count(self, *words: bytes) -> int:
         """How often a command that begins with these words came to any node."""
         return sum(node.count(*words) for node in self.nodes)
+
+    def keys_of(self, node: ScriptedNode, count: int) -> list[str]:
+        """Keys that live on a node, by the ranges in force."""
+        keys = (f"key:{number}" for number in range(SLOT_COUNT * count))
+        owned = (key for key in keys if self.owner(key_slot(key)) is node)
+        return list(islice(owned, count))
+
+    def owner(self, slot: int) -> ScriptedNode | None:
+        """Who serves a slot, by the ranges in force."""
+        return next((node for start, end, node in self.ranges if start <= slot <= end), None)
 
     def slots_reply(self) -> bytes:
         """CLUSTER SLOTS for the ranges in force."""

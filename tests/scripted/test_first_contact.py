@@ -1,0 +1,164 @@
+"""What connect() says of clusters that cannot be used: one clear error each, and no storm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trustme
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError
+
+from tests.scripted.base import ScriptedTests
+from txvalkeycluster import ClusterUnavailable, CommandTimeout, connect
+from txvalkeycluster.testing import CLOSE, SILENCE, USUAL, Certificates, ScriptedNode, few_commands, terminate_tls
+
+
+class ConnectTests(ScriptedTests):
+    async def refused(self, url: str = "", **options: Any) -> str:
+        """Connect to the first node in vain; return what the error says of it."""
+        url = url or f"valkey://{self.nodes[0].address}"
+        options = {"connect_timeout": 0.5, **options}
+        error = await self.assertFailure(connect(reactor, url, **options), ClusterUnavailable)
+        self.assertEqual(len(error.attempts), 1)
+        self.assertLessEqual(self.cluster.count(b"CLUSTER", b"SLOTS"), 1)
+        self.assertIn(error.attempts[0][1], str(error))
+        return str(error.attempts[0][1])
+
+    def answer(self, first: bytes, reply: Any) -> None:
+        def script(node: ScriptedNode, words: list[bytes], _: Any) -> Any:
+            return reply if words[0] == first else USUAL
+
+        self.nodes[0].script = script
+
+    async def test_no_slots(self) -> None:
+        """A node of a cluster that is not formed yet."""
+        self.cluster.ranges = []
+        self.assertIn("knows no node that serves a slot; is the cluster formed?", await self.refused())
+
+    async def test_cluster_support_off(self) -> None:
+        self.answer(b"CLUSTER", b"-ERR This instance has cluster support disabled\r\n")
+        self.assertIn("cluster support disabled", await self.refused())
+
+    async def test_wrong_password(self) -> None:
+        """The refusal is the server's, without the password, and the node is not asked twice."""
+        self.answer(b"HELLO", b"-WRONGPASS invalid username-password pair or user is disabled.\r\n")
+        reason = await self.refused(password="not-to-be-seen")
+        self.assertIn("refused HELLO: WRONGPASS", reason)
+        self.assertNotIn("not-to-be-seen", reason)
+        self.assertEqual(self.nodes[0].count(b"HELLO"), 1)
+
+    async def test_password_needed(self) -> None:
+        self.answer(b"HELLO", b"-NOAUTH HELLO must be called with the client already authenticated\r\n")
+        self.assertIn("NOAUTH", await self.refused())
+
+    async def test_silence(self) -> None:
+        """A node that accepts and says nothing ends at the connect timeout."""
+        self.nodes[0].script = lambda *_: SILENCE
+        self.assertIn("no connection and answered handshake within 0.5 s", await self.refused())
+
+    async def test_not_a_valkey_server(self) -> None:
+        self.nodes[0].script = lambda *_: b"HTTP/1.1 400 Bad Request\r\n\r\n"
+        self.assertIn("Protocol error", await self.refused())
+
+    async def test_hangs_up(self) -> None:
+        self.nodes[0].script = lambda *_: CLOSE
+        self.assertTrue(await self.refused())
+
+    async def test_malformed_map(self) -> None:
+        """The error names the place in the reply."""
+        self.answer(b"CLUSTER", b"*1\r\n*3\r\n:0\r\n:20000\r\n*0\r\n")
+        self.assertIn("CLUSTER SLOTS row 0 has the impossible slot range 0 to 20000", await self.refused())
+
+    async def test_every_seed_has_its_line(self) -> None:
+        """Three seeds with three troubles: one error, three reasons."""
+        one, two, three = self.nodes
+        one.script = lambda node, words, _: b"*0\r\n" if words[0] == b"CLUSTER" else USUAL
+        two.script = lambda node, words, _: b"-NOAUTH who are you\r\n" if words[0] == b"HELLO" else USUAL
+        await three.stop()
+        connecting = connect(reactor, self.cluster.url, connect_timeout=1.0)
+        error = await self.assertFailure(connecting, ClusterUnavailable)
+        reasons = dict(error.attempts)
+        self.assertIn("is the cluster formed", reasons[str(one.address)])
+        self.assertIn("NOAUTH", reasons[str(two.address)])
+        self.assertIn("refused", reasons[str(three.address)])
+
+    async def test_one_good_seed_is_enough(self) -> None:
+        """A silent seed delays by a fraction of its timeout, since the next one is asked meanwhile."""
+        self.nodes[0].script = lambda *_: SILENCE
+        self.cluster.ranges = [(0, 16383, self.nodes[1])]
+        client = await connect(reactor, self.cluster.url, connect_timeout=30.0, commands=few_commands())
+        self.assertEqual(client.topology.slot_count, 16384)
+        await client.abort()
+
+    async def test_cancelled(self) -> None:
+        """Cancelling connect() leaves nothing behind."""
+        self.nodes[0].script = lambda *_: SILENCE
+        connecting = connect(reactor, f"valkey://{self.nodes[0].address}")
+        await self.until(lambda: self.nodes[0].received)
+        connecting.cancel()
+        await self.assertFailure(connecting, CancelledError)
+        await self.until(lambda: not self.nodes[0].connections)
+
+
+class LazyTests(ScriptedTests):
+    async def test_commands_wait_without_a_storm(self) -> None:
+        """Before the first map 1000 commands wait to their deadlines, at one CLUSTER SLOTS a second and seed."""
+        self.cluster.ranges = []
+        client = self.lazy_client()
+        waiting = [client.execute("GET", f"k{n}", timeout=0.4) for n in range(1000)]
+        for deferred in waiting:
+            error = await self.assertFailure(deferred, CommandTimeout)
+        self.assertIn("is the cluster formed?", str(error))
+        self.assertLessEqual(self.cluster.count(b"CLUSTER", b"SLOTS"), 3)
+
+    async def test_commands_go_out_with_the_first_map(self) -> None:
+        """A cluster that is formed while commands wait serves them, and asks its commands' meaning of a server."""
+        ranges, self.cluster.ranges = self.cluster.ranges, []
+        client = self.lazy_client(refresh_interval=0.05)
+        waiting = client.execute("SET", "k", "v")
+        await self.until(lambda: self.cluster.count(b"CLUSTER", b"SLOTS"))
+        self.cluster.ranges = ranges
+        self.assertEqual(await waiting, b"OK")
+
+
+class CertificateTests(ScriptedTests):
+    async def setUp(self) -> None:
+        await super().setUp()
+        self.made = Certificates.make("node.example")
+        await self.listen(self.made)
+
+    async def listen(self, made: Certificates) -> None:
+        inner = self.nodes[0].address
+        port = await terminate_tls(reactor, "127.0.0.1", 0, inner.port, made, verify_clients=False)
+        self.addCleanup(port.stopListening)
+        self.url = f"valkeys://127.0.0.1:{port.getHost().port}"
+
+    async def refusal(self, **options: Any) -> str:
+        connecting = connect(reactor, self.url, commands=few_commands(), **options)
+        error = await self.assertFailure(connecting, ClusterUnavailable)
+        self.assertEqual(self.cluster.count(), 0)
+        return str(error.attempts[0][1])
+
+    async def test_untrusted_certificate(self) -> None:
+        """Without its authority a certificate is refused, and nothing was said to the server."""
+        self.assertIn("certificate verify failed", await self.refusal())
+
+    async def test_wrong_host_name(self) -> None:
+        """A trusted certificate for another name is refused, and the name is in the error."""
+        self.assertIn("not for 127.0.0.1", await self.refusal(trust_root=self.made.authority))
+        reason = await self.refusal(trust_root=self.made.authority, server_name="other.example")
+        self.assertIn("not for other.example", reason)
+
+    async def test_no_name_at_all(self) -> None:
+        """A trusted certificate that names nothing is for nobody."""
+        authority = trustme.CA()
+        leaf = authority.issue_cert(common_name="node.example")
+        chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
+        made = Certificates(authority.cert_pem.bytes(), chain, leaf.private_key_pem.bytes(), b"")
+        await self.listen(made)
+        self.assertIn("does not contain any", await self.refusal(trust_root=made.authority, server_name="node.example"))
+
+    async def test_plain_server(self) -> None:
+        """TLS spoken to a server without it."""
+        self.url = f"valkeys://{self.nodes[0].address}"
+        self.assertIn("TLS", await self.refusal(trust_root=self.made.authority, connect_timeout=0.5))
