@@ -28,6 +28,7 @@ from .events import (
 )
 from .options import Options
 from .slots import key_slot
+from .statistics import Statistics
 from .topology import Node, Shard, Topology
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "ReplyError",
     "RoutingError",
     "Shard",
+    "Statistics",
     "TLSFailed",
     "TooManyPending",
     "Topology",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -14,6 +15,7 @@ from .events import Closed, Event
 from .options import Options, parse_seeds
 from .pack import Arg
 from .router import Router
+from .statistics import Statistics
 from .topology import Node, Topology
 
 _log = Logger()
@@ -45,6 +47,11 @@ class ClusterClient:
     def topology(self) -> Topology:
         """The slot map in force; version 0, without nodes, before the first one."""
         return self._router.topology
+
+    @property
+    def statistics(self) -> Statistics:
+        """A copy of what has been counted so far."""
+        return replace(self._router.statistics)
 
     def execute(self, *args: Arg, timeout: float | None = _DEFAULT, repeatable: bool = False) -> Deferred[Any]:
         """Send a command to the node its first key lives on; a command without keys goes to any primary.

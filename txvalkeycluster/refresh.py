@@ -13,6 +13,7 @@ from .commands import CommandTable
 from .errors import ClientClosed, ClusterUnavailable, TopologyError, ValkeyError
 from .node import NodeConnection
 from .options import Options
+from .statistics import Statistics
 from .topology import SOURCES, Shard, lost_most_nodes, same_view
 
 _log = Logger()
@@ -110,6 +111,7 @@ class TopologyRefresher:
         install: Callable[[tuple[Shard, ...]], None],
         failed: Callable[[Exception], None],
         needed: Callable[[], bool],
+        statistics: Statistics,
     ) -> None:
         #: What the commands mean, once a server has told.
         self.commands = options.commands
@@ -121,6 +123,7 @@ class TopologyRefresher:
         self._install = install
         self._failed = failed
         self._needed = needed
+        self._statistics = statistics
         self._command, self._parse = SOURCES[options.topology_source]
         self._running = False
         self._again = False
@@ -191,6 +194,7 @@ class TopologyRefresher:
         self._cancel_timer()
         self._running = True
         self._again = False
+        self._statistics.refreshes += 1
         self._started_at = self._clock.seconds()
         waiters, self._waiters = self._waiters, []
         refreshed = Deferred.fromCoroutine(self._refresh())

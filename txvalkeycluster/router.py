@@ -33,6 +33,7 @@ from .protocol import RESPProtocol
 from .refresh import TopologyRefresher
 from .request import ANY_NODE, THIS_NODE, UNROUTED, Request, live
 from .slots import SLOT_COUNT, argument_slot
+from .statistics import Statistics
 from .topology import Node, Shard, Topology
 from .verdict import Act, Refresh, Verdict, judge_loss, judge_reply
 from .waiting import WaitingRoom
@@ -43,6 +44,7 @@ class Router:
 
     def __init__(self, reactor: Any, options: Options, emit: Callable[[Event], None]) -> None:
         self.topology = Topology(0, ())
+        self.statistics = Statistics()
         self._clock = reactor
         self._options = options
         self._emit = emit
@@ -61,6 +63,7 @@ class Router:
             install=self._install,
             failed=self._refresh_failed,
             needed=self._anything_waits,
+            statistics=self.statistics,
         )
         self._unserved = WaitingRoom(
             reactor,
@@ -200,6 +203,7 @@ class Router:
         if room is None:
             what = f"{node.address} to answer otherwise than {code}"
             room = self._rooms[key] = WaitingRoom(self._clock, self._options, what, self._again)
+        self.statistics.put_off += 1
         room.send(request)
 
     def _ask_for_refresh(self, refresh: Refresh) -> None:
@@ -238,15 +242,18 @@ class Router:
         act = verdict.act
         if act is Act.FOLLOW and verdict.target is not None:
             trail.redirects += 1
+            self.statistics.moved += 1
             target = self._factory.node_at(verdict.target)
             self._slots[verdict.slot] = target
             target.send(request)
         elif act is Act.ASK and verdict.target is not None:
             trail.redirects += 1
+            self.statistics.asked += 1
             trail.asking = True
             self._factory.node_at(verdict.target).ask(request)
         elif act is Act.REDIAL:
             trail.redirects += 1
+            self.statistics.moved += 1
             node.redial(connection)
             node.send(request)
         elif act is Act.REROUTE and request.slot >= 0 and self._slots[request.slot] is not node:
@@ -266,6 +273,7 @@ class Router:
                 if request.slot == THIS_NODE or verdict.act is Act.FAIL or self._closed:
                     doomed.append((request, written))
                 else:
+                    self.statistics.repeated += written
                     self._again([request])
         for request, written in doomed:
             name = request.command.name if request.command is not None else "a request"
@@ -287,6 +295,7 @@ class Router:
 
     def connected(self, node: NodeConnection) -> None:
         """Tell the listeners."""
+        self.statistics.connections += 1
         self._emit(NodeConnected(node.address))
 
     def disconnected(self, node: NodeConnection, reason: Exception, clean: bool) -> None:

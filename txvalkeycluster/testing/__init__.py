@@ -7,6 +7,7 @@ from .cluster import LocalCluster, Server
 from .processes import NoServer, find_server
 from .scripted import CLOSE, SILENCE, USUAL, ScriptedCluster, ScriptedNode, few_commands
 from .terminator import Certificates, terminate_tls
+from .workload import Report, Workload
 
 __all__ = [
     "CLOSE",
@@ -15,9 +16,11 @@ __all__ = [
     "Certificates",
     "LocalCluster",
     "NoServer",
+    "Report",
     "ScriptedCluster",
     "ScriptedNode",
     "Server",
+    "Workload",
     "few_commands",
     "find_server",
     "terminate_tls",

@@ -8,10 +8,11 @@ import subprocess
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from ..address import Address
@@ -26,6 +27,8 @@ _T = TypeVar("_T")
 # Servers tell nobody when they are ready: what is waited for is asked for this often, and for no longer than this.
 _POLL = 0.05
 _PATIENCE = 30.0
+# Slots that are moved side by side, key by key.
+_SLOTS_AT_ONCE = 16
 
 
 def _returns_deferred(method: Callable[_P, Coroutine[Any, Any, _T]]) -> Callable[_P, Deferred[_T]]:
@@ -82,7 +85,7 @@ class LocalCluster:
         self.host = host
         self.password = password
         self.servers: list[Server] = []
-        self._reactor = reactor
+        self.reactor = reactor
         self._primaries = primaries
         self._count = primaries * (1 + replicas)
         self._first_port = first_port
@@ -135,7 +138,7 @@ class LocalCluster:
 
     def client(self, **options: Any) -> ClusterClient:
         """A lazy client of this cluster."""
-        return ClusterClient(self._reactor, self.url, **{**self.options, **options})
+        return ClusterClient(self.reactor, self.url, **{**self.options, **options})
 
     # ---- start and stop
 
@@ -157,7 +160,7 @@ class LocalCluster:
         if self._serves_tls:
             admin |= {"tls": True, **self.options}
         seeds = ",".join(str(Address(self.host, server.port)) for server in self.servers)
-        self._admin = ClusterClient(self._reactor, seeds=seeds, refresh_period=None, **admin)
+        self._admin = ClusterClient(self.reactor, seeds=seeds, refresh_period=None, **admin)
         try:
             await self._form()
         except BaseException:
@@ -246,7 +249,7 @@ class LocalCluster:
         server.process = self._group.start([self._binary, "valkey.conf"], server.folder)
         if self._terminates and self.certificates is not None:
             server.listening = await terminate_tls(
-                self._reactor,
+                self.reactor,
                 self.host,
                 server.client_port,
                 server.port,
@@ -381,7 +384,11 @@ class LocalCluster:
     @_returns_deferred
     async def close_slot(self, slot: int, source: Server, target: Server) -> None:
         """End the move: the target is the owner, by its own word first."""
-        for server in (target, source, *await self.primaries()):
+        await self._close_slot(slot, source, target, await self.primaries())
+
+    async def _close_slot(self, slot: int, source: Server, target: Server, primaries: list[Server]) -> None:
+        others = [server for server in primaries if server not in (source, target)]
+        for server in (target, source, *others):
             try:
                 await self.ask(server, "CLUSTER", "SETSLOT", slot, "NODE", target.id)
             except ReplyError as error:
@@ -394,10 +401,16 @@ class LocalCluster:
     @_returns_deferred
     async def migrate_by_key(self, slots: Iterable[int], source: Server, target: Server) -> None:
         """Move slots the old way, with a window of ASK and TRYAGAIN for each."""
-        for slot in slots:
+        primaries = await self.primaries()
+
+        async def migrate(slot: int) -> None:
             await self.open_slot(slot, source, target)
             await self.move_keys(slot, source, target)
-            await self.close_slot(slot, source, target)
+            await self._close_slot(slot, source, target, primaries)
+
+        left = iter(slots)
+        while batch := list(islice(left, _SLOTS_AT_ONCE)):
+            await gatherResults([Deferred.fromCoroutine(migrate(slot)) for slot in batch], consumeErrors=True)
 
     @_returns_deferred
     async def migrate_atomically(self, start: int, end: int, source: Server, target: Server) -> None:
@@ -443,11 +456,11 @@ class LocalCluster:
         return result[-1]
 
     async def _until(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
-        give_up = self._reactor.seconds() + _PATIENCE
+        give_up = self.reactor.seconds() + _PATIENCE
         while not await condition():
-            if self._reactor.seconds() > give_up:
+            if self.reactor.seconds() > give_up:
                 raise TimeoutError(f"waited {_PATIENCE:g} s for {what}")
-            await deferLater(self._reactor, _POLL)
+            await deferLater(self.reactor, _POLL)
 
 
 def _free_ports(host: str, count: int) -> list[int]:

@@ -1,0 +1,221 @@
+"""Our reading of the key specifications against the server's own."""
+
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.trial.unittest import TestCase
+
+from txvalkeycluster import ReplyError
+from txvalkeycluster.commands import Command, CommandTable
+from txvalkeycluster.testing import LocalCluster
+
+CALLS = """
+GET k
+SET k v EX 10
+SET k v NX GET
+GETEX k PERSIST
+GETDEL k
+APPEND k v
+SETRANGE k 1 v
+INCRBYFLOAT k 1.5
+MGET a b c
+MSET a 1 b 2 c 3
+MSETNX a 1 b 2
+MSETEX 2 a 1 b 2 EX 10
+LCS a b LEN
+DEL a b c
+UNLINK a
+EXISTS a a b
+TOUCH a b
+TYPE k
+EXPIRE k 10 NX
+RENAME a b
+RENAMENX a b
+COPY a b REPLACE
+MOVE k 1
+DUMP k
+RESTORE k 0 x REPLACE
+RESTORE-ASKING k 0 x
+SORT k BY nosort LIMIT 0 1 ALPHA
+SORT_RO k DESC
+OBJECT ENCODING k
+OBJECT FREQ k
+object idletime k
+MEMORY USAGE k SAMPLES 5
+BITCOUNT k 0 1 BIT
+BITFIELD k GET u8 0
+BITFIELD_RO k GET u8 0
+BITOP AND d a b
+BITOP NOT d a
+BITPOS k 1
+SETBIT k 1 1
+HSET k f v
+HGETALL k
+HRANDFIELD k 2 WITHVALUES
+HEXPIRE k 10 FIELDS 2 f g
+HSETEX k EX 10 FIELDS 1 f v
+HSCAN k 0 MATCH x
+LPUSH k a b
+LINSERT k BEFORE a b
+LMOVE a b LEFT RIGHT
+LMPOP 2 a b LEFT COUNT 2
+LPOS k a RANK 1
+RPOPLPUSH a b
+BLPOP a b 0
+BRPOP a 0
+BLMOVE a b LEFT RIGHT 0
+BLMPOP 0 2 a b LEFT
+BRPOPLPUSH a b 0
+BZMPOP 0 2 a b MIN
+BZPOPMIN a b 0
+BZPOPMAX a 0
+SADD k a b
+SMOVE a b m
+SINTER a b
+SINTERSTORE d a b
+SINTERCARD 2 a b LIMIT 1
+SUNION a b
+SUNIONSTORE d a b
+SDIFF a b
+SDIFFSTORE d a
+SMISMEMBER k a b
+SSCAN k 0
+ZADD k NX 1 a
+ZUNION 2 a b WEIGHTS 1 2 WITHSCORES
+ZUNIONSTORE d 2 a b AGGREGATE MAX
+ZINTER 1 a
+ZINTERSTORE d 3 a b c
+ZINTERCARD 2 a b LIMIT 1
+ZDIFF 2 a b
+ZDIFFSTORE d 2 a b
+ZMPOP 2 a b MIN COUNT 1
+ZRANGE k 0 -1 REV
+ZRANGESTORE d k 0 -1
+ZRANGEBYSCORE k 0 1 LIMIT 0 1
+ZPOPMIN k 1
+ZSCAN k 0
+GEOADD k 1 2 m
+GEODIST k a b km
+GEOSEARCH k FROMMEMBER a BYRADIUS 1 m
+GEOSEARCHSTORE d k FROMMEMBER a BYRADIUS 1 m
+GEORADIUS k 1 2 3 m
+GEORADIUS k 1 2 3 m STORE d
+GEORADIUS k 1 2 3 m COUNT 1 storedist d
+GEORADIUS_RO k 1 2 3 m
+GEORADIUSBYMEMBER k m 3 m STORE d
+GEORADIUSBYMEMBER k m 3 m
+GEORADIUSBYMEMBER_RO k m 3 m
+PFADD k a b
+PFCOUNT a b
+PFMERGE d a b
+PFDEBUG ENCODING k
+XADD k MAXLEN 5 * f v
+XACK k g 1-1
+XCLAIM k g c 10 1-1
+XAUTOCLAIM k g c 10 0
+XDEL k 1-1
+XLEN k
+XRANGE k - +
+XPENDING k g
+XTRIM k MAXLEN 5
+XSETID k 1-1
+XREAD STREAMS a 0
+XREAD COUNT 1 BLOCK 0 STREAMS a b 0 0
+XREAD streams streams 0
+XREADGROUP GROUP g c STREAMS a >
+XREADGROUP GROUP g c COUNT 1 NOACK STREAMS a b > >
+XREADGROUP GROUP streams c STREAMS a >
+XREADGROUP GROUP g streams STREAMS a >
+XGROUP CREATE k g $ MKSTREAM
+XGROUP DESTROY k g
+XINFO STREAM k FULL
+XINFO CONSUMERS k g
+EVAL s 0 arg
+EVAL s 2 a b arg
+EVAL_RO s 1 a
+EVALSHA sha 2 a b
+EVALSHA_RO sha 1 a
+FCALL f 2 a b arg
+FCALL_RO f 1 a
+MIGRATE h 1 k 0 100
+MIGRATE h 1 k 0 100 COPY AUTH KEYS
+MIGRATE h 1 k 0 100 AUTH KEYS REPLACE
+MIGRATE h 1 '' 0 100 KEYS a b c
+MIGRATE h 1 '' 0 100 REPLACE AUTH2 user pw KEYS a
+WATCH a b
+"""
+
+# What the specifications are documented not to tell ("incomplete" and "unknown"), or to tell that are no keys, each
+# with the keys that we find in place of the server's.
+EXCEPTIONS = {
+    # "The keyword can appear anywhere": the specification of the destination is "unknown".
+    "SORT k STORE d": ["k"],
+    "SORT k BY w_* GET o_* STORE d": ["k"],
+    # The specification searches KEYS from the end, so a key of that name hides those before it.
+    "MIGRATE h 1 '' 0 100 KEYS a keys c": ["c"],
+    # Each keyword has a specification of its own; the server takes the last of them alone.
+    "GEORADIUS k 1 2 3 m STORE d STOREDIST e": ["k", "d", "e"],
+    # "not_key": a channel has a slot, and is routed by it, but is no key.
+    "SPUBLISH channel message": ["channel"],
+    "SSUBSCRIBE one two": ["one", "two"],
+    "SUNSUBSCRIBE one": ["one"],
+}
+
+
+def words(call: str) -> list[str]:
+    return [word.replace("''", "") for word in call.split()]
+
+
+class KeyPositionTests(TestCase):
+    timeout = 60
+
+    async def setUp(self) -> None:
+        self.cluster = LocalCluster(reactor, primaries=1, replicas=0)
+        self.addCleanup(self.cluster.stop)
+        await self.cluster.start()
+
+    async def ask(self, *args: Any) -> Any:
+        return await self.cluster.ask(self.cluster.servers[0], *args)
+
+    async def server_keys(self, args: list[str]) -> list[str] | None:
+        """The keys by the server's word; None if the server does not know the command."""
+        try:
+            return [key.decode() for key in await self.ask("COMMAND", "GETKEYS", *args)]
+        except ReplyError as error:
+            if "no key arguments" in str(error):
+                return []
+            if "Invalid command" in str(error):
+                return None
+            raise
+
+    def first_key(self, command: Command, args: list[str]) -> str | None:
+        """The key that decides the slot."""
+        if command.key_index:
+            return args[command.key_index]
+        return next(command.resolve(args).keys(args), None)
+
+    async def test_keys_are_those_of_the_server(self) -> None:
+        """COMMAND GETKEYS finds the same, except where specifications cannot tell; the first one routes."""
+        table = CommandTable.from_reply(await self.ask("COMMAND"))
+        unknown = []
+        for call in CALLS.strip().splitlines():
+            args = words(call)
+            expected = await self.server_keys(args)
+            if expected is None:
+                unknown.append(args[0])
+                continue
+            command = table[args[0]]
+            self.assertEqual(list(command.resolve(args).keys(args)), expected, call)
+            self.assertEqual(self.first_key(command, args), expected[0] if expected else None, call)
+        # Commands that only newer servers have.
+        self.assertLessEqual(set(unknown), {"MSETEX", "HEXPIRE", "HSETEX"})
+        for call, found in EXCEPTIONS.items():
+            args = words(call)
+            expected = await self.server_keys(args)
+            assert expected is not None
+            command = table[args[0]]
+            self.assertNotEqual(found, expected, f"{call} is no exception")
+            self.assertEqual(list(command.resolve(args).keys(args)), found, call)
+            self.assertEqual(self.first_key(command, args), found[0], call)
+            if expected and args[0] != "MIGRATE":
+                self.assertEqual(found[0], expected[0], call)

@@ -1,0 +1,164 @@
+"""A verifying workload: workers that write and read, know what they must read, and forget no command."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList
+
+from ..client import ClusterClient
+from ..errors import MaybeExecuted, ValkeyError
+from ..slots import key_slot
+
+_KEYS_PER_WORKER = 20
+
+
+@dataclass
+class Report:
+    """What a workload has seen; live while it runs."""
+
+    commands: int = 0
+    verified: int = 0
+    #: What was read and should not have been.
+    wrong: list[str] = field(default_factory=list)
+    #: Reads that gave an older value of a key whose primary was killed: acknowledged, and not replicated in time.
+    older: int = 0
+    #: Errors that reached the caller, by command, kind and, where that is in doubt, whether it may have been executed.
+    errors: Counter[str] = field(default_factory=Counter)
+    #: Commands whose Deferred never fired.
+    unfired: int = 0
+    #: The longest that any command took, in seconds, and when in the run it was issued.
+    longest_stall: float = 0.0
+    longest_stall_at: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def sound(self) -> bool:
+        """Whether every value was right and every Deferred fired."""
+        return not self.wrong and not self.unfired
+
+
+class _Key:
+    """What is known of one key, written and read by one worker alone."""
+
+    __slots__ = ("acknowledged", "doubtful", "name", "slot", "was_killed")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.slot = key_slot(name)
+        #: The last value the server acknowledged; -1 is none.
+        self.acknowledged = -1
+        #: Values written since then whose replies were lost.
+        self.doubtful: set[int] = set()
+        #: Its primary was killed since it was last read.
+        self.was_killed = False
+
+
+class Workload:
+    """``workers`` loops of SET and GET on keys of their own, each command awaited before the next."""
+
+    def __init__(self, reactor: Any, client: ClusterClient, *, workers: int = 50, prefix: str = "workload") -> None:
+        self.report = Report()
+        self._reactor = reactor
+        self._client = client
+        self._random = client.options.random
+        self._keys = [[_Key(f"{prefix}:{w}:{k}") for k in range(_KEYS_PER_WORKER)] for w in range(workers)]
+        self._running: list[Deferred[None]] = []
+        self._waiting: set[Deferred[Any]] = set()
+        self._stopping = False
+        self._started_at = 0.0
+
+    def start(self) -> None:
+        """Set the workers going."""
+        self._started_at = self._reactor.seconds()
+        self._running = [Deferred.fromCoroutine(self._work(keys)) for keys in self._keys]
+
+    def primary_killed(self, slots: range | set[int]) -> None:
+        """From now on a key in these slots may be read once in an older value, counted apart."""
+        for key in self._all_keys():
+            if key.slot in slots:
+                key.was_killed = True
+
+    async def stop(self) -> Report:
+        """Let each worker finish its command; what has not ended well past its deadline is counted as unfired."""
+        self._stopping = True
+        patience = (self._client.options.timeout or 0.0) + 5.0
+        timer = self._reactor.callLater(patience, self._give_up)
+        results: Any = await DeferredList(self._running, consumeErrors=True)
+        if timer.active():
+            timer.cancel()
+        self.report.seconds = self._reactor.seconds() - self._started_at
+        for success, result in results:
+            if not success and not self.report.unfired:
+                result.raiseException()
+        return self.report
+
+    async def remove_keys(self) -> None:
+        """Delete every key it has written."""
+        for key in self._all_keys():
+            await self._client.execute("DEL", key.name)
+
+    def _all_keys(self) -> list[_Key]:
+        return [key for keys in self._keys for key in keys]
+
+    def _give_up(self) -> None:
+        self.report.unfired = len(self._waiting)
+        for deferred in list(self._waiting):
+            deferred.cancel()
+
+    async def _work(self, keys: list[_Key]) -> None:
+        number = 0
+        while not self._stopping:
+            await self._write(self._random.choice(keys), number)
+            await self._read(self._random.choice(keys))
+            number += 1
+
+    async def _write(self, key: _Key, number: int) -> None:
+        try:
+            await self._timed(self._client.execute("SET", key.name, number))
+        except ValkeyError as error:
+            self._note("SET", error)
+            if isinstance(error, MaybeExecuted) and error.maybe_executed:
+                key.doubtful.add(number)
+        else:
+            key.acknowledged = number
+            key.doubtful.clear()
+
+    async def _read(self, key: _Key) -> None:
+        try:
+            value = await self._timed(self._client.execute("GET", key.name))
+        except ValkeyError as error:
+            self._note("GET", error)
+            return
+        self._verify(key, -1 if value is None else int(value))
+
+    def _verify(self, key: _Key, value: int) -> None:
+        was_killed, key.was_killed = key.was_killed, False
+        if value in key.doubtful:
+            key.doubtful.clear()
+        elif value < key.acknowledged and was_killed:
+            self.report.older += 1
+        elif value != key.acknowledged:
+            expected = ", ".join(map(str, (key.acknowledged, *sorted(key.doubtful))))
+            self.report.wrong.append(f"{key.name} is {value}, not {expected}")
+        key.acknowledged = value
+        self.report.verified += 1
+
+    async def _timed(self, deferred: Deferred[Any]) -> Any:
+        issued = self._reactor.seconds()
+        self._waiting.add(deferred)
+        try:
+            return await deferred
+        finally:
+            self._waiting.discard(deferred)
+            self.report.commands += 1
+            took = self._reactor.seconds() - issued
+            if took > self.report.longest_stall:
+                self.report.longest_stall = took
+                self.report.longest_stall_at = issued - self._started_at
+
+    def _note(self, command: str, error: ValkeyError) -> None:
+        doubt = ", maybe executed" if isinstance(error, MaybeExecuted) and error.maybe_executed else ""
+        self.report.errors[f"{command}: {type(error).__name__}{doubt}"] += 1
