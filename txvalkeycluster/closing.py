@@ -44,12 +44,14 @@ class _Counted:
 
     def callback(self, result: Any) -> None:
         self.called = True
-        self._outcome.callback(result)
+        if not self._outcome.called:
+            self._outcome.callback(result)
         self._count_down()
 
     def errback(self, fail: Any = None) -> None:
         self.called = True
-        self._outcome.errback(fail)
+        if not self._outcome.called:
+            self._outcome.errback(fail)
         self._count_down()
 
     def _count_down(self) -> None:

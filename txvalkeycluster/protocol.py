@@ -265,7 +265,7 @@ class RESPProtocol(protocol.Protocol):
                     raise ProtocolError(f"{self.peer} sent a reply that nothing asked for")
                 request = sent.popleft()
                 outcome = request.outcome
-                if outcome is not None:
+                if outcome is not None and not outcome.called:
                     request.outcome = None
                     if decode is not None and request.command is not None:
                         decode(reply, outcome)

@@ -98,7 +98,7 @@ class Request:
         """End it with an error, unless it has ended."""
         outcome, self.outcome = self.outcome, None
         self.payload = b""
-        if outcome is not None:
+        if outcome is not None and not outcome.called:
             outcome.errback(error)
 
     def time_out(self, now: float, where: str, *, written: bool) -> None:

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, fail
 
 from .address import Address
 from .closing import all_ended
-from .commands import Command
+from .commands import Command, CommandTable
 from .errors import ClientClosed, ConnectionLost, ReplyError, RoutingError, TooManyPending, ValkeyError
 from .events import (
     Event,
@@ -37,6 +37,9 @@ from .statistics import Statistics
 from .topology import Node, Shard, Topology
 from .verdict import Act, Refresh, Verdict, judge_loss, judge_reply
 from .waiting import WaitingRoom
+
+# Gives every name a command of which only the name is known.
+_NO_COMMANDS = CommandTable([])
 
 
 class Router:
@@ -127,7 +130,7 @@ class Router:
         try:
             address = self._address_of(where)
             commands = self._refresher.commands
-            command = (commands[args[0]] if commands is not None else Command(str(args[0]).upper())).resolve(args)
+            command = (commands or _NO_COMMANDS)[args[0]].resolve(args)
             command.check_shareable(args)
             now: float = self._clock.seconds()
             deferred: Deferred[Any] = Deferred(self._cancelled)
@@ -149,7 +152,7 @@ class Router:
         try:
             request = Request(pack(args), deferred, _Unresolved(args), UNROUTED, now, deadline, repeatable)
             self._unserved.send(request)
-        except (TypeError, TooManyPending):
+        except Exception:
             return fail()
         return deferred
 
@@ -159,7 +162,7 @@ class Router:
         assert commands is not None and isinstance(early, _Unresolved)
         try:
             command, request.slot = _route(commands[early.args[0]], early.args)
-        except (RoutingError, TypeError) as error:
+        except Exception as error:
             request.fail(error)
             return False
         request.command = command
@@ -277,7 +280,8 @@ class Router:
                     self._again([request])
         for request, written in doomed:
             name = request.command.name if request.command is not None else "a request"
-            error = ConnectionLost(f"{name} lost its reply: {reason}", maybe_executed=written)
+            kind = ClientClosed if isinstance(reason, ClientClosed) else ConnectionLost
+            error = kind(f"{name} lost its reply: {reason}", maybe_executed=written)
             error.__cause__ = reason
             request.fail(error)
 
@@ -380,7 +384,7 @@ class _Unresolved(Command):
     __slots__ = ("args",)
 
     def __init__(self, args: tuple[Arg, ...]) -> None:
-        super().__init__(str(args[0]).upper() if args else "")
+        super().__init__(_NO_COMMANDS[args[0]].name)
         object.__setattr__(self, "args", args)
 
     args: tuple[Arg, ...]

@@ -36,10 +36,12 @@ class _Scout:
 
     def callback(self, result: Any) -> None:
         self._room.release()
-        self._outcome.callback(result)
+        if not self._outcome.called:
+            self._outcome.callback(result)
 
     def errback(self, fail: Any = None) -> None:
-        self._outcome.errback(fail)
+        if not self._outcome.called:
+            self._outcome.errback(fail)
 
 
 class WaitingRoom:

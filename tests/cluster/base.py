@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
@@ -16,7 +16,7 @@ from txvalkeycluster.testing import LocalCluster, Report, Workload
 class ClusterTests(TestCase):
     timeout = 120
     #: What LocalCluster is made with.
-    options: dict[str, Any] = {}
+    options: ClassVar[dict[str, Any]] = {}
 
     async def setUp(self) -> None:
         self.cluster = LocalCluster(reactor, **self.options)

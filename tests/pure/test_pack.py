@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from txvalkeycluster.pack import LARGE, pack
+from txvalkeycluster.slots import argument_slot
 
 
 class Colour(enum.IntEnum):
@@ -51,9 +52,30 @@ class PackTests(SynchronousTestCase):
         reader.feed(b"".join(parts))  # type: ignore[arg-type]
         self.assertEqual(reader.gets(), [b"SET", b"k", value, "é".encode(), b"5", b"1.5"])
 
+    def test_a_large_value_does_not_hide_the_others(self) -> None:
+        """What stands before and after it is packed, or refused, as without it."""
+        large = "x" * (LARGE + 1)
+        for odd, plain in [(bytearray(b"b"), "b"), (memoryview(b"b"), "b"), (Colour.RED, "3"), (Scalar(1.5), "1.5")]:
+            self.assertEqual(packed("HSET", "k", large, odd), packed("HSET", "k", large, plain))
+            self.assertEqual(packed("HSET", odd, large, "v"), packed("HSET", plain, large, "v"))
+
     def test_what_has_no_wire_form_is_named(self) -> None:
-        """The error gives command, position and type."""
+        """The error gives command, position and type, also behind a large value."""
         for bad, text in [(None, "is None"), (True, "is True"), ([1], "type list"), ({}, "type dict")]:
-            error = self.assertRaises(TypeError, pack, ("SET", "k", bad))
-            self.assertIn("argument 2 of SET", str(error))
-            self.assertIn(text, str(error))
+            for key in ("k", "k" * (LARGE + 1), 1 << 2000):
+                error = self.assertRaises(TypeError, pack, ("SET", key, bad))
+                self.assertIn("argument 2 of SET", str(error))
+                self.assertIn(text, str(error))
+
+    def test_long_integers(self) -> None:
+        """They travel up to the digits that Python writes; beyond, they are a ValueError, not a crash."""
+        for number in (1 << 63, -(1 << 64), 1 << 1024, -(1 << 1024), 10**4000, -(10**4000)):
+            self.assertEqual(packed("SET", "k", number), packed("SET", "k", str(number)))
+        for number in (10**5000, -(10**5000)):
+            self.assertRaises(ValueError, pack, ("SET", "k", number))
+            self.assertRaises(ValueError, argument_slot, number)
+
+    def test_text_that_is_not_unicode(self) -> None:
+        """Half a surrogate pair has no UTF-8."""
+        for text in ("\ud800", "\ud800" * LARGE * 2):
+            self.assertRaises(ValueError, pack, ("SET", "k", text))

@@ -16,6 +16,7 @@ _PUBSUB = "subscriptions do not go over the shared connection: its reply is a pu
 _REFUSED = {
     **dict.fromkeys(["AUTH", "HELLO", "SELECT", "RESET", "QUIT", "READONLY", "READWRITE", "ASKING"], _STATEFUL),
     **dict.fromkeys(["MULTI", "EXEC", "DISCARD", "WATCH", "UNWATCH", "CLIENT REPLY", "DEBUG PROTOCOL"], _STATEFUL),
+    **dict.fromkeys(["CLIENT TRACKING", "CLIENT CACHING", "SCRIPT DEBUG"], _STATEFUL),
     **dict.fromkeys(["MONITOR", "SYNC", "PSYNC", "REPLCONF"], "its replies never end"),
     **dict.fromkeys(["SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE"], _PUBSUB),
     **dict.fromkeys(["UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE"], _PUBSUB),

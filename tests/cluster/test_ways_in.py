@@ -1,0 +1,167 @@
+"""Every way to reach a cluster: TLS, passwords, IPv6, databases, Unix sockets, NAT, RESP2."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, ClassVar
+
+from twisted.internet import reactor
+from twisted.internet.defer import gatherResults
+from twisted.internet.endpoints import UNIXClientEndpoint
+
+from tests.cluster.base import ClusterTests
+from txvalkeycluster import Address, ClusterUnavailable, ReplyError, connect
+from txvalkeycluster.testing import NoServer, find_server
+
+
+class PlainTests(ClusterTests):
+    async def test_resp2(self) -> None:
+        """protocol=2 says nothing but AUTH and SELECT, and serves the same commands."""
+        client = await self.connect(protocol=2)
+        await client.execute("HSET", "h", "f", "v")
+        self.assertEqual(await client.execute("HGETALL", "h"), [b"f", b"v"])
+        client3 = await self.connect(client_name="three")
+        self.assertEqual(await client3.execute("HGETALL", "h"), {b"f": b"v"})
+        owner = client.topology.owner(client.topology.ranges().__next__()[0])
+        listed = (await client3.execute_on(owner, "CLIENT", "LIST")).decode()  # type: ignore[arg-type]
+        self.assertIn("lib-name=txvalkeycluster", listed)
+        self.assertIn("name=three", listed)
+
+    async def test_every_topology_source(self) -> None:
+        """SLOTS, SHARDS and NODES tell of the same cluster."""
+        maps = []
+        for source in ("slots", "shards", "nodes"):
+            client = await self.connect(topology_source=source)
+            topology = client.topology
+            maps.append((list(topology.ranges()), sorted(node.id for node in topology.replicas)))
+            self.assertEqual(await client.execute("SET", "k", source), b"OK")
+        owners = [([(start, end, node.id) for start, end, node in ranges], ids) for ranges, ids in maps]
+        self.assertEqual(owners, [owners[0]] * 3)
+
+    async def test_encoding(self) -> None:
+        """Replies are text if asked for, at every depth; bytes that are none are the one caller's error."""
+        client = await self.connect(encoding="utf-8")
+        await client.execute("HSET", "h", "naïve", "é")
+        self.assertEqual(await client.execute("HGETALL", "h"), {"naïve": "é"})
+        await client.execute("SET", "raw", b"\xff")
+        await self.assertFailure(client.execute("GET", "raw"), UnicodeDecodeError)
+        self.assertEqual(await client.execute("GET", "none"), None)
+
+    async def test_nat_and_sockets(self) -> None:
+        """An address map leads elsewhere than announced, and every socket is shown before a byte is sent."""
+        real = {Address("gate", 1000 + n): address for n, address in enumerate(self.cluster.addresses)}
+        shown: list[Any] = []
+
+        def elsewhere(host: str, port: int) -> tuple[str, int]:
+            return real.get(Address(host, port), Address(host, port))
+
+        def on_socket(sock: Any, address: Address) -> None:
+            shown.append(address)
+            self.assertTrue(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+        seeds = (Address("gate", 1000),)
+        client = await connect(reactor, seeds=seeds, address_map=elsewhere, on_socket=on_socket, warm_up=True)
+        self.addCleanup(client.abort)
+        await gatherResults([client.execute("SET", f"k{n}", n) for n in range(100)])
+        self.assertEqual(shown[0], self.cluster.addresses[0])
+        self.assertLessEqual(set(self.cluster.addresses[:3]), set(shown))
+
+    async def test_a_server_that_is_no_cluster(self) -> None:
+        """A node of its own tells that it knows no slots."""
+        lonely = self.cluster.servers[5]
+        await self.cluster.ask(lonely, "CLUSTER", "RESET", "HARD")
+        address = Address(self.cluster.host, lonely.port)
+        error = await self.assertFailure(connect(reactor, f"valkey://{address}"), ClusterUnavailable)
+        self.assertIn("is the cluster formed?", str(error))
+
+
+class UnixTests(ClusterTests):
+    options: ClassVar[dict[str, Any]] = {"config": {"unixsocket": "socket"}, "replicas": 0}
+
+    async def test_unix_sockets(self) -> None:
+        """An endpoint of one's own for each node, here a Unix socket."""
+        folders = {server.port: server.folder for server in self.cluster.servers}
+
+        def endpoint_for(host: str, port: int) -> Any:
+            return UNIXClientEndpoint(reactor, str(folders[port] / "socket"))  # type: ignore[no-untyped-call]
+
+        client = await self.connect(endpoint_for=endpoint_for)
+        replies = await gatherResults([client.execute("SET", f"k{n}", n) for n in range(100)])
+        self.assertEqual(replies, [b"OK"] * 100)
+
+
+class DatabaseTests(ClusterTests):
+    options: ClassVar[dict[str, Any]] = {"config": {"cluster-databases": "4"}, "replicas": 0, "password": "secretword"}
+
+    async def test_databases_and_passwords(self) -> None:
+        """Numbered databases are apart; a user's rights are the user's; refusals name no secret."""
+        one, two = await self.connect(db=1), await self.connect(db=2)
+        await one.execute("SET", "k", "one")
+        self.assertEqual(await two.execute("GET", "k"), None)
+        self.assertEqual(await one.execute("GET", "k"), b"one")
+        error = await self.assertFailure(connect(reactor, self.cluster.url, db=9), ClusterUnavailable)
+        self.assertIn("refused SELECT 9", str(error))
+
+        for server in self.cluster.servers:
+            await self.cluster.ask(server, "ACL", "SETUSER", "app", "on", ">pass:/@word", "+@all", "-flushall", "~*")
+        hosts = self.cluster.url.partition("@")[2]
+        app = await connect(reactor, f"valkey://app:pass%3A%2F%40word@{hosts}/1")
+        self.addCleanup(app.abort)
+        self.assertEqual(await app.execute("GET", "k"), b"one")
+        node = app.topology.primaries[0]
+        error = await self.assertFailure(app.execute_on(node, "FLUSHALL"), ReplyError)
+        self.assertEqual(error.code, "NOPERM")
+        for url in (f"valkey://:wrongword@{hosts}", f"valkey://{hosts}", f"valkey://app:wrongword@{hosts}"):
+            for protocol in (2, 3):
+                error = await self.assertFailure(connect(reactor, url, protocol=protocol), ClusterUnavailable)
+                self.assertEqual(len(error.attempts), 3)
+                self.assertRegex(str(error), "NOAUTH|WRONGPASS")
+                self.assertNotIn("wrongword", str(error))
+
+
+class IPv6Tests(ClusterTests):
+    options: ClassVar[dict[str, Any]] = {"host": "::1", "replicas": 0}
+
+    async def test_ipv6(self) -> None:
+        """Seeds in brackets, and nodes that the server writes without."""
+        client = await self.connect()
+        await gatherResults([client.execute("SET", f"k{n}", n) for n in range(100)])
+        one, two = self.cluster.servers[:2]
+        await self.cluster.migrate_by_key(range(50), one, two)
+        await gatherResults([client.execute("SET", f"k{n}", n) for n in range(1000)])
+        self.assertGreater(client.statistics.moved, 0)
+
+
+class TerminatedTLSTests(ClusterTests):
+    options: ClassVar[dict[str, Any]] = {"tls": "terminator", "verify_clients": True}
+
+    async def test_commands_and_failover(self) -> None:
+        """Certificates verified at both ends; redirects and a failover go over TLS as well."""
+        client = await self.connect()
+
+        async def hand_over(_: Any) -> None:
+            await self.cluster.failover(self.cluster.servers[3])
+
+        report = await self.under_load(hand_over, client)
+        self.assertEqual(dict(report.errors), {})
+        value = bytes(range(256)) * 40_000
+        await client.execute("SET", "large", value)
+        self.assertEqual(await client.execute("GET", "large"), value)
+        await client.close()
+
+    async def test_no_certificate_no_entry(self) -> None:
+        """Without a client certificate, or without trust, connect() fails and says why."""
+        trust = {"trust_root": self.cluster.options["trust_root"]}
+        for options in (trust, {"client_certificate": self.cluster.options["client_certificate"]}):
+            error = await self.assertFailure(connect(reactor, self.cluster.url, **options), ClusterUnavailable)
+            self.assertEqual(len(error.attempts), 6)
+            self.assertIn("TLS", str(error))
+
+
+class ServerTLSTests(TerminatedTLSTests):
+    options: ClassVar[dict[str, Any]] = {"tls": "server", "verify_clients": True}
+
+    try:
+        find_server(tls=True)
+    except NoServer as reason:
+        skip = str(reason)

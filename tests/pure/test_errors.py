@@ -1,0 +1,165 @@
+"""Errors survive pickling and copying whole, and are what their names promise."""
+
+import copy
+import inspect
+import pickle
+
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from txvalkeycluster import errors
+from txvalkeycluster.errors import (
+    AuthenticationFailed,
+    ClientClosed,
+    ClusterUnavailable,
+    CommandTimeout,
+    ConnectFailed,
+    ConnectionLost,
+    MaybeExecuted,
+    ProtocolError,
+    ReplyError,
+    RoutingError,
+    TLSFailed,
+    TooManyPending,
+    TopologyError,
+    ValkeyError,
+)
+
+CLASSES = [
+    made
+    for _, made in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(made, BaseException) and made.__module__ == errors.__name__
+]
+ATTEMPTS = [("10.0.0.1:7000", "refused"), ("[::1]:7001", "no answer within 2 s")]
+
+
+def examples() -> list[ValkeyError]:
+    """Every class, with every attribute it can have."""
+    found: list[ValkeyError] = []
+    for made in CLASSES:
+        found.append(made("WRONGTYPE a text"))
+        if issubclass(made, MaybeExecuted):
+            found += [made("a text", maybe_executed=True), made("", maybe_executed=False)]
+    return [*found, ClusterUnavailable("no map", ATTEMPTS), ReplyError(""), ReplyError("\u00e9 \x00\n")]
+
+
+def state(error: BaseException) -> tuple[object, ...]:
+    """All that must survive."""
+    names = ("maybe_executed", "code", "attempts", "errno", "__notes__")
+    return type(error), str(error), error.args, *(getattr(error, name, "none") for name in names)
+
+
+class SurvivalTests(SynchronousTestCase):
+    def test_every_class_is_tried(self) -> None:
+        """The examples leave none out."""
+        self.assertEqual({type(error) for error in examples()}, set(CLASSES))
+        self.assertEqual(len(CLASSES), 14)
+
+    def test_pickle(self) -> None:
+        """Every protocol brings back class, text and attributes."""
+        for error in examples():
+            for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+                self.assertEqual(state(pickle.loads(pickle.dumps(error, protocol))), state(error))
+
+    def test_copy(self) -> None:
+        """Shallow and deep copies are the same error again."""
+        for error in examples():
+            error.add_note("while testing")
+            for made in (copy.copy(error), copy.deepcopy(error)):
+                self.assertIsNot(made, error)
+                self.assertEqual(state(made), state(error))
+
+    def test_failure(self) -> None:
+        """Raised, wrapped and pickled as a Failure, as it goes between processes."""
+        for error in examples():
+            try:
+                raise error
+            except ValkeyError:
+                failure = Failure()
+            value = pickle.loads(pickle.dumps(failure)).value
+            self.assertEqual(state(value), state(error))
+
+    def test_raised_anew(self) -> None:
+        """Raising does not change an error, and every one is caught as ValkeyError."""
+        for error in examples():
+            before = state(error)
+            caught = self.assertRaises(ValkeyError, self._raise, error)
+            self.assertIs(caught, error)
+            self.assertEqual(state(caught), before)
+
+    def _raise(self, error: Exception) -> None:
+        raise error
+
+
+class ClassTests(SynchronousTestCase):
+    def test_builtins(self) -> None:
+        """Code that knows only the builtins catches these, and no others."""
+        connection = {ConnectionLost, ConnectFailed, AuthenticationFailed, TLSFailed, ClusterUnavailable}
+        for made in CLASSES:
+            self.assertEqual(issubclass(made, ConnectionError), made in connection, made)
+            self.assertEqual(issubclass(made, TimeoutError), made is CommandTimeout, made)
+            self.assertEqual(issubclass(made, OSError), made in connection | {CommandTimeout}, made)
+            self.assertTrue(issubclass(made, ValkeyError))
+            self.assertFalse(issubclass(made, (ValueError, TypeError, AssertionError)), made)
+
+    def test_families(self) -> None:
+        """Which of ours are kinds of which."""
+        families: dict[type[ValkeyError], set[type[ValkeyError]]] = {
+            MaybeExecuted: {ConnectionLost, CommandTimeout, ClientClosed},
+            ConnectFailed: {AuthenticationFailed, TLSFailed},
+            ReplyError: set(),
+            TooManyPending: set(),
+            ProtocolError: set(),
+            RoutingError: set(),
+            TopologyError: set(),
+            ClusterUnavailable: set(),
+        }
+        for base, kinds in families.items():
+            found = {made for made in CLASSES if issubclass(made, base) and made is not base}
+            self.assertEqual(found, kinds, base)
+
+    def test_maybe_executed(self) -> None:
+        """False unless said; by keyword only, so that nothing else is taken for it."""
+        for made in (ConnectionLost, CommandTimeout, ClientClosed):
+            self.assertIs(made("x").maybe_executed, False)
+            self.assertIs(made("x", maybe_executed=True).maybe_executed, True)
+            self.assertEqual(str(made("x", maybe_executed=True)), "x")
+            self.assertRaises(TypeError, made, "x", True)
+
+    def test_code(self) -> None:
+        """The first word, to the letter; the text stays whole."""
+        for text, code in [
+            ("WRONGTYPE Operation against a key", "WRONGTYPE"),
+            ("NOAUTH", "NOAUTH"),
+            ("ERR  two spaces", "ERR"),
+            ("myError Of a script", "myError"),
+            (" ERR", ""),
+            ("", ""),
+        ]:
+            error = ReplyError(text)
+            self.assertEqual((error.code, str(error)), (code, text))
+        self.assertRaises(AttributeError, setattr, ReplyError("x"), "code", "y")
+
+
+class ClusterUnavailableTests(SynchronousTestCase):
+    def test_text(self) -> None:
+        """One line for each address asked, in the order asked."""
+        error = ClusterUnavailable("no node gave a slot map", ATTEMPTS)
+        self.assertEqual(
+            str(error),
+            "no node gave a slot map\n  10.0.0.1:7000: refused\n  [::1]:7001: no answer within 2 s",
+        )
+        self.assertEqual(error.attempts, tuple(ATTEMPTS))
+
+    def test_without_attempts(self) -> None:
+        """The text alone."""
+        error = ClusterUnavailable("no seeds")
+        self.assertEqual((str(error), error.attempts), ("no seeds", ()))
+
+    def test_attempts_are_its_own(self) -> None:
+        """A list that its maker goes on filling does not change it; the same address may stand twice."""
+        attempts = [("a:1", "refused"), ("a:1", "refused")]
+        error = ClusterUnavailable("no map", attempts)
+        attempts.clear()
+        self.assertEqual(len(error.attempts), 2)
+        self.assertEqual(str(error).count("a:1: refused"), 2)
