@@ -1,0 +1,5 @@
+"""``python -m txvalkeycluster.cli``."""
+
+from . import main
+
+main(prog_name="txvalkeycluster")
