@@ -6,14 +6,26 @@ import re
 import subprocess
 import sys
 
-SUITES = {"tests.pure": ["default"], "tests.memory": ["default"], "tests.cluster": ["default"]}
+EVERYWHERE = ("default", "select", "asyncio", "uvloop")
+SUITES = {
+    "tests.pure": ("default",),
+    "tests.memory": ("default",),
+    "tests.scripted": EVERYWHERE,
+    "tests.cluster": ("default",),
+    "tests.cluster.test_failover": EVERYWHERE[1:],
+    "tests.faults": ("default",),
+}
+_TRIAL = "from twisted.scripts.trial import run; run()"
+# trial knows no uvloop; a reactor that is installed before it starts stays.
+_UVLOOP = "import uvloop; from twisted.internet import asyncioreactor as a; a.install(uvloop.new_event_loop()); "
 
 
 def run(suite: str, reactor: str) -> tuple[int, int, int]:
     """Run one suite; return how many tests passed, failed and were skipped."""
     print(f"== {suite} under the {reactor} reactor", flush=True)
-    command = [sys.executable, "-W", "error::ResourceWarning", "-m", "twisted.trial", "--reporter=text"]
-    if reactor != "default":
+    program = _UVLOOP + _TRIAL if reactor == "uvloop" else _TRIAL
+    command = [sys.executable, "-W", "error::ResourceWarning", "-c", program, "--reporter=text"]
+    if reactor not in ("default", "uvloop"):
         command.append(f"--reactor={reactor}")
     process = subprocess.Popen([*command, suite], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

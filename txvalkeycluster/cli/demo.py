@@ -28,12 +28,12 @@ _TAKEOVER = 30.0
 
 
 @click.command()
-@click.option("--seconds", default=15.0, show_default=True, type=click.FloatRange(1), help="How long to load it.")
+@click.option("--seconds", default=15, show_default=True, type=click.IntRange(1), help="How long to load it.")
 @click.option("--workers", default=50, show_default=True, type=click.IntRange(1), help="Commands at once.")
 @click.option("--url", help="A cluster of your own; then nothing is killed or migrated unless asked.")
 @click.option("--kill/--no-kill", default=None, help="End a primary: SIGKILL, or SHUTDOWN NOSAVE with --url.")
 @click.option("--migrate/--no-migrate", default=None, help=f"Move {_SLOTS_MOVED} slots there and back (Valkey 9).")
-def demo(seconds: float, workers: int, url: str | None, kill: bool | None, migrate: bool | None) -> None:
+def demo(seconds: int, workers: int, url: str | None, kill: bool | None, migrate: bool | None) -> None:
     """Put a cluster under load, upset it, and check every value.
 
     Exits with 1 if a value was wrong or a Deferred never fired.

@@ -1,0 +1,100 @@
+"""The command line as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
+from twisted.internet.error import ConnectionRefusedError as Refused
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.internet.utils import getProcessOutputAndValue
+from twisted.trial.unittest import TestCase
+
+from txvalkeycluster import Options
+
+
+class CommandLineTests(TestCase):
+    timeout = 120
+
+    def setUp(self) -> None:
+        # Records of running clusters of the user's own are not ours to see.
+        self.environment = {**os.environ, "XDG_RUNTIME_DIR": os.path.abspath(self.mktemp()), "COLUMNS": "160"}
+        os.makedirs(self.environment["XDG_RUNTIME_DIR"])
+
+    async def run_command(self, *words: str) -> tuple[int, str, str]:
+        command = ["-m", "txvalkeycluster.cli", *words]
+        out, err, code = await getProcessOutputAndValue(sys.executable, command, env=self.environment)
+        return code, out.decode(), err.decode()
+
+    async def succeed(self, *words: str) -> str:
+        code, out, err = await self.run_command(*words)
+        self.assertEqual(code, 0, out + err)
+        return out
+
+    async def test_a_cluster_through_its_life(self) -> None:
+        """start, status, topology, demo on it, stop; then nothing is running."""
+        self.addCleanup(self.run_command, "cluster", "stop")
+        url = (await self.succeed("cluster", "start", "--primaries=2", "--password=secretword")).strip()
+        self.assertEqual(len(Options.from_url(url).seeds), 4)
+        self.assertIn(url, await self.succeed("cluster", "status"))
+        code, _, err = await self.run_command("cluster", "start")
+        self.assertEqual((code, "is running already" in err), (1, True))
+        table = await self.succeed("topology", url)
+        for text in ("2 shards, 4 nodes, 16384 slots, no TLS", "8192 (0-8191)", "replica", " ms"):
+            self.assertIn(text, table)
+        report = await self.succeed("demo", f"--url={url}", "--seconds=1", "--workers=5")
+        self.assertIn("every value was right and every Deferred fired", " ".join(report.split()))
+        self.assertNotIn("killed", report)
+        self.assertEqual(await self.succeed("cluster", "stop"), "stopped default\n")
+        self.assertEqual(await self.succeed("cluster", "status"), "no cluster is running\n")
+
+    async def test_demo(self) -> None:
+        """The demo of the README kills a primary, moves slots, and finds every value right."""
+        report = " ".join((await self.succeed("demo", "--seconds=5")).split())
+        for text in ("took over", "and back", "every value was right and every Deferred fired"):
+            self.assertIn(text, report)
+
+    async def test_errors_are_one_message(self) -> None:
+        """What a user got wrong is told without a traceback, and the exit is not zero."""
+        for words, text in [
+            (("topology", "valkey://127.0.0.1:1"), "refused"),
+            (("topology", "http://x"), "the URL does not start with"),
+            (("cluster", "stop", "--name=none"), "no cluster named none"),
+            (("demo", "--seconds=nan"), "not a valid integer"),
+        ]:
+            code, out, err = await self.run_command(*words)
+            self.assertNotEqual(code, 0)
+            self.assertIn(text, err)
+            self.assertNotIn("Traceback", out + err)
+
+    async def test_nothing_outlives_its_holder(self) -> None:
+        """SIGKILL of the process that holds a cluster ends every server."""
+        command = [sys.executable, "-m", "txvalkeycluster.cli", "cluster", "start", "--foreground", "--replicas=0"]
+        holder: Any = subprocess.Popen(command, env=self.environment, stdout=subprocess.PIPE, text=True)
+        self.addCleanup(holder.stdout.close)
+        url: str = await deferToThread(holder.stdout.readline)
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        for host, port in Options.from_url(url.strip()).seeds:
+            while await self.accepts(host, port):
+                await deferLater(reactor, 0.05)  # type: ignore[arg-type]
+
+    async def accepts(self, host: str, port: int) -> bool:
+        closed: Deferred[Any] = Deferred()
+        once = Protocol()
+        once.connectionLost = lambda reason: closed.callback(None)  # type: ignore[method-assign]
+        try:
+            await connectProtocol(HostnameEndpoint(reactor, host, port), once)
+        except Refused:
+            return False
+        once.transport.loseConnection()
+        await closed
+        return True
