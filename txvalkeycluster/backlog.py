@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .deadlines import Alarm, split_expired
+from .deadlines import Alarm, not_too_soon, split_expired
 from .errors import TooManyPending
 from .options import Options
 from .request import Request, live, size
@@ -36,9 +36,10 @@ class Backlog:
 
     def add(self, request: Request) -> None:
         """Take a request.  Raises TooManyPending, unless it was taken somewhere before or is the client's own."""
-        if request.is_new and (
-            len(self._requests) >= self._options.max_pending or self._bytes >= self._options.max_unsent_bytes
-        ):
+        if request.is_new and self._full():
+            alive = live(self._requests)
+            self._keep(alive, sum(map(size, alive)))
+        if request.is_new and self._full():
             raise TooManyPending(f"{len(self)} commands of {self._bytes} bytes are already {self._where()}")
         self._requests.append(request)
         self._bytes += size(request)
@@ -57,6 +58,9 @@ class Backlog:
         self._keep(kept, sum(map(size, kept)))
         return live(taken)
 
+    def _full(self) -> bool:
+        return len(self._requests) >= self._options.max_pending or self._bytes >= self._options.max_unsent_bytes
+
     def _keep(self, requests: list[Request], total: int) -> None:
         self._requests = requests
         self._bytes = total
@@ -68,6 +72,6 @@ class Backlog:
         where = self._where()
         late, alive, earliest = split_expired(self._requests, now)
         self._keep(alive, sum(map(size, alive)))
-        self._alarm.by(earliest)
+        self._alarm.by(not_too_soon(earliest, now, len(alive)))
         for request in late:
             request.time_out(now, where, written=False)

@@ -111,12 +111,14 @@ class ClusterClient:
     def _end(self, how: Callable[[], Deferred[None]], *, again: bool = False) -> Deferred[None]:
         ended: Deferred[None] = Deferred()
         first = self._closing is None
+        if self._closing is None:
+            # In place before anything is ended, whose callbacks may end us again.
+            self._closing = Deferred()
+            self._closing.addCallback(lambda _: self._emit(Closed()))
         if first or again:
             gone: Deferred[Any] = how()
             if first:
-                self._closing = gone
-                gone.addCallback(lambda _: self._emit(Closed()))
-        assert self._closing is not None
+                gone.chainDeferred(self._closing)
 
         def pass_on(result: Any) -> Any:
             ended.callback(None)
@@ -134,7 +136,11 @@ class ClusterClient:
         await self.close()
 
     def _emit(self, event: Event) -> None:
-        for listener in list(self._listeners):
+        if isinstance(event, Closed):
+            listeners, self._listeners = self._listeners, []
+        else:
+            listeners = list(self._listeners)
+        for listener in listeners:
             try:
                 listener(event)
             except Exception:

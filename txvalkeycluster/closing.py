@@ -1,60 +1,66 @@
-"""The graceful end: a Deferred that fires when every one of some requests has ended, however."""
+"""The graceful end: waits for every one of some requests to end, however."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 
 from .request import Outcome, Request
 
 
-def all_ended(requests: list[Request]) -> Deferred[None]:
-    """Fires when the last of these live requests has had its reply or error; at once if there is none."""
-    if not requests:
-        return succeed(None)
-    finished: Deferred[None] = Deferred()
-    left = _Left(len(requests), finished)
-    for request in requests:
-        assert request.outcome is not None
-        request.outcome = _Counted(request.outcome, left)
-    return finished
+class Farewell:
+    """``finished`` fires when the last of these live requests has had its reply or error, or was cancelled."""
+
+    def __init__(self, clock: Any, requests: list[Request]) -> None:
+        self.finished: Deferred[None] = Deferred()
+        self._clock = clock
+        self._looking = False
+        self._left: set[_Awaited] = set()
+        for request in requests:
+            assert request.outcome is not None
+            request.outcome = awaited = _Awaited(request.outcome, self)
+            self._left.add(awaited)
+        self._check()
+
+    def look_again(self) -> None:
+        """A command is being cancelled: see, in a moment, whether it is one of these."""
+        if self._left and not self._looking:
+            self._looking = True
+            self._clock.callLater(0, self._look)
+
+    def ended(self, awaited: _Awaited) -> None:
+        """One of them has been fired."""
+        self._left.discard(awaited)
+        self._check()
+
+    def _look(self) -> None:
+        self._looking = False
+        self._left = {awaited for awaited in self._left if not awaited.called}
+        self._check()
+
+    def _check(self) -> None:
+        if not self._left and not self.finished.called:
+            self.finished.callback(None)
 
 
-class _Left:
-    __slots__ = ("count", "finished")
+class _Awaited:
+    """Stands in for an outcome, and tells when it is fired."""
 
-    def __init__(self, count: int, finished: Deferred[None]) -> None:
-        self.count = count
-        self.finished = finished
+    __slots__ = ("_farewell", "_outcome")
 
-
-class _Counted:
-    """Stands in for an outcome, and counts down once when it is fired.
-
-    A command that is cancelled meanwhile still counts until its reply has come or its deadline has passed.
-    """
-
-    __slots__ = ("_left", "_outcome", "called")
-
-    def __init__(self, outcome: Outcome, left: _Left) -> None:
-        self.called: Any = False
+    def __init__(self, outcome: Outcome, farewell: Farewell) -> None:
         self._outcome = outcome
-        self._left = left
+        self._farewell = farewell
+
+    @property
+    def called(self) -> Any:
+        return self._outcome.called
 
     def callback(self, result: Any) -> None:
-        self.called = True
-        if not self._outcome.called:
-            self._outcome.callback(result)
-        self._count_down()
+        self._outcome.callback(result)
+        self._farewell.ended(self)
 
     def errback(self, fail: Any = None) -> None:
-        self.called = True
-        if not self._outcome.called:
-            self._outcome.errback(fail)
-        self._count_down()
-
-    def _count_down(self) -> None:
-        self._left.count -= 1
-        if not self._left.count:
-            self._left.finished.callback(None)
+        self._outcome.errback(fail)
+        self._farewell.ended(self)

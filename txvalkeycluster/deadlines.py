@@ -54,6 +54,11 @@ class Alarm:
         self._sweep()
 
 
+def not_too_soon(at: float, now: float, count: int) -> float:
+    """When to sweep ``count`` requests again: a sweep of 100,000 takes 20 ms, so it comes at most each 200 ms."""
+    return max(at, now + count * 2e-6)
+
+
 def split_expired(requests: Iterable[Request], now: float) -> tuple[list[Request], list[Request], float]:
     """Sort requests into those past their deadline and those that go on, with the earliest deadline of the latter.
 

@@ -124,8 +124,9 @@ class _SocketEndpoint:
         self._on_socket = on_socket
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        connected: Deferred[IProtocol] = self._endpoint.connect(_SocketFactory(protocolFactory, self._prepare))
-        return connected
+        factory = _SocketFactory(protocolFactory, self._prepare)
+        connected: Deferred[IProtocol] = self._endpoint.connect(factory)
+        return connected.addCallback(factory.check)
 
     def _prepare(self, transport: Any) -> None:
         transport.setTcpNoDelay(True)
@@ -146,6 +147,11 @@ class _SocketFactory(Factory):
     def __init__(self, wrapped: Any, prepare: Callable[[Any], None]) -> None:
         self._wrapped = wrapped
         self._prepare = prepare
+        self._failure: Failure | None = None
+
+    def check(self, connected: Any) -> Any:
+        """Give the connection that was made, or why it was given up."""
+        return connected if self._failure is None else self._failure
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         made = self._wrapped.buildProtocol(addr)
@@ -154,7 +160,14 @@ class _SocketFactory(Factory):
 
             def connected(transport: Any) -> None:
                 del made.makeConnection
-                self._prepare(transport)
+                try:
+                    self._prepare(transport)
+                except Exception:
+                    # The application's own; it fails the dial, and the protocol never hears of it.
+                    self._failure = Failure()  # type: ignore[no-untyped-call]
+                    made.dataReceived = made.connectionLost = lambda _: None
+                    transport.abortConnection()
+                    return
                 make_connection(transport)
 
             made.makeConnection = connected

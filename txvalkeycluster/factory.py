@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
 
 from .address import Address
 from .dialling import endpoint_maker
@@ -24,9 +25,15 @@ class _DialledFactory(Factory):
     def __init__(self, cluster: ClusterFactory, address: Address) -> None:
         self._cluster = cluster
         self._address = address
+        self._given_up = False
 
-    def buildProtocol(self, addr: Any) -> RESPProtocol:
-        return self._cluster.make_protocol(self._address)
+    def buildProtocol(self, addr: Any) -> RESPProtocol | None:
+        return None if self._given_up else self._cluster.make_protocol(self._address)
+
+    def give_up(self, failure: Failure) -> Failure:
+        """Refuse a connection that comes about though its dial was cancelled: not every endpoint can be."""
+        self._given_up = True
+        return failure
 
 
 class ClusterFactory:
@@ -56,26 +63,26 @@ class ClusterFactory:
             self.nodes[address] = node
         return node
 
-    def install(self, listed: Iterable[Address]) -> list[Request]:
-        """Keep the nodes that the new map lists and drain the others; return the requests that waited for those.
+    def install(self, listed: Iterable[Address]) -> tuple[list[Request], list[NodeConnection]]:
+        """Keep the nodes that the new map lists; return the others, which are to be closed, and what waited for those.
 
         A node that no map has listed yet, such as the target of an ASK, goes once it has nothing to do.
         """
         wanted = set(listed)
         moved: list[Request] = []
+        gone: list[NodeConnection] = []
         for address, node in list(self.nodes.items()):
             if address in wanted:
                 moved += node.take_waiting() if node.state is not State.READY else []
             elif node.listed or not node.pending:
                 moved += node.take_waiting()
-                del self.nodes[address]
-                node.close()
+                gone.append(self.nodes.pop(address))
         for address in wanted:
             node = self.node_at(address)
             node.listed = True
             if self._options.warm_up:
                 node.dial()
-        return moved
+        return moved, gone
 
     def everything(self) -> list[Request]:
         """Every request, waiting or on a connection, of drained ones too."""
@@ -109,11 +116,12 @@ class ClusterFactory:
     def _dial(self, address: Address) -> Deferred[Any]:
         try:
             endpoint = self._endpoint_for(address.host, address.port)
-            connecting: Deferred[Any] = endpoint.connect(_DialledFactory(self, address))
+            factory = _DialledFactory(self, address)
+            connecting: Deferred[Any] = endpoint.connect(factory)
         except Exception:
             # endpoint_for and address_map are the application's: what they raise is a failed dial.
             return fail()
-        return connecting
+        return connecting.addErrback(factory.give_up)
 
     def _emptied(self) -> Deferred[None]:
         if not self._open:

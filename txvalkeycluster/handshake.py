@@ -79,8 +79,13 @@ def _select(options: Options) -> list[tuple[str, ...]]:
 
 async def _say(connection: RESPProtocol, commands: list[tuple[str, ...]]) -> tuple[Any, list[Any]]:
     """Send commands in one write; return the first reply and the others, errors in their places."""
+    if not commands:
+        await connection.when_secured()
     results = await DeferredList([connection.call(*command) for command in commands], consumeErrors=True)
     replies: list[Any] = []
+    if results and not results[0][0] and isinstance(results[0][1].value, ReplyError):
+        # A server that refuses to talk at all says so, and closes.
+        return results[0][1].value, []
     for success, result in results:
         if not success and not isinstance(result.value, ReplyError):
             result.raiseException()
@@ -99,9 +104,9 @@ def _check_select(connection: RESPProtocol, options: Options, replies: list[Any]
 
 
 def _refuse(connection: RESPProtocol, options: Options, what: str, error: Exception) -> None:
-    text = str(error)
+    # Servers quote the arguments of commands they do not know, cut at some length.
+    text = str(error).partition(", with args")[0]
     for secret in (options.password, options.username):
-        # Old servers quote the arguments of what they do not know.
         text = text.replace(secret, "***") if secret else text
     if text.split(" ")[0] in _AUTH_CODES or "AUTH" in text:
         raise AuthenticationFailed(f"{connection.peer} refused {what}: {text}")

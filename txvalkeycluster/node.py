@@ -23,7 +23,7 @@ from .errors import ConnectFailed, ConnectionLost, TLSFailed, ValkeyError
 from .handshake import ServerInfo, handshake
 from .options import Options
 from .protocol import Owner, RESPProtocol
-from .request import THIS_NODE, Request, internal_request
+from .request import ANY_NODE, THIS_NODE, Request, internal_request
 
 # A connection that lived shorter than this does not count as a success of dialling.
 _LIVED = 1.0
@@ -116,16 +116,14 @@ class NodeConnection(Owner):
         if self.state is not State.IDLE:
             return
         delay = self._not_before - self._clock.seconds()
-        if delay > 0:
-            self.state = State.BACKING_OFF
-            self._timer = self._clock.callLater(delay, self._dial_now)
-        else:
-            self._dial_now()
+        self.state = State.BACKING_OFF if delay > 0 else State.DIALLING
+        # Never at once: dialling runs code of the application's, and whoever asked is in the midst of something.
+        self._timer = self._clock.callLater(max(delay, 0), self._dial_now)
 
     def redial(self, connection: RESPProtocol) -> None:
         """Replace ``connection``, if it is still the one: its address names another machine now."""
         if self.protocol is connection:
-            self._detach(State.IDLE)
+            self._disconnected()
             connection.drain()
 
     def take_waiting(self) -> list[Request]:
@@ -212,16 +210,29 @@ class NodeConnection(Owner):
         reason = _connect_error(self.address, failure, self._options)
         self._last_failure = str(reason)
         self._back_off()
-        stranded = self._waiting.take_where(lambda r: r.slot == THIS_NODE or (r.trail is not None and r.trail.asking))
+        stranded = self._waiting.take_where(self._is_stranded)
         self.state = State.IDLE
         if self._waiting:
             self.dial()
         self._carrier.dial_failed(self, stranded, reason)
 
+    def _is_stranded(self, request: Request) -> bool:
+        """Whether a request gains nothing by waiting for the next try: the map may never lead here, or not only."""
+        asking = request.trail is not None and request.trail.asking
+        return not self.listed or asking or request.slot in (THIS_NODE, ANY_NODE)
+
     def _back_off(self) -> None:
         self._failures += 1
         longest = min(self._options.backoff_max, self._options.backoff_min * 2.0 ** min(self._failures, 30))
         self._not_before = self._clock.seconds() + self._options.random.uniform(self._options.backoff_min / 2, longest)
+
+    def _disconnected(self) -> None:
+        self._detach(State.IDLE)
+        if self._clock.seconds() - self._ready_at >= _LIVED:
+            self._failures = 0
+            self._not_before = 0.0
+        else:
+            self._back_off()
 
     def _detach(self, state: State) -> None:
         self.protocol = None
@@ -249,18 +260,13 @@ class NodeConnection(Owner):
     ) -> None:
         """Be ready to dial again, then pass the requests up."""
         if self.protocol is connection:
-            self._detach(State.IDLE)
-            if self._clock.seconds() - self._ready_at >= _LIVED:
-                self._failures = 0
-                self._not_before = 0.0
-            else:
-                self._back_off()
+            self._disconnected()
         self._carrier.lost(self, unsent, sent, reason)
 
     def connection_gone(self, connection: RESPProtocol, reason: Exception, *, clean: bool) -> None:
         """Pass the end of the socket up."""
         if self.protocol is connection:
-            self._detach(State.IDLE)
+            self._disconnected()
         self._carrier.disconnected(self, reason, clean)
 
 

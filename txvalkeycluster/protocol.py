@@ -16,11 +16,12 @@ from typing import Any
 
 import hiredis
 from twisted.internet import protocol, tcp
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, INegotiated, IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from .deadlines import Alarm, split_expired
+from .deadlines import Alarm, not_too_soon, split_expired
 from .errors import ConnectionLost, ProtocolError, ReplyError, TooManyPending
 from .options import Options
 from .request import ASKING, Request, internal_request, size
@@ -65,7 +66,11 @@ class Cork:
         if touched:
             self._touched = []
             for connection in touched:
-                connection.flush()
+                try:
+                    connection.flush()
+                except Exception as error:
+                    # A transport that raises is one of the application's own; the others must still write.
+                    connection.abort(ConnectionLost(f"{connection.peer}: {error!r}"))
 
     def stop(self) -> None:
         """Forget the scheduled write."""
@@ -97,7 +102,7 @@ class Owner:
         """Its socket is closed, the last thing heard of it."""
 
 
-@implementer(IPushProducer)
+@implementer(IPushProducer, IHandshakeListener)
 class RESPProtocol(protocol.Protocol):
     """One connection to one node."""
 
@@ -126,10 +131,14 @@ class RESPProtocol(protocol.Protocol):
         self._paused_bytes = 0
         self._alarm = Alarm(clock, self._sweep)
         self._heard_at = 0.0
+        self._suspected = -1.0
+        self._outgoing_seen = 0
         self._draining = False
         self._reason: Exception | None = None
         self._direct: tcp.Connection | None = None
         self._close_timer: IDelayedCall | None = None
+        # Until the TLS handshake is done.
+        self._secured: Deferred[None] | None = None
 
     def __repr__(self) -> str:
         state = "ended" if self.ended else "draining" if self._draining else "paused" if self._paused else "open"
@@ -157,7 +166,7 @@ class RESPProtocol(protocol.Protocol):
         unsent.append(request)
         if request.deadline < self._alarm.at:
             self._alarm.by(request.deadline)
-        if queued >= _BURST:
+        if queued >= _BURST or request.payload.__class__ is list:
             self.flush()
 
     def ask(self, request: Request) -> None:
@@ -184,8 +193,7 @@ class RESPProtocol(protocol.Protocol):
         if not unsent or self._paused or self.ended:
             return
         if self._cancels != self._cork.cancels:
-            self._cancels = self._cork.cancels
-            self._drop_unsent({id(r) for r in unsent if r.outcome is not None and r.outcome.called})
+            self._drop_cancelled()
             if not unsent:
                 return
         self._unsent = []
@@ -214,6 +222,8 @@ class RESPProtocol(protocol.Protocol):
     def _admit(self, request: Request) -> None:
         """Refuse a new request where too much is waiting; one that was taken before is not turned away."""
         if request.is_new:
+            if self.pending >= self._options.max_pending or self._paused:
+                self._drop_cancelled()
             if self.pending >= self._options.max_pending:
                 raise TooManyPending(f"{self.peer} owes {self.pending} replies, as many as max_pending allows")
             if self._paused and self._paused_bytes >= self._options.max_unsent_bytes:
@@ -301,7 +311,16 @@ class RESPProtocol(protocol.Protocol):
         """End what is past its deadline; end it all if the peer has gone silent."""
         now = self._seconds()
         silent_at = self._heard_at + self._options.unresponsive_after
-        if self._sent and now >= silent_at:
+        if self._sent and now >= silent_at and self._paused and self._outgoing() < self._outgoing_seen:
+            # It takes what we send, be it slowly.
+            self._outgoing_seen = self._outgoing()
+            self._heard_at = now
+            silent_at = now + self._options.unresponsive_after
+        if self._sent and now >= silent_at and self._suspected != self._heard_at:
+            # Timers run before reads: when the reactor was held up, the reply may be there unread.
+            self._suspected = self._heard_at
+            silent_at = now
+        elif self._sent and now >= silent_at:
             silence = now - self._heard_at
             self.abort(ConnectionLost(f"{self.peer} sent nothing for {silence:.1f} s, owing {len(self._sent)} replies"))
             return
@@ -310,12 +329,19 @@ class RESPProtocol(protocol.Protocol):
         late_unsent, _, next_unsent = split_expired(self._unsent, now)
         if late_unsent:
             self._drop_unsent(set(map(id, late_unsent)))
-        self._alarm.by(min(next_sent, next_unsent, silent_at if self._sent else next_sent))
+        self._alarm.by(not_too_soon(min(next_sent, next_unsent), now, self.pending))
+        if self._sent:
+            self._alarm.by(silent_at)
         for written, late in ((True, late_sent), (False, late_unsent)):
             for request in late:
                 request.time_out(now, where, written=written)
         if self._draining:
             self._close_if_drained()
+
+    def _drop_cancelled(self) -> None:
+        if self._cancels != self._cork.cancels:
+            self._cancels = self._cork.cancels
+            self._drop_unsent({id(r) for r in self._unsent if r.outcome is not None and r.outcome.called})
 
     def _drop_unsent(self, late: set[int]) -> None:
         """Take requests out of the queue, each with the ASKING before it."""
@@ -341,19 +367,46 @@ class RESPProtocol(protocol.Protocol):
         self._heard_at = self._seconds()
         if isinstance(transport, tcp.Connection) and not getattr(transport, "TLS", False):
             self._direct = transport
+        if INegotiated.providedBy(transport):
+            self._secured = Deferred()
         transport.registerProducer(self, True)
+
+    def handshakeCompleted(self) -> None:
+        """The TLS handshake below is done, and the certificate was good."""
+        secured, self._secured = self._secured, None
+        if secured is not None:
+            secured.callback(None)
+
+    def when_secured(self) -> Deferred[None]:
+        """Fires when bytes can be exchanged: at once without TLS, else when its handshake is done."""
+        if self._secured is None:
+            return fail(self._reason) if self._reason is not None else succeed(None)
+        waiter: Deferred[None] = Deferred()
+        self._secured.chainDeferred(waiter)
+        return waiter
 
     def pauseProducing(self) -> None:
         """The transport has more unsent than it likes: commands stay with us, provably unsent, until it has less."""
         self._paused = True
         self._crowd = 0
+        self._outgoing_seen = self._outgoing()
         self._paused_bytes = sum(size(request) for request in self._unsent)
 
     def resumeProducing(self) -> None:
         """The transport is empty again."""
         self._paused = False
         self._paused_bytes = 0
+        self._heard_at = self._seconds()
         self.flush()
+
+    def _outgoing(self) -> int:
+        """Bytes that the transport, or the one below its TLS, has yet to send."""
+        transport = self._transport()
+        while transport is not None and not hasattr(transport, "dataBuffer"):
+            transport = getattr(transport, "transport", None)
+        if transport is None:
+            return 0
+        return len(transport.dataBuffer) - int(transport.offset) + int(transport._tempDataLen)
 
     def stopProducing(self) -> None:
         """The transport is gone; connectionLost tells us more."""
@@ -422,6 +475,10 @@ class RESPProtocol(protocol.Protocol):
             routed.append([r for r in requests if r.command is not None and r.outcome and not r.outcome.called])
             internal += [r for r in requests if r.command is None and r.outcome is not None]
         self.owner.connection_ended(self, routed[0], routed[1], reason)
+        secured, self._secured = self._secured, None
+        if secured is not None:
+            secured.addErrback(lambda _: None)
+            secured.errback(reason)
         for request in internal:
             lost = ConnectionLost(str(reason))
             lost.__cause__ = reason
@@ -443,7 +500,8 @@ def _decoder(encoding: str, errors: str) -> Callable[[Any, Any], None]:
     def decode(reply: Any, outcome: Any) -> None:
         try:
             reply = decoded(reply)
-        except UnicodeDecodeError as error:
+        except Exception as error:
+            # Some codecs and error handlers raise others than UnicodeDecodeError.
             outcome.errback(error)
         else:
             outcome.callback(reply)

@@ -44,8 +44,9 @@ class Inquiry:
 
     def stop(self) -> None:
         """Ask nobody any more."""
-        self._finish()
-        self.answered.errback(ClientClosed("the client was closed"))
+        if not self._done:
+            self._finish()
+            self.answered.errback(ClientClosed("the client was closed"))
 
     def _next(self) -> None:
         node = next(self._nodes, None)
@@ -198,7 +199,8 @@ class TopologyRefresher:
         self._started_at = self._clock.seconds()
         waiters, self._waiters = self._waiters, []
         refreshed = Deferred.fromCoroutine(self._refresh())
-        refreshed.addCallbacks(self._succeeded, self._went_wrong)
+        refreshed.addCallback(self._succeeded)
+        refreshed.addErrback(self._went_wrong)
         refreshed.addBoth(_fire, waiters)
 
     async def _refresh(self) -> tuple[Shard, ...]:
@@ -242,9 +244,9 @@ class TopologyRefresher:
         return shards
 
     def _succeeded(self, shards: tuple[Shard, ...]) -> None:
-        self._ended(self._options.refresh_period)
         if not self._closed:
             self._install(shards)
+        self._ended(self._options.refresh_period)
 
     def _went_wrong(self, failure: Any) -> Any:
         if self._closed:

@@ -38,7 +38,7 @@ class Outcome(Protocol):
 class Trail:
     """What a request has been through, made only when something has gone other than straight."""
 
-    __slots__ = ("asking", "attempts", "last", "redirects")
+    __slots__ = ("asking", "attempts", "last", "redirects", "written")
 
     def __init__(self) -> None:
         #: Attempts that ended in a redirect, an error or a lost connection.
@@ -48,6 +48,8 @@ class Trail:
         self.last = ""
         #: Whether the next node must be told ASKING first.
         self.asking = False
+        #: Whether an attempt was lost after it was written, so that the server may have executed it.
+        self.written = False
 
 
 class Request:
@@ -107,7 +109,8 @@ class Request:
         text = f"{name} had no reply within {now - self.since:.2f} s: {where}"
         if self.trail is not None:
             text += f"; earlier attempts: {self.trail.attempts}, the last ended with: {self.trail.last}"
-        self.fail(CommandTimeout(text, maybe_executed=written and not self.repeatable))
+            written = written or self.trail.written
+        self.fail(CommandTimeout(text, maybe_executed=written))
 
 
 def size(request: Request) -> int:

@@ -13,9 +13,9 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 
 from .address import Address
-from .closing import all_ended
+from .closing import Farewell
 from .commands import Command, CommandTable
-from .errors import ClientClosed, ConnectionLost, ReplyError, RoutingError, TooManyPending, ValkeyError
+from .errors import ClientClosed, ConnectionLost, ReplyError, RoutingError, ValkeyError
 from .events import (
     Event,
     NodeConnected,
@@ -53,10 +53,12 @@ class Router:
         self._emit = emit
         self._factory = ClusterFactory(reactor, options)
         self._factory.carrier = self
-        self._cancelled = self._factory.cancelled
         self._listed: dict[Address, Node] = {}
         self._primaries: list[NodeConnection] = []
         self._closed = False
+        self._farewell: Farewell | None = None
+        # Whether a MOVED has changed a slot since the map was installed.
+        self._repointed = False
         self._refresher = TopologyRefresher(
             reactor,
             options,
@@ -156,24 +158,19 @@ class Router:
             return fail()
         return deferred
 
-    def _resolve(self, request: Request) -> bool:
-        """Find out what a command means that came before the first map; fail it if it cannot be routed."""
+    def _resolve(self, request: Request) -> None:
+        """Find out what a command means that came before the first map.  Raises RoutingError."""
         commands, early = self._refresher.commands, request.command
         assert commands is not None and isinstance(early, _Unresolved)
-        try:
-            command, request.slot = _route(commands[early.args[0]], early.args)
-        except Exception as error:
-            request.fail(error)
-            return False
+        command, request.slot = _route(commands[early.args[0]], early.args)
         request.command = command
         request.repeatable = request.repeatable or command.repeatable
-        return True
 
     def _any_node(self) -> NodeConnection | WaitingRoom:
         if not self._primaries:
             return self._unserved
         ready = [node for node in self._primaries if node.state is State.READY]
-        return self._options.random.choice(ready or self._primaries)
+        return self._options.random.choice(ready or [n for n in self._primaries if not n.failing] or self._primaries)
 
     def _address_of(self, where: Node | Address) -> Address:
         if isinstance(where, Node):
@@ -183,29 +180,40 @@ class Router:
             return known.address
         return Address(*where)
 
+    def _cancelled(self, deferred: Deferred[Any]) -> None:
+        """Canceller of every command: its request is passed over, wherever it is."""
+        self._factory.cancelled(deferred)
+        if self._farewell is not None:
+            self._farewell.look_again()
+
     # ---- again
 
     def _again(self, requests: Iterable[Request]) -> None:
+        doomed: list[tuple[Request, Exception]] = []
         for request in requests:
             if request.trail is not None:
                 request.trail.asking = False
             outcome = request.outcome
-            if outcome is None or outcome.called or (request.slot == UNROUTED and not self._resolve(request)):
+            if outcome is None or outcome.called:
                 continue
             try:
+                if request.slot == UNROUTED:
+                    self._resolve(request)
                 if request.slot >= 0:
                     self._slots[request.slot].send(request)
                 else:
                     self._any_node().send(request)
-            except TooManyPending as error:
-                request.fail(error)
+            except Exception as error:
+                doomed.append((request, error))
+        # Last, since their callbacks may do anything, even close us.
+        for request, reason in doomed:
+            request.fail(reason)
 
-    def _wait(self, node: NodeConnection, request: Request, code: str) -> None:
-        key = (node.address, code)
+    def _wait(self, node: NodeConnection, request: Request, what: str) -> None:
+        key = (node.address, what)
         room = self._rooms.get(key)
         if room is None:
-            what = f"{node.address} to answer otherwise than {code}"
-            room = self._rooms[key] = WaitingRoom(self._clock, self._options, what, self._again)
+            room = self._rooms[key] = WaitingRoom(self._clock, self._options, f"{node.address} {what}", self._again)
         self.statistics.put_off += 1
         room.send(request)
 
@@ -248,6 +256,7 @@ class Router:
             self.statistics.moved += 1
             target = self._factory.node_at(verdict.target)
             self._slots[verdict.slot] = target
+            self._repointed = True
             target.send(request)
         elif act is Act.ASK and verdict.target is not None:
             trail.redirects += 1
@@ -258,12 +267,12 @@ class Router:
             trail.redirects += 1
             self.statistics.moved += 1
             node.redial(connection)
-            node.send(request)
+            self._again([request])
         elif act is Act.REROUTE and request.slot >= 0 and self._slots[request.slot] is not node:
             self._again([request])
         else:
             trail.redirects = 0
-            self._wait(node, request, error.code)
+            self._wait(node, request, f"to answer otherwise than {error.code}")
 
     def lost(self, node: NodeConnection, unsent: list[Request], sent: list[Request], reason: Exception) -> None:
         """Send again what is safe to send again, then fail the rest."""
@@ -271,7 +280,7 @@ class Router:
         doomed: list[tuple[Request, bool]] = []
         for written, requests in ((True, sent), (False, unsent)):
             for request in requests:
-                request.failed_attempt(reason)
+                request.failed_attempt(reason).written |= written
                 verdict = judge_loss(written=written, repeatable=request.repeatable)
                 if request.slot == THIS_NODE or verdict.act is Act.FAIL or self._closed:
                     doomed.append((request, written))
@@ -286,12 +295,12 @@ class Router:
             request.fail(error)
 
     def dial_failed(self, node: NodeConnection, stranded: list[Request], reason: ValkeyError) -> None:
-        """Ask for a fresh map; what was asked of this node alone fails, what was to follow an ASK goes back."""
+        """Ask for a fresh map; what was asked of this node alone fails, what need not wait for it goes back."""
         self._refresher.trigger()
-        returned = [request for request in stranded if request.slot != THIS_NODE]
-        for request in returned:
-            request.failed_attempt(reason)
-            self._wait(node, request, "ASK")
+        for request in stranded:
+            if request.slot != THIS_NODE:
+                request.failed_attempt(reason)
+                self._wait(node, request, "to be reachable, or a way around it")
         for request in stranded:
             if request.slot == THIS_NODE:
                 request.fail(reason)
@@ -321,10 +330,14 @@ class Router:
         previous = self.topology
         changed = shards != previous.shards
         retries: list[Request] = []
+        gone: list[NodeConnection] = []
         if changed:
-            self.topology = topology = Topology(previous.version + 1, shards)
+            self.topology = Topology(previous.version + 1, shards)
+        if changed or self._repointed:
+            self._repointed = False
+            topology = self.topology
             self._listed = {node.address: node for node in topology.nodes if node.address is not None}
-            retries = self._factory.install(self._listed)
+            retries, gone = self._factory.install(self._listed)
             slots: list[NodeConnection | WaitingRoom] = [self._unserved] * SLOT_COUNT
             for start, end, node in topology.ranges():
                 if node.address is not None:
@@ -336,6 +349,8 @@ class Router:
                 retries += room.take()
         retries += self._unserved.take()
         self._again(retries)
+        for left in gone:
+            left.close()
         if changed:
             self._emit(TopologyUpdated(self.topology, previous if previous.version else None))
             if not previous.version:
@@ -350,7 +365,8 @@ class Router:
     def close(self) -> Deferred[None]:
         """Take no new commands, wait for the unanswered ones, then close every connection."""
         self._closed = True
-        return all_ended(self._everything()).addCallback(lambda _: self._shut())
+        self._farewell = Farewell(self._clock, self._everything())
+        return self._farewell.finished.addCallback(lambda _: self._shut())
 
     def abort(self) -> Deferred[None]:
         """End everything at once."""

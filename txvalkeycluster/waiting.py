@@ -24,10 +24,10 @@ _TRIED = 32
 class _Scout:
     """Stands in for the outcome of a command on trial, to see it succeed."""
 
-    __slots__ = ("_outcome", "_room")
+    __slots__ = ("_outcome", "room")
 
     def __init__(self, room: WaitingRoom, outcome: Outcome) -> None:
-        self._room = room
+        self.room = room
         self._outcome = outcome
 
     @property
@@ -35,7 +35,7 @@ class _Scout:
         return self._outcome.called
 
     def callback(self, result: Any) -> None:
-        self._room.release()
+        self.room.release()
         if not self._outcome.called:
             self._outcome.callback(result)
 
@@ -105,7 +105,9 @@ class WaitingRoom:
         self._tick = min(self._tick * 2, _LONGEST_TICK)
         tried = self._requests.take(limit=_TRIED)
         for request in tried:
-            if request.outcome is not None and not isinstance(request.outcome, _Scout):
+            if isinstance(request.outcome, _Scout):
+                request.outcome.room = self
+            elif request.outcome is not None:
                 request.outcome = _Scout(self, request.outcome)
         if self._requests:
             delay = self._options.random.uniform(self._tick / 2, self._tick)

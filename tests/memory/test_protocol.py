@@ -190,7 +190,30 @@ class LimitsTests(Base):
         self.clock.advance(2.9)
         self.assertNoResult(lost)
         self.clock.advance(0.2)
+        # Not at the first look: after a stall of the reactor the reply may be there, unread.
+        self.assertNoResult(lost)
+        self.clock.advance(0.005)
         self.assertTrue(self.failureResultOf(lost, ConnectionLost).value.maybe_executed)
+
+    def test_a_stalled_reactor_is_no_silent_peer(self) -> None:
+        """A reply that is read right after the timer keeps the connection."""
+        self.connect(unresponsive_after=3.0, timeout=None)
+        reply = self.send("1", timeout=float("inf"))
+        self.clock.advance(0)
+        self.clock.advance(60.0)
+        self.receive(b":1\r\n")
+        self.clock.advance(1.0)
+        self.assertEqual(self.successResultOf(reply), 1)
+        self.assertFalse(self.connection.ended)
+
+    def test_a_codec_that_raises(self) -> None:
+        """Whatever decoding raises is the one caller's error."""
+        self.connect(encoding="ascii", encoding_errors="xmlcharrefreplace")
+        bad, good = self.send("1"), self.send("2")
+        self.clock.advance(0)
+        self.receive(b"$1\r\n\xff\r\n$1\r\na\r\n")
+        self.failureResultOf(bad)
+        self.assertEqual(self.successResultOf(good), "a")
 
     def test_no_timer_is_left(self) -> None:
         """A lost connection leaves nothing scheduled."""

@@ -195,6 +195,26 @@ class MovedTests(ScriptedTests):
         self.assertEqual(target.count(b"SET"), 1)
 
 
+class StrayTests(ScriptedTests):
+    async def test_one_moved_to_a_dead_address(self) -> None:
+        """A stray MOVED does not turn its slot away for good: the next map puts it right, changed or not."""
+        source = self.nodes[0]
+        key = self.key_of(source)
+        stray = [True]
+
+        def script(node: ScriptedNode, words: list[bytes], _: Any) -> Any:
+            if words[0] != b"GET" or not stray:
+                return USUAL
+            stray.clear()
+            return moved(words[1], NOWHERE)
+
+        source.script = script
+        client = await self.client(refresh_interval=0.1)
+        self.assertEqual(await client.execute("GET", key), None)
+        self.assertEqual(await client.execute("GET", key), None)
+        self.assertEqual(client.topology.version, 1)
+
+
 class EndpointTests(ScriptedTests):
     async def test_null_empty_and_unknown_endpoints(self) -> None:
         """NULL and empty mean the host that was asked; ``?`` is never dialled, and its slots wait for a better map."""
