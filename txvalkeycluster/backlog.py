@@ -8,7 +8,7 @@ from typing import Any
 from .deadlines import Alarm, not_too_soon, split_expired
 from .errors import TooManyPending
 from .options import Options
-from .request import Request, live, size
+from .request import Cancels, Request, live, size
 
 
 class Backlog:
@@ -17,11 +17,13 @@ class Backlog:
     ``where`` says what is waited for; it goes into the error of a request that times out or is turned away.
     """
 
-    __slots__ = ("_alarm", "_bytes", "_clock", "_options", "_requests", "_where")
+    __slots__ = ("_alarm", "_bytes", "_cancels", "_cancels_seen", "_clock", "_options", "_requests", "_where")
 
-    def __init__(self, clock: Any, options: Options, where: Callable[[], str]) -> None:
+    def __init__(self, clock: Any, options: Options, cancels: Cancels, where: Callable[[], str]) -> None:
         self._clock = clock
         self._options = options
+        self._cancels = cancels
+        self._cancels_seen = cancels.count
         self._where = where
         self._requests: list[Request] = []
         self._bytes = 0
@@ -36,9 +38,9 @@ class Backlog:
 
     def add(self, request: Request) -> None:
         """Take a request.  Raises TooManyPending, unless it was taken somewhere before or is the client's own."""
-        if request.is_new and self._full():
-            alive = live(self._requests)
-            self._keep(alive, sum(map(size, alive)))
+        if request.is_new and self._full() and self._cancels_seen != self._cancels.count:
+            self._cancels_seen = self._cancels.count
+            self._keep(live(self._requests))
         if request.is_new and self._full():
             raise TooManyPending(f"{len(self)} commands of {self._bytes} bytes are already {self._where()}")
         self._requests.append(request)
@@ -48,22 +50,25 @@ class Backlog:
     def take(self, limit: int | None = None) -> list[Request]:
         """Hand over the oldest requests, all unless there is a ``limit``."""
         taken = self._requests[:limit]
+        # A room takes a few of very many each tick: those that stay are not measured again.
         self._keep(self._requests[len(taken) :], self._bytes - sum(map(size, taken)))
         return live(taken)
 
     def take_where(self, wanted: Callable[[Request], bool]) -> list[Request]:
         """Hand over the requests that are ``wanted``."""
-        taken = [request for request in self._requests if wanted(request)]
-        kept = [request for request in self._requests if not wanted(request)]
-        self._keep(kept, sum(map(size, kept)))
+        taken: list[Request] = []
+        kept: list[Request] = []
+        for request in self._requests:
+            (taken if wanted(request) else kept).append(request)
+        self._keep(kept)
         return live(taken)
 
     def _full(self) -> bool:
         return len(self._requests) >= self._options.max_pending or self._bytes >= self._options.max_unsent_bytes
 
-    def _keep(self, requests: list[Request], total: int) -> None:
+    def _keep(self, requests: list[Request], total: int | None = None) -> None:
         self._requests = requests
-        self._bytes = total
+        self._bytes = sum(map(size, requests)) if total is None else total
         if not requests:
             self._alarm.stop()
 
@@ -71,7 +76,7 @@ class Backlog:
         now = self._clock.seconds()
         where = self._where()
         late, alive, earliest = split_expired(self._requests, now)
-        self._keep(alive, sum(map(size, alive)))
+        self._keep(alive)
         self._alarm.by(not_too_soon(earliest, now, len(alive)))
         for request in late:
             request.time_out(now, where, written=False)

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from .address import Address
 from .events import Closed, Event
-from .options import Options, parse_seeds
+from .options import Options
 from .pack import Arg
 from .router import Router
 from .statistics import Statistics
@@ -32,7 +32,7 @@ class ClusterClient:
     def __init__(self, reactor: Any, url: str | None = None, *, seeds: Any = None, **options: Any) -> None:
         """``url`` as `Options.from_url` reads it, or ``seeds`` as ``"host:port,..."``; every option as a keyword."""
         if seeds is not None:
-            options["seeds"] = parse_seeds(seeds)
+            options["seeds"] = seeds
         self.options = Options.from_url(url, **options) if url is not None else Options(**options)
         if not self.options.seeds:
             raise ValueError("no seeds: give a URL or seeds")

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from .request import Outcome, Request
+from .request import Onlooker, Outcome, Request
 
 
 class Farewell:
@@ -44,23 +44,19 @@ class Farewell:
             self.finished.callback(None)
 
 
-class _Awaited:
-    """Stands in for an outcome, and tells when it is fired."""
+class _Awaited(Onlooker):
+    """Tells when it is fired."""
 
-    __slots__ = ("_farewell", "_outcome")
+    __slots__ = ("_farewell",)
 
     def __init__(self, outcome: Outcome, farewell: Farewell) -> None:
-        self._outcome = outcome
+        super().__init__(outcome)
         self._farewell = farewell
 
-    @property
-    def called(self) -> Any:
-        return self._outcome.called
-
     def callback(self, result: Any) -> None:
-        self._outcome.callback(result)
+        super().callback(result)
         self._farewell.ended(self)
 
     def errback(self, fail: Any = None) -> None:
-        self._outcome.errback(fail)
+        super().errback(fail)
         self._farewell.ended(self)

@@ -10,10 +10,11 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from .address import Address
+from .cork import Cork
 from .dialling import endpoint_maker
 from .node import Carrier, NodeConnection, State
 from .options import Options
-from .protocol import Cork, RESPProtocol
+from .protocol import RESPProtocol
 from .request import Request
 
 
@@ -45,8 +46,8 @@ class ClusterFactory:
         self._reactor = reactor
         self._options = options
         self._cork = Cork(reactor)
-        #: Canceller for the Deferred of a command.
-        self.cancelled = self._cork.cancelled
+        #: Of every command, wherever it is.
+        self.cancels = self._cork.cancels
         self._endpoint_for = endpoint_maker(reactor, options)
         self._open: set[RESPProtocol] = set()
         self._when_empty: list[Deferred[None]] = []
@@ -59,7 +60,7 @@ class ClusterFactory:
         """The node at an address, made known if it is not; nothing is dialled yet."""
         node = self.nodes.get(address)
         if node is None:
-            node = NodeConnection(self._reactor, address, self._options, self._dial, self.carrier)
+            node = NodeConnection(self._reactor, address, self._options, self.cancels, self._dial, self.carrier)
             self.nodes[address] = node
         return node
 

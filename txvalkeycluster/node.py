@@ -23,7 +23,7 @@ from .errors import ConnectFailed, ConnectionLost, TLSFailed, ValkeyError
 from .handshake import ServerInfo, handshake
 from .options import Options
 from .protocol import Owner, RESPProtocol
-from .request import ANY_NODE, THIS_NODE, Request, internal_request
+from .request import ANY_NODE, THIS_NODE, Cancels, Request, internal_request
 
 # A connection that lived shorter than this does not count as a success of dialling.
 _LIVED = 1.0
@@ -62,7 +62,13 @@ class NodeConnection(Owner):
     """The one connection to a node, made when it is needed."""
 
     def __init__(
-        self, clock: Any, address: Address, options: Options, dial: Callable[[Address], Deferred[Any]], carrier: Carrier
+        self,
+        clock: Any,
+        address: Address,
+        options: Options,
+        cancels: Cancels,
+        dial: Callable[[Address], Deferred[Any]],
+        carrier: Carrier,
     ) -> None:
         self.address = address
         self.state = State.IDLE
@@ -77,7 +83,7 @@ class NodeConnection(Owner):
         self._options = options
         self._dial = dial
         self._carrier = carrier
-        self._waiting = Backlog(clock, options, self._describe)
+        self._waiting = Backlog(clock, options, cancels, self._describe)
         self._failures = 0
         self._not_before = 0.0
         self._ready_at = 0.0

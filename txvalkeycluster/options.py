@@ -138,7 +138,7 @@ class Options:
             if not (path.isascii() and path.isdigit()):
                 raise ValueError("the path of the URL is not the number of a database")
             values["db"] = int(path)
-        values["seeds"] = tuple(_seed(text, number) for number, text in enumerate(hosts.split(","), 1))
+        values["seeds"] = parse_seeds(hosts)
         for number, (name, text) in enumerate(parse_qsl(query, keep_blank_values=True), 1):
             values[name] = _from_text(name, text, number)
         values.update(options)

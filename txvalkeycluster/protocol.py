@@ -4,8 +4,7 @@ A server answers in the order it was asked, so a queue is all it takes to pair r
 command that was written keeps its place until its reply has come: one that timed out or was cancelled leaves a
 tombstone.  Whatever puts the order in doubt ends the connection.
 
-Writes are corked: while replies are handed out, new commands only queue, and when that read is done each connection
-touched writes its queue at once.  Outside of a read, the first command of a reactor turn schedules the write.
+When what is queued gets written, `cork` tells.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, INegot
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from .cork import Cork
 from .deadlines import Alarm, not_too_soon, split_expired
 from .errors import ConnectionLost, ProtocolError, ReplyError, TooManyPending
 from .options import Options
@@ -34,53 +34,6 @@ _UNUSUAL = frozenset([_PUSH, ReplyError])
 _READER_MEMORY = 1 << 20
 # A burst within one turn is written in pieces of this many commands, so that the server starts early.
 _BURST = 1024
-
-
-class Cork:
-    """Gathers the connections that have something to write, and has each write once."""
-
-    __slots__ = ("_clock", "_timer", "_touched", "cancels", "held")
-
-    def __init__(self, clock: IReactorTime) -> None:
-        #: Whether replies are being handed out just now.
-        self.held = False
-        #: How many commands have been cancelled; queues are searched for them only when this has grown.
-        self.cancels = 0
-        self._clock = clock
-        self._timer: IDelayedCall | None = None
-        self._touched: list[RESPProtocol] = []
-
-    def touch(self, connection: RESPProtocol) -> None:
-        """Have ``connection`` write at the end of this read, or of this reactor turn."""
-        self._touched.append(connection)
-        if not self.held and self._timer is None:
-            self._timer = self._clock.callLater(0, self._turn_ends)
-
-    def cancelled(self, _: Any) -> None:
-        """Canceller of every command's Deferred: what is not written yet will not be."""
-        self.cancels += 1
-
-    def release(self) -> None:
-        """Have every connection touched write now."""
-        touched = self._touched
-        if touched:
-            self._touched = []
-            for connection in touched:
-                try:
-                    connection.flush()
-                except Exception as error:
-                    # A transport that raises is one of the application's own; the others must still write.
-                    connection.abort(ConnectionLost(f"{connection.peer}: {error!r}"))
-
-    def stop(self) -> None:
-        """Forget the scheduled write."""
-        if self._timer is not None:
-            timer, self._timer = self._timer, None
-            timer.cancel()
-
-    def _turn_ends(self) -> None:
-        self._timer = None
-        self.release()
 
 
 class Owner:
@@ -117,7 +70,7 @@ class RESPProtocol(protocol.Protocol):
         self._seconds = clock.seconds
         self._options = options
         self._cork = cork
-        self._cancels = cork.cancels
+        self._cancels_seen = cork.cancels.count
         self._decode = _decoder(options.encoding, options.encoding_errors) if options.encoding else None
         self._reader = hiredis.Reader(
             protocolError=ProtocolError, replyError=ReplyError, notEnoughData=_NOTHING
@@ -192,10 +145,9 @@ class RESPProtocol(protocol.Protocol):
         unsent = self._unsent
         if not unsent or self._paused or self.ended:
             return
-        if self._cancels != self._cork.cancels:
-            self._drop_cancelled()
-            if not unsent:
-                return
+        self._drop_cancelled()
+        if not unsent:
+            return
         self._unsent = []
         now = self._seconds()
         if not self._sent:
@@ -310,17 +262,7 @@ class RESPProtocol(protocol.Protocol):
     def _sweep(self) -> None:
         """End what is past its deadline; end it all if the peer has gone silent."""
         now = self._seconds()
-        silent_at = self._heard_at + self._options.unresponsive_after
-        if self._sent and now >= silent_at and self._paused and self._outgoing() < self._outgoing_seen:
-            # It takes what we send, be it slowly.
-            self._outgoing_seen = self._outgoing()
-            self._heard_at = now
-            silent_at = now + self._options.unresponsive_after
-        if self._sent and now >= silent_at and self._suspected != self._heard_at:
-            # Timers run before reads: when the reactor was held up, the reply may be there unread.
-            self._suspected = self._heard_at
-            silent_at = now
-        elif self._sent and now >= silent_at:
+        if self._is_silent(now):
             silence = now - self._heard_at
             self.abort(ConnectionLost(f"{self.peer} sent nothing for {silence:.1f} s, owing {len(self._sent)} replies"))
             return
@@ -331,16 +273,32 @@ class RESPProtocol(protocol.Protocol):
             self._drop_unsent(set(map(id, late_unsent)))
         self._alarm.by(not_too_soon(min(next_sent, next_unsent), now, self.pending))
         if self._sent:
-            self._alarm.by(silent_at)
+            self._alarm.by(self._heard_at + self._options.unresponsive_after)
         for written, late in ((True, late_sent), (False, late_unsent)):
             for request in late:
                 request.time_out(now, where, written=written)
         if self._draining:
             self._close_if_drained()
 
+    def _is_silent(self, now: float) -> bool:
+        """Whether the peer owes replies and has to be given up."""
+        if not self._sent or now < self._heard_at + self._options.unresponsive_after:
+            return False
+        outgoing = self._outgoing()
+        if self._paused and outgoing < self._outgoing_seen:
+            # It takes what we send, be it slowly.
+            self._outgoing_seen = outgoing
+            self._heard_at = now
+            return False
+        if self._suspected != self._heard_at:
+            # Timers run before reads: when the reactor was held up, the reply may be there unread.
+            self._suspected = self._heard_at
+            return False
+        return True
+
     def _drop_cancelled(self) -> None:
-        if self._cancels != self._cork.cancels:
-            self._cancels = self._cork.cancels
+        if self._cancels_seen != self._cork.cancels.count:
+            self._cancels_seen = self._cork.cancels.count
             self._drop_unsent({id(r) for r in self._unsent if r.outcome is not None and r.outcome.called})
 
     def _drop_unsent(self, late: set[int]) -> None:

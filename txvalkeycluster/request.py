@@ -35,6 +35,27 @@ class Outcome(Protocol):
         """End the request with an error."""
 
 
+class Onlooker:
+    """Stands in for an outcome; a subclass does something more as it is fired."""
+
+    __slots__ = ("_outcome",)
+
+    def __init__(self, outcome: Outcome) -> None:
+        self._outcome = outcome
+
+    @property
+    def called(self) -> Any:
+        return self._outcome.called
+
+    def callback(self, result: Any) -> None:
+        if not self._outcome.called:
+            self._outcome.callback(result)
+
+    def errback(self, fail: Any = None) -> None:
+        if not self._outcome.called:
+            self._outcome.errback(fail)
+
+
 class Trail:
     """What a request has been through, made only when something has gone other than straight."""
 
@@ -122,6 +143,19 @@ def size(request: Request) -> int:
 def live(requests: list[Request]) -> list[Request]:
     """Those that somebody still waits for."""
     return [request for request in requests if request.outcome is not None and not request.outcome.called]
+
+
+class Cancels:
+    """How many commands have been cancelled: queues are searched for them only when that has grown."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def note(self, _: Deferred[Any]) -> None:
+        """Canceller of every command's Deferred: its request is passed over, wherever it is."""
+        self.count += 1
 
 
 def internal_request(args: tuple[str | int, ...], now: float, timeout: float) -> tuple[Request, Deferred[Any]]:

@@ -73,6 +73,7 @@ class Router:
         self._unserved = WaitingRoom(
             reactor,
             options,
+            self._factory.cancels,
             "a slot map that has an owner for the slot",
             self._again,
             ticks=False,
@@ -182,7 +183,7 @@ class Router:
 
     def _cancelled(self, deferred: Deferred[Any]) -> None:
         """Canceller of every command: its request is passed over, wherever it is."""
-        self._factory.cancelled(deferred)
+        self._factory.cancels.note(deferred)
         if self._farewell is not None:
             self._farewell.look_again()
 
@@ -213,7 +214,9 @@ class Router:
         key = (node.address, what)
         room = self._rooms.get(key)
         if room is None:
-            room = self._rooms[key] = WaitingRoom(self._clock, self._options, f"{node.address} {what}", self._again)
+            what = f"{node.address} {what}"
+            room = WaitingRoom(self._clock, self._options, self._factory.cancels, what, self._again)
+            self._rooms[key] = room
         self.statistics.put_off += 1
         room.send(request)
 

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from .backlog import Backlog
 from .options import Options
-from .request import Outcome, Request
+from .request import Cancels, Onlooker, Outcome, Request
 
 _FIRST_TICK = 0.01
 _LONGEST_TICK = 0.08
@@ -21,27 +21,18 @@ _LONGEST_TICK = 0.08
 _TRIED = 32
 
 
-class _Scout:
-    """Stands in for the outcome of a command on trial, to see it succeed."""
+class _Scout(Onlooker):
+    """A command on trial, whose success lets the others go."""
 
-    __slots__ = ("_outcome", "room")
+    __slots__ = ("room",)
 
     def __init__(self, room: WaitingRoom, outcome: Outcome) -> None:
+        super().__init__(outcome)
         self.room = room
-        self._outcome = outcome
-
-    @property
-    def called(self) -> Any:
-        return self._outcome.called
 
     def callback(self, result: Any) -> None:
         self.room.release()
-        if not self._outcome.called:
-            self._outcome.callback(result)
-
-    def errback(self, fail: Any = None) -> None:
-        if not self._outcome.called:
-            self._outcome.errback(fail)
+        super().callback(result)
 
 
 class WaitingRoom:
@@ -51,6 +42,7 @@ class WaitingRoom:
         self,
         clock: Any,
         options: Options,
+        cancels: Cancels,
         what: str,
         retry: Callable[[Iterable[Request]], None],
         *,
@@ -64,7 +56,7 @@ class WaitingRoom:
         self._on_enter = on_enter
         self._ticks = ticks
         self._tick = _FIRST_TICK
-        self._requests = Backlog(clock, options, self._describe)
+        self._requests = Backlog(clock, options, cancels, self._describe)
         self._timer: IDelayedCall | None = None
         #: Said of what has been tried, in the error of those that time out here.
         self.detail = ""

@@ -10,7 +10,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from txvalkeycluster import ClusterClient, connect
-from txvalkeycluster.testing import LocalCluster, Report, Workload
+from txvalkeycluster.testing import LocalCluster, Report, Server, Workload
 
 
 class ClusterTests(TestCase):
@@ -40,6 +40,10 @@ class ClusterTests(TestCase):
         report = await workload.stop()
         self.assertEqual((report.wrong, report.unfired), ([], 0))
         return report
+
+    async def expect_losses(self, workload: Workload, server: Server) -> None:
+        """Allow for what a primary that is about to go has acknowledged and not replicated."""
+        workload.primary_killed({slot for owned in await self.cluster.ranges_of(server) for slot in owned})
 
     async def progress(self, workload: Workload) -> None:
         """Wait until the workers have done a good many commands more."""

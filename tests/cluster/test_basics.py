@@ -6,18 +6,11 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
+from tests.cluster.base import ClusterTests
 from txvalkeycluster import ClientClosed, Closed, ClusterClient, ClusterUnavailable, ReplyError, RoutingError, connect
-from txvalkeycluster.testing import LocalCluster
 
 
-class ClusterTests(TestCase):
-    timeout = 60
-
-    async def setUp(self) -> None:
-        self.cluster = LocalCluster(reactor)
-        self.addCleanup(self.cluster.stop)
-        await self.cluster.start()
-
+class BasicTests(ClusterTests):
     async def test_end_to_end(self) -> None:
         """Keys of every slot are written and read, errors are the caller's, and the end is clean."""
         events: list[Any] = []

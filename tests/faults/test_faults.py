@@ -46,13 +46,6 @@ class FaultTests(ClusterTests):
     async def two_primaries(self) -> list[Server]:
         return self.random.sample(await self.cluster.primaries(), 2)
 
-    async def expect_losses(self, workload: Workload, server: Server) -> None:
-        slots: set[int] = set()
-        for start, end, node, *_ in await self.cluster.ask(server, "CLUSTER", "SLOTS"):
-            if node[2].decode() == server.id:
-                slots.update(range(start, end + 1))
-        workload.primary_killed(slots)
-
     async def kill(self, workload: Workload) -> None:
         """SIGKILL of a primary, which comes back as a replica."""
         victim = await self.primary()
@@ -77,20 +70,16 @@ class FaultTests(ClusterTests):
     async def move_by_key(self, _: Workload) -> None:
         """Slots that hold keys of the workload move one by one."""
         source, target = await self.two_primaries()
-        mine = set()
-        for start, end, node, *_ in await self.cluster.ask(source, "CLUSTER", "SLOTS"):
-            if node[2].decode() == source.id:
-                mine.update(range(start, end + 1))
+        ranges = await self.cluster.ranges_of(source)
         used = {key_slot(f"workload:{worker}:{key}") for worker in range(50) for key in range(20)}
-        await self.cluster.migrate_by_key(sorted(mine & used)[:40], source, target)
+        mine = sorted(slot for slot in used if any(slot in owned for owned in ranges))
+        await self.cluster.migrate_by_key(mine[:40], source, target)
 
     async def move_atomically(self, _: Workload) -> None:
         """A range of slots moves at once."""
         source, target = await self.two_primaries()
-        for start, end, node, *_ in await self.cluster.ask(source, "CLUSTER", "SLOTS"):
-            if node[2].decode() == source.id:
-                await self.cluster.migrate_atomically(start, min(end, start + 200), source, target)
-                return
+        for owned in (await self.cluster.ranges_of(source))[:1]:
+            await self.cluster.migrate_atomically(owned[0], owned[:201][-1], source, target)
 
     async def cut_connections(self, _: Workload) -> None:
         """Every client of every server is thrown out."""

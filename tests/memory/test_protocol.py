@@ -10,11 +10,12 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from txvalkeycluster.commands import Command
+from txvalkeycluster.cork import Cork
 from txvalkeycluster.errors import CommandTimeout, ConnectionLost, ProtocolError, ReplyError, TooManyPending
 from txvalkeycluster.handshake import handshake
 from txvalkeycluster.options import Options
 from txvalkeycluster.pack import pack
-from txvalkeycluster.protocol import Cork, RESPProtocol
+from txvalkeycluster.protocol import RESPProtocol
 from txvalkeycluster.request import Request
 
 ECHO = Command("ECHO")
@@ -42,7 +43,7 @@ class Base(SynchronousTestCase):
         self.connection.makeConnection(self.transport)
 
     def send(self, word: str, timeout: float = 10.0, outcome: Any = None, canceller: bool = False) -> Any:
-        deferred: Deferred[Any] = Deferred(self.cork.cancelled if canceller else None)
+        deferred: Deferred[Any] = Deferred(self.cork.cancels.note if canceller else None)
         now = self.clock.seconds()
         request = Request(pack(("ECHO", word)), outcome or deferred, ECHO, 0, now, now + timeout)
         self.connection.send(request)

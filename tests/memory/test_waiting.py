@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from txvalkeycluster.commands import Command
 from txvalkeycluster.errors import CommandTimeout, TooManyPending
 from txvalkeycluster.options import Options
-from txvalkeycluster.request import Request
+from txvalkeycluster.request import Cancels, Request
 from txvalkeycluster.waiting import WaitingRoom
 
 STEP = 0.001
@@ -25,7 +25,7 @@ class WaitingRoomTests(SynchronousTestCase):
         self.options = Options(random=Random(1), max_pending=2000)
         self.tries = 0
         self.serving = False
-        self.room = WaitingRoom(self.clock, self.options, "better times", self.retry)
+        self.room = WaitingRoom(self.clock, self.options, Cancels(), "better times", self.retry)
 
     def retry(self, requests: Iterable[Request]) -> None:
         """A server with no way to go: answers at once, with a refusal or a reply."""

@@ -6,13 +6,12 @@ import sys
 
 try:
     import click
-    import rich
-except ImportError as missing:
-    sys.exit(f"the command line needs the extra 'cli' (pip install 'txvalkeycluster[cli]'): {missing}")
 
-from .cluster import cluster
-from .demo import demo
-from .topology import topology
+    from .cluster import cluster
+    from .demo import demo
+    from .topology import topology
+except ModuleNotFoundError as missing:
+    sys.exit(f"the command line needs the extra 'cli' (pip install 'txvalkeycluster[cli]'): {missing}")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -24,5 +23,3 @@ def main() -> None:
 main.add_command(demo)
 main.add_command(cluster)
 main.add_command(topology)
-
-__all__ = ["main", "rich"]

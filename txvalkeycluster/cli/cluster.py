@@ -50,10 +50,8 @@ def start(name: str, foreground: bool, **options: Any) -> None:
     if foreground:
         run(lambda reactor: _hold(reactor, record, options))
         return
-    words = [f"--{key.replace('_', '-')}={value}" for key, value in options.items() if value and value is not True]
-    words += [f"--{key.replace('_', '-')}" for key, value in options.items() if value is True]
-    if options["replicas"] == 0:
-        words.append("--replicas=0")
+    given = {key.replace("_", "-"): value for key, value in options.items() if value is not None and value is not False}
+    words = [f"--{key}" if value is True else f"--{key}={value}" for key, value in given.items()]
     command = [sys.executable, "-m", "txvalkeycluster.cli", "cluster", "start", "--foreground", f"--name={name}"]
     with tempfile.TemporaryFile("w+") as said:
         holder = subprocess.Popen(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from ..client import ClusterClient
 from ..errors import ConnectionLost, ReplyError
 from ..testing import LocalCluster, Report, Workload
+from ..testing.cluster import MigrationFailed, migrated
 from ..topology import Node
 from .running import run
 
@@ -117,7 +119,7 @@ class _Demo:
             self.console.print(f"{name} ...")
         try:
             await action(step)
-        except (ReplyError, _NotPossible) as error:
+        except (ReplyError, MigrationFailed, _NotPossible) as error:
             step.result = f"not possible: {error}"
         step.ended = self.reactor.seconds()
 
@@ -155,14 +157,7 @@ class _Demo:
 
     async def _migrate_range(self, client: ClusterClient, start: int, end: int, source: Node, target: Node) -> None:
         await client.execute_on(source, "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", start, end, "NODE", target.id)
-        while True:
-            jobs = await client.execute_on(source, "CLUSTER", "GETSLOTMIGRATIONS")
-            job = jobs[0] if isinstance(jobs[0], dict) else dict(zip(jobs[0][::2], jobs[0][1::2], strict=True))
-            state = job[b"state"].decode()
-            if state == "success":
-                return
-            if state in ("failed", "cancelled"):
-                raise _NotPossible(f"the migration {state}: {job.get(b'message', b'').decode()}")
+        while not await migrated(partial(client.execute_on, source)):
             await self._pause(0.05)
 
     def _pause(self, seconds: float) -> Deferred[Any]:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import partial, wraps
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
@@ -350,12 +350,16 @@ class LocalCluster:
         ids = {line.split(b" ")[0].decode() for line in lines}
         return [server for server in self.servers if server.id in ids and server.alive]
 
+    async def ranges_of(self, server: Server) -> list[range]:
+        """The slots that a server serves, by its own word."""
+        rows = await self.ask(server, "CLUSTER", "SLOTS")
+        return [range(start, end + 1) for start, end, node, *_ in rows if node[2].decode() == server.id]
+
     async def owner_of(self, slot: int) -> Server:
         """The server that serves a slot."""
         for server in await self.primaries():
-            for start, end, node, *_ in await self.ask(server, "CLUSTER", "SLOTS"):
-                if start <= slot <= end and node[2].decode() == server.id:
-                    return server
+            if any(slot in owned for owned in await self.ranges_of(server)):
+                return server
         raise LookupError(f"slot {slot} has no live owner")
 
     async def _is_primary(self, server: Server) -> bool:
@@ -416,15 +420,7 @@ class LocalCluster:
     async def migrate_atomically(self, start: int, end: int, source: Server, target: Server) -> None:
         """Move a range of slots, ends included, with CLUSTER MIGRATESLOTS (Valkey 9)."""
         await self.ask(source, "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", start, end, "NODE", target.id)
-        await self._until(lambda: self._migrated(source), f"slots {start} to {end} to move")
-
-    async def _migrated(self, source: Server) -> bool:
-        jobs = await self.ask(source, "CLUSTER", "GETSLOTMIGRATIONS")
-        job = jobs[0] if isinstance(jobs[0], dict) else dict(zip(jobs[0][::2], jobs[0][1::2], strict=True))
-        state = job[b"state"].decode()
-        if state in ("failed", "cancelled"):
-            raise RuntimeError(f"the migration {state}: {job.get(b'message', b'').decode()}")
-        return bool(state == "success")
+        await self._until(lambda: migrated(partial(self.ask, source)), f"slots {start} to {end} to move")
 
     # ---- patience
 
@@ -461,6 +457,20 @@ class LocalCluster:
             if self.reactor.seconds() > give_up:
                 raise TimeoutError(f"waited {_PATIENCE:g} s for {what}")
             await deferLater(self.reactor, _POLL)
+
+
+class MigrationFailed(RuntimeError):
+    """The server gave up an atomic migration; the text says why."""
+
+
+async def migrated(ask_source: Callable[..., Deferred[Any]]) -> bool:
+    """Whether the latest atomic migration of a node has succeeded.  Raises MigrationFailed."""
+    jobs = await ask_source("CLUSTER", "GETSLOTMIGRATIONS")
+    job = jobs[0] if isinstance(jobs[0], dict) else dict(zip(jobs[0][::2], jobs[0][1::2], strict=True))
+    state = job[b"state"].decode()
+    if state in ("failed", "cancelled"):
+        raise MigrationFailed(f"the migration {state}: {job.get(b'message', b'').decode()}")
+    return bool(state == "success")
 
 
 def _free_ports(host: str, count: int) -> list[int]:

@@ -1,0 +1,69 @@
+"""When connections write.
+
+While replies are handed out, new commands only queue, and when that read is done each connection touched writes its
+queue at once.  Outside of a read, the first command of a reactor turn schedules the write.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from .errors import ConnectionLost
+from .request import Cancels
+
+
+class Writer(Protocol):
+    """What a cork needs of a connection."""
+
+    peer: str
+
+    def flush(self) -> None:
+        """Write what is queued."""
+
+    def abort(self, reason: Exception) -> None:
+        """End at once."""
+
+
+class Cork:
+    """Gathers the connections that have something to write, and has each write once."""
+
+    __slots__ = ("_clock", "_timer", "_touched", "cancels", "held")
+
+    def __init__(self, clock: IReactorTime) -> None:
+        #: Whether replies are being handed out just now.
+        self.held = False
+        #: What was cancelled before it is written will not be.
+        self.cancels = Cancels()
+        self._clock = clock
+        self._timer: IDelayedCall | None = None
+        self._touched: list[Writer] = []
+
+    def touch(self, connection: Writer) -> None:
+        """Have ``connection`` write at the end of this read, or of this reactor turn."""
+        self._touched.append(connection)
+        if not self.held and self._timer is None:
+            self._timer = self._clock.callLater(0, self._turn_ends)
+
+    def release(self) -> None:
+        """Have every connection touched write now."""
+        touched = self._touched
+        if touched:
+            self._touched = []
+            for connection in touched:
+                try:
+                    connection.flush()
+                except Exception as error:
+                    # A transport that raises is one of the application's own; the others must still write.
+                    connection.abort(ConnectionLost(f"{connection.peer}: {error!r}"))
+
+    def stop(self) -> None:
+        """Forget the scheduled write."""
+        if self._timer is not None:
+            timer, self._timer = self._timer, None
+            timer.cancel()
+
+    def _turn_ends(self) -> None:
+        self._timer = None
+        self.release()
