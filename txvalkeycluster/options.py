@@ -83,8 +83,11 @@ class Options:
     def __post_init__(self) -> None:
         object.__setattr__(self, "seeds", parse_seeds(self.seeds))
         for name in ("username", "password", "encoding", "client_name", "server_name"):
-            if not isinstance(getattr(self, name), (str, type(None))):
-                raise TypeError(f"{name} is {type(getattr(self, name)).__name__}, not str")
+            text = getattr(self, name)
+            if not isinstance(text, (str, type(None))):
+                raise TypeError(f"{name} is {type(text).__name__}, not str")
+            if text is not None and any("\ud800" <= character <= "\udfff" for character in text):
+                raise ValueError(f"{name} holds half of a surrogate pair, which has no UTF-8 form")
         if self.protocol not in (2, 3):
             raise ValueError(f"protocol is {self.protocol!r}, not 2 or 3")
         if self.topology_source not in SOURCES:
@@ -182,8 +185,12 @@ def _unquoted(text: str) -> str:
 
 def _codec_exists(encoding: str, errors: str) -> bool:
     try:
-        codecs.lookup(encoding)
         codecs.lookup_error(errors)
+        # Raises LookupError also for codecs that decode to something else than text, such as hex.
+        b"".decode(encoding)
+        b"a".decode(encoding, "replace")
+    except UnicodeError:
+        return True
     except (LookupError, ValueError):
         return False
     return True

@@ -1,7 +1,7 @@
 """Waiting rooms: where commands wait that a server could not serve just now.
 
 Were each to be sent again after a wait of its own, recovery would either be slow or a storm.  A room sends a few of its
-commands each tick of 10 to 80 ms, in turn, and as soon as one of them succeeds lets all go.
+commands each tick of 10 to 60 ms, in turn, and as soon as one of them succeeds lets all go.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from .options import Options
 from .request import Cancels, Onlooker, Outcome, Request
 
 _FIRST_TICK = 0.01
-_LONGEST_TICK = 0.08
-# Tried in one tick: at a tick of 60 ms on average, at most 530 a second for each node and reason.
+_LONGEST_TICK = 0.06
+# Tried in one tick: at a tick of 45 ms on average, at most 710 a second for each node and reason.
 _TRIED = 32
 
 

@@ -4,8 +4,35 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet import reactor
+from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IHostnameResolver, IHostResolution
+from zope.interface import implementer
+
 from tests.cluster.base import ClusterTests
 from txvalkeycluster.testing import Workload
+
+
+@implementer(IHostnameResolver, IHostResolution)
+class OneName:
+    """Resolves one name to the IP of the moment."""
+
+    name = "cluster.test"
+
+    def __init__(self, ip: str) -> None:
+        self.ip = ip
+        self.asked = 0
+
+    def resolveHostName(self, receiver: Any, hostName: str, portNumber: int = 0, *_: Any) -> Any:
+        receiver.resolutionBegan(self)
+        if hostName == self.name:
+            self.asked += 1
+            receiver.addressResolved(IPv4Address("TCP", self.ip, portNumber))
+        receiver.resolutionComplete()
+        return self
+
+    def cancel(self) -> None:
+        """There is nothing to cancel."""
 
 
 class FailoverTests(ClusterTests):
@@ -70,4 +97,22 @@ class FailoverTests(ClusterTests):
         report = await workload.stop()
         self.assertEqual(report.unfired, 0)
         after = {node.address for node in client.topology.nodes}
+        self.assertFalse(before & after)
+
+    async def test_the_seeds_name_is_resolved_anew(self) -> None:
+        """A cluster whose every node came back at another IP is found by the name of its one seed."""
+        names = OneName("127.0.0.1")
+        installer: Any = reactor
+        self.addCleanup(installer.installNameResolver, installer.installNameResolver(names))
+        client = await self.connect(seeds=((names.name, self.cluster.servers[0].port),))
+        await client.execute("SET", "k", "v")
+        before = {node.address for node in client.topology.nodes}
+        await self.cluster.restart_elsewhere("127.0.0.2")
+        names.ip = "127.0.0.2"
+        asked = names.asked
+        await client.execute("SET", "k", "w", timeout=60)
+        self.assertEqual(await client.execute("GET", "k", timeout=60), b"w")
+        self.assertGreater(names.asked, asked)
+        after = {node.address for node in client.topology.nodes}
+        self.assertEqual({address.host for address in after}, {"127.0.0.2"})
         self.assertFalse(before & after)

@@ -272,7 +272,7 @@ class ValidationTests(SynchronousTestCase):
             ("trust_root", {"trust_root": "ca.pem"}),
             ("client_certificate", {"client_certificate": b"pem"}),
             ("server_name", {"server_name": "valkey.example"}),
-            *(("encoding", {"encoding": name}) for name in ("utf-9", "a\0b", "none")),
+            *(("encoding", {"encoding": name}) for name in ("utf-9", "a\0b", "none", "hex", "zip")),
             ("encoding_errors", {"encoding": "utf-8", "encoding_errors": "shrug"}),
             ("encoding_errors", {"encoding_errors": "shrug"}),
         ]
@@ -286,6 +286,14 @@ class ValidationTests(SynchronousTestCase):
             values: dict[str, Any] = {"tls": True, "username": "u", "password": "p", name: SECRET.encode()}
             error = self.assertRaises(TypeError, Options, **values)
             self.assertIn(f"{name} is bytes", str(error))
+            self.assertNotIn(SECRET, str(error))
+
+    def test_text_without_a_wire_form(self) -> None:
+        """It would fail at the first handshake, in a traceback that holds it."""
+        for name in ("username", "password", "encoding", "client_name", "server_name"):
+            values: dict[str, Any] = {"tls": True, "username": "u", "password": "p", name: SECRET + "\ud800"}
+            error = self.assertRaises(ValueError, Options, **values)
+            self.assertIn(f"{name} holds half of a surrogate pair", str(error))
             self.assertNotIn(SECRET, str(error))
 
     def test_edges(self) -> None:

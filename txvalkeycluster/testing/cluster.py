@@ -233,10 +233,10 @@ class LocalCluster:
             "cluster-config-file": "nodes.conf",
             "save": "",
             "repl-diskless-sync-delay": "0",
+            # Else the others take what their sockets say, which for any 127.x.y.z is 127.0.0.1.
+            "cluster-announce-ip": self.host,
             "enable-debug-command": "local",
         }
-        if ":" in self.host:
-            config["cluster-announce-ip"] = self.host
         if self.password:
             config |= {"requirepass": self.password, "primaryauth": self.password}
         if self._serves_tls:
@@ -310,17 +310,24 @@ class LocalCluster:
         await self._reachable(server)
 
     @_returns_deferred
-    async def restart_elsewhere(self) -> None:
-        """Stop every server and start it on other ports, same ids; fires when the cluster is whole again."""
+    async def restart_elsewhere(self, host: str | None = None) -> None:
+        """Stop every server and start it on other ports, or on the same ports of another host, same ids.
+
+        Fires when the cluster is whole again.
+        """
         for server in self.servers:
             if server.alive:
                 await self.ask(server, "SAVE")
             self.kill(server)
             await self._stop_listening(server)
-        ports = _free_ports(self.host, 3 * len(self.servers))
+        if host is None:
+            ports = _free_ports(self.host, 3 * len(self.servers))
+            for server in self.servers:
+                inner, outer, server.bus_port = ports[3 * server.index : 3 * server.index + 3]
+                server.port, server.client_port = inner if self._terminates else outer, outer
+        else:
+            self.host = host
         for server in self.servers:
-            inner, outer, server.bus_port = ports[3 * server.index : 3 * server.index + 3]
-            server.port, server.client_port = inner if self._terminates else outer, outer
             await self._launch(server)
         for server in self.servers:
             await self._reachable(server)
