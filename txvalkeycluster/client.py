@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import Any, Self, overload
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from .address import Address
+from .commands import CommandTable
+from .commands.building import Text
+from .commands.methods import Commands
+from .commands.replies import Convert
 from .events import Closed, Event
 from .options import Options
 from .pack import Arg
@@ -22,12 +26,22 @@ _log = Logger()
 _DEFAULT: Any = object()
 
 
-class ClusterClient:
-    """A client of one cluster.
+class ClusterClient(Commands[Text]):
+    """A client of one cluster.  Every command is a method: ``get``, ``hset``, ``client_list``.
 
     Built directly it is lazy: nothing is dialled before the first command, which waits for the slot map until its
     deadline.  `connect` is the eager way.  All methods belong to the reactor's thread.
     """
+
+    @overload
+    def __init__(
+        self: ClusterClient[str], reactor: Any, url: str | None = None, *, encoding: str, **options: Any
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: ClusterClient[bytes], reactor: Any, url: str | None = None, *, encoding: None = None, **options: Any
+    ) -> None: ...
 
     def __init__(self, reactor: Any, url: str | None = None, *, seeds: Any = None, **options: Any) -> None:
         """``url`` as `Options.from_url` reads it, or ``seeds`` as ``"host:port,..."``; every option as a keyword."""
@@ -53,13 +67,25 @@ class ClusterClient:
         """A copy of what has been counted so far."""
         return replace(self._router.statistics)
 
+    @property
+    def commands(self) -> CommandTable:
+        """What the commands mean; ``extend`` adds those of a module."""
+        return self._router.commands
+
+    def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Deferred[Any]:
+        deferred = self._router.execute(words, self.options.timeout, False)
+        return deferred if convert is None else deferred.addCallback(convert)
+
     def execute(self, *args: Arg, timeout: float | None = _DEFAULT, repeatable: bool = False) -> Deferred[Any]:
-        """Send a command to the node its first key lives on; a command without keys goes to any primary.
+        """Send a command to the node its keys live on; one without keys goes where its policy says, or to any primary.
+
+        The reply is as the server gave it; replies of several nodes are put together as the policy says.
 
         ``timeout`` in seconds replaces the option of that name.  ``repeatable`` declares that running this command
         twice does no harm, so that it is sent again when its reply was lost.
 
-        Fails with ReplyError, CommandTimeout, ConnectionLost, TooManyPending, RoutingError, ClientClosed or TypeError.
+        Fails with ReplyError, PartialFailure, CommandTimeout, ConnectionLost, TooManyPending, RoutingError,
+        ClientClosed or TypeError.
         """
         return self._router.execute(args, self.options.timeout if timeout is _DEFAULT else timeout, repeatable)
 
@@ -127,7 +153,7 @@ class ClusterClient:
         self._closing.addCallback(pass_on)
         return ended
 
-    async def __aenter__(self) -> ClusterClient:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -147,7 +173,19 @@ class ClusterClient:
                 _log.failure("a listener raised on {event}", event=event)
 
 
-def connect(reactor: Any, url: str | None = None, **options: Any) -> Deferred[ClusterClient]:
+@overload
+def connect(
+    reactor: Any, url: str | None = None, *, encoding: str, **options: Any
+) -> Deferred[ClusterClient[str]]: ...
+
+
+@overload
+def connect(
+    reactor: Any, url: str | None = None, *, encoding: None = None, **options: Any
+) -> Deferred[ClusterClient[bytes]]: ...
+
+
+def connect(reactor: Any, url: str | None = None, **options: Any) -> Deferred[ClusterClient[Any]]:
     """Make a client and fetch the slot map.
 
     Fires with the client, or fails with one ClusterUnavailable that says what happened at each seed; bad options raise
@@ -156,7 +194,7 @@ def connect(reactor: Any, url: str | None = None, **options: Any) -> Deferred[Cl
     return Deferred.fromCoroutine(_connect(ClusterClient(reactor, url, **options)))
 
 
-async def _connect(client: ClusterClient) -> ClusterClient:
+async def _connect(client: ClusterClient[Any]) -> ClusterClient[Any]:
     try:
         await client.refresh_topology()
     except BaseException:

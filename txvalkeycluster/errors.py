@@ -56,6 +56,21 @@ class RoutingError(ValkeyError):
     """A command that cannot be sent the way it was asked for; nothing was sent."""
 
 
+class PartialFailure(ValkeyError):
+    """A command that went to several nodes or slots failed for some of them.
+
+    ``outcomes`` holds what became of each, as pairs of where (an address, or a slot) and the reply or the error.
+    """
+
+    def __init__(self, message: str, outcomes: Sequence[tuple[str, object]] = ()) -> None:
+        super().__init__(message)
+        self.outcomes = tuple(outcomes)
+
+    def __str__(self) -> str:
+        failed = [f"  {where}: {what}" for where, what in self.outcomes if isinstance(what, Exception)]
+        return "\n".join([str(self.args[0]), *failed])
+
+
 class TopologyError(ValkeyError):
     """A slot map reply that cannot be believed; the text names the place in the reply."""
 

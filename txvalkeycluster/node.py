@@ -23,7 +23,8 @@ from .errors import ConnectFailed, ConnectionLost, TLSFailed, ValkeyError
 from .handshake import ServerInfo, handshake
 from .options import Options
 from .protocol import Owner, RESPProtocol
-from .request import ANY_NODE, THIS_NODE, Cancels, Request, internal_request
+from .request import Cancels, Request, internal_request
+from .slots import ANY_NODE, THIS_NODE
 
 # A connection that lived shorter than this does not count as a success of dialling.
 _LIVED = 1.0

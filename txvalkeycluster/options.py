@@ -75,8 +75,10 @@ class Options:
     address_map: Mapping[tuple[str, int], tuple[str, int]] | Callable[[str, int], tuple[str, int]] | None = None
     #: Called with socket and address right after the TCP connect, before TLS and AUTH.
     on_socket: Callable[[Any, Address], None] | None = None
-    #: What the commands mean; None asks the server once, at the first connection.
-    commands: CommandTable | None = None
+    #: What the commands mean; the server is asked about those that it does not hold.
+    commands: CommandTable = field(default_factory=CommandTable)
+    #: Spread MGET, MSET, MSETEX, DEL, UNLINK, EXISTS and TOUCH over the slots of their keys; else they are refused.
+    split_keys: bool = True
     #: The source of every random choice.
     random: Random = field(default_factory=Random, repr=False)
 

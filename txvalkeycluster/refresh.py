@@ -9,7 +9,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from .commands import CommandTable
 from .errors import ClientClosed, ClusterUnavailable, TopologyError, ValkeyError
 from .node import NodeConnection
 from .options import Options
@@ -114,8 +113,6 @@ class TopologyRefresher:
         needed: Callable[[], bool],
         statistics: Statistics,
     ) -> None:
-        #: What the commands mean, once a server has told.
-        self.commands = options.commands
         self._clock = clock
         self._options = options
         self._candidates = candidates
@@ -229,18 +226,9 @@ class TopologyRefresher:
         return await inquiry.answered
 
     async def _ask(self, node: NodeConnection) -> tuple[Shard, ...]:
-        asking = node.call(*self._command)
-        learning = node.call("COMMAND") if self.commands is None else None
-        if learning is not None:
-            learning.addErrback(lambda failure: failure.value)
-        shards = self._parse(await asking, node.address, self._options.tls)
+        shards = self._parse(await node.call(*self._command), node.address, self._options.tls)
         if not any(shard.slots for shard in shards):
             raise TopologyError(f"{node.address} knows no node that serves a slot; is the cluster formed?")
-        if learning is not None:
-            answer = await learning
-            if isinstance(answer, Exception):
-                raise ValkeyError(f"{node.address} does not tell its commands: {answer}")
-            self.commands = CommandTable.from_reply(answer)
         return shards
 
     def _succeeded(self, shards: tuple[Shard, ...]) -> None:

@@ -13,12 +13,7 @@ from twisted.internet.defer import Deferred
 from .commands import Command
 from .errors import CommandTimeout
 from .pack import Packed, pack
-
-#: Slots of requests that no key routes: any node will do; only the node it was given to.
-ANY_NODE = -1
-THIS_NODE = -2
-#: Slot of requests that came before the first slot map.
-UNROUTED = -3
+from .slots import THIS_NODE
 
 
 class Outcome(Protocol):

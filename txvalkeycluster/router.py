@@ -6,16 +6,17 @@ the slot's owner, or the room where commands wait for an owner.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 
 from .address import Address
+from .aggregate import combine
 from .closing import Farewell
-from .commands import Command, CommandTable
-from .errors import ClientClosed, ConnectionLost, ReplyError, RoutingError, ValkeyError
+from .commands import Command
+from .errors import ClientClosed, ConnectionLost, ReplyError, RoutingError, TooManyPending, ValkeyError
 from .events import (
     Event,
     NodeConnected,
@@ -26,20 +27,20 @@ from .events import (
     TopologyUpdated,
 )
 from .factory import ClusterFactory
+from .fanout import Ending, FanOut
+from .learning import Learner
 from .node import NodeConnection, State
 from .options import Options
-from .pack import Arg, pack
+from .pack import Arg, Packed, pack
 from .protocol import RESPProtocol
 from .refresh import TopologyRefresher
-from .request import ANY_NODE, THIS_NODE, UNROUTED, Request, live
-from .slots import SLOT_COUNT, argument_slot
+from .request import Request, live
+from .routes import Breadth, Part, cut, route
+from .slots import SLOT_COUNT, THIS_NODE, UNROUTED, argument_slot
 from .statistics import Statistics
 from .topology import Node, Shard, Topology
 from .verdict import Act, Refresh, Verdict, judge_loss, judge_reply
 from .waiting import WaitingRoom
-
-# Gives every name a command of which only the name is known.
-_NO_COMMANDS = CommandTable([])
 
 
 class Router:
@@ -48,6 +49,8 @@ class Router:
     def __init__(self, reactor: Any, options: Options, emit: Callable[[Event], None]) -> None:
         self.topology = Topology(0, ())
         self.statistics = Statistics()
+        #: What the commands mean.
+        self.commands = options.commands
         self._clock = reactor
         self._options = options
         self._emit = emit
@@ -79,31 +82,31 @@ class Router:
             ticks=False,
             on_enter=self._refresher.trigger,
         )
+        self._learner = Learner(reactor, self.commands, self._learners_room, self._node_to_ask)
         self._rooms: dict[tuple[Address, str], WaitingRoom] = {}
         self._slots: list[NodeConnection | WaitingRoom] = [self._unserved] * SLOT_COUNT
 
     def __repr__(self) -> str:
-        waiting = len(self._unserved) + sum(map(len, self._rooms.values()))
+        waiting = sum(map(len, self._all_rooms()))
         return f"<Router {self.topology!r} {self._factory!r} waiting={waiting}>"
 
     # ---- commands
 
-    def execute(self, args: tuple[Arg, ...], timeout: float | None, repeatable: bool) -> Deferred[Any]:
-        """Send a command where its first key lives."""
+    def execute(self, args: Sequence[Arg], timeout: float | None, repeatable: bool) -> Deferred[Any]:
+        """Send a command where its keys live, or where its policy says."""
         if self._closed:
             return fail(ClientClosed("the client is closed"))
+        return self._start(args, timeout, repeatable)
+
+    def _start(self, args: Sequence[Arg], timeout: float | None, repeatable: bool) -> Deferred[Any]:
         if not args:
             return fail(TypeError("there is no command"))
-        commands = self._refresher.commands
-        if commands is None:
-            return self._execute_later(args, timeout, repeatable)
         try:
-            command = commands[args[0]]
+            command = self.commands[args[0]]
             index = command.key_index
-            if 0 < index < len(args):
-                slot = argument_slot(args[index])
-            else:
-                command, slot = _route(command, args)
+            if not 0 < index < len(args):
+                return self._start_otherwise(command.resolve(args), args, timeout, repeatable)
+            slot = argument_slot(args[index])
             now: float = self._clock.seconds()
             deferred: Deferred[Any] = Deferred(self._cancelled)
             request = Request(
@@ -115,16 +118,35 @@ class Router:
                 inf if timeout is None else now + timeout,
                 repeatable or command.repeatable,
             )
-            if slot >= 0:
-                self._slots[slot].send(request)
-            else:
-                self._any_node().send(request)
+            self._slots[slot].send(request)
         except Exception:
             # A wrong argument or a full queue; the caller hears of every failure in one way.
             return fail()
         return deferred
 
-    def execute_on(self, where: Node | Address, args: tuple[Arg, ...], timeout: float | None) -> Deferred[Any]:
+    def _start_otherwise(
+        self, command: Command, args: Sequence[Arg], timeout: float | None, repeatable: bool
+    ) -> Deferred[Any]:
+        """Send a command that has not one key in a fixed place."""
+        self._check(command, args)
+        now: float = self._clock.seconds()
+        deadline = inf if timeout is None else now + timeout
+        repeatable = repeatable or command.repeatable
+        if not command.known:
+            return self._put_off(self._learner.room, command, args, now, deadline, repeatable)
+        to = route(command, args, split=self._options.split_keys)
+        if to.breadth is Breadth.ONE:
+            deferred: Deferred[Any] = Deferred(self._cancelled)
+            taker = self._slots[to.slot] if to.slot >= 0 else self._any_node()
+            taker.send(Request(pack(args), deferred, command, to.slot, now, deadline, repeatable))
+            return deferred
+        if to.breadth is Breadth.SLOTS:
+            return self._send_parts(command, cut(command, args), now, deadline, repeatable)
+        if not self.topology.version:
+            return self._put_off(self._unserved, command, args, now, deadline, repeatable)
+        return self._send_to_all(command, pack(args), to.breadth, now, deadline)
+
+    def execute_on(self, where: Node | Address, args: Sequence[Arg], timeout: float | None) -> Deferred[Any]:
         """Send a command to one node: no redirect, no repetition."""
         if self._closed:
             return fail(ClientClosed("the client is closed"))
@@ -132,9 +154,8 @@ class Router:
             return fail(TypeError("there is no command"))
         try:
             address = self._address_of(where)
-            commands = self._refresher.commands
-            command = (commands or _NO_COMMANDS)[args[0]].resolve(args)
-            command.check_shareable(args)
+            command = self.commands[args[0]].resolve(args)
+            self._check(command, args)
             now: float = self._clock.seconds()
             deferred: Deferred[Any] = Deferred(self._cancelled)
             deadline = inf if timeout is None else now + timeout
@@ -143,35 +164,108 @@ class Router:
             return fail()
         return deferred
 
+    def _check(self, command: Command, args: Sequence[Arg]) -> None:
+        command.check_allowed(args)
+        if command.blocks(args):
+            raise RoutingError(f"{command.name} is not sent: it would hold up every other command of its connection")
+
+    def _send_parts(
+        self, command: Command, parts: list[Part], now: float, deadline: float, repeatable: bool
+    ) -> Deferred[Any]:
+        """Send a command's parts to the owners of their slots; parts for one node leave in one write."""
+
+        def finish(endings: list[Ending]) -> Any:
+            if command.response_policy is not None:
+                return combine(command.response_policy, endings)
+            merged: dict[int, Any] = {}
+            for part, (_, reply) in zip(parts, endings, strict=True):
+                merged.update(zip(part.keys, reply, strict=True))
+            return [merged[key] for key in range(len(merged))]
+
+        whole = FanOut(command.name, finish, self._cancelled)
+        requests = [
+            Request(pack(part.args), whole.part(f"slot {part.slot}"), command, part.slot, now, deadline, repeatable)
+            for part in parts
+        ]
+        for request in requests:
+            self._give(self._slots[request.slot], request)
+        return whole.deferred
+
+    def _send_to_all(
+        self, command: Command, payload: Packed, breadth: Breadth, now: float, deadline: float
+    ) -> Deferred[Any]:
+        """Send a command to every primary or every node."""
+        policy = command.response_policy
+        nodes = self.topology.primaries if breadth is Breadth.SHARDS else self.topology.nodes
+        whole = FanOut(command.name, lambda endings: combine(policy, endings), self._cancelled)
+        whole.one_suffices = policy == "one_succeeded"
+        requests = [
+            (address, Request(payload, whole.part(str(address)), command, THIS_NODE, now, deadline))
+            for address in (node.address for node in nodes)
+            if address is not None
+        ]
+        for address, request in requests:
+            self._give(self._factory.node_at(address), request)
+        return whole.deferred
+
+    def _give(self, taker: NodeConnection | WaitingRoom, request: Request) -> None:
+        """Have a part sent, or fail alone."""
+        try:
+            taker.send(request)
+        except TooManyPending as error:
+            request.fail(error)
+
+    def _put_off(
+        self,
+        room: WaitingRoom,
+        command: Command,
+        args: Sequence[Arg],
+        now: float,
+        deadline: float,
+        repeatable: bool,
+    ) -> Deferred[Any]:
+        """Have a command wait that cannot be routed yet, be it for lack of a map or of knowledge about it."""
+        deferred: Deferred[Any] = Deferred(lambda cancelled: self._late_cancelled(late, cancelled))
+        late = _Late(pack(args), tuple(args), deferred, command, UNROUTED, now, deadline, repeatable)
+        room.send(late)
+        return deferred
+
+    def _start_late(self, late: _Late) -> None:
+        outcome, late.outcome = late.outcome, None
+        assert outcome is not None
+        timeout = None if late.deadline == inf else max(late.deadline - self._clock.seconds(), 0.0)
+        late.begun = self._start(late.args, timeout, late.repeatable)
+        late.begun.addCallbacks(outcome.callback, outcome.errback)
+
+    def _late_cancelled(self, late: _Late, deferred: Deferred[Any]) -> None:
+        if late.begun is not None:
+            late.begun.cancel()
+        self._cancelled(deferred)
+
     def refresh(self) -> Deferred[None]:
         """Fetch the slot map now."""
         return self._refresher.refresh()
-
-    def _execute_later(self, args: tuple[Arg, ...], timeout: float | None, repeatable: bool) -> Deferred[Any]:
-        """Wait for the first map; with it comes what the command means."""
-        now = self._clock.seconds()
-        deferred: Deferred[Any] = Deferred()
-        deadline = inf if timeout is None else now + timeout
-        try:
-            request = Request(pack(args), deferred, _Unresolved(args), UNROUTED, now, deadline, repeatable)
-            self._unserved.send(request)
-        except Exception:
-            return fail()
-        return deferred
-
-    def _resolve(self, request: Request) -> None:
-        """Find out what a command means that came before the first map.  Raises RoutingError."""
-        commands, early = self._refresher.commands, request.command
-        assert commands is not None and isinstance(early, _Unresolved)
-        command, request.slot = _route(commands[early.args[0]], early.args)
-        request.command = command
-        request.repeatable = request.repeatable or command.repeatable
 
     def _any_node(self) -> NodeConnection | WaitingRoom:
         if not self._primaries:
             return self._unserved
         ready = [node for node in self._primaries if node.state is State.READY]
         return self._options.random.choice(ready or [n for n in self._primaries if not n.failing] or self._primaries)
+
+    def _node_to_ask(self) -> NodeConnection | None:
+        node = self._any_node()
+        if isinstance(node, NodeConnection):
+            return node
+        self._refresher.trigger()
+        return None
+
+    def _learners_room(self, on_enter: Callable[[], None]) -> WaitingRoom:
+        what = "a node to say what the command means"
+        cancels = self._factory.cancels
+        return WaitingRoom(self._clock, self._options, cancels, what, self._again, ticks=False, on_enter=on_enter)
+
+    def _all_rooms(self) -> list[WaitingRoom]:
+        return [self._unserved, self._learner.room, *self._rooms.values()]
 
     def _address_of(self, where: Node | Address) -> Address:
         if isinstance(where, Node):
@@ -198,10 +292,10 @@ class Router:
             if outcome is None or outcome.called:
                 continue
             try:
-                if request.slot == UNROUTED:
-                    self._resolve(request)
                 if request.slot >= 0:
                     self._slots[request.slot].send(request)
+                elif isinstance(request, _Late):
+                    self._start_late(request)
                 else:
                     self._any_node().send(request)
             except Exception as error:
@@ -225,11 +319,8 @@ class Router:
             self._refresher.trigger(urgent=refresh is Refresh.NOW)
 
     def _anything_waits(self) -> bool:
-        return bool(
-            len(self._unserved)
-            or any(len(room) for room in self._rooms.values())
-            or any(node.pending for node in self._factory.nodes.values())
-        )
+        waiting = any(len(room) for room in self._all_rooms())
+        return waiting or any(node.pending for node in self._factory.nodes.values())
 
     # ---- what nodes tell
 
@@ -354,6 +445,7 @@ class Router:
         self._again(retries)
         for left in gone:
             left.close()
+        self._learner.ask()
         if changed:
             self._emit(TopologyUpdated(self.topology, previous if previous.version else None))
             if not previous.version:
@@ -374,8 +466,8 @@ class Router:
     def abort(self) -> Deferred[None]:
         """End everything at once."""
         self._closed = True
-        waiting = self._unserved.take()
-        for room in self._rooms.values():
+        waiting = self._learner.close()
+        for room in self._all_rooms():
             waiting += room.take()
         self._refresher.close()
         more, gone = self._factory.abort(ClientClosed("the client was aborted"))
@@ -385,38 +477,26 @@ class Router:
 
     def _shut(self) -> Deferred[None]:
         self._refresher.close()
-        for room in (self._unserved, *self._rooms.values()):
+        self._learner.close()
+        for room in self._all_rooms():
             room.take()
         return self._factory.close()
 
     def _everything(self) -> list[Request]:
         """Every request that somebody waits for, wherever it is."""
-        found = self._unserved.everything() + self._factory.everything()
-        for room in self._rooms.values():
+        found = self._factory.everything()
+        for room in self._all_rooms():
             found += room.everything()
         return live(found)
 
 
-class _Unresolved(Command):
-    """Stands for the meaning of a command until a server has told."""
+class _Late(Request):
+    """A command that cannot be routed yet: without a map, or without knowing what it means."""
 
-    __slots__ = ("args",)
+    __slots__ = ("args", "begun")
 
-    def __init__(self, args: tuple[Arg, ...]) -> None:
-        super().__init__(_NO_COMMANDS[args[0]].name)
-        object.__setattr__(self, "args", args)
-
-    args: tuple[Arg, ...]
-
-
-def _route(command: Command, args: tuple[Arg, ...]) -> tuple[Command, int]:
-    """The slot of a command whose first key has to be looked for, or any node; refuse what cannot be routed."""
-    command = command.resolve(args)
-    command.check_shareable(args)
-    for key in command.keys(args):
-        return command, argument_slot(key)
-    if command.needs_every_node:
-        raise RoutingError(
-            f"{command.name} is for {command.request_policy} by the server's word: give it to each with execute_on"
-        )
-    return command, ANY_NODE
+    def __init__(self, payload: Packed, args: tuple[Arg, ...], *rest: Any) -> None:
+        super().__init__(payload, *rest)
+        self.args = args
+        #: What became of it once it could.
+        self.begun: Deferred[Any] | None = None

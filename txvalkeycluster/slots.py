@@ -5,6 +5,11 @@ from __future__ import annotations
 from binascii import crc_hqx
 
 SLOT_COUNT = 16384
+#: In the place of a slot, for commands that no key routes: any node will do; only the node it was given to.
+ANY_NODE = -1
+THIS_NODE = -2
+#: In the place of a slot that cannot be told yet.
+UNROUTED = -3
 
 
 def key_slot(key: bytes | str) -> int:

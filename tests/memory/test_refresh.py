@@ -10,7 +10,6 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txvalkeycluster.address import Address
-from txvalkeycluster.commands import CommandTable
 from txvalkeycluster.errors import ClientClosed, ClusterUnavailable, ConnectFailed, TopologyError
 from txvalkeycluster.options import Options
 from txvalkeycluster.refresh import TopologyRefresher
@@ -50,7 +49,7 @@ class RefresherTests(SynchronousTestCase):
         self.failures: list[Exception] = []
         self.refresher = TopologyRefresher(
             self.clock,
-            Options(random=Random(1), commands=CommandTable([])),
+            Options(random=Random(1)),
             candidates=lambda: list(self.tellers),  # type: ignore[arg-type]
             node_at=lambda address: next(t for t in self.tellers if t.address == address),  # type: ignore[arg-type]
             current=lambda: self.map,

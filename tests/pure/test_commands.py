@@ -178,10 +178,12 @@ class KeySpecTests(SynchronousTestCase):
 
 class CommandTests(SynchronousTestCase):
     def test_key_index(self) -> None:
-        """Set only where the first key is always there, and nothing has to be looked at first."""
+        """Set only where there is one key, always there, and nothing has to be looked at first."""
         for command, index in [
             (Command("GET", key_specs=(KeySpec(1),)), 1),
-            (Command("BITOP", key_specs=(KeySpec(2), KeySpec(3, last=-1))), 2),
+            (Command("RESTORE", key_specs=(KeySpec(2),)), 2),
+            (Command("BITOP", key_specs=(KeySpec(2), KeySpec(3, last=-1))), 0),
+            (Command("MGET", key_specs=(KeySpec(1, last=-1),)), 0),
             (Command("PING"), 0),
             (Command("XREAD", key_specs=(STREAMS,)), 0),
             (Command("EVAL", key_specs=(KeySpec(2, first=1, keynum=0),)), 0),
@@ -225,14 +227,17 @@ class CommandTests(SynchronousTestCase):
         ]:
             self.assertEqual(command.repeatable, repeatable, command)
 
-    def test_needs_every_node(self) -> None:
-        """By the policy that the server tells, except where any one node's answer is the answer."""
-        for name, policy, needs in [
-            ("DBSIZE", "all_shards", True), ("SCRIPT LOAD", "all_nodes", True), ("SCAN", "special", True),
-            ("MGET", "multi_shard", False), ("GET", None, False), ("PING", "all_shards", False),
-            ("RANDOMKEY", "all_shards", False),
-        ]:  # fmt: skip
-            self.assertEqual(Command(name, request_policy=policy).needs_every_node, needs, name)
+    def test_policies(self) -> None:
+        """The server's, except where any one node's answer is the answer, or where it tells none."""
+        for name, told, policies in [
+            ("DBSIZE", ("all_shards", "agg_sum"), ("all_shards", "agg_sum")),
+            ("PING", ("all_shards", "all_succeeded"), (None, None)),
+            ("CLIENT SETNAME", ("all_nodes", "all_succeeded"), (None, None)),
+            ("RANDOMKEY", ("all_shards", "special"), ("all_shards", "any_not_null")),
+            ("PUBSUB CHANNELS", (None, None), ("all_nodes", "union")),
+        ]:
+            command = Command(name, request_policy=told[0], response_policy=told[1])
+            self.assertEqual((command.request_policy, command.response_policy), policies, name)
 
     def test_subcommands(self) -> None:
         """In any case and type; unknown ones and none at all are the command's own."""
@@ -250,7 +255,7 @@ class CommandTests(SynchronousTestCase):
 class RefusalTests(SynchronousTestCase):
     def refused(self, command: Command, *args: Any) -> bool:
         try:
-            command.check_shareable(args)
+            command.check_allowed(args)
         except RoutingError as error:
             self.assertTrue(str(error).startswith(f"{command.name} is not sent: "))
             return True
@@ -282,14 +287,15 @@ class RefusalTests(SynchronousTestCase):
         self.assertFalse(self.refused(Command("DEBUG"), "DEBUG", "SLEEP", 0))
 
     def test_blocking(self) -> None:
-        """By the server's flag."""
-        self.assertTrue(self.refused(Command("BLPOP", frozenset(["blocking"])), "BLPOP", "k", 0))
-        self.assertTrue(self.refused(Command("WAIT", frozenset(["blocking"])), "WAIT", 1, 0))
-        self.assertFalse(self.refused(Command("LPOP"), "LPOP", "BLOCK"))
+        """By the server's flag; it is no refusal."""
+        for name, flags, blocks in [("BLPOP", ["blocking"], True), ("WAIT", ["blocking"], True), ("LPOP", [], False)]:
+            command = Command(name, frozenset(flags))
+            self.assertEqual(command.blocks((name, "BLOCK")), blocks)
+            self.assertFalse(self.refused(command, name, "BLOCK"))
 
     def test_streams(self) -> None:
-        """Refused with the option BLOCK only, which a group, a consumer, a key and a count may look like."""
-        for args, refused in [
+        """They block with the option BLOCK only, which a group, a consumer, a key and a count may look like."""
+        for args, blocks in [
             ("XREAD STREAMS a 0", False),
             ("XREAD COUNT 1 STREAMS a 0", False),
             ("XREAD BLOCK 0 STREAMS a $", True),
@@ -314,8 +320,8 @@ class RefusalTests(SynchronousTestCase):
         ]:
             words = args.split()
             command = Command(words[0], frozenset(["blocking"]), (STREAMS,))
-            self.assertEqual(self.refused(command, *words), refused, args)
-            self.assertEqual(self.refused(command, *(word.lower().encode() for word in words)), refused, args)
+            self.assertEqual(command.blocks(words), blocks, args)
+            self.assertEqual(command.blocks([word.lower().encode() for word in words]), blocks, args)
 
 
 class TableTests(SynchronousTestCase):
@@ -342,13 +348,13 @@ class TableTests(SynchronousTestCase):
         self.assertRaises(TypeError, self.table.__getitem__, ["MSET"])
 
     def test_unknown(self) -> None:
-        """A command without keys, and the table does not grow by it."""
+        """A command that is not known, without keys, and the table does not grow by it."""
         before = len(self.table)
         for name in ("nonsense", b"nonsense", b"\xff", "", b"", "MSET ", "OBJECT ENCODING", "object|help", "\u00e9"):
             command = self.table[name]
             self.assertEqual((command.key_specs, command.key_index, command.repeatable), ((), 0, False), name)
-            self.assertFalse(command.needs_every_node)
-            command.check_shareable((name,))
+            self.assertFalse(command.known)
+            command.check_allowed((name,))
         self.assertEqual(self.table["nonsense"].name, "NONSENSE")
         self.assertEqual(len(self.table), before)
 
@@ -374,12 +380,12 @@ class TableTests(SynchronousTestCase):
 class ReplyTests(SynchronousTestCase):
     def check(self, table: CommandTable) -> None:
         mset, xread, script = table["MSET"], table["XREAD"], table["EVAL"]
-        self.assertEqual((mset.key_index, mset.request_policy, mset.flags), (1, "multi_shard", {"write"}))
+        self.assertEqual((mset.key_index, mset.request_policy, mset.flags), (0, "multi_shard", {"write"}))
         self.assertEqual(list(mset.keys(["MSET", "a", "1", "b", "2"])), ["a", "b"])
         self.assertEqual(list(xread.keys(["XREAD", "COUNT", "1", "STREAMS", "a", "b", "0", "0"])), ["a", "b"])
         self.assertEqual((xread.key_index, xread.repeatable), (0, True))
         self.assertEqual(list(script.keys(["EVAL", "s", "2", "a", "b", "c"])), ["a", "b"])
-        self.assertEqual(list(table["SORT"].keys(["SORT", "k", "STORE", "d"])), ["k"])
+        self.assertEqual(list(table["SORT"].keys(["SORT", "k", "STORE", "d"])), ["k", "d"])
         flush = table["FLUSHALL"]
         self.assertEqual((flush.request_policy, flush.response_policy), ("all_shards", "all_succeeded"))
         self.assertEqual(set(table["OBJECT"].subcommands), {"ENCODING", "HELP"})
@@ -428,7 +434,7 @@ class ReplyTests(SynchronousTestCase):
             command = CommandTable.from_reply([row])[words[0]]
             self.assertEqual(list(command.keys(words)), found.split(), args)
             self.assertEqual("blocking" in command.flags, words[0] == "BRPOP")
-        self.assertRaises(RoutingError, command.check_shareable, words)
+        self.assertTrue(command.blocks(words))
 
     def test_kinds_of_the_future(self) -> None:
         """A kind of specification that nobody knows yet is like one that cannot be told."""
@@ -454,7 +460,7 @@ class ReplyTests(SynchronousTestCase):
 
     def test_malformed_entries(self) -> None:
         """Each is named by its place, and by its name once that is known."""
-        for broken in [None, 5, b"get", b"", [], {}, {b"name": b"get"}, OSError("x"), [None], [[b"get"]], [b"\xff"]]:
+        for broken in [5, b"get", b"", [], {}, {b"name": b"get"}, OSError("x"), [None], [[b"get"]], [b"\xff"]]:
             self.assert_named(broken)
         for broken in [
             [b"get"],

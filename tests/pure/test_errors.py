@@ -16,6 +16,7 @@ from txvalkeycluster.errors import (
     ConnectFailed,
     ConnectionLost,
     MaybeExecuted,
+    PartialFailure,
     ProtocolError,
     ReplyError,
     RoutingError,
@@ -31,6 +32,7 @@ CLASSES = [
     if issubclass(made, BaseException) and made.__module__ == errors.__name__
 ]
 ATTEMPTS = [("10.0.0.1:7000", "refused"), ("[::1]:7001", "no answer within 2 s")]
+OUTCOMES = [("10.0.0.1:7000", 5), ("10.0.0.2:7000", ReplyError("LOADING wait"))]
 
 
 def examples() -> list[ValkeyError]:
@@ -40,20 +42,22 @@ def examples() -> list[ValkeyError]:
         found.append(made("WRONGTYPE a text"))
         if issubclass(made, MaybeExecuted):
             found += [made("a text", maybe_executed=True), made("", maybe_executed=False)]
-    return [*found, ClusterUnavailable("no map", ATTEMPTS), ReplyError(""), ReplyError("\u00e9 \x00\n")]
+    found += [ClusterUnavailable("no map", ATTEMPTS), PartialFailure("DBSIZE failed", OUTCOMES)]
+    return [*found, ReplyError(""), ReplyError("\u00e9 \x00\n")]
 
 
 def state(error: BaseException) -> tuple[object, ...]:
     """All that must survive."""
     names = ("maybe_executed", "code", "attempts", "errno", "__notes__")
-    return type(error), str(error), error.args, *(getattr(error, name, "none") for name in names)
+    outcomes = [(where, str(what)) for where, what in getattr(error, "outcomes", ())]
+    return type(error), str(error), str(error.args), outcomes, *(getattr(error, name, "none") for name in names)
 
 
 class SurvivalTests(SynchronousTestCase):
     def test_every_class_is_tried(self) -> None:
         """The examples leave none out."""
         self.assertEqual({type(error) for error in examples()}, set(CLASSES))
-        self.assertEqual(len(CLASSES), 14)
+        self.assertEqual(len(CLASSES), 15)
 
     def test_pickle(self) -> None:
         """Every protocol brings back class, text and attributes."""

@@ -10,7 +10,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from txvalkeycluster import ClusterClient
-from txvalkeycluster.testing import ScriptedCluster, ScriptedNode, few_commands
+from txvalkeycluster.testing import ScriptedCluster, ScriptedNode
 
 
 class ScriptedTests(TestCase):
@@ -32,7 +32,6 @@ class ScriptedTests(TestCase):
         return client
 
     def lazy_client(self, **options: Any) -> ClusterClient:
-        options = {"commands": few_commands(), **options}
         client = ClusterClient(reactor, self.cluster.url if "seeds" not in options else None, **options)
         self.addCleanup(client.abort)
         return client

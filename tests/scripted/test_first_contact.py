@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError
 
 from tests.scripted.base import ScriptedTests
 from txvalkeycluster import ClusterUnavailable, CommandTimeout, connect
-from txvalkeycluster.testing import CLOSE, SILENCE, USUAL, Certificates, ScriptedNode, few_commands, terminate_tls
+from txvalkeycluster.testing import CLOSE, SILENCE, USUAL, Certificates, ScriptedNode, terminate_tls
 
 
 class ConnectTests(ScriptedTests):
@@ -86,7 +86,7 @@ class ConnectTests(ScriptedTests):
         """A silent seed delays by a fraction of its timeout, since the next one is asked meanwhile."""
         self.nodes[0].script = lambda *_: SILENCE
         self.cluster.ranges = [(0, 16383, self.nodes[1])]
-        client = await connect(reactor, self.cluster.url, connect_timeout=30.0, commands=few_commands())
+        client = await connect(reactor, self.cluster.url, connect_timeout=30.0)
         self.assertEqual(client.topology.slot_count, 16384)
         await client.abort()
 
@@ -112,7 +112,7 @@ class LazyTests(ScriptedTests):
         self.assertLessEqual(self.cluster.count(b"CLUSTER", b"SLOTS"), 3)
 
     async def test_commands_go_out_with_the_first_map(self) -> None:
-        """A cluster that is formed while commands wait serves them, and asks its commands' meaning of a server."""
+        """A cluster that is formed while commands wait serves them."""
         ranges, self.cluster.ranges = self.cluster.ranges, []
         client = self.lazy_client(refresh_interval=0.05)
         waiting = client.execute("SET", "k", "v")
@@ -134,7 +134,7 @@ class CertificateTests(ScriptedTests):
         self.url = f"valkeys://127.0.0.1:{port.getHost().port}"
 
     async def refusal(self, **options: Any) -> str:
-        connecting = connect(reactor, self.url, commands=few_commands(), **options)
+        connecting = connect(reactor, self.url, **options)
         error = await self.assertFailure(connecting, ClusterUnavailable)
         self.assertEqual(self.cluster.count(), 0)
         return str(error.attempts[0][1])

@@ -1,6 +1,7 @@
 """What a command's arguments mean: where its keys are, whether it may be repeated, what it does to a connection."""
 
+from .arguments import DefinitionError
 from .model import Command, KeySpec
 from .table import CommandTable
 
-__all__ = ["Command", "CommandTable", "KeySpec"]
+__all__ = ["Command", "CommandTable", "DefinitionError", "KeySpec"]

@@ -1,11 +1,16 @@
-"""Name -> command, for the commands of the server in use, learnt from its own COMMAND reply."""
+"""Name -> command: Valkey's own, as generated, and what is learnt beside them."""
 
 from __future__ import annotations
 
+import json
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..errors import ProtocolError
-from .model import Command, KeySpec
+from .definition import assemble, read_definitions
+from .generated import COMMANDS
+from .model import Command
+from .reply import read_reply
 
 # Names come from the program, in few spellings; the bound is for one that passes on what strangers type.
 _MAX_SPELLINGS = 4096
@@ -14,12 +19,15 @@ _MAX_SPELLINGS = 4096
 class CommandTable(dict[Any, Command]):
     """Every spelling of a name seen so far -> command: a look-up of ``"GET"``, ``b"get"`` or ``"Get"`` is one access.
 
-    A name that the server does not know gives a command without keys, so that the server itself says what is wrong.
+    A name that is not in the table gives a command that is not ``known``.
     """
 
-    def __init__(self, commands: list[Command]) -> None:
-        super().__init__({command.name: command for command in commands})
-        self._spellings = len(self) + _MAX_SPELLINGS
+    def __init__(self, commands: Iterable[Command] = COMMANDS) -> None:
+        """Valkey's commands, or others in their place."""
+        super().__init__()
+        self._names: dict[str, Command] = {}
+        self._learnt: OrderedDict[str, None] = OrderedDict()
+        self.add(commands)
 
     def __missing__(self, name: object) -> Command:
         if isinstance(name, (bytes, bytearray, memoryview)):
@@ -28,87 +36,53 @@ class CommandTable(dict[Any, Command]):
             plain = name.upper()
         else:
             raise TypeError(f"the name of a command is text or bytes, not {type(name).__name__}")
-        command = self.get(plain)
+        command = self._names.get(plain)
         if command is None:
-            return Command(plain)
-        if len(self) < self._spellings and name.__hash__ is not None:
+            return Command(plain, known=False)
+        if len(self) < len(self._names) + _MAX_SPELLINGS and name.__hash__ is not None:
             self[name if isinstance(name, (bytes, str)) else bytes(name)] = command
         return command
 
     def __repr__(self) -> str:
-        return f"<CommandTable of {len({id(command) for command in self.values()})} commands>"
+        return f"<CommandTable of {len(self._names)} commands>"
+
+    @property
+    def commands(self) -> tuple[Command, ...]:
+        """Every command, without its spellings."""
+        return tuple(self._names.values())
+
+    def add(self, commands: Iterable[Command]) -> None:
+        """Add commands, in place of those of the same name."""
+        self._names.update((command.name, command) for command in commands)
+        self.clear()
+        self.update(self._names)
+
+    def learn(self, commands: Iterable[Command]) -> None:
+        """Add what a server has told of names that the table did not hold, some at a time."""
+        for command in commands:
+            self._learnt[command.name] = None
+            if len(self._learnt) > _MAX_SPELLINGS:
+                self._names.pop(self._learnt.popitem(last=False)[0], None)
+            self._names[command.name] = command
+
+    def extend(self, definitions: str | Mapping[str, Any]) -> None:
+        """Add commands from JSON in the form of Valkey's ``src/commands``, as text or as what json.loads made of it.
+
+        A subcommand joins its container.  Raises DefinitionError naming the field that is wrong.
+        """
+        text = definitions if isinstance(definitions, str) else json.dumps(definitions)
+        for command in assemble(read_definitions(text, "commands")):
+            known = self._names.get(command.name)
+            if known is not None:
+                command.subcommands.update({**known.subcommands, **command.subcommands})
+            self.add([command])
+
+    def keys_of(self, args: Sequence[Any]) -> list[Any]:
+        """The keys among a command's arguments, as the server's COMMAND GETKEYS tells them."""
+        command = self[args[0]].resolve(args)
+        return list(command.keys(args))
 
     @classmethod
     def from_reply(cls, reply: object) -> CommandTable:
-        """Read a COMMAND reply in its RESP2 or RESP3 shape.  Raises ProtocolError naming the entry that is broken."""
-        if not isinstance(reply, list):
-            raise ProtocolError(f"COMMAND answered {type(reply).__name__}, not a list")
-        return cls([_command(entry, f"COMMAND entry {index}") for index, entry in enumerate(reply)])
-
-
-def _command(entry: Any, where: str) -> Command:
-    try:
-        name = _text(entry[0]).upper()
-        where = f"{where} ({name})"
-        flags = frozenset(_text(flag) for flag in entry[2])
-        # Servers before 7.0 tell of blocking in a category only.
-        if "@blocking" in (_text(category) for category in (entry[6] if len(entry) > 6 else ())):
-            flags |= {"blocking"}
-        tips = dict(_text(tip).partition(":")[::2] for tip in (entry[7] if len(entry) > 7 else ()))
-        specs = [_key_spec(_mapping(spec)) for spec in entry[8]] if len(entry) > 8 else [_legacy(entry)]
-        subcommands = [_command(sub, where) for sub in (entry[9] if len(entry) > 9 else ())]
-    except ProtocolError:
-        raise
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise ProtocolError(f"{where} cannot be read: {error}") from error
-    return Command(
-        name=name.replace("|", " "),
-        flags=flags,
-        key_specs=tuple(spec for spec in specs if spec is not None),
-        request_policy=tips.get("request_policy"),
-        response_policy=tips.get("response_policy"),
-        subcommands={sub.name.rpartition(" ")[2]: sub for sub in subcommands},
-    )
-
-
-def _key_spec(spec: dict[str, Any]) -> KeySpec | None:
-    begin, find = _mapping(spec["begin_search"]), _mapping(spec["find_keys"])
-    where, how = _mapping(begin["spec"]), _mapping(find["spec"])
-    begin_type, find_type = _text(begin["type"]), _text(find["type"])
-    if begin_type not in ("index", "keyword") or find_type not in ("range", "keynum"):
-        return None
-    keyword = _text(where["keyword"]).upper().encode() if begin_type == "keyword" else None
-    start, step = _integer(where["index" if keyword is None else "startfrom"]), _step(how["keystep"])
-    if find_type == "keynum":
-        first, keynum = _integer(how["firstkey"]), _integer(how["keynumidx"])
-        return KeySpec(start, keyword, first=first, step=step, keynum=keynum)
-    return KeySpec(start, keyword, last=_integer(how["lastkey"]), step=step, limit=_integer(how["limit"]))
-
-
-def _legacy(entry: Any) -> KeySpec | None:
-    """First key, last key and step, all that servers before 7.0 tell."""
-    first, last, step = map(_integer, entry[3:6])
-    return KeySpec(first, last=last - first if last > 0 else last, step=_step(step)) if first else None
-
-
-def _integer(value: Any) -> int:
-    if type(value) is not int:
-        raise TypeError(f"{type(value).__name__} in the place of a number")
-    return value
-
-
-def _step(value: Any) -> int:
-    if _integer(value) < 1:
-        raise ValueError(f"the step from key to key is {value}")
-    return int(value)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, (bytes, str)):
-        raise TypeError(f"{type(value).__name__} in the place of text")
-    return value.decode() if isinstance(value, bytes) else value
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    pairs = value.items() if isinstance(value, dict) else zip(value[::2], value[1::2], strict=True)
-    return {_text(name): item for name, item in pairs}
+        """A table of a server's commands alone, from its COMMAND reply.  Raises ProtocolError."""
+        return cls(read_reply(reply))

@@ -5,7 +5,7 @@ Real ones need the extra ``embedded``, or a valkey-server on PATH.
 
 from .cluster import LocalCluster, Server
 from .processes import NoServer, find_server
-from .scripted import CLOSE, SILENCE, USUAL, ScriptedCluster, ScriptedNode, few_commands
+from .scripted import CLOSE, SILENCE, USUAL, ScriptedCluster, ScriptedNode
 from .terminator import Certificates, terminate_tls
 from .workload import Report, Workload
 
@@ -21,7 +21,6 @@ __all__ = [
     "ScriptedNode",
     "Server",
     "Workload",
-    "few_commands",
     "find_server",
     "terminate_tls",
 ]

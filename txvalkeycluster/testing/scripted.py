@@ -16,7 +16,6 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ServerEndpoint
 
 from ..address import Address
-from ..commands import Command, CommandTable, KeySpec
 from ..slots import SLOT_COUNT, key_slot
 
 #: Returned by a script to close the connection, and to leave a command without a reply.
@@ -25,19 +24,7 @@ SILENCE = object()
 #: Returned by a script to have the node answer as it would without one.
 USUAL = object()
 
-_READS = ("GET", "STRLEN", "EXISTS")
-_WRITES = ("SET", "INCR", "DEL")
 Script = Callable[["ScriptedNode", list[bytes], "Connection"], Any]
-
-
-def few_commands() -> CommandTable:
-    """A table of the few commands that scripts are about, so that a client need not ask for it."""
-    first = (KeySpec(1),)
-    return CommandTable(
-        [Command(name, frozenset(["readonly"]), first) for name in _READS]
-        + [Command(name, frozenset(["write"]), first) for name in _WRITES]
-        + [Command("PING"), Command("ECHO"), Command("MGET", frozenset(["readonly"]), (KeySpec(1, last=-1),))]
-    )
 
 
 class Connection(protocol.Protocol):

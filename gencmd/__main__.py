@@ -1,0 +1,130 @@
+"""Generates the command table and the typed methods: ``python -m gencmd --help``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.task import react
+
+from txvalkeycluster import ClusterClient, ValkeyError
+from txvalkeycluster.commands import DefinitionError
+from txvalkeycluster.commands.definition import Definition, assemble, read_definitions
+
+from .methods import write_methods, write_queued
+from .replies import remember, remembered, reply_of
+from .server import definitions_from
+from .table import write_table
+
+PACKAGE = Path(__file__).parent.parent / "txvalkeycluster" / "commands"
+
+
+def read_files(paths: list[Path]) -> list[Definition]:
+    """Every definition in files and folders of files.  Raises DefinitionError naming the file."""
+    files = [file for path in paths for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
+    if not files:
+        raise DefinitionError("no JSON files there")
+    found: dict[str, tuple[Definition, Path]] = {}
+    for file in files:
+        try:
+            text = file.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DefinitionError(f"{file.name}: {error}") from None
+        for definition in read_definitions(text, file.name):
+            if definition.name in found:
+                raise DefinitionError(f"{definition.name} is in {found[definition.name][1].name} and in {file.name}")
+            found[definition.name] = definition, file
+    return [definition for definition, _ in found.values()]
+
+
+async def read_server(reactor: Any, url: str, **options: Any) -> list[Definition]:
+    """Every definition of a live server."""
+    async with ClusterClient(reactor, url, **options) as client:
+        node = next(iter((await client.refresh_topology()).primaries))
+        commands = await client.execute_on(node, "COMMAND")
+        docs = await client.execute_on(node, "COMMAND", "DOCS")
+    return definitions_from(commands, as_text(docs))
+
+
+def as_text(value: Any) -> Any:
+    """A reply with text in the place of bytes, and dicts as RESP3 has them."""
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, list):
+        return [as_text(item) for item in value]
+    return {as_text(name): as_text(item) for name, item in value.items()} if isinstance(value, dict) else value
+
+
+def write(
+    definitions: list[Definition],
+    replies: Mapping[str, tuple[str, str | None]],
+    folder: Path,
+    class_name: str = "Commands",
+) -> list[Path]:
+    """Write the modules; those of Valkey itself have a second face for whatever queues commands."""
+    inside = folder.resolve() == PACKAGE.resolve() or class_name == "Commands"
+    texts = {
+        "generated.py": write_table(assemble(definitions), inside),
+        "methods.py": write_methods(definitions, replies, class_name, inside),
+    }
+    if inside:
+        texts["queued.pyi"] = write_queued(definitions, f"Queued{class_name}")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    return [folder / name for name in texts]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m gencmd", description=__doc__)
+    parser.add_argument("paths", nargs="*", type=Path, metavar="FILE_OR_DIR", help="JSON as in Valkey's src/commands")
+    parser.add_argument("--server", metavar="URL", help="ask a live server instead")
+    parser.add_argument("-o", dest="folder", type=Path, default=PACKAGE, metavar="DIR", help="where to write to")
+    parser.add_argument("--class", dest="class_name", default="Commands", metavar="NAME", help="name of the class")
+    options = parser.parse_args(arguments)
+    if bool(options.paths) == bool(options.server):
+        parser.error("give either JSON files or --server")
+    try:
+        if options.paths:
+            definitions = read_files(options.paths)
+            replies = {definition.name: reply_of(definition) for definition in definitions}
+            if options.folder == PACKAGE:
+                remember(replies)
+        else:
+            definitions = _ask(options.server)
+            replies = remembered(definitions)
+    except (DefinitionError, ValkeyError, ValueError) as error:
+        print(f"gencmd: {error}", file=sys.stderr)
+        return 1
+    for file in write(definitions, replies, options.folder, options.class_name):
+        print(f"{file.name}: {len(file.read_text().splitlines())} lines")
+    return 0
+
+
+def _ask(url: str) -> list[Definition]:
+    found: list[list[Definition]] = []
+    failed: list[Exception] = []
+
+    async def ask(reactor: Any) -> None:
+        try:
+            found.append(await read_server(reactor, url))
+        except ValkeyError as error:
+            failed.append(error)
+
+    try:
+        react(lambda reactor: ensureDeferred(ask(reactor)))
+    except SystemExit:
+        if failed:
+            raise failed[0] from None
+        if not found:
+            raise
+    return found[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,447 @@
+"""A command's arguments -> the parameters of its method, and the code that lays out its words."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from dataclasses import dataclass, field
+
+from txvalkeycluster.commands import Command
+from txvalkeycluster.commands.arguments import Argument, is_count
+
+_TYPES = {"string": "Value", "key": "Key", "integer": "int", "double": "float", "pattern": "Key", "unix-time": "int"}
+# Where the JSON says less than the server takes.
+_TYPES_BY_NAME = {
+    ("double", "min"): "Bound",
+    ("double", "max"): "Bound",
+    ("integer", "cursor"): "Value",
+    ("integer", "weight"): "float",
+}
+
+
+@dataclass
+class Parameter:
+    """One parameter of a method."""
+
+    name: str
+    type: str
+    default: str | None = None
+    star: bool = False
+
+    def __str__(self) -> str:
+        text = f"{'*' if self.star else ''}{self.name}: {self.type}"
+        return text if self.default is None else f"{text} = {self.default}"
+
+
+@dataclass
+class Signature:
+    """What a method takes and how it lays that out."""
+
+    positional: list[Parameter] = field(default_factory=list)
+    keywords: list[Parameter] = field(default_factory=list)
+    #: Statements that append to ``words``; indented by what stands before.
+    code: list[str] = field(default_factory=list)
+    #: Words that open the command, before any statement.
+    opening: list[str] = field(default_factory=list)
+    checks: list[str] = field(default_factory=list)
+
+    @property
+    def parameters(self) -> list[str]:
+        """In the order of Python's own rules."""
+        plain = [p for p in self.positional if not p.star and p.default is None]
+        optional = [p for p in self.positional if not p.star and p.default is not None]
+        star = [p for p in self.positional if p.star]
+        # After *names nothing can be given by position any more, and before it a default could not be passed over.
+        keywords = self.keywords if not star else [*optional, *self.keywords]
+        head = plain if star else [*plain, *optional]
+        divider = [str(p) for p in star] or (["*"] if keywords else [])
+        return [*map(str, head), *divider, *map(str, keywords)]
+
+
+def signature_of(command: Command, arguments: tuple[Argument, ...]) -> Signature:
+    """Lay out one command."""
+    builder = _Builder(command.name)
+    takes_more = command.arity < -len(command.name.split())
+    return builder.build(arguments) if arguments or not takes_more else builder.anything()
+
+
+class _Builder:
+    def __init__(self, command: str) -> None:
+        self._command = command
+        self._signature = Signature(opening=[_quoted(word) for word in command.split()])
+        self._names: set[str] = {"self", "words"}
+
+    def build(self, arguments: tuple[Argument, ...]) -> Signature:
+        self._sequence(arguments, "", top=True)
+        return self._signature
+
+    def anything(self) -> Signature:
+        """For a command of which nothing is told but that it takes more."""
+        self._signature.positional.append(Parameter("args", "Value", star=True))
+        self._append("", "*args")
+        return self._signature
+
+    # ---- names and statements
+
+    def _name(self, *wanted: str) -> str:
+        for text in wanted:
+            name = identifier(text)
+            if name not in self._names:
+                self._names.add(name)
+                return name
+        number = 2
+        while f"{name}_{number}" in self._names:
+            number += 1
+        self._names.add(f"{name}_{number}")
+        return f"{name}_{number}"
+
+    def _append(self, indent: str, *words: str) -> None:
+        code, opening = self._signature.code, self._signature.opening
+        if not indent and not code:
+            opening += words
+        elif code and (before := re.fullmatch(rf"{indent}words \+= \((.*)\)", code[-1])):
+            code[-1] = f"{indent}words += ({before[1].rstrip(',')}, {', '.join(words)})"
+        else:
+            code.append(f"{indent}words += ({', '.join(words)}{',' if len(words) == 1 else ''})")
+
+    def _statement(self, indent: str, text: str) -> None:
+        self._signature.code.append(indent + text)
+
+    def _required(self, type_: str, *names: str) -> str:
+        name = self._name(*names)
+        self._signature.positional.append(Parameter(name, type_))
+        return name
+
+    def _keyword(self, type_: str, default: str, *names: str) -> str:
+        name = self._name(*names)
+        self._signature.keywords.append(Parameter(name, type_, default))
+        return name
+
+    # ---- shapes
+
+    def _sequence(self, arguments: tuple[Argument, ...], indent: str, *, top: bool = False) -> None:
+        place = 0
+        while place < len(arguments):
+            argument = arguments[place]
+            following = arguments[place + 1] if place + 1 < len(arguments) else None
+            last = place + 1 >= len(arguments)
+            if is_count(argument) and argument.token is None and following is not None and following.multiple:
+                self._counted(following, indent, last=top and place + 2 >= len(arguments))
+                place += 2
+                continue
+            self._one(argument, indent, last=top and last)
+            place += 1
+
+    def _one(self, argument: Argument, indent: str, *, last: bool) -> None:
+        if argument.multiple:
+            self._multiple(argument, indent, last=last)
+        elif argument.optional:
+            self._optional(argument, indent, last=last)
+        elif argument.type == "pure-token":
+            self._append(indent, _quoted(argument.token))
+        elif argument.is_scalar:
+            name = self._required(_scalar_type(argument), argument.name)
+            self._append(indent, *_token(argument), name)
+        elif argument.type == "block":
+            if _is_streams(argument):
+                self._streams(argument, indent)
+                return
+            if argument.token is not None:
+                self._append(indent, _quoted(argument.token))
+            self._sequence(argument.arguments, indent, top=last)
+        else:
+            self._choice(argument, indent)
+
+    def _optional(self, argument: Argument, indent: str, *, last: bool) -> None:
+        if argument.type == "oneof" and not (_are_tokens(argument) and not _are_flags(argument)):
+            self._alternatives(argument, indent, needed=False)
+        else:
+            self._alternative(argument, indent, positional=last)
+
+    def _alternative(self, argument: Argument, indent: str, *, positional: bool = False) -> list[str]:
+        """What may be left out; return the expressions that tell whether it was given."""
+        if argument.multiple:
+            return self._multiple(argument, indent, last=False)
+        if argument.type == "pure-token":
+            name = self._keyword("bool", "False", argument.token or argument.name)
+            self._statement(indent, f"if {name}:")
+            self._append(indent + "    ", _quoted(argument.token))
+            return [name]
+        if argument.is_scalar:
+            type_ = f"{_scalar_type(argument)} | None"
+            if argument.token is None:
+                name = self._name(argument.name)
+                into = self._signature.positional if positional or not indent else self._signature.keywords
+                into.append(Parameter(name, type_, "None"))
+            else:
+                name = self._keyword(type_, "None", argument.token, argument.name)
+            self._statement(indent, f"if {name} is not None:")
+            self._append(indent + "    ", *_token(argument), name)
+            return [f"{name} is not None"]
+        if argument.type == "oneof":
+            if _are_tokens(argument) and not _are_flags(argument):
+                return self._literal_keyword(argument, indent)
+            return self._alternatives(argument, indent, needed=False, check=False)
+        row = _row_of(argument)
+        if row is not None:
+            token, types = row
+            name = self._keyword(f"tuple[{', '.join(types)}] | None", "None", token or argument.name)
+            self._statement(indent, f"if {name} is not None:")
+            self._append(indent + "    ", *([_quoted(token)] if token is not None else []), f"*{name}")
+            return [f"{name} is not None"]
+        polygon = _counted_rows(argument)
+        if polygon is not None:
+            token, rows = polygon
+            name = self._keyword(f"Iterable[{_row_type(rows)}]", "()", token)
+            self._statement(indent, f"if {name}:")
+            self._statement(indent, f"    rows = list({name})")
+            self._append(indent + "    ", _quoted(token), "len(rows)", "*flat(rows)")
+            return [f"bool({name})"]
+        return self._open_block(argument, indent)
+
+    def _literal_keyword(self, argument: Argument, indent: str) -> list[str]:
+        names = [argument.name] if argument.token is None else [argument.token, argument.name]
+        name = self._keyword(f"{_literal(argument)} | None", "None", *names)
+        self._statement(indent, f"if {name} is not None:")
+        self._append(indent + "    ", *_token(argument), name)
+        return [f"{name} is not None"]
+
+    def _open_block(self, block: Argument, indent: str) -> list[str]:
+        """A block with optional parts: its parts are parameters of their own, led by the first that it needs."""
+        leader = next((part for part in block.arguments if not part.optional), None)
+        if leader is None:
+            given: list[str] = []
+            if block.token is not None:
+                raise NotImplementedError(f"{self._command}: {block.name} is a token with nothing but options")
+            for part in block.arguments:
+                given += self._alternative(part, indent)
+            return given
+        if leader.type == "pure-token":
+            condition = name = self._keyword("bool", "False", leader.token or leader.name)
+        else:
+            type_ = _literal(leader) if leader.type == "oneof" else _scalar_type(leader)
+            name = self._keyword(f"{type_} | None", "None", leader.token or block.token or leader.name, leader.name)
+            condition = f"{name} is not None"
+        self._statement(indent, f"if {condition}:")
+        inner = indent + "    "
+        if block.token is not None:
+            self._append(inner, _quoted(block.token))
+        for part in block.arguments:
+            if part is leader:
+                self._append(inner, *_token(part), *([name] if part.type != "pure-token" else []))
+            elif part.optional:
+                self._alternative(part, inner)
+            else:
+                needed = part
+                type_ = _literal(needed) if needed.type == "oneof" else _scalar_type(needed)
+                own = self._keyword(f"{type_} | None", "None", needed.token or needed.name, needed.name)
+                self._append(inner, *_token(needed), f"needed({_quoted(self._command)}, {own}={own})")
+        return [condition]
+
+    def _choice(self, argument: Argument, indent: str) -> None:
+        """One of several, and one there must be."""
+        if _are_tokens(argument):
+            self._append(indent, *_token(argument), self._required(_literal(argument), argument.name))
+            return
+        plain = [part for part in argument.arguments if part.type != "pure-token"]
+        if len(plain) == 1 and plain[0].is_scalar and plain[0].token is None and not plain[0].multiple:
+            # Some word stands for what the caller may say instead: XADD's * for an id.
+            self._append(indent, *_token(argument), self._required(_scalar_type(plain[0]), plain[0].name))
+        elif any(part.type == "block" and part.token is None and _are_constants(part) for part in plain):
+            name = self._name(argument.name)
+            self._signature.positional.append(Parameter(name, "Value", star=True))
+            self._append(indent, f"*{name}")
+        else:
+            self._alternatives(argument, indent, needed=True)
+
+    def _alternatives(
+        self, argument: Argument, indent: str, *, needed: bool, check: bool = True
+    ) -> list[str]:
+        given: list[str] = []
+        counts: list[str] = []
+        place = len(self._signature.code)
+        for part in argument.arguments:
+            of_part = self._alternative(part, indent)
+            given += of_part
+            counts.append(of_part[0] if len(of_part) == 1 else " or ".join(of_part))
+        if argument.token is not None:
+            statements = [f"{indent}if {' or '.join(given)}:", f"{indent}    words += ({_quoted(argument.token)},)"]
+            self._signature.code[place:place] = statements
+        if check and not any(part.multiple for part in argument.arguments) and len(counts) > 1:
+            names = [re.split(r"[ ()]", count.removeprefix("bool("))[0] for count in counts]
+            conditions = [f"{name}={name}" for name in names]
+            flag = "needed=True, " if needed else ""
+            test = " + ".join(f"({count})" if " " in count else count for count in counts)
+            test = f"{test} != 1" if needed else f"{test} > 1"
+            self._signature.checks.append(f"if {test}:")
+            self._signature.checks.append(f"    exclusive({_quoted(self._command)}, {flag}{', '.join(conditions)})")
+        return given
+
+    def _multiple(self, argument: Argument, indent: str, *, last: bool) -> list[str]:
+        optional = argument.optional
+        if argument.is_scalar:
+            return self._several_scalars(argument, indent, last=last)
+        if argument.type == "oneof" and all(p.token is not None and p.type != "block" for p in argument.arguments):
+            return self._alternatives(argument, indent, needed=False, check=False)
+        row = None if argument.type == "oneof" else _scalars_of(argument)
+        name_type = "Sequence[Value]" if row is None else _row_type(argument)
+        if row is None and not argument.multiple_token:
+            # Too many shapes for a signature: each item is a tuple of its words.
+            name = self._name(argument.name)
+            self._signature.positional.append(Parameter(name, name_type, star=True))
+            self._append(indent, f"*flat({name})")
+            return []
+        token = argument.token
+        reverse = row is not None and len(row) == 2 and row[0].type in ("double", "integer") and row[1].type == "string"
+        if row is not None and len(row) == 2:
+            first, second = map(_scalar_type, reversed(row) if reverse else row)
+            name_type = f"{_mapping_type(first, second)} | Iterable[{_row_type(argument)}]"
+        else:
+            name_type = f"Iterable[{name_type}]"
+        lay_out = "flat_reversed" if reverse else "flat"
+        if argument.multiple_token:
+            name = self._keyword(name_type, "()", token or argument.name)
+            rows = f"{name}.items() if isinstance({name}, Mapping) else {name}" if "Mapping" in name_type else name
+            self._statement(indent, f"for row in {rows}:")
+            self._append(indent + "    ", _quoted(token), "*row")
+            return [f"bool({name})"]
+        if optional or token is not None:
+            name = self._keyword(name_type, "()", token or argument.name)
+            self._statement(indent, f"if {name}:")
+            self._append(indent + "    ", *_token(argument), f"*{lay_out}({name})")
+            return [f"bool({name})"]
+        name = self._required(name_type, argument.name)
+        self._append(indent, f"*{lay_out}({name})")
+        return []
+
+    def _several_scalars(self, argument: Argument, indent: str, *, last: bool) -> list[str]:
+        type_ = _scalar_type(argument)
+        if argument.multiple_token:
+            name = self._keyword(f"{type_} | Iterable[{type_}]", "()", argument.token or argument.name)
+            self._statement(indent, f"for item in each({name}):")
+            self._append(indent + "    ", _quoted(argument.token), "item")
+            return [f"bool({name})"]
+        if argument.token is not None:
+            name = self._keyword(f"{type_} | Iterable[{type_}]", "()", argument.token, argument.name)
+            self._statement(indent, f"if {name} != ():")
+            self._append(indent + "    ", _quoted(argument.token), f"*each({name})")
+            return [f"{name} != ()"]
+        name = self._name(plural(argument.name))
+        if last and not any(parameter.default for parameter in self._signature.positional):
+            self._signature.positional.append(Parameter(name, type_, star=True))
+            self._append(indent, f"*{name}")
+            return []
+        default = "()" if argument.optional else None
+        self._signature.positional.append(Parameter(name, f"{type_} | Iterable[{type_}]", default))
+        self._append(indent, f"*each({name})")
+        return [f"{name} != ()"]
+
+    def _counted(self, argument: Argument, indent: str, *, last: bool) -> None:
+        """A number and as many of something: the number is ours to count."""
+        if argument.is_scalar:
+            type_ = _scalar_type(argument)
+            name = self._name(plural(argument.name))
+            if last and not argument.optional:
+                self._signature.positional.append(Parameter(name, type_, star=True))
+                self._append(indent, f"len({name})", f"*{name}")
+                return
+            default = "()" if argument.optional else None
+            self._signature.positional.append(Parameter(name, f"{type_} | Iterable[{type_}]", default))
+            listed = f"each({name})"
+            self._statement(indent, f"listed = {listed}")
+            self._append(indent, "len(listed)", "*listed")
+            return
+        row = _scalars_of(argument)
+        if row is None or len(row) != 2:
+            raise NotImplementedError(f"{self._command}: {argument.name} is a counted block of an unusual shape")
+        first, second = map(_scalar_type, row)
+        name = self._required(f"{_mapping_type(first, second)} | Iterable[{_row_type(argument)}]", argument.name)
+        self._statement(indent, f"listed = flat({name})")
+        self._append(indent, "len(listed) // 2", "*listed")
+
+    def _streams(self, block: Argument, indent: str) -> None:
+        first, second = map(_scalar_type, block.arguments)
+        name = self._required(_mapping_type(first, second), block.name)
+        self._append(indent, *_token(block), f"*columns({name})")
+
+
+def identifier(text: str) -> str:
+    """A word of a command as a name of Python's."""
+    name = re.sub(r"[^0-9a-z]+", "_", text.lower()).strip("_") or "value"
+    if name[0].isdigit():
+        name = f"_{name}"
+    return f"{name}_" if keyword.iskeyword(name) else name
+
+
+def plural(name: str) -> str:
+    """Of an argument's name."""
+    return name if name.endswith("s") else f"{name}s"
+
+
+def _quoted(word: str | None) -> str:
+    return '"' + (word or "").replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _token(argument: Argument) -> list[str]:
+    return [] if argument.token is None else [_quoted(argument.token)]
+
+
+def _scalar_type(argument: Argument) -> str:
+    return _TYPES_BY_NAME.get((argument.type, argument.name), _TYPES[argument.type])
+
+
+def _are_tokens(argument: Argument) -> bool:
+    return all(part.type == "pure-token" for part in argument.arguments)
+
+
+def _are_flags(argument: Argument) -> bool:
+    """Whether each alternative makes a keyword of its own."""
+    return argument.token is None and all(re.fullmatch(r"[A-Za-z]\w*", p.token or "") for p in argument.arguments)
+
+
+def _are_constants(block: Argument) -> bool:
+    return all(part.type == "pure-token" for part in block.arguments)
+
+
+def _literal(argument: Argument) -> str:
+    return f"Literal[{', '.join(_quoted(part.token) for part in argument.arguments)}]"
+
+
+def _is_streams(block: Argument) -> bool:
+    return len(block.arguments) == 2 and all(part.is_scalar and part.multiple for part in block.arguments)
+
+
+def _scalars_of(block: Argument) -> tuple[Argument, ...] | None:
+    """The parts of a block that are one needed word each, or None."""
+    parts = block.arguments
+    return parts if all(p.is_scalar and not p.optional and not p.multiple and p.token is None for p in parts) else None
+
+
+def _mapping_type(name: str, value: str) -> str:
+    return f"Mapping[{'AnyKey' if name == 'Key' else 'AnyValue'}, {value}]"
+
+
+def _row_type(block: Argument) -> str:
+    return f"tuple[{', '.join(_scalar_type(part) for part in block.arguments)}]"
+
+
+def _row_of(block: Argument) -> tuple[str | None, list[str]] | None:
+    """Token and types of a block that a tuple can say: words that are all needed, led by its token or its first's."""
+    if any(part.optional or part.multiple or part.type == "block" for part in block.arguments):
+        return None
+    if any(part.token is not None for part in block.arguments[1:]) or len(block.arguments) < 2:
+        return None
+    if any(part.type == "pure-token" or (part.type == "oneof" and not _are_tokens(part)) for part in block.arguments):
+        return None
+    types = [_literal(part) if part.type == "oneof" else _scalar_type(part) for part in block.arguments]
+    return (block.token or block.arguments[0].token, types)
+
+
+def _counted_rows(block: Argument) -> tuple[str, Argument] | None:
+    """A token, a number and as many rows."""
+    if len(block.arguments) != 2:
+        return None
+    count, rows = block.arguments
+    if is_count(count) and count.token is not None and rows.multiple and rows.type == "block" and _scalars_of(rows):
+        return count.token, rows
+    return None

@@ -1,0 +1,167 @@
+"""Commands out of JSON, with key specifications and without, and every way for it to be wrong."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txvalkeycluster.commands import Command, CommandTable, DefinitionError
+from txvalkeycluster.commands.definition import assemble, read_definitions
+from txvalkeycluster.slots import key_slot
+
+KEY = {"name": "key", "type": "key"}
+MODULE: dict[str, Any] = {
+    "JSON.GET": {
+        "arity": -2,
+        "command_flags": ["READONLY"],
+        "arguments": [KEY, {"name": "path", "type": "string", "optional": True, "multiple": True}],
+    },
+    "JSON.MGET": {"arguments": [{**KEY, "multiple": True}, {"name": "path", "type": "string"}]},
+    "JSON.MSET": {
+        "arguments": [
+            {
+                "name": "row",
+                "type": "block",
+                "multiple": True,
+                "arguments": [KEY, {"name": "path", "type": "string"}, {"name": "value", "type": "string"}],
+            }
+        ]
+    },
+    "JSON.MERGED": {
+        "arguments": [
+            {"name": "destination", "type": "key"},
+            {"name": "numkeys", "type": "integer"},
+            {**KEY, "multiple": True},
+            {"name": "into", "type": "key", "token": "INTO", "optional": True},
+        ]
+    },
+    "DEBUG": {"container": "JSON", "arity": -3, "arguments": [KEY]},
+}
+
+
+def table(definitions: dict[str, Any]) -> CommandTable:
+    made = CommandTable([])
+    made.extend(definitions)
+    return made
+
+
+class ModuleTests(SynchronousTestCase):
+    def test_keys_from_arguments(self) -> None:
+        """Modules publish no key specifications: where the keys are follows from the arguments."""
+        commands = table(MODULE)
+        for call, keys in [
+            ("JSON.GET k", ["k"]),
+            ("json.get k .a .b", ["k"]),
+            ("JSON.MGET a b c .path", ["a", "b", "c"]),
+            ("JSON.MSET a . 1 b . 2", ["a", "b"]),
+            ("JSON.MERGED d 2 a b", ["d", "a", "b"]),
+            ("JSON.MERGED d 2 a b INTO e", ["d", "a", "b", "e"]),
+            ("JSON DEBUG k", ["k"]),
+        ]:
+            self.assertEqual(commands.keys_of(call.split()), keys, call)
+
+    def test_arity_from_arguments(self) -> None:
+        commands = table(MODULE)
+        self.assertEqual(
+            {name: commands[name].arity for name in ("JSON.GET", "JSON.MGET", "JSON.MSET", "JSON.MERGED", "JSON")},
+            {"JSON.GET": -2, "JSON.MGET": -3, "JSON.MSET": -4, "JSON.MERGED": -4, "JSON": -2},
+        )
+
+    def test_flags(self) -> None:
+        commands = table(MODULE)
+        self.assertTrue(commands["JSON.GET"].repeatable)
+        self.assertFalse(commands["JSON.MSET"].repeatable)
+
+    def test_beside_what_is_known(self) -> None:
+        """A known table keeps what it has; a subcommand joins its container; a spelling seen before is found anew."""
+        commands = CommandTable()
+        self.assertFalse(commands["json.get"].known)
+        commands.extend(json.dumps(MODULE))
+        self.assertTrue(commands["json.get"].known)
+        self.assertEqual(commands["json.get"].key_index, 1)
+        commands.extend({"MINE": {"container": "CLIENT", "arity": 3, "arguments": [KEY]}})
+        self.assertEqual(commands.keys_of(["CLIENT", "MINE", "k"]), ["k"])
+        self.assertEqual(commands["CLIENT"].resolve(["CLIENT", "LIST"]).name, "CLIENT LIST")
+        self.assertNotIn("MINE", CommandTable()["CLIENT"].subcommands)
+
+    def test_learnt_ones_are_bounded(self) -> None:
+        """Whatever strangers make a program ask for, the table stays small."""
+        commands = CommandTable()
+        known = len(commands.commands)
+        for number in range(10000):
+            commands.learn([Command(f"NAME{number}")])
+        self.assertLess(len(commands.commands), known + 5000)
+        self.assertTrue(commands["NAME9999"].known)
+        self.assertTrue(commands["GET"].known)
+
+
+class WrongTests(SynchronousTestCase):
+    def assert_wrong(self, content: Any, *parts: str) -> None:
+        text = content if isinstance(content, str) else json.dumps(content)
+        error = self.assertRaises(DefinitionError, read_definitions, text, "my.json")
+        self.assertTrue(str(error).startswith("my.json: "), str(error))
+        for part in parts:
+            self.assertIn(part, str(error))
+
+    def test_no_json(self) -> None:
+        for text in ("", "{", "nope", '{"X": }'):
+            self.assert_wrong(text, "no JSON")
+        for content in ([], 5, None, "text"):
+            self.assert_wrong(json.dumps(content), "not an object of commands")
+        self.assert_wrong({"X": []}, "X is list")
+
+    def test_fields(self) -> None:
+        """File, command and field are named."""
+        good = {"arity": 2, "arguments": [KEY]}
+        spec = {"begin_search": {"index": {"pos": 1}}, "find_keys": {"range": {"lastkey": 0, "step": 1, "limit": 0}}}
+        for change, part in [
+            ({"arity": "2"}, "X.arity is str, not int"),
+            ({"arguments": {}}, "X.arguments is dict, not list"),
+            ({"arguments": [5]}, "X.arguments[0] is int"),
+            ({"arguments": [{"type": "key"}]}, "X.arguments[0].name is missing"),
+            ({"arguments": [{"name": "key"}]}, "X.arguments[0].type is missing"),
+            ({"arguments": [{"name": "key", "type": "kee"}]}, "X.arguments[0].type is 'kee'"),
+            ({"arguments": [{**KEY, "optional": "perhaps"}]}, "X.arguments[0].optional is str"),
+            ({"arguments": [{"name": "x", "type": "block"}]}, "X.arguments[0].arguments"),
+            ({"arguments": [{"name": "x", "type": "oneof", "arguments": [KEY, 7]}]}, "X.arguments[0].arguments[1]"),
+            ({"arguments": [{"name": "x", "type": "pure-token"}]}, "X.arguments[0].token is missing"),
+            ({"key_specs": [7]}, "X.key_specs[0] is int"),
+            ({"key_specs": [{}]}, "X.key_specs[0].begin_search is missing"),
+            ({"key_specs": [{**spec, "begin_search": {"odd": 1}}]}, "X.key_specs[0].begin_search is neither"),
+            ({"key_specs": [{**spec, "find_keys": {"odd": 1}}]}, "X.key_specs[0].find_keys is neither"),
+            (
+                {"key_specs": [{**spec, "find_keys": {"range": {"lastkey": 0, "step": 0, "limit": 0}}}]},
+                "X.key_specs[0].find_keys.range.step is 0",
+            ),
+            ({"key_specs": [{**spec, "begin_search": {"index": {}}}]}, "X.key_specs[0].begin_search.index.pos is"),
+            ({"command_flags": "WRITE"}, "X.command_flags is str"),
+            ({"container": 5}, "X.container is int"),
+            ({"reply_schema": []}, "X.reply_schema is list"),
+        ]:
+            self.assert_wrong({"X": {**good, **change}}, part)
+        self.assert_wrong({"X": {}}, "X.arity is missing")
+
+    def test_keys_nowhere_to_be_told(self) -> None:
+        """Arguments that leave open where a key is say so, and ask for key_specs."""
+        text = {"name": "x", "type": "string"}
+        for arguments in [
+            [{**text, "optional": True}, KEY],
+            [{**text, "multiple": True}, KEY],
+            [{**KEY, "multiple": True}, {**text, "optional": True}],
+            [{**text, "optional": True}, {"name": "numkeys", "type": "integer"}, {**KEY, "multiple": True}],
+        ]:
+            self.assert_wrong({"X": {"arity": -2, "arguments": arguments}}, "X.arguments: ", "give key_specs")
+
+    def test_twice(self) -> None:
+        definitions = read_definitions(json.dumps({"X": {"arity": 1}}), "a") * 2
+        self.assertIn("X is defined twice", str(self.assertRaises(DefinitionError, assemble, definitions)))
+
+
+class SlotOfModuleCommandTests(SynchronousTestCase):
+    def test_case_of_the_c_library(self) -> None:
+        """JSON.GET with a path is routed by its key."""
+        commands = table(MODULE)
+        command = commands["JSON.GET"]
+        self.assertEqual(key_slot(next(command.keys(["JSON.GET", "k", "path"]))), key_slot("k"))

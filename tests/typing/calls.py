@@ -1,0 +1,57 @@
+"""Calls that a type checker has to accept, and calls that it has to refuse: an ignored error that is none is one."""
+
+from __future__ import annotations
+
+from typing import Any, assert_type
+
+from twisted.internet.defer import Deferred
+
+from txvalkeycluster import ClusterClient, connect
+
+
+async def accepted(reactor: Any) -> None:
+    client = await connect(reactor, "valkey://h")
+    assert_type(client, ClusterClient[bytes])
+    assert_type(await client.get("k"), bytes | None)
+    assert_type(client.set("k", "v", ex=10, nx=True, get=True), Deferred[bytes | None])
+    assert_type(await client.hgetall(b"k"), dict[bytes, bytes])
+    assert_type(await client.smembers("k"), set[bytes])
+    assert_type(await client.zscore("k", "m"), float | None)
+    assert_type(await client.incr("k"), int)
+    assert_type(await client.blpop(["a", "b"], timeout=1.5), tuple[bytes, bytes] | None)
+    await client.mset({"a": 1, "b": 2.5})
+    await client.mset([("a", b"1")])
+    await client.zadd("k", {"m": 1}, gt=True)
+    await client.zadd("k", [(1.5, "m")])
+    await client.linsert("k", "BEFORE", "p", "e")
+    await client.geosearch("k", fromlonlat=(1, 2.5), byradius=(3, "km"))
+    await client.del_("a", b"b", memoryview(b"c"))
+    for entry, fields in await client.xrange("s", "-", "+"):
+        assert_type(entry, bytes)
+        assert_type(fields, dict[bytes, bytes])
+
+    text = await connect(reactor, "valkey://h", encoding="utf-8")
+    assert_type(text, ClusterClient[str])
+    assert_type(await text.get("k"), str | None)
+    assert_type(await text.hgetall("k"), dict[str, str])
+
+    plain: ClusterClient = ClusterClient(reactor, "valkey://h")
+    assert_type(await plain.get("k"), bytes | None)
+
+
+async def refused(client: ClusterClient) -> None:
+    await client.get(None)  # type: ignore[arg-type]
+    await client.get(["k"])  # type: ignore[arg-type]
+    await client.get()  # type: ignore[call-arg]
+    await client.get("k", "l")  # type: ignore[call-arg]
+    await client.set("k", None)  # type: ignore[arg-type]
+    await client.set("k", "v", ex="soon")  # type: ignore[arg-type]
+    await client.set("k", "v", exx=1)  # type: ignore[call-arg]
+    await client.expire("k", "10")  # type: ignore[arg-type]
+    await client.linsert("k", "BESIDE", "p", "e")  # type: ignore[arg-type]
+    await client.geosearch("k", byradius=(3, "miles"))  # type: ignore[arg-type]
+    await client.mset(["a", "b"])  # type: ignore[list-item]
+    await client.zadd("k", {"m": "high"})  # type: ignore[dict-item]
+    await client.blpop("k")  # type: ignore[call-arg]
+    number: int = await client.get("k")  # type: ignore[assignment]
+    assert number
