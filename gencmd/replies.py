@@ -56,9 +56,12 @@ _BY_HAND: dict[str, tuple[str, str | None]] = {
     ),
     "WAITAOF": ("tuple[int, int]", "as_tuple"),
     "TIME": ("tuple[Text, Text]", "as_tuple"),
-    "COMMAND": ("list[Any]", None),
+    # The schemas leave out that the key or member may not be there.
+    "GEOHASH": ("list[Text | None]", None),
+    **dict.fromkeys(["OBJECT FREQ", "OBJECT IDLETIME", "OBJECT REFCOUNT"], ("int | None", None)),
+    "COMMAND": ("list[Any]", "command_info"),
     "COMMAND DOCS": ("dict[Text, Any]", "command_docs"),
-    "COMMAND INFO": ("list[Any]", None),
+    "COMMAND INFO": ("list[Any]", "command_info"),
     "FUNCTION STATS": ("dict[Text, Any]", "function_stats"),
     "LCS": ("Text | int | dict[Text, Any]", "plain_mapping if idx else None"),
 }

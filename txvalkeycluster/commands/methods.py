@@ -992,7 +992,7 @@ class Commands(Runner, Generic[Text]):
 
         O(N).  Since 2.8.13.  https://valkey.io/commands/command/
         """
-        return self._run(("COMMAND",))
+        return self._run(("COMMAND",), replies.command_info)
 
     def command_count(self) -> Deferred[int]:
         """COMMAND COUNT
@@ -1034,7 +1034,7 @@ class Commands(Runner, Generic[Text]):
 
         O(N).  Since 2.8.13.  https://valkey.io/commands/command-info/
         """
-        return self._run(("COMMAND", "INFO", *command_names))
+        return self._run(("COMMAND", "INFO", *command_names), replies.command_info)
 
     def command_list(
         self, *, module: Value | None = None, aclcat: Value | None = None, pattern: Key | None = None
@@ -1519,7 +1519,7 @@ class Commands(Runner, Generic[Text]):
             words += ("mi",)
         return self._run(words)
 
-    def geohash(self, key: Key, *members: Value) -> Deferred[list[Text]]:
+    def geohash(self, key: Key, *members: Value) -> Deferred[list[Text | None]]:
         """GEOHASH key [member [member ...]]
 
         O(1).  Since 3.2.0.  https://valkey.io/commands/geohash/
@@ -2691,7 +2691,7 @@ class Commands(Runner, Generic[Text]):
         """
         return self._run(("OBJECT", "ENCODING", key))
 
-    def object_freq(self, key: Key) -> Deferred[int]:
+    def object_freq(self, key: Key) -> Deferred[int | None]:
         """OBJECT FREQ key
 
         O(1).  Since 4.0.0.  https://valkey.io/commands/object-freq/
@@ -2705,14 +2705,14 @@ class Commands(Runner, Generic[Text]):
         """
         return self._run(("OBJECT", "HELP"))
 
-    def object_idletime(self, key: Key) -> Deferred[int]:
+    def object_idletime(self, key: Key) -> Deferred[int | None]:
         """OBJECT IDLETIME key
 
         O(1).  Since 2.2.3.  https://valkey.io/commands/object-idletime/
         """
         return self._run(("OBJECT", "IDLETIME", key))
 
-    def object_refcount(self, key: Key) -> Deferred[int]:
+    def object_refcount(self, key: Key) -> Deferred[int | None]:
         """OBJECT REFCOUNT key
 
         O(1).  Since 2.2.3.  https://valkey.io/commands/object-refcount/

@@ -170,6 +170,13 @@ def command_docs(reply: Any) -> Any:
     return mapping(command)(reply)
 
 
+def command_info(reply: Any) -> Any:
+    """Of COMMAND and COMMAND INFO, whose entries hold key specifications and, last, such entries again."""
+    search = mapping(fields={"spec": plain_mapping})
+    specs = list_of(mapping(fields={"begin_search": search, "find_keys": search}))
+    return list_of(row(*[None] * 8, specs, command_info))(reply)
+
+
 def function_stats(reply: Any) -> Any:
     """Of FUNCTION STATS."""
     return mapping(fields={"running_script": plain_mapping, "engines": mapping(plain_mapping)})(reply)
