@@ -92,6 +92,11 @@ class ClusterFactory:
             found += connection.everything()
         return found
 
+    def unblock(self) -> None:
+        """Have the commands end that servers hold back, as if their time were up."""
+        for node in list(self.nodes.values()):
+            node.unblock()
+
     def close(self) -> Deferred[None]:
         """Drain every node; fire when the last socket is closed."""
         for node in list(self.nodes.values()):

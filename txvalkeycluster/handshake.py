@@ -28,6 +28,8 @@ class ServerInfo:
     version: str = ""
     role: str = ""
     mode: str = ""
+    #: What CLIENT UNBLOCK and CLIENT KILL call the connection; 0 if it was not told.
+    client_id: int = 0
     availability_zone: str = ""
 
 
@@ -121,6 +123,7 @@ def _server_info(hello: Any) -> ServerInfo:
         version=_text(facts.get("version", "")),
         role="replica" if _text(facts.get("role", "")) in ("replica", "slave") else "primary",
         mode=_text(facts.get("mode", "")),
+        client_id=int(facts.get("id", 0)),
         availability_zone=_text(facts.get("availability_zone", "")),
     )
 

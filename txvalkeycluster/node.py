@@ -22,6 +22,8 @@ from .backlog import Backlog
 from .errors import ConnectFailed, ConnectionLost, TLSFailed, ValkeyError
 from .handshake import ServerInfo, handshake
 from .options import Options
+from .pack import Arg
+from .pool import Pool
 from .protocol import Owner, RESPProtocol
 from .request import Cancels, Request, internal_request
 from .slots import ANY_NODE, THIS_NODE
@@ -85,6 +87,8 @@ class NodeConnection(Owner):
         self._dial = dial
         self._carrier = carrier
         self._waiting = Backlog(clock, options, cancels, self._describe)
+        #: Connections that one caller at a time has to itself.
+        self.pool = Pool(clock, options, self._establish, str(address))
         self._failures = 0
         self._not_before = 0.0
         self._ready_at = 0.0
@@ -112,7 +116,7 @@ class NodeConnection(Owner):
         else:
             self._wait(request)
 
-    def call(self, *args: str | int) -> Deferred[Any]:
+    def call(self, *args: Arg) -> Deferred[Any]:
         """Ask this node something on the client's own behalf, dialling it if need be."""
         request, deferred = internal_request(args, self._clock.seconds(), 2 * self._options.connect_timeout)
         self.send(request)
@@ -141,9 +145,19 @@ class NodeConnection(Owner):
         """Every request that waits for a connection."""
         return self._waiting.everything()
 
+    def unblock(self) -> None:
+        """Have the commands end that the server holds back, as if their time were up."""
+        for lease in self.pool.leases:
+            if lease.blocked and lease.info.client_id:
+                # It may have ended by itself; whatever comes of it, the connection tells.
+                self.call("CLIENT", "UNBLOCK", lease.info.client_id).addErrback(lambda _: None)
+            elif lease.blocked:
+                lease.connection.abort(ConnectionLost(f"{self.address}: the client was closed"))
+
     def close(self) -> None:
         """Take nothing more; what is unanswered on the connection is still waited for."""
         connection, waiting = self.protocol, self._shut()
+        self.pool.close()
         if connection is not None:
             connection.drain()
         for request in waiting:
@@ -152,6 +166,7 @@ class NodeConnection(Owner):
     def abort(self, reason: Exception) -> list[Request]:
         """End at once; hand over the routed requests that waited."""
         connection, waiting = self.protocol, self._shut()
+        self.pool.abort(reason)
         if connection is not None:
             connection.abort(reason)
         return waiting
@@ -174,11 +189,16 @@ class NodeConnection(Owner):
     def _dial_now(self) -> None:
         self._timer = None
         self.state = State.DIALLING
-        dialling: Deferred[Any] = Deferred.fromCoroutine(self._connect())
-        self._dialling = dialling
-        timer = self._clock.callLater(self._options.connect_timeout, dialling.cancel)
-        dialling.addBoth(_stop_timer, timer)
-        dialling.addCallbacks(self._became_ready, self._dial_ended_badly)
+        self._dialling = self._establish()
+        self._dialling.addCallbacks(self._became_ready, self._dial_ended_badly)
+
+    def _establish(self) -> Deferred[tuple[RESPProtocol, ServerInfo]]:
+        """Make a connection that has answered the handshake, or fail with one of our own errors in good time."""
+        made: Deferred[Any] = Deferred.fromCoroutine(self._connect())
+        timer = self._clock.callLater(self._options.connect_timeout, made.cancel)
+        made.addBoth(_stop_timer, timer)
+        made.addErrback(self._explain)
+        return made
 
     async def _connect(self) -> tuple[RESPProtocol, ServerInfo]:
         connection: RESPProtocol = await self._dial(self.address)
@@ -188,6 +208,9 @@ class NodeConnection(Owner):
             connection.abort(error if isinstance(error, Exception) else ConnectionLost("given up"))
             raise
 
+    def _explain(self, failure: Failure) -> Failure:
+        return Failure(_connect_error(self.address, failure, self._options))  # type: ignore[no-untyped-call]
+
     def _became_ready(self, made: tuple[RESPProtocol, ServerInfo]) -> None:
         connection, self.info = made
         self._dialling = None
@@ -195,7 +218,7 @@ class NodeConnection(Owner):
             connection.drain()
             return
         if connection.ended:
-            closed = ConnectionLost(f"{self.address} closed the connection after the handshake")
+            closed = ConnectFailed(f"{self.address} closed the connection after the handshake")
             self._dial_ended_badly(Failure(closed))  # type: ignore[no-untyped-call]
             return
         self.state = State.READY
@@ -214,7 +237,8 @@ class NodeConnection(Owner):
         self._dialling = None
         if self.state is not State.DIALLING:
             return
-        reason = _connect_error(self.address, failure, self._options)
+        reason = failure.value
+        assert isinstance(reason, ValkeyError)
         self._last_failure = str(reason)
         self._back_off()
         stranded = self._waiting.take_where(self._is_stranded)

@@ -54,6 +54,8 @@ class Options:
     close_timeout: float = 1.0
     #: Unanswered commands of one node, sent and unsent, before TooManyPending.
     max_pending: int = 100_000
+    #: Connections of one node beside the one all commands share: for commands that block, and for WATCH.
+    max_exclusive: int = 64
     #: Unsent bytes of one node before TooManyPending.
     max_unsent_bytes: int = 64 * 1024 * 1024
 
@@ -112,7 +114,7 @@ class Options:
         for name in ("timeout", "refresh_period"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, neither None nor above 0")
-        for name in ("max_pending", "max_unsent_bytes"):
+        for name in ("max_pending", "max_unsent_bytes", "max_exclusive"):
             if not getattr(self, name) >= 1:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, below 1")
         if self.tls and self.endpoint_for is not None:

@@ -66,6 +66,8 @@ class RESPProtocol(protocol.Protocol):
         self.on_push: Callable[[list[Any]], None] | None = None
         #: No requests are taken any more, and none is left.
         self.ended = False
+        #: Seconds of silence, while replies are owed, after which the peer is given up.
+        self.patience = options.unresponsive_after
         self._clock = clock
         self._seconds = clock.seconds
         self._options = options
@@ -152,7 +154,7 @@ class RESPProtocol(protocol.Protocol):
         now = self._seconds()
         if not self._sent:
             self._heard_at = now
-        self._alarm.by(now + self._options.unresponsive_after)
+        self._alarm.by(now + self.patience)
         self._sent.extend(unsent)
         self._crowd = max(min(_BURST, self._options.max_pending - len(self._sent)), 0)
         try:
@@ -273,7 +275,7 @@ class RESPProtocol(protocol.Protocol):
             self._drop_unsent(set(map(id, late_unsent)))
         self._alarm.by(not_too_soon(min(next_sent, next_unsent), now, self.pending))
         if self._sent:
-            self._alarm.by(self._heard_at + self._options.unresponsive_after)
+            self._alarm.by(self._heard_at + self.patience)
         for written, late in ((True, late_sent), (False, late_unsent)):
             for request in late:
                 request.time_out(now, where, written=written)
@@ -282,7 +284,7 @@ class RESPProtocol(protocol.Protocol):
 
     def _is_silent(self, now: float) -> bool:
         """Whether the peer owes replies and has to be given up."""
-        if not self._sent or now < self._heard_at + self._options.unresponsive_after:
+        if not self._sent or now < self._heard_at + self.patience:
             return False
         outgoing = self._outgoing()
         if self._paused and outgoing < self._outgoing_seen:

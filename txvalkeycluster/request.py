@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 
 from .commands import Command
 from .errors import CommandTimeout
-from .pack import Packed, pack
+from .pack import Arg, Packed, pack
 from .slots import THIS_NODE
 
 
@@ -153,7 +153,7 @@ class Cancels:
         self.count += 1
 
 
-def internal_request(args: tuple[str | int, ...], now: float, timeout: float) -> tuple[Request, Deferred[Any]]:
+def internal_request(args: tuple[Arg, ...], now: float, timeout: float) -> tuple[Request, Deferred[Any]]:
     """A request of the client's own, for one node only: no redirect, no repetition."""
     deferred: Deferred[Any] = Deferred()
     return Request(pack(args), deferred, None, THIS_NODE, now, now + timeout), deferred

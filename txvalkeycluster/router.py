@@ -34,11 +34,12 @@ from .options import Options
 from .pack import Arg, Packed, pack
 from .protocol import RESPProtocol
 from .refresh import TopologyRefresher
-from .request import Request, live
-from .routes import Breadth, Part, cut, route
-from .slots import SLOT_COUNT, THIS_NODE, UNROUTED, argument_slot
+from .request import Request, Trail, live
+from .routes import Breadth, Part, Route, cut, route
+from .slots import ANY_NODE, SLOT_COUNT, THIS_NODE, UNROUTED, argument_slot
 from .statistics import Statistics
 from .topology import Node, Shard, Topology
+from .travel import Travel
 from .verdict import Act, Refresh, Verdict, judge_loss, judge_reply
 from .waiting import WaitingRoom
 
@@ -82,7 +83,9 @@ class Router:
             ticks=False,
             on_enter=self._refresher.trigger,
         )
-        self._learner = Learner(reactor, self.commands, self._learners_room, self._node_to_ask)
+        #: Takes what goes out as a whole to where its slot is.
+        self.travel = Travel(reactor, options, self)
+        self._learner = Learner(reactor, self.commands, self._learners_room, lambda: self.node_for(ANY_NODE))
         self._rooms: dict[tuple[Address, str], WaitingRoom] = {}
         self._slots: list[NodeConnection | WaitingRoom] = [self._unserved] * SLOT_COUNT
 
@@ -128,13 +131,15 @@ class Router:
         self, command: Command, args: Sequence[Arg], timeout: float | None, repeatable: bool
     ) -> Deferred[Any]:
         """Send a command that has not one key in a fixed place."""
-        self._check(command, args)
+        command.check_allowed(args)
         now: float = self._clock.seconds()
         deadline = inf if timeout is None else now + timeout
         repeatable = repeatable or command.repeatable
         if not command.known:
             return self._put_off(self._learner.room, command, args, now, deadline, repeatable)
         to = route(command, args, split=self._options.split_keys)
+        if command.blocks(args):
+            return self._start_blocking(command, args, to, now, deadline, repeatable)
         if to.breadth is Breadth.ONE:
             deferred: Deferred[Any] = Deferred(self._cancelled)
             taker = self._slots[to.slot] if to.slot >= 0 else self._any_node()
@@ -155,19 +160,64 @@ class Router:
         try:
             address = self._address_of(where)
             command = self.commands[args[0]].resolve(args)
-            self._check(command, args)
+            command.check_allowed(args)
+            node = self._factory.node_at(address)
+            if command.blocks(args):
+                return self._block_on(node, command, args, timeout)
             now: float = self._clock.seconds()
             deferred: Deferred[Any] = Deferred(self._cancelled)
             deadline = inf if timeout is None else now + timeout
-            self._factory.node_at(address).send(Request(pack(args), deferred, command, THIS_NODE, now, deadline))
+            node.send(Request(pack(args), deferred, command, THIS_NODE, now, deadline))
         except Exception:
             return fail()
         return deferred
 
-    def _check(self, command: Command, args: Sequence[Arg]) -> None:
-        command.check_allowed(args)
-        if command.blocks(args):
-            raise RoutingError(f"{command.name} is not sent: it would hold up every other command of its connection")
+    def _start_blocking(
+        self, command: Command, args: Sequence[Arg], to: Route, now: float, deadline: float, repeatable: bool
+    ) -> Deferred[Any]:
+        """Send a command whose reply the server may hold back."""
+        pack(args)
+        if to.breadth is Breadth.ONE:
+            timeout = None if deadline == inf else deadline - now
+            return self.travel.block(command, args, to.slot, timeout, repeatable)
+        if not self.topology.version:
+            return self._put_off(self._unserved, command, args, now, deadline, repeatable)
+        return self.travel.wait(args, self._primaries)
+
+    def _block_on(
+        self, node: NodeConnection, command: Command, args: Sequence[Arg], timeout: float | None
+    ) -> Deferred[Any]:
+        if command.name in ("WAIT", "WAITAOF"):
+            return self.travel.wait(args, [node])
+        return self.travel.block_on(node, command, args, timeout)
+
+    # ---- units
+
+    def node_for(self, slot: int) -> NodeConnection | None:
+        """The owner of a slot, or for none any node; None, and a refresh is asked for, if there is none."""
+        taker = self._slots[slot] if slot >= 0 else self._any_node()
+        if isinstance(taker, NodeConnection):
+            return taker
+        self._refresher.trigger()
+        return None
+
+    def redirect(self, node: NodeConnection, error: ReplyError, trail: Trail) -> tuple[NodeConnection | None, bool]:
+        """Where a unit goes after an error reply (None: after a pause, where the map says), and whether after ASKING.
+
+        Raises ``error`` if it is the caller's.
+        """
+        verdict = self._judge(node, error, trail)
+        if verdict.act is Act.FAIL:
+            raise error
+        self._ask_for_refresh(verdict.refresh)
+        if verdict.target is None:
+            trail.redirects = 0
+            return None, False
+        return self._redirected(verdict, verdict.target, trail), verdict.act is Act.ASK
+
+    def unreachable(self, node: NodeConnection, reason: Exception) -> None:
+        """Ask for a map without the node that a unit could not be sent to."""
+        self._refresher.trigger()
 
     def _send_parts(
         self, command: Command, parts: list[Part], now: float, deadline: float, repeatable: bool
@@ -252,13 +302,6 @@ class Router:
         ready = [node for node in self._primaries if node.state is State.READY]
         return self._options.random.choice(ready or [n for n in self._primaries if not n.failing] or self._primaries)
 
-    def _node_to_ask(self) -> NodeConnection | None:
-        node = self._any_node()
-        if isinstance(node, NodeConnection):
-            return node
-        self._refresher.trigger()
-        return None
-
     def _learners_room(self, on_enter: Callable[[], None]) -> WaitingRoom:
         what = "a node to say what the command means"
         cancels = self._factory.cancels
@@ -331,32 +374,41 @@ class Router:
             return
         trail = request.failed_attempt(error)
         trail.asking = False
-        listed = self._listed.get(node.address)
-        replica = listed is not None and listed.role == "replica"
-        verdict = judge_reply(error, node.address, from_replica=replica, redirects=trail.redirects)
+        verdict = self._judge(node, error, trail)
         if verdict.act is Act.FAIL:
             request.fail(error)
             return
-        self._redirect(node, connection, request, error, verdict)
+        self._carry_out(verdict, node, connection, request, trail)
         self._ask_for_refresh(verdict.refresh)
 
-    def _redirect(
-        self, node: NodeConnection, connection: RESPProtocol, request: Request, error: ReplyError, verdict: Verdict
-    ) -> None:
-        trail = request.failed_attempt(error) if request.trail is None else request.trail
-        act = verdict.act
-        if act is Act.FOLLOW and verdict.target is not None:
-            trail.redirects += 1
+    def _judge(self, node: NodeConnection, error: ReplyError, trail: Trail) -> Verdict:
+        listed = self._listed.get(node.address)
+        replica = listed is not None and listed.role == "replica"
+        return judge_reply(error, node.address, from_replica=replica, redirects=trail.redirects)
+
+    def _redirected(self, verdict: Verdict, target: Address, trail: Trail) -> NodeConnection:
+        """Count a redirect, and point the slot at a MOVED's target."""
+        trail.redirects += 1
+        node = self._factory.node_at(target)
+        if verdict.act is Act.FOLLOW:
             self.statistics.moved += 1
-            target = self._factory.node_at(verdict.target)
-            self._slots[verdict.slot] = target
+            self._slots[verdict.slot] = node
             self._repointed = True
-            target.send(request)
-        elif act is Act.ASK and verdict.target is not None:
-            trail.redirects += 1
+        else:
             self.statistics.asked += 1
-            trail.asking = True
-            self._factory.node_at(verdict.target).ask(request)
+        return node
+
+    def _carry_out(
+        self, verdict: Verdict, node: NodeConnection, connection: RESPProtocol, request: Request, trail: Trail
+    ) -> None:
+        act = verdict.act
+        if verdict.target is not None:
+            target = self._redirected(verdict, verdict.target, trail)
+            if act is Act.ASK:
+                trail.asking = True
+                target.ask(request)
+            else:
+                target.send(request)
         elif act is Act.REDIAL:
             trail.redirects += 1
             self.statistics.moved += 1
@@ -366,7 +418,7 @@ class Router:
             self._again([request])
         else:
             trail.redirects = 0
-            self._wait(node, request, f"to answer otherwise than {error.code}")
+            self._wait(node, request, f"to answer otherwise than {trail.last.partition(' ')[0]}")
 
     def lost(self, node: NodeConnection, unsent: list[Request], sent: list[Request], reason: Exception) -> None:
         """Send again what is safe to send again, then fail the rest."""
@@ -461,6 +513,7 @@ class Router:
         """Take no new commands, wait for the unanswered ones, then close every connection."""
         self._closed = True
         self._farewell = Farewell(self._clock, self._everything())
+        self._factory.unblock()
         return self._farewell.finished.addCallback(lambda _: self._shut())
 
     def abort(self) -> Deferred[None]:

@@ -47,6 +47,8 @@ class Verdict:
 
 
 _FAIL = Verdict(Act.FAIL)
+# What a server tells the clients that it holds up as it turns from a primary into a replica.
+_DEMOTED = "instance state changed"
 _WAITS = {
     "TRYAGAIN": Verdict(Act.WAIT),
     "CLUSTERDOWN": Verdict(Act.WAIT, Refresh.SOON),
@@ -62,6 +64,8 @@ def judge_reply(error: ReplyError, sender: Address, *, from_replica: bool, redir
     code = error.code
     if code in ("MOVED", "ASK"):
         return _judge_redirect(error, sender, redirects)
+    if code == "UNBLOCKED" and _DEMOTED in str(error):
+        return Verdict(Act.WAIT, Refresh.NOW)
     if from_replica and code in ("LOADING", "MASTERDOWN"):
         return Verdict(Act.REROUTE)
     return _WAITS.get(code, _FAIL)

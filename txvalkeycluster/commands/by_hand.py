@@ -65,6 +65,15 @@ def place_of_block(args: Sequence[Any]) -> int:
     return 0
 
 
+def block_time(name: str, args: Sequence[Any]) -> tuple[int, float]:
+    """Where a blocking command says how long it blocks, and how many of its units make a second."""
+    if name in ("XREAD", "XREADGROUP"):
+        return place_of_block(args) + 1, 1000.0
+    if name in ("BLMPOP", "BZMPOP"):
+        return 1, 1.0
+    return len(args) - 1, 1000.0 if name in ("WAIT", "WAITAOF") else 1.0
+
+
 def _keys_of_sort(args: Sequence[Any]) -> Iterator[int]:
     if len(args) > 1:
         yield 1
