@@ -1,19 +1,25 @@
-"""Runs every suite with trial, each under its reactors, and ends with one line that adds them up."""
+"""Runs every suite with trial, each under its reactors, two at a time, and ends with one line that adds them up."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+# As many as the smallest machine has cores; the servers of a suite wait most of the time.
+AT_ONCE = 2
 EVERYWHERE = ("default", "select", "asyncio", "uvloop")
+# The longest first, so that they do not come last and alone.
 SUITES = {
-    "tests.pure": ("default",),
-    "tests.memory": ("default",),
-    "tests.scripted": EVERYWHERE,
     "tests.cluster": ("default",),
-    "tests.cluster.test_failover": EVERYWHERE[1:],
     "tests.faults": ("default",),
+    "tests.cluster.test_failover": EVERYWHERE[1:],
+    "tests.scripted": EVERYWHERE,
+    "tests.memory": ("default",),
+    "tests.pure": ("default",),
 }
 _TRIAL = "from twisted.scripts.trial import run; run()"
 # trial knows no uvloop; a reactor that is installed before it starts stays.
@@ -22,30 +28,28 @@ _UVLOOP = "import uvloop; from twisted.internet import asyncioreactor as a; a.in
 
 def run(suite: str, reactor: str) -> tuple[int, int, int]:
     """Run one suite; return how many tests passed, failed and were skipped."""
-    print(f"== {suite} under the {reactor} reactor", flush=True)
     program = _UVLOOP + _TRIAL if reactor == "uvloop" else _TRIAL
-    command = [sys.executable, "-W", "error::ResourceWarning", "-c", program, "--reporter=text"]
-    if reactor not in ("default", "uvloop"):
-        command.append(f"--reactor={reactor}")
-    process = subprocess.Popen([*command, suite], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    last = ""
-    for line in process.stdout:
-        print(line, end="", flush=True)
-        if re.match(r"(PASSED|FAILED)\b", line):
-            last = line
-    code = process.wait()
-    counts = {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", last)}
+    with TemporaryDirectory() as folder:
+        command = [sys.executable, "-W", "error::ResourceWarning", "-c", program, "--reporter=text"]
+        command += [f"--temp-directory={Path(folder) / 'trial'}"]
+        if reactor not in ("default", "uvloop"):
+            command.append(f"--reactor={reactor}")
+        ended = subprocess.run([*command, suite], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    print(f"== {suite} under the {reactor} reactor\n{ended.stdout}", flush=True)
+    last = [line for line in ended.stdout.splitlines() if re.match(r"(PASSED|FAILED)\b", line)]
+    counts = {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", last[-1] if last else "")}
     passed = counts.get("successes", 0) + counts.get("expectedFailures", 0)
     failed = counts.get("failures", 0) + counts.get("errors", 0) + counts.get("unexpectedSuccesses", 0)
-    if passed == 0 or (code and not failed):
+    if passed == 0 or (ended.returncode and not failed):
         failed += 1  # a suite that ran nothing, or ended badly, is a failure of its own
     return passed, failed, counts.get("skips", 0)
 
 
 def main() -> int:
     """Run them all."""
-    results = [run(suite, reactor) for suite, reactors in SUITES.items() for reactor in reactors]
+    with ThreadPoolExecutor(AT_ONCE) as workers:
+        runs = [workers.submit(run, suite, reactor) for suite, reactors in SUITES.items() for reactor in reactors]
+        results = [each.result() for each in runs]
     passed, failed, skipped = (sum(column) for column in zip(*results, strict=True))
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     return 1 if failed else 0

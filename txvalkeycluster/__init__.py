@@ -16,7 +16,9 @@ from .errors import (
     TLSFailed,
     TooManyPending,
     TopologyError,
+    TransactionAborted,
     ValkeyError,
+    WatchError,
 )
 from .events import (
     Closed,
@@ -28,9 +30,11 @@ from .events import (
     TopologyUpdated,
 )
 from .options import Options
+from .pipeline import Pipeline
 from .slots import key_slot
 from .statistics import Statistics
 from .topology import Node, Shard, Topology
+from .transaction import Transaction, WatchSession
 
 __all__ = [
     "Address",
@@ -48,6 +52,7 @@ __all__ = [
     "NodeDisconnected",
     "Options",
     "PartialFailure",
+    "Pipeline",
     "ProtocolError",
     "Ready",
     "ReplyError",
@@ -60,7 +65,11 @@ __all__ = [
     "TopologyError",
     "TopologyRefreshFailed",
     "TopologyUpdated",
+    "Transaction",
+    "TransactionAborted",
     "ValkeyError",
+    "WatchError",
+    "WatchSession",
     "connect",
     "key_slot",
 ]

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self, overload
+from typing import Any, Self, TypeVar, overload
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from .address import Address
 from .commands import CommandTable
-from .commands.building import Text
+from .commands.building import Key, Text
 from .commands.methods import Commands
-from .commands.replies import Convert
+from .commands.replies import Convert, flat_pairs, scored
 from .events import Closed, Event
 from .options import Options
 from .pack import Arg
+from .pipeline import Pipeline
 from .router import Router
+from .scan import KeyScan, MemberScan
+from .scripting import Function, Script
 from .statistics import Statistics
 from .topology import Node, Topology
+from .transaction import Transaction, WatchSession, optimistically
 
 _log = Logger()
 _DEFAULT: Any = object()
+_T = TypeVar("_T")
 
 
 class ClusterClient(Commands[Text]):
@@ -92,6 +97,72 @@ class ClusterClient(Commands[Text]):
     def execute_on(self, node: Node | Address, *args: Arg, timeout: float | None = _DEFAULT) -> Deferred[Any]:
         """Send a command to one node of `topology`: no redirect, no repetition."""
         return self._router.execute_on(node, args, self.options.timeout if timeout is _DEFAULT else timeout)
+
+    def pipeline(self, *, timeout: float | None = _DEFAULT) -> Pipeline[Text]:
+        """Commands to be queued and sent together; ``timeout`` is that of each."""
+        return Pipeline(self._router, self.options.timeout if timeout is _DEFAULT else timeout)
+
+    def transaction(self, *, timeout: float | None = _DEFAULT) -> Transaction[Text]:
+        """Commands to be queued and executed at once, on one slot."""
+        return Transaction(self._router, self.options.timeout if timeout is _DEFAULT else timeout)
+
+    def watch(self, *keys: Key, timeout: float | None = _DEFAULT) -> WatchSession[Text]:
+        """Keys of one slot under watch: ``async with client.watch("k") as session``.
+
+        Raises RoutingError for keys in several slots.
+        """
+        return WatchSession(self._router, keys, self.options.timeout if timeout is _DEFAULT else timeout)
+
+    def optimistically(
+        self, function: Callable[[WatchSession[Text]], Awaitable[_T]], *keys: Key, attempts: int = 16
+    ) -> Deferred[_T]:
+        """Run ``function`` with a session that watches ``keys``, anew as long as its transaction meets a WatchError.
+
+        Fires with what it returns; fails with WatchError if the last attempt did.
+        """
+        return Deferred.fromCoroutine(optimistically(lambda: self.watch(*keys), function, attempts))
+
+    def script(self, source: str | bytes) -> Script[Text]:
+        """A Lua script to be called with keys and arguments."""
+        return Script(self, source)
+
+    def function(self, name: str, library: str | bytes | None = None) -> Function[Text]:
+        """A server's function to be called with keys and arguments; ``library`` is loaded where it is missing."""
+        return Function(self, name, library)
+
+    def scan_iter(
+        self, match: Key | None = None, *, count: int | None = None, type: str | None = None
+    ) -> AsyncIterator[Text]:
+        """Every key of the cluster that is there from beginning to end, at least once, whatever moves meanwhile."""
+        options = _scan_options(match, count) + (("TYPE", type) if type is not None else ())
+        return KeyScan(self._router, options, self.options.timeout).keys()
+
+    async def hscan_iter(
+        self, key: Key, match: Key | None = None, *, count: int | None = None
+    ) -> AsyncIterator[tuple[Text, Text]]:
+        """Every field of a hash, with its value, at least once."""
+        async for members in self._members("HSCAN", key, match, count):
+            for item in flat_pairs(members):
+                yield item
+
+    async def sscan_iter(
+        self, key: Key, match: Key | None = None, *, count: int | None = None
+    ) -> AsyncIterator[Text]:
+        """Every member of a set, at least once."""
+        async for members in self._members("SSCAN", key, match, count):
+            for member in members:
+                yield member
+
+    async def zscan_iter(
+        self, key: Key, match: Key | None = None, *, count: int | None = None
+    ) -> AsyncIterator[tuple[Text, float]]:
+        """Every member of a sorted set, with its score, at least once."""
+        async for members in self._members("ZSCAN", key, match, count):
+            for item in scored(members):
+                yield item
+
+    def _members(self, command: str, key: Key, match: Key | None, count: int | None) -> AsyncIterator[list[Any]]:
+        return MemberScan(self._router, command, key, _scan_options(match, count), self.options.timeout).replies()
 
     def refresh_topology(self) -> Deferred[Topology]:
         """Fetch the slot map now; fires with the map in force, or fails with ClusterUnavailable or TopologyError."""
@@ -192,6 +263,10 @@ def connect(reactor: Any, url: str | None = None, **options: Any) -> Deferred[Cl
     ValueError or TypeError at once.
     """
     return Deferred.fromCoroutine(_connect(ClusterClient(reactor, url, **options)))
+
+
+def _scan_options(match: Key | None, count: int | None) -> tuple[Arg, ...]:
+    return (("MATCH", match) if match is not None else ()) + (("COUNT", count) if count is not None else ())
 
 
 async def _connect(client: ClusterClient[Any]) -> ClusterClient[Any]:

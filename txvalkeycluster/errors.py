@@ -44,6 +44,18 @@ class ClientClosed(MaybeExecuted):
     """The client was closed or aborted before the command was answered."""
 
 
+class TransactionAborted(ReplyError):
+    """The server refused commands as they were queued, and executed none; ``refusals`` holds its texts."""
+
+    def __init__(self, message: str, refusals: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.refusals = tuple(refusals)
+
+
+class WatchError(ValkeyError):
+    """A watched key has changed, or the watch was lost; nothing of the transaction was executed."""
+
+
 class TooManyPending(ValkeyError):
     """A connection holds as many unanswered commands or unsent bytes as it may; nothing was sent."""
 

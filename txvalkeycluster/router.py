@@ -52,7 +52,7 @@ class Router:
         self.statistics = Statistics()
         #: What the commands mean.
         self.commands = options.commands
-        self._clock = reactor
+        self.clock = reactor
         self._options = options
         self._emit = emit
         self._factory = ClusterFactory(reactor, options)
@@ -110,7 +110,7 @@ class Router:
             if not 0 < index < len(args):
                 return self._start_otherwise(command.resolve(args), args, timeout, repeatable)
             slot = argument_slot(args[index])
-            now: float = self._clock.seconds()
+            now: float = self.clock.seconds()
             deferred: Deferred[Any] = Deferred(self._cancelled)
             request = Request(
                 pack(args),
@@ -132,7 +132,7 @@ class Router:
     ) -> Deferred[Any]:
         """Send a command that has not one key in a fixed place."""
         command.check_allowed(args)
-        now: float = self._clock.seconds()
+        now: float = self.clock.seconds()
         deadline = inf if timeout is None else now + timeout
         repeatable = repeatable or command.repeatable
         if not command.known:
@@ -164,7 +164,7 @@ class Router:
             node = self._factory.node_at(address)
             if command.blocks(args):
                 return self._block_on(node, command, args, timeout)
-            now: float = self._clock.seconds()
+            now: float = self.clock.seconds()
             deferred: Deferred[Any] = Deferred(self._cancelled)
             deadline = inf if timeout is None else now + timeout
             node.send(Request(pack(args), deferred, command, THIS_NODE, now, deadline))
@@ -283,7 +283,7 @@ class Router:
     def _start_late(self, late: _Late) -> None:
         outcome, late.outcome = late.outcome, None
         assert outcome is not None
-        timeout = None if late.deadline == inf else max(late.deadline - self._clock.seconds(), 0.0)
+        timeout = None if late.deadline == inf else max(late.deadline - self.clock.seconds(), 0.0)
         late.begun = self._start(late.args, timeout, late.repeatable)
         late.begun.addCallbacks(outcome.callback, outcome.errback)
 
@@ -305,7 +305,7 @@ class Router:
     def _learners_room(self, on_enter: Callable[[], None]) -> WaitingRoom:
         what = "a node to say what the command means"
         cancels = self._factory.cancels
-        return WaitingRoom(self._clock, self._options, cancels, what, self._again, ticks=False, on_enter=on_enter)
+        return WaitingRoom(self.clock, self._options, cancels, what, self._again, ticks=False, on_enter=on_enter)
 
     def _all_rooms(self) -> list[WaitingRoom]:
         return [self._unserved, self._learner.room, *self._rooms.values()]
@@ -352,7 +352,7 @@ class Router:
         room = self._rooms.get(key)
         if room is None:
             what = f"{node.address} {what}"
-            room = WaitingRoom(self._clock, self._options, self._factory.cancels, what, self._again)
+            room = WaitingRoom(self.clock, self._options, self._factory.cancels, what, self._again)
             self._rooms[key] = room
         self.statistics.put_off += 1
         room.send(request)
@@ -512,7 +512,7 @@ class Router:
     def close(self) -> Deferred[None]:
         """Take no new commands, wait for the unanswered ones, then close every connection."""
         self._closed = True
-        self._farewell = Farewell(self._clock, self._everything())
+        self._farewell = Farewell(self.clock, self._everything())
         self._factory.unblock()
         return self._farewell.finished.addCallback(lambda _: self._shut())
 

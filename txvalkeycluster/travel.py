@@ -70,8 +70,12 @@ class Travel:
         """
         trail = Trail()
         done: Deferred[_T] = Deferred.fromCoroutine(self._run(slot, unit, trail, repeatable))
+        return self.limited(done, name, timeout, trail)
+
+    def limited(self, done: Deferred[_T], name: str, timeout: float | None, trail: Trail) -> Deferred[_T]:
+        """Cancel it after ``timeout`` seconds, which makes a CommandTimeout of it."""
         if timeout is not None and timeout != inf:
-            done.addTimeout(timeout, self._clock, lambda _, __: self._timed_out(name, timeout, trail))
+            done.addTimeout(timeout, self._clock, lambda _, __: _timed_out(name, timeout, trail))
         return done
 
     async def _run(
@@ -101,12 +105,6 @@ class Travel:
                 await deferLater(self._clock, self._options.random.uniform(pause / 2, pause))
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _timed_out(self, name: str, timeout: float, trail: Trail) -> Failure:
-        text = f"{name} had no reply within {timeout:.2f} s"
-        if trail.attempts:
-            text += f"; earlier attempts: {trail.attempts}, the last ended with: {trail.last}"
-        return Failure(CommandTimeout(text, maybe_executed=True))  # type: ignore[no-untyped-call]
-
     # ---- commands that block
 
     def block(
@@ -126,10 +124,8 @@ class Travel:
         """The same at one node: no redirect, no repetition."""
         call = _BlockingCall(self._clock, command, tuple(args))
         done: Deferred[Any] = Deferred.fromCoroutine(call.send(node, False))
-        if timeout is not None and call.seconds:
-            limit = call.seconds + timeout
-            done.addTimeout(limit, self._clock, lambda _, __: self._timed_out(command.name, limit, Trail()))
-        return done
+        limit = None if timeout is None or call.seconds == 0 else call.seconds + timeout
+        return self.limited(done, command.name, limit, Trail())
 
     def wait(self, args: Sequence[Arg], nodes: Sequence[NodeConnection]) -> Deferred[Any]:
         """WAIT and WAITAOF: how many replicas have what this client's connections to the nodes have written.
@@ -199,6 +195,13 @@ def send_on(lease: Lease, clock: Any, command: Command, args: Sequence[Arg], *, 
     else:
         lease.connection.send(request)
     return deferred
+
+
+def _timed_out(name: str, timeout: float, trail: Trail) -> Failure:
+    text = f"{name} had no reply within {timeout:.2f} s"
+    if trail.attempts:
+        text += f"; earlier attempts: {trail.attempts}, the last ended with: {trail.last}"
+    return Failure(CommandTimeout(text, maybe_executed=True))  # type: ignore[no-untyped-call]
 
 
 def _number(arg: Arg) -> float:

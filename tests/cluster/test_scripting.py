@@ -1,0 +1,45 @@
+"""Scripts and functions as callables."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import gatherResults
+
+from tests.cluster.base import ClusterTests
+from txvalkeycluster import ReplyError
+
+LIBRARY = """#!lua name=mine
+server.register_function{function_name='size', callback=function(k) return #k end, flags={'no-writes'}}
+server.register_function('put', function(k, a) return server.call('SET', k[1], a[1]) end)
+"""
+
+
+class ScriptTests(ClusterTests):
+    async def test_loaded_where_it_is_missed(self) -> None:
+        """On each node at the first call, and again after it was flushed."""
+        client = await self.connect()
+        script = client.script("return {KEYS[1], ARGV[1]}")
+        for _ in range(2):
+            results = await gatherResults([script(f"k{n}", [n]) for n in range(30)])
+            self.assertEqual(results, [[b"k%d" % n, b"%d" % n] for n in range(30)])
+            await client.script_flush()
+        self.assertEqual(await client.script("return 1")(), 1)
+        self.assertEqual(await client.script(b"return #KEYS")(["{t}a", "{t}b"]), 2)
+        self.assertEqual(await client.script("return redis.call('GET', KEYS[1])")("k", read_only=True), None)
+
+    async def test_errors_are_the_callers(self) -> None:
+        client = await self.connect()
+        error = await self.assertFailure(client.script("return nonsense()")("k"), ReplyError)
+        self.assertIn("nonsense", str(error))
+        writing = client.script("return redis.call('SET', KEYS[1], 1)")
+        await self.assertFailure(writing("k", read_only=True), ReplyError)
+        self.assertEqual(await writing("k"), b"OK")
+
+    async def test_functions(self) -> None:
+        """Its library is loaded into every shard as one misses it."""
+        client = await self.connect()
+        error = await self.assertFailure(client.function("size")("k"), ReplyError)
+        self.assertIn("Function not found", str(error))
+        size, put = client.function("size", LIBRARY), client.function("put", LIBRARY)
+        self.assertEqual(await size(["{t}a", "{t}b"], read_only=True), 2)
+        self.assertEqual(await gatherResults([put(f"k{n}", n) for n in range(10)]), [b"OK"] * 10)
+        await self.assertFailure(put("k", 1, read_only=True), ReplyError)

@@ -1,0 +1,177 @@
+"""Transactions and watched keys, through redirects, failovers and quarrels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.task import deferLater
+
+from tests.cluster.base import ClusterTests
+from txvalkeycluster import CommandTimeout, ReplyError, RoutingError, TransactionAborted, WatchError, WatchSession
+from txvalkeycluster.slots import key_slot
+
+
+class TransactionTests(ClusterTests):
+    async def test_all_at_once(self) -> None:
+        """Results as the methods give them, errors of execution in their places."""
+        client = await self.connect()
+        transaction = client.transaction().set("{t}a", "x").incr("{t}n").hset("{t}h", {"f": "v"}).hgetall("{t}h")
+        transaction.incr("{t}a").zadd("{t}z", {"m": 2.5}).zscore("{t}z", "m").add("GET", "{t}a").ping()
+        results = await transaction.execute()
+        self.assertIsInstance(results.pop(4), ReplyError)
+        self.assertEqual(results, [b"OK", 1, 1, {b"f": b"v"}, 1, 2.5, b"x", b"PONG"])
+        self.assertEqual(await transaction.execute(), [])
+        failing = client.transaction().set("{t}a", "y").incr("{t}a").execute(raise_first=True)
+        await self.assertFailure(failing, ReplyError)
+        self.assertEqual(await client.get("{t}a"), b"y")
+
+    async def test_nothing_in_between(self) -> None:
+        """Two counters that move together are never seen apart, whoever else is on the connection."""
+        client = await self.connect()
+        await client.mset({"{t}a": 0, "{t}b": 0})
+        seen: list[Any] = []
+
+        async def work(number: int) -> None:
+            for _ in range(100):
+                if number % 2:
+                    seen.append(await client.mget("{t}a", "{t}b"))
+                else:
+                    await client.transaction().incr("{t}a").incr("{t}b").execute()
+
+        await gatherResults([Deferred.fromCoroutine(work(number)) for number in range(20)])
+        self.assertTrue(all(one == other for one, other in seen))
+        self.assertEqual(await client.get("{t}a"), b"1000")
+
+    async def test_refused(self) -> None:
+        """What does not fit in is refused as it is queued, by us or by the server; nothing is executed."""
+        client = await self.connect()
+        transaction = client.transaction().set("a", 1)
+        self.assertIn("slot", str(self.assertRaises(RoutingError, transaction.set, "b", 1)))
+        self.assertRaises(RoutingError, transaction.dbsize)
+        self.assertRaises(RoutingError, transaction.add, "MULTI")
+        self.assertRaises(TypeError, transaction.add, "SET", "a", None)
+        self.assertEqual(len(transaction), 1)
+        error = await self.assertFailure(transaction.add("GET", "a", "too", "many").execute(), TransactionAborted)
+        self.assertIn("wrong number of arguments", str(error))
+        self.assertIsNone(await client.get("a"))
+        self.assertEqual(await client.transaction().set("a", 1).execute(), [b"OK"])
+
+    async def test_redirected_as_a_whole(self) -> None:
+        """Through MOVED, ASK and TRYAGAIN it is executed once, all of it."""
+        client = await self.connect()
+        done = 0
+        running = True
+
+        async def work() -> None:
+            nonlocal done
+            while running:
+                results = await client.transaction().incr("{b}x").incr("{b}y").execute()
+                done += 1
+                assert results == [done, done], results
+
+        slot = key_slot("b")
+        working = Deferred.fromCoroutine(work())
+        source, target = self.cluster.servers[:2]
+        await self.cluster.migrate_by_key([slot], source, target)
+        await self.cluster.migrate_atomically(slot, slot, target, source)
+        await self.cluster.open_slot(slot, source, target)
+        before = done
+        await self.cluster.move_keys(slot, source, target)
+        while done < before + 10:
+            await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+        await self.cluster.close_slot(slot, source, target)
+        await self.cluster.failover(self.cluster.servers[4])
+        running = False
+        await working
+        self.assertEqual(await client.mget("{b}x", "{b}y"), [b"%d" % done] * 2)
+        self.assertGreater(client.statistics.asked, 0)
+
+    async def test_cancelled_on_its_way(self) -> None:
+        """Nobody who comes after it is caught in it."""
+        client = await self.connect()
+        await client.get("k")
+        for number in range(200):
+            transaction = client.transaction().incr("k").incr("k")
+            executing = transaction.execute()
+            if number % 2:
+                executing.cancel()
+                await self.assertFailure(executing, CancelledError)
+            else:
+                self.assertEqual(len(await executing), 2)
+            self.assertIn(int(await client.get("k") or 0) % 2, (0,))
+
+
+class WatchTests(ClusterTests):
+    async def test_unchanged_and_changed(self) -> None:
+        """The transaction goes through unless somebody was faster."""
+        client = await self.connect()
+        await client.set("k", 1)
+        async with client.watch("k") as session:
+            self.assertEqual(await session.get("k"), b"1")
+            self.assertEqual(await session.transaction().set("k", 2).get("k").execute(), [b"OK", b"2"])
+        async with client.watch("k") as session:
+            await client.set("k", 3)
+            await self.assertFailure(session.transaction().set("k", 4).execute(), WatchError)
+            self.assertEqual(await session.execute("GET", "k"), b"3")
+        self.assertRaises(RoutingError, client.watch, "a", "b")
+        self.assertRaises(ValueError, client.watch)
+        async with client.watch("k") as session:
+            self.assertRaises(RoutingError, session.get, "another")
+
+    async def test_left_early(self) -> None:
+        """A session left by an error watches nothing any more, and its connection serves the next."""
+        client = await self.connect(max_exclusive=1)
+        for _ in range(3):
+            try:
+                async with client.watch("k") as session:
+                    await session.get("k")
+                    raise LookupError
+            except LookupError:
+                pass
+        await client.set("k", 1)
+        async with client.watch("other") as session:
+            pass
+        await self.assertFailure(session.get("other"), RoutingError)
+
+    async def test_optimistic_increments(self) -> None:
+        """Many who read and then write lose no update."""
+        client = await self.connect()
+        await client.set("k", 0)
+
+        async def increment(session: WatchSession[bytes]) -> int:
+            value = int(await session.get("k") or 0)
+            await session.transaction().set("k", value + 1).execute()
+            return value + 1
+
+        results = await gatherResults([client.optimistically(increment, "k", attempts=1000) for _ in range(50)])
+        self.assertEqual(sorted(results), list(range(1, 51)))
+        self.assertEqual(await client.get("k"), b"50")
+
+    async def test_the_slot_moves_under_the_watch(self) -> None:
+        """It cannot be relied on any more, which the transaction says; the next try is where the slot is."""
+        client = await self.connect()
+        await client.set("b", 1)
+        slot = key_slot("b")
+        tries = 0
+
+        async def change(session: WatchSession[bytes]) -> list[Any]:
+            nonlocal tries
+            tries += 1
+            if tries == 1:
+                await self.cluster.migrate_atomically(slot, slot, self.cluster.servers[0], self.cluster.servers[1])
+            return await session.transaction().incr("b").execute()
+
+        self.assertEqual(await client.optimistically(change, "b"), [2])
+        self.assertEqual(tries, 2)
+
+    async def test_a_hung_server(self) -> None:
+        """Its time is limited."""
+        client = await self.connect()
+        async with client.watch("b") as session:
+            self.cluster.pause(self.cluster.servers[0])
+            session._timeout = 0.3
+            await self.assertFailure(session.get("b"), CommandTimeout)
+            self.cluster.resume(self.cluster.servers[0])
+        self.assertIsNone(await client.get("b"))

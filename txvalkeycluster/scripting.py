@@ -1,0 +1,77 @@
+"""Scripts and functions as callables, loaded where they are missed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import sha1
+from typing import Any, Generic
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from .commands.building import Key, Text, Value, each
+from .commands.methods import Commands
+from .errors import ReplyError
+
+Keys = Key | Iterable[Key]
+Values = Value | Iterable[Value]
+
+
+class Script(Generic[Text]):
+    """A Lua script, sent by its hash, and whole to a node that does not have it yet."""
+
+    def __init__(self, commands: Commands[Text], source: str | bytes) -> None:
+        self.source = source
+        #: Its SHA-1 in hexadecimal, by which servers know it.
+        self.sha = sha1(source if isinstance(source, bytes) else source.encode()).hexdigest()
+        self._commands = commands
+
+    def __repr__(self) -> str:
+        return f"<Script {self.sha}>"
+
+    def __call__(self, keys: Keys = (), args: Values = (), *, read_only: bool = False) -> Deferred[Any]:
+        """Run it on the node of its keys; ``read_only`` has the server refuse writes in it."""
+        run, send = ("EVALSHA_RO", "EVAL_RO") if read_only else ("EVALSHA", "EVAL")
+        named = each(keys)
+        rest = (len(named), *named, *each(args))
+        done = self._commands._run((run, self.sha, *rest))
+
+        def missing(failure: Failure) -> Any:
+            _only(failure, "NOSCRIPT")
+            return self._commands._run((send, self.source, *rest))
+
+        return done.addErrback(missing)
+
+
+class Function(Generic[Text]):
+    """A function of a library; given the library's code, it is loaded into every shard if it is not there."""
+
+    def __init__(self, commands: Commands[Text], name: str, library: str | bytes | None) -> None:
+        self.name = name
+        self._commands = commands
+        self._library = library
+
+    def __repr__(self) -> str:
+        return f"<Function {self.name}>"
+
+    def __call__(self, keys: Keys = (), args: Values = (), *, read_only: bool = False) -> Deferred[Any]:
+        """Call it on the node of its keys; ``read_only`` has the server refuse functions that may write."""
+        named = each(keys)
+        call = ("FCALL_RO" if read_only else "FCALL", self.name, len(named), *named, *each(args))
+        done = self._commands._run(call)
+
+        def missing(failure: Failure) -> Any:
+            _only(failure, "ERR", "Function not found")
+            if self._library is None:
+                return failure
+            loaded = self._commands.function_load(self._library, replace=True)
+            return loaded.addCallback(lambda _: self._commands._run(call))
+
+        return done.addErrback(missing)
+
+
+def _only(failure: Failure, code: str, text: str = "") -> None:
+    """Raise what failed unless it is this error."""
+    error = failure.value
+    if not isinstance(error, ReplyError) or error.code != code or text not in str(error):
+        failure.raiseException()

@@ -1,0 +1,311 @@
+"""Transactions: MULTI and EXEC as a unit on one slot, with watched keys on a connection of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from math import inf
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from twisted.internet.defer import Deferred, DeferredList
+
+from .commands import Command
+from .commands.building import Key, Text
+from .commands.methods import Commands
+from .commands.queued import QueuedCommands
+from .commands.replies import Convert
+from .errors import ConnectionLost, ReplyError, RoutingError, TransactionAborted, WatchError
+from .node import NodeConnection
+from .pack import Arg, pack
+from .pool import Lease
+from .request import Request, Trail
+from .router import Router
+from .routes import Breadth, route
+from .slots import ANY_NODE, THIS_NODE, argument_slot
+from .travel import send_on
+
+_T = TypeVar("_T")
+_MULTI, _EXEC, _WATCH, _UNWATCH = Command("MULTI"), Command("EXEC"), Command("WATCH"), Command("UNWATCH")
+_ASKING = Command("ASKING")
+# Replies to a queued command that say that the whole has to go elsewhere, or has to wait.
+_ELSEWHERE = frozenset(["MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY"])
+
+_Call = tuple[Command, tuple[Arg, ...], Convert | None]
+
+
+class Transaction(QueuedCommands[Text]):
+    """Commands that are queued by the client's own methods, and are executed at once: all or none, none between.
+
+    All keys must be of one slot.  Nothing is undone: a command that fails when it is executed leaves the others done.
+    """
+
+    def __init__(self, router: Router, timeout: float | None, session: WatchSession[Any] | None = None) -> None:
+        self._router = router
+        self._timeout = timeout
+        self._session = session
+        self._slot = ANY_NODE if session is None else session.slot
+        self._calls: list[_Call] = []
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def __repr__(self) -> str:
+        return f"<Transaction of {len(self._calls)} commands slot={self._slot}>"
+
+    def add(self, *args: Arg) -> Self:
+        """Queue any command.  Raises RoutingError for one that does not fit in."""
+        self._queue(args, None)
+        return self
+
+    def execute(self, *, raise_first: bool = False) -> Deferred[list[Any]]:
+        """Have it executed, and begin anew; fires with the results in order, errors of execution in their places.
+
+        Fails with TransactionAborted if the server refused a command, so that none was executed; with WatchError if
+        a watched key has changed; else as a single command does.  With ``raise_first`` it fails with the first error
+        of a command, too.
+        """
+        calls, self._calls = self._calls, []
+        slot, self._slot = self._slot, ANY_NODE if self._session is None else self._session.slot
+        if self._session is not None:
+            done = self._session.run(calls)
+        else:
+            unit = _Unit(self._router, calls)
+            repeatable = all(command.repeatable for command, _, _ in calls)
+            done = self._router.travel.run("EXEC", slot, unit.on_shared, self._timeout, repeatable)
+        return done.addCallback(_results, calls, raise_first)
+
+    def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Any:
+        self._queue(words, convert)
+        return self
+
+    def _queue(self, args: Sequence[Any], convert: Convert | None) -> None:
+        args = tuple(args)
+        command = self._router.commands[args[0]].resolve(args)
+        slot = _slot_of(command, args)
+        pack(args)
+        if slot != ANY_NODE:
+            if self._slot not in (ANY_NODE, slot):
+                raise RoutingError(
+                    f"{command.name} has a key in slot {slot}, and the transaction has others in {self._slot}: "
+                    "a common {hash tag} would bring them together"
+                )
+            self._slot = slot
+        self._calls.append((command, args, convert))
+
+
+class WatchSession(Commands[Text], Generic[Text]):
+    """Keys under watch, on a connection of their own: an asynchronous context manager.
+
+    Its methods execute at once.  `transaction` queues what is to be executed only if no watched key has changed.
+    """
+
+    def __init__(self, router: Router, keys: tuple[Key, ...], timeout: float | None) -> None:
+        if not keys:
+            raise ValueError("no keys to watch")
+        self._router = router
+        self._keys = keys
+        self._timeout = timeout
+        self._node: NodeConnection | None = None
+        self._lease: Lease | None = None
+        # Whether the connection holds nothing that its next user would stumble over.
+        self._clean = True
+        #: Of the watched keys.
+        self.slot = argument_slot(keys[0])
+        route(Command("WATCH", key_specs=router.commands["WATCH"].key_specs), ("WATCH", *keys), split=False)
+
+    async def __aenter__(self) -> Self:
+        await self._router.travel.run("WATCH", self.slot, self._watch, self._timeout, repeatable=True)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        lease, self._lease = self._lease, None
+        if lease is None or self._node is None:
+            return
+        try:
+            if self._clean and not lease.connection.ended and not lease.connection.pending:
+                self._clean = False
+                await send_on(lease, self._router.clock, _UNWATCH, ("UNWATCH",))
+                self._clean = True
+        except (ReplyError, ConnectionLost):
+            # The connection goes with whatever it watched.
+            self._clean = False
+        finally:
+            self._node.pool.give_back(lease, clean=self._clean)
+
+    def transaction(self) -> Transaction[Text]:
+        """What is to be executed if no watched key has changed."""
+        return Transaction(self._router, self._timeout, self)
+
+    def execute(self, *args: Arg) -> Deferred[Any]:
+        """Send any command of this slot, at once."""
+        return self._run(args)
+
+    def run(self, calls: list[_Call]) -> Deferred[Any]:
+        """Execute a transaction here.  It ends the watch."""
+        return self._limited("EXEC", self._execute(calls))
+
+    def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Deferred[Any]:
+        args = tuple(words)
+        command = self._router.commands[args[0]].resolve(args)
+        slot = _slot_of(command, args)
+        if slot not in (ANY_NODE, self.slot):
+            raise RoutingError(f"{command.name} has a key in slot {slot}, and the watched ones are in {self.slot}")
+        done = self._limited(command.name, self._send(command, args))
+        return done if convert is None else done.addCallback(convert)
+
+    def _limited(self, name: str, coroutine: Any) -> Deferred[Any]:
+        return self._router.travel.limited(Deferred.fromCoroutine(coroutine), name, self._timeout, Trail())
+
+    async def _watch(self, node: NodeConnection, asking: bool) -> None:
+        lease = await node.pool.lease()
+        watched = False
+        clean = False
+        try:
+            await send_on(lease, self._router.clock, _WATCH, ("WATCH", *self._keys), asking=asking)
+            watched = clean = True
+        except ReplyError:
+            clean = True
+            raise
+        finally:
+            if watched:
+                self._node, self._lease, self._clean = node, lease, True
+            else:
+                node.pool.give_back(lease, clean=clean)
+
+    def _leased(self) -> Lease:
+        if self._lease is None:
+            raise RoutingError("the session is not entered, or has been left")
+        return self._lease
+
+    async def _send(self, command: Command, args: tuple[Arg, ...]) -> Any:
+        lease = self._leased()
+        self._clean, clean = False, False
+        try:
+            reply = await send_on(lease, self._router.clock, command, args)
+            clean = True
+            return reply
+        except ReplyError as error:
+            clean = True
+            if error.code in _ELSEWHERE:
+                # What was watched is not here any more; the next try goes where it is.
+                raise WatchError(f"the watch is lost: {error}") from error
+            raise
+        finally:
+            self._clean = clean
+
+    async def _execute(self, calls: list[_Call]) -> Any:
+        lease = self._leased()
+        self._clean, clean = False, False
+        try:
+            replies = await _send_unit(lease.connection.send, self._router, calls, asking=False)
+            clean = True
+        finally:
+            self._clean = clean
+        try:
+            return _outcome(replies)
+        except ReplyError as error:
+            if error.code in _ELSEWHERE:
+                raise WatchError(f"the watch is lost: {error}") from error
+            raise
+
+
+class _Unit:
+    """MULTI, the commands and EXEC, as they go to one node."""
+
+    def __init__(self, router: Router, calls: list[_Call]) -> None:
+        self._router = router
+        self._calls = calls
+
+    async def on_shared(self, node: NodeConnection, asking: bool) -> Any:
+        """On the connection that all commands share: its requests stand in a row, so nothing comes between them."""
+        replies: Deferred[Any] = _send_unit(node.send, self._router, self._calls, asking=asking)
+        # It goes through once it is sent, whoever is cancelled: a MULTI without its EXEC would swallow what follows.
+        return _outcome(await _shielded(replies))
+
+
+def _send_unit(
+    send: Callable[[Request], None], router: Router, calls: list[_Call], *, asking: bool
+) -> Deferred[list[tuple[bool, Any]]]:
+    words: list[tuple[Command, tuple[Arg, ...]]] = [(_ASKING, ("ASKING",))] if asking else []
+    words += [(_MULTI, ("MULTI",)), *((command, args) for command, args, _ in calls), (_EXEC, ("EXEC",))]
+    now = router.clock.seconds()
+    replies: list[Deferred[Any]] = []
+    for command, args in words:
+        reply: Deferred[Any] = Deferred()
+        request = Request(pack(args), reply, command, THIS_NODE, now, inf)
+        # Turned away in the middle it would be half a transaction.
+        request.trail = Trail()
+        send(request)
+        replies.append(reply)
+    return DeferredList(replies, consumeErrors=True)
+
+
+def _shielded(deferred: Deferred[_T]) -> Deferred[_T]:
+    shield: Deferred[_T] = Deferred()
+
+    def pass_on(result: Any) -> None:
+        if not shield.called:
+            shield.callback(result)
+
+    deferred.addCallback(pass_on)
+    return shield
+
+
+def _outcome(replies: list[tuple[bool, Any]]) -> Any:
+    """EXEC's reply; raises what the whole came to instead."""
+    errors = [result.value for success, result in replies if not success]
+    for error in errors:
+        # A lost connection takes them all; whether EXEC was written decides whether it was executed.
+        if not isinstance(error, ReplyError):
+            last = replies[-1][1]
+            raise last.value if not replies[-1][0] else error
+    for error in errors:
+        if error.code in _ELSEWHERE:
+            raise error
+    if "EXEC without MULTI" in str(errors[-1:]):
+        # MULTI itself was refused, to a user who may not use it: what followed was executed, one by one.
+        raise errors[0]
+    if errors:
+        refused = [str(error) for error in errors if error.code != "EXECABORT"]
+        raise TransactionAborted("; ".join(refused) or str(errors[0]), refused)
+    reply = replies[-1][1]
+    if reply is None:
+        raise WatchError("a watched key has changed")
+    return reply
+
+
+def _results(replies: list[Any], calls: list[_Call], raise_first: bool) -> list[Any]:
+    results: list[Any] = []
+    for reply, (_, _, convert) in zip(replies, calls, strict=True):
+        failed = isinstance(reply, Exception)
+        if failed and raise_first:
+            raise reply
+        results.append(reply if failed or convert is None else convert(reply))
+    return results
+
+
+def _slot_of(command: Command, args: tuple[Arg, ...]) -> int:
+    """Raises RoutingError for a command that is not for one slot."""
+    command.check_allowed(args)
+    to = route(command, args, split=False)
+    if to.breadth is not Breadth.ONE:
+        raise RoutingError(f"{command.name} is for several nodes, and a transaction is on one")
+    return to.slot
+
+
+async def optimistically(
+    session: Callable[[], WatchSession[Text]],
+    function: Callable[[WatchSession[Text]], Awaitable[_T]],
+    attempts: int,
+) -> _T:
+    """Run ``function`` with a fresh session until no watched key has changed meanwhile."""
+    for attempt in range(1, attempts + 1):
+        try:
+            async with session() as watching:
+                return await function(watching)
+        except WatchError:
+            if attempt == attempts:
+                raise
+    raise ValueError(f"attempts is {attempts}, below 1")
