@@ -181,7 +181,7 @@ def _docstring(definition: Definition) -> list[str]:
     facts.append(f"Since {definition.since}." if definition.since else "")
     if definition.deprecated_since:
         facts.append(f"Deprecated since {definition.deprecated_since}.")
-    if definition.group != "module":
+    if definition.group != "module" and definition.group:
         facts.append(_PAGE.format(definition.name.lower().replace(" ", "-")))
     lines.append("        " + "  ".join(fact for fact in facts if fact))
     if definition.name in _NOTES:

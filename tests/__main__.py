@@ -12,11 +12,12 @@ from tempfile import TemporaryDirectory
 # As many as the smallest machine has cores; the servers of a suite wait most of the time.
 AT_ONCE = 2
 EVERYWHERE = ("default", "select", "asyncio", "uvloop")
-# The longest first, so that they do not come last and alone.
+# Each file of the real-cluster tests is a suite of its own, since they take the longest.
+CLUSTER = sorted(f"tests.cluster.{file.stem}" for file in Path(__file__).parent.glob("cluster/test_*.py"))
 SUITES = {
-    "tests.cluster": ("default",),
+    **dict.fromkeys(CLUSTER, ("default",)),
+    "tests.cluster.test_failover": EVERYWHERE,
     "tests.faults": ("default",),
-    "tests.cluster.test_failover": EVERYWHERE[1:],
     "tests.scripted": EVERYWHERE,
     "tests.memory": ("default",),
     "tests.pure": ("default",),

@@ -23,6 +23,7 @@ from txvalkeycluster.errors import (
     TLSFailed,
     TooManyPending,
     TopologyError,
+    TransactionAborted,
     ValkeyError,
 )
 
@@ -42,6 +43,7 @@ def examples() -> list[ValkeyError]:
         found.append(made("WRONGTYPE a text"))
         if issubclass(made, MaybeExecuted):
             found += [made("a text", maybe_executed=True), made("", maybe_executed=False)]
+    found += [TransactionAborted("ERR no; ERR nor this", ["ERR no", "ERR nor this"])]
     found += [ClusterUnavailable("no map", ATTEMPTS), PartialFailure("DBSIZE failed", OUTCOMES)]
     return [*found, ReplyError(""), ReplyError("\u00e9 \x00\n")]
 
@@ -49,15 +51,16 @@ def examples() -> list[ValkeyError]:
 def state(error: BaseException) -> tuple[object, ...]:
     """All that must survive."""
     names = ("maybe_executed", "code", "attempts", "errno", "__notes__")
+    refusals = getattr(error, "refusals", ())
     outcomes = [(where, str(what)) for where, what in getattr(error, "outcomes", ())]
-    return type(error), str(error), str(error.args), outcomes, *(getattr(error, name, "none") for name in names)
+    return type(error), str(error), str(error.args), outcomes, refusals, *(getattr(error, name, "none") for name in names)
 
 
 class SurvivalTests(SynchronousTestCase):
     def test_every_class_is_tried(self) -> None:
         """The examples leave none out."""
         self.assertEqual({type(error) for error in examples()}, set(CLASSES))
-        self.assertEqual(len(CLASSES), 15)
+        self.assertEqual(len(CLASSES), 17)
 
     def test_pickle(self) -> None:
         """Every protocol brings back class, text and attributes."""
@@ -111,7 +114,7 @@ class ClassTests(SynchronousTestCase):
         families: dict[type[ValkeyError], set[type[ValkeyError]]] = {
             MaybeExecuted: {ConnectionLost, CommandTimeout, ClientClosed},
             ConnectFailed: {AuthenticationFailed, TLSFailed},
-            ReplyError: set(),
+            ReplyError: {TransactionAborted},
             TooManyPending: set(),
             ProtocolError: set(),
             RoutingError: set(),
