@@ -334,6 +334,12 @@ class TableTests(SynchronousTestCase):
             for name in ("MSET", "mset", "mSet", b"MSET", b"mset", b"MseT", memoryview(b"mseT")):
                 self.assertIs(self.table[name], self.table["MSET"], name)
 
+    def test_look_up(self) -> None:
+        """It is that of a dictionary, with nothing of ours in between, once a spelling has been seen."""
+        self.assertIs(CommandTable.__getitem__, dict.__getitem__)
+        self.assertNotIn("mSeT", dict(self.table))
+        self.assertIs(self.table["mSeT"], dict(self.table)["mSeT"])
+
     def test_buffers_that_change(self) -> None:
         """They cannot be looked up, and packing refuses them, so that no queue holds a command without a name."""
         for name in (bytearray(b"MSET"), memoryview(bytearray(b"MSET"))):

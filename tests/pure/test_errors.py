@@ -53,7 +53,8 @@ def state(error: BaseException) -> tuple[object, ...]:
     names = ("maybe_executed", "code", "attempts", "errno", "__notes__")
     refusals = getattr(error, "refusals", ())
     outcomes = [(where, str(what)) for where, what in getattr(error, "outcomes", ())]
-    return type(error), str(error), str(error.args), outcomes, refusals, *(getattr(error, name, "none") for name in names)
+    plain = [getattr(error, name, "none") for name in names]
+    return type(error), str(error), str(error.args), outcomes, refusals, *plain
 
 
 class SurvivalTests(SynchronousTestCase):
