@@ -2,23 +2,105 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from .errors import PartialFailure
+from .aggregate import combine
+from .commands import Command
+from .errors import PartialFailure, TooManyPending
+from .node import NodeConnection
+from .pack import Packed, pack
+from .request import Request
+from .routes import Part
+from .slots import THIS_NODE
 
 #: What became of one part: where it went, and the reply or the error.
 Ending = tuple[str, Any]
+
+
+NoteCancel = Callable[[Deferred[Any]], None]
+
+
+class Taker(Protocol):
+    """What takes the requests for a slot: a node, or a waiting room."""
+
+    def send(self, request: Request) -> None:
+        """Raises TooManyPending."""
+
+
+def send_parts(
+    command: Command,
+    parts: list[Part],
+    takers: Sequence[Taker],
+    note_cancel: NoteCancel,
+    now: float,
+    deadline: float,
+    repeatable: bool,
+) -> Deferred[Any]:
+    """Send a command's parts to what takes their slots; those for one node leave in one write."""
+
+    def finish(endings: list[Ending]) -> Any:
+        if command.response_policy is not None:
+            return combine(command.response_policy, endings)
+        merged: dict[int, Any] = {}
+        for part, (_, reply) in zip(parts, endings, strict=True):
+            merged.update(zip(part.keys, reply, strict=True))
+        return [merged[key] for key in range(len(merged))]
+
+    whole = FanOut(command.name, finish, note_cancel)
+    requests = [
+        Request(pack(part.args), whole.part(f"slot {part.slot}"), command, part.slot, now, deadline, repeatable)
+        for part in parts
+    ]
+    for request in requests:
+        _give(takers[request.slot], request)
+    return whole.deferred
+
+
+def send_to_all(
+    command: Command,
+    payload: Packed,
+    nodes: list[NodeConnection],
+    note_cancel: NoteCancel,
+    now: float,
+    deadline: float,
+) -> Deferred[Any]:
+    """Send a command to each node, once, and make one reply of theirs."""
+    whole = FanOut(command.name, lambda endings: combine(command.response_policy, endings), note_cancel)
+    requests = [Request(payload, whole.part(str(node.address)), command, THIS_NODE, now, deadline) for node in nodes]
+    for node, request in zip(nodes, requests, strict=True):
+        _give(node, request)
+    return whole.deferred
+
+
+def send_apart(
+    command: Command, nodes: list[NodeConnection], send: Callable[[NodeConnection], Deferred[Any]]
+) -> Deferred[Any]:
+    """Send a command to each node in a way of its own; one success is enough."""
+    whole = FanOut(command.name, lambda endings: combine(command.response_policy, endings), lambda _: None)
+    whole.one_suffices = True
+    parts = [(node, whole.part(str(node.address))) for node in nodes]
+    for node, part in parts:
+        send(node).addCallbacks(part.callback, part.errback)
+    return whole.deferred
+
+
+def _give(taker: Taker, request: Request) -> None:
+    """Have a part sent, or fail alone."""
+    try:
+        taker.send(request)
+    except TooManyPending as error:
+        request.fail(error)
 
 
 class FanOut:
     """Gathers the outcomes of the parts of one command."""
 
     def __init__(
-        self, name: str, finish: Callable[[list[Ending]], Any], note_cancel: Callable[[Deferred[Any]], None]
+        self, name: str, finish: Callable[[list[Ending]], Any], note_cancel: NoteCancel
     ) -> None:
         """``finish`` makes the result out of the parts' endings, all of them good, in the order they were added."""
         self.deferred: Deferred[Any] = Deferred(note_cancel)

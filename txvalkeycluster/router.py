@@ -13,10 +13,9 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 
 from .address import Address
-from .aggregate import combine
 from .closing import Farewell
 from .commands import Command
-from .errors import ClientClosed, ConnectionLost, ReplyError, RoutingError, TooManyPending, ValkeyError
+from .errors import ClientClosed, ConnectionLost, ReplyError, RoutingError, ValkeyError
 from .events import (
     Event,
     NodeConnected,
@@ -27,7 +26,7 @@ from .events import (
     TopologyUpdated,
 )
 from .factory import ClusterFactory
-from .fanout import Ending, FanOut
+from .fanout import send_apart, send_parts, send_to_all
 from .learning import Learner
 from .node import NodeConnection, State
 from .options import Options
@@ -35,7 +34,7 @@ from .pack import Arg, Packed, pack
 from .protocol import RESPProtocol
 from .refresh import TopologyRefresher
 from .request import Request, Trail, live
-from .routes import Breadth, Part, Route, cut, route
+from .routes import Breadth, Route, cut, route
 from .slots import ANY_NODE, SLOT_COUNT, THIS_NODE, UNROUTED, argument_slot
 from .statistics import Statistics
 from .topology import Node, Shard, Topology
@@ -146,10 +145,11 @@ class Router:
             taker.send(Request(pack(args), deferred, command, to.slot, now, deadline, repeatable))
             return deferred
         if to.breadth is Breadth.SLOTS:
-            return self._send_parts(command, cut(command, args), now, deadline, repeatable)
+            parts = cut(command, args)
+            return send_parts(command, parts, self._slots, self._cancelled, now, deadline, repeatable)
         if not self.topology.version:
             return self._put_off(self._unserved, command, args, now, deadline, repeatable)
-        return self._send_to_all(command, pack(args), to.breadth, now, deadline)
+        return self._send_to_all(command, args, to.breadth, now, deadline)
 
     def execute_on(self, where: Node | Address, args: Sequence[Arg], timeout: float | None) -> Deferred[Any]:
         """Send a command to one node: no redirect, no repetition."""
@@ -219,51 +219,17 @@ class Router:
         """Ask for a map without the node that a unit could not be sent to."""
         self._refresher.trigger()
 
-    def _send_parts(
-        self, command: Command, parts: list[Part], now: float, deadline: float, repeatable: bool
-    ) -> Deferred[Any]:
-        """Send a command's parts to the owners of their slots; parts for one node leave in one write."""
-
-        def finish(endings: list[Ending]) -> Any:
-            if command.response_policy is not None:
-                return combine(command.response_policy, endings)
-            merged: dict[int, Any] = {}
-            for part, (_, reply) in zip(parts, endings, strict=True):
-                merged.update(zip(part.keys, reply, strict=True))
-            return [merged[key] for key in range(len(merged))]
-
-        whole = FanOut(command.name, finish, self._cancelled)
-        requests = [
-            Request(pack(part.args), whole.part(f"slot {part.slot}"), command, part.slot, now, deadline, repeatable)
-            for part in parts
-        ]
-        for request in requests:
-            self._give(self._slots[request.slot], request)
-        return whole.deferred
-
     def _send_to_all(
-        self, command: Command, payload: Packed, breadth: Breadth, now: float, deadline: float
+        self, command: Command, args: Sequence[Arg], breadth: Breadth, now: float, deadline: float
     ) -> Deferred[Any]:
         """Send a command to every primary or every node."""
-        policy = command.response_policy
-        nodes = self.topology.primaries if breadth is Breadth.SHARDS else self.topology.nodes
-        whole = FanOut(command.name, lambda endings: combine(policy, endings), self._cancelled)
-        whole.one_suffices = policy == "one_succeeded"
-        requests = [
-            (address, Request(payload, whole.part(str(address)), command, THIS_NODE, now, deadline))
-            for address in (node.address for node in nodes)
-            if address is not None
-        ]
-        for address, request in requests:
-            self._give(self._factory.node_at(address), request)
-        return whole.deferred
-
-    def _give(self, taker: NodeConnection | WaitingRoom, request: Request) -> None:
-        """Have a part sent, or fail alone."""
-        try:
-            taker.send(request)
-        except TooManyPending as error:
-            request.fail(error)
+        listed = self.topology.primaries if breadth is Breadth.SHARDS else self.topology.nodes
+        nodes = [self._factory.node_at(node.address) for node in listed if node.address is not None]
+        if command.response_policy == "one_succeeded":
+            # SCRIPT KILL and FUNCTION KILL: on the shared connection they would stand behind what they are to kill.
+            timeout = None if deadline == inf else deadline - now
+            return send_apart(command, nodes, lambda node: self.travel.apart(node, command, args, timeout))
+        return send_to_all(command, pack(args), nodes, self._cancelled, now, deadline)
 
     def _put_off(
         self,

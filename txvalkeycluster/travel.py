@@ -127,6 +127,14 @@ class Travel:
         limit = None if timeout is None or call.seconds == 0 else call.seconds + timeout
         return self.limited(done, command.name, limit, Trail())
 
+    def apart(
+        self, node: NodeConnection, command: Command, args: Sequence[Arg], timeout: float | None
+    ) -> Deferred[Any]:
+        """Send a command to one node past all that is under way there, such as the script that it is to kill."""
+
+        done = Deferred.fromCoroutine(_send_apart(self._clock, node, command, lambda: args))
+        return self.limited(done, command.name, timeout, Trail())
+
     def wait(self, args: Sequence[Arg], nodes: Sequence[NodeConnection]) -> Deferred[Any]:
         """WAIT and WAITAOF: how many replicas have what this client's connections to the nodes have written.
 
@@ -163,18 +171,7 @@ class _BlockingCall:
         self._ends_at = clock.seconds() + self.seconds
 
     async def send(self, node: NodeConnection, asking: bool) -> Any:
-        lease = await node.pool.lease()
-        clean = False
-        try:
-            lease.blocked = True
-            reply = await send_on(lease, self._clock, self._command, self._words(), asking=asking)
-            clean = True
-            return reply
-        except ReplyError:
-            clean = True
-            raise
-        finally:
-            node.pool.give_back(lease, clean=clean)
+        return await _send_apart(self._clock, node, self._command, self._words, blocked=True, asking=asking)
 
     def _words(self) -> tuple[Arg, ...]:
         left = max(self._ends_at - self._clock.seconds(), 0.001)
@@ -182,6 +179,30 @@ class _BlockingCall:
             return self._args
         time = left if self._unit == 1.0 else max(int(left * self._unit), 1)
         return (*self._args[: self._place], time, *self._args[self._place + 1 :])
+
+
+async def _send_apart(
+    clock: Any,
+    node: NodeConnection,
+    command: Command,
+    words: Callable[[], Sequence[Arg]],
+    *,
+    blocked: bool = False,
+    asking: bool = False,
+) -> Any:
+    """Send a command on an exclusive connection, as it stands when there is one."""
+    lease = await node.pool.lease()
+    clean = False
+    try:
+        lease.blocked = blocked
+        reply = await send_on(lease, clock, command, words(), asking=asking)
+        clean = True
+        return reply
+    except ReplyError:
+        clean = True
+        raise
+    finally:
+        node.pool.give_back(lease, clean=clean)
 
 
 def send_on(lease: Lease, clock: Any, command: Command, args: Sequence[Arg], *, asking: bool = False) -> Deferred[Any]:

@@ -62,7 +62,7 @@ class PlainTests(TestCase):
         self.assertEqual(await results[0], b"OK")
         await self.assertFailure(results[1], ReplyError)
         self.assertEqual(await results[2], b"text")
-        await self.assertFailure(self.client.execute("BLPOP", key, 0), RoutingError)
+        await self.assertFailure(self.client.execute("SINTER", key, f"{key}2"), RoutingError)
         await self.assertFailure(self.client.execute("NONSENSE", key), ReplyError)
 
     async def test_one_node_alone(self) -> None:

@@ -72,6 +72,23 @@ class ManyNodesTests(ClusterTests):
         error = await self.assertFailure(client.execute("CONFIG", "SET", "nonsense", 1), PartialFailure)
         self.assertEqual({type(outcome) for _, outcome in error.outcomes}, {ReplyError})
 
+    async def test_one_success_is_enough(self) -> None:
+        """SCRIPT KILL ends the script of whichever node runs one; where none does, every node's word is told."""
+        client = await self.connect()
+        error = await self.assertFailure(client.script_kill(), PartialFailure)
+        self.assertEqual({outcome.code for _, outcome in error.outcomes}, {"NOTBUSY"})
+        for server in self.cluster.servers:
+            await self.cluster.ask(server, "CONFIG", "SET", "busy-reply-threshold", 1)
+        running = client.eval("while true do end", "k")
+        killed = None
+        while killed is None:
+            try:
+                killed = await client.script_kill()
+            except PartialFailure:
+                continue
+        self.assertEqual(killed, b"OK")
+        await self.assertFailure(running, ReplyError)
+
     async def test_before_the_first_map(self) -> None:
         """A lazy client's commands wait for the map, whatever they are for, and can be cancelled."""
         client = self.cluster.client()

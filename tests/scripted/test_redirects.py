@@ -252,3 +252,29 @@ class EndpointTests(ScriptedTests):
         closed = client.close()
         await self.assertFailure(waiting, CommandTimeout)
         await closed
+
+
+class PartsTests(ScriptedTests):
+    async def test_one_write_for_each_node(self) -> None:
+        """The parts of a command over many slots reach each node in one piece."""
+        client = await self.client(warm_up=True)
+        await self.until(lambda: all(node.count(b"HELLO") for node in self.nodes))
+        await client.execute("PING")
+        before = [[connection.reads for connection in node.connections] for node in self.nodes]
+        keys = [key for node in self.nodes for key in self.cluster.keys_of(node, 50)]
+        self.assertEqual(await client.del_(*keys), 0)
+        after = [[connection.reads for connection in node.connections] for node in self.nodes]
+        self.assertEqual(after, [[reads + 1 for reads in node] for node in before])
+        self.assertEqual([node.count(b"DEL") for node in self.nodes], [50, 50, 50])
+
+    async def test_each_part_finds_its_own_way(self) -> None:
+        """One part is redirected, one waits, the others are not asked again; the sum is right."""
+        client = await self.client()
+        one, two, three = self.nodes
+        keys = [self.key_of(node) for node in self.nodes]
+        self.cluster.values.update({key.encode(): b"v" for key in keys})
+        refusals = [b"-TRYAGAIN wait\r\n"]
+        one.script = lambda node, words, _: moved(words[1], three.address) if words[0] == b"DEL" else USUAL
+        two.script = lambda node, words, _: refusals.pop() if words[0] == b"DEL" and refusals else USUAL
+        self.assertEqual(await client.del_(*keys), 3)
+        self.assertEqual([node.count(b"DEL") for node in self.nodes], [1, 2, 2])

@@ -6,7 +6,7 @@ from typing import Any, assert_type
 
 from twisted.internet.defer import Deferred
 
-from txvalkeycluster import ClusterClient, connect
+from txvalkeycluster import ClusterClient, Pipeline, Transaction, connect
 
 
 async def accepted(reactor: Any) -> None:
@@ -29,6 +29,19 @@ async def accepted(reactor: Any) -> None:
     for entry, fields in await client.xrange("s", "-", "+"):
         assert_type(entry, bytes)
         assert_type(fields, dict[bytes, bytes])
+
+    pipeline = client.pipeline().set("k", "v", ex=10).hgetall("h").add("GET", "k")
+    assert_type(pipeline, Pipeline[bytes])
+    assert_type(await pipeline.execute(), list[Any])
+    transaction = client.transaction().incr("k").mget("k", "{k}l")
+    assert_type(transaction, Transaction[bytes])
+    async with client.watch("k") as session:
+        assert_type(await session.get("k"), bytes | None)
+        assert_type(session.transaction().set("k", 1), Transaction[bytes])
+    async for key in client.scan_iter("a*"):
+        assert_type(key, bytes)
+    async for field, value in client.hscan_iter("h"):
+        assert_type((field, value), tuple[bytes, bytes])
 
     text = await connect(reactor, "valkey://h", encoding="utf-8")
     assert_type(text, ClusterClient[str])
@@ -53,5 +66,8 @@ async def refused(client: ClusterClient) -> None:
     await client.mset(["a", "b"])  # type: ignore[list-item]
     await client.zadd("k", {"m": "high"})  # type: ignore[dict-item]
     await client.blpop("k")  # type: ignore[call-arg]
+    client.pipeline().get(None)  # type: ignore[arg-type]
+    client.pipeline().set("k")  # type: ignore[call-arg]
+    client.transaction().expire("k", "10")  # type: ignore[arg-type]
     number: int = await client.get("k")  # type: ignore[assignment]
     assert number

@@ -34,6 +34,8 @@ class Connection(protocol.Protocol):
         self.node = node
         self.number = number
         self.asking = False
+        #: How many pieces its bytes came in.
+        self.reads = 0
         self._reader = hiredis.Reader(notEnoughData=CLOSE)
 
     def connectionMade(self) -> None:
@@ -46,6 +48,7 @@ class Connection(protocol.Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Answer every command that ``data`` completes."""
+        self.reads += 1
         self._reader.feed(data)
         while (words := self._words()) is not CLOSE:
             reply = self.node.reply(words, self)
@@ -143,6 +146,8 @@ class ScriptedNode:
         if name == b"INCR":
             values[words[1]] = b"%d" % (int(values.get(words[1], b"0")) + 1)
             return b":%b\r\n" % values[words[1]]
+        if name == b"DEL":
+            return b":%d\r\n" % sum(values.pop(key, None) is not None for key in words[1:])
         if name == b"SET":
             values[words[1]] = words[2]
         return b"+PONG\r\n" if name == b"PING" else b"+OK\r\n"
