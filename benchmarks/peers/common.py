@@ -1,0 +1,25 @@
+"""What redis-py and its offspring have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class RedisLike:
+    """The methods of redis-py, which valkey-py has kept."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.set, self.get, self.hgetall = client.set, client.get, client.hgetall
+
+    async def mget(self, keys: list[str]) -> list[bytes]:
+        return list(await self.client.mget_nonatomic(keys))
+
+    async def hset(self, key: str, fields: dict[str, str]) -> Any:
+        return await self.client.hset(key, mapping=fields)
+
+    async def pipeline(self, commands: list[tuple[str, ...]]) -> list[Any]:
+        pipeline = self.client.pipeline()
+        for command in commands:
+            pipeline.execute_command(*command)
+        return list(await pipeline.execute())

@@ -1,0 +1,136 @@
+"""The bare loop: sockets, hiredis, a deque and a Deferred.  None of our code, and no error is seen, no node ever lost."""
+
+from __future__ import annotations
+
+from binascii import crc_hqx
+from collections import deque
+from typing import Any
+
+import hiredis
+from twisted.internet import protocol
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.epollreactor import install
+from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+
+REACTOR = install
+_NOTHING = object()
+
+
+class _Cork:
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
+        self.held = False
+        self.scheduled = False
+        self.touched: list[_Connection] = []
+
+    def release(self) -> None:
+        self.scheduled = False
+        touched, self.touched = self.touched, []
+        for connection in touched:
+            connection.flush()
+
+
+class _Connection(protocol.Protocol):
+    def __init__(self, cork: _Cork) -> None:
+        self.cork = cork
+        self.reader = hiredis.Reader(notEnoughData=_NOTHING)
+        self.reader.setmaxbuf(1 << 20)
+        self.sent: deque[Deferred[Any]] = deque()
+        self.unsent: list[bytes] = []
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        transport.setTcpNoDelay(True)
+        self.direct = hasattr(transport, "writeSomeData") and not getattr(transport, "TLS", False)
+
+    def dataReceived(self, data: bytes) -> None:
+        cork = self.cork
+        cork.held = True
+        gets, popleft = self.reader.gets, self.sent.popleft
+        self.reader.feed(data)
+        while (reply := gets()) is not _NOTHING:
+            popleft().callback(reply)
+        cork.held = False
+        if cork.touched:
+            cork.release()
+
+    def send(self, args: tuple[Any, ...]) -> Deferred[Any]:
+        deferred: Deferred[Any] = Deferred()
+        if not self.unsent:
+            cork = self.cork
+            cork.touched.append(self)
+            if not cork.held and not cork.scheduled:
+                cork.scheduled = True
+                cork.reactor.callLater(0, cork.release)
+        self.unsent.append(hiredis.pack_command(args))
+        self.sent.append(deferred)
+        return deferred
+
+    def flush(self) -> None:
+        data = b"".join(self.unsent)
+        self.unsent.clear()
+        transport: Any = self.transport
+        if self.direct and not transport.dataBuffer and not transport._tempDataBuffer:
+            written = transport.writeSomeData(data)
+            if written == len(data):
+                return
+            data = data[written:]
+        transport.write(data)
+
+
+class Floor:
+    """Knows the slots once and for all."""
+
+    def __init__(self, slots: list[_Connection]) -> None:
+        self.slots = slots
+
+    def execute(self, *args: Any) -> Deferred[Any]:
+        """Send a command whose first argument is its key."""
+        return self.slots[crc_hqx(args[1].encode(), 0) & 16383].send(args)
+
+    def set(self, key: str, value: bytes) -> Deferred[Any]:
+        return self.execute("SET", key, value)
+
+    def get(self, key: str) -> Deferred[bytes]:
+        return self.execute("GET", key)
+
+    def hset(self, key: str, fields: dict[str, str]) -> Deferred[Any]:
+        return self.execute("HSET", key, *(word for pair in fields.items() for word in pair))
+
+    def hgetall(self, key: str) -> Deferred[Any]:
+        return self.execute("HGETALL", key)
+
+    async def mget(self, keys: list[str]) -> list[bytes]:
+        """As single GETs: a node refuses an MGET over several of its slots."""
+        return list(await gatherResults([self.get(key) for key in keys]))
+
+    async def pipeline(self, commands: list[tuple[str, ...]]) -> list[Any]:
+        return list(await gatherResults([self.execute(*command) for command in commands]))
+
+
+async def connect(reactor: Any, addresses: list[tuple[str, int]], ca: str | None) -> Floor:
+    cork = _Cork(reactor)
+    factory: Any = protocol.Factory()
+    factory.noisy = False
+    factory.buildProtocol = lambda _: _Connection(cork)
+    slots: list[Any] = [None] * 16384
+    connections: dict[tuple[str, int], _Connection] = {}
+
+    async def dial(host: str, port: int) -> _Connection:
+        endpoint: Any = HostnameEndpoint(reactor, host, port)
+        if ca is not None:
+            with open(ca, "rb") as file:
+                root = trustRootFromCertificates([Certificate.loadPEM(file.read())])
+            endpoint = wrapClientTLS(optionsForClientTLS(host, trustRoot=root), endpoint)
+        connection: _Connection = await endpoint.connect(factory)
+        await connection.send(("HELLO", 3))
+        return connection
+
+    first = await dial(*addresses[0])
+    for start, end, primary, *_ in await first.send(("CLUSTER", "SLOTS")):
+        address = (primary[0].decode(), primary[1])
+        if address not in connections:
+            connections[address] = await dial(*address)
+        slots[start : end + 1] = [connections[address]] * (end + 1 - start)
+    return Floor(slots)
