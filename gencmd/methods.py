@@ -15,6 +15,8 @@ from .signature import Signature, identifier, signature_of
 
 _WIDTH = 116
 _PAGE = "https://valkey.io/commands/{}/"
+# Options from which on the case that none is given has a way of its own.
+_MANY = 5
 _NOTES = {
     "MSET": "Over several slots it is not atomic: others may see some keys set and others not yet, and a failure may "
     "leave it so.",
@@ -135,7 +137,6 @@ def _head(definition: Definition, signature: Signature, returns: str, width: int
 def _method(definition: Definition, type_: str, convert: str | None) -> str:
     signature = signature_of(definition.command, definition.arguments)
     lines = [_head(definition, signature, f"Deferred[{type_}]"), *_docstring(definition)]
-    lines += [wrapped for check in signature.checks for wrapped in _wrapped(f"        {check}")]
     result = ""
     if convert is not None:
         made = _is_made(convert)
@@ -145,10 +146,28 @@ def _method(definition: Definition, type_: str, convert: str | None) -> str:
     if not signature.code:
         lines += _wrapped(f"        return self._run({tuple_}{result})")
     else:
+        lines += _short_way(signature, f"        return self._run({tuple_}{result})")
+        lines += [wrapped for check in signature.checks for wrapped in _wrapped(f"        {check}")]
         lines.append(f"        words: list[Any] = [{opening}]")
         lines += [wrapped for line in signature.code for wrapped in _wrapped(f"        {line}")]
         lines += _wrapped(f"        return self._run(words{result})")
     return "\n".join(lines)
+
+
+def _short_way(signature: Signature, call: str) -> list[str]:
+    """Of a command with many options, none of which is given: of SET's cost this leaves a third."""
+    if len(signature.keywords) < _MANY or not signature.only_options or "if " in call:
+        return []
+    tests = [p.name if p.default == "False" else f"{p.name} is not None" for p in signature.keywords]
+    if any(p.default not in ("False", "None") for p in signature.keywords):
+        return []
+    test = " or ".join(tests)
+    if len(test) > _WIDTH - 24:
+        # The words of each term stay together.
+        rows = textwrap.wrap(test.replace(" is not None", "~" * 12), _WIDTH - 12, break_long_words=False)
+        rows = [row.replace("~" * 12, " is not None") for row in rows]
+        return ["        if not (", *(f"            {row}" for row in rows), "        ):", f"    {call}"]
+    return [f"        if not ({test}):", f"    {call}"]
 
 
 def _is_made(convert: str) -> bool:

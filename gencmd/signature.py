@@ -46,6 +46,12 @@ class Signature:
     checks: list[str] = field(default_factory=list)
 
     @property
+    def only_options(self) -> bool:
+        """Whether all that follows the opening words are keywords, so that without them the opening is the command."""
+        named = {parameter.name for parameter in self.keywords}
+        return all(line.startswith("    ") or any(f"if {n}" in line for n in named) for line in self.code)
+
+    @property
     def parameters(self) -> list[str]:
         """In the order of Python's own rules."""
         plain = [p for p in self.positional if not p.star and p.default is None]

@@ -55,6 +55,7 @@ class ClusterClient(Commands[Text]):
         self.options = Options.from_url(url, **options) if url is not None else Options(**options)
         if not self.options.seeds:
             raise ValueError("no seeds: give a URL or seeds")
+        self._timeout = self.options.timeout
         self._listeners: list[Callable[[Event], object]] = []
         self._router = Router(reactor, self.options, self._emit)
         self._closing: Deferred[None] | None = None
@@ -78,7 +79,7 @@ class ClusterClient(Commands[Text]):
         return self._router.commands
 
     def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Deferred[Any]:
-        deferred = self._router.execute(words, self.options.timeout, False)
+        deferred = self._router.execute(words, self._timeout, False)
         return deferred if convert is None else deferred.addCallback(convert)
 
     def execute(self, *args: Arg, timeout: float | None = _DEFAULT, repeatable: bool = False) -> Deferred[Any]:

@@ -28,7 +28,7 @@ def pack(args: Sequence[Arg]) -> Packed:
     """
     for arg in args:
         kind = arg.__class__
-        if kind is bytes or kind is str:
+        if kind is str or kind is bytes:
             if len(arg) > LARGE:  # type: ignore[arg-type]
                 return _pack_parts(args)
         elif kind is int:
@@ -36,7 +36,7 @@ def pack(args: Sequence[Arg]) -> Packed:
                 return _pack_parts(args)
         elif kind is not float:
             return _pack_parts(args)
-    packed: bytes = pack_command(tuple(args))  # type: ignore[arg-type]
+    packed: bytes = pack_command(args if args.__class__ is tuple else tuple(args))  # type: ignore[arg-type]
     return packed
 
 

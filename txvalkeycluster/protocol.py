@@ -216,8 +216,9 @@ class RESPProtocol(protocol.Protocol):
                 reply = gets()
                 if reply is _NOTHING:
                     break
-                if reply.__class__ in _UNUSUAL:
-                    if reply.__class__ is _PUSH:
+                kind = reply.__class__
+                if kind is not bytes and kind in _UNUSUAL:
+                    if kind is _PUSH:
                         self._pushed(reply)
                         continue
                     if sent:

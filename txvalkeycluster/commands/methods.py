@@ -897,6 +897,10 @@ class Commands(Runner, Generic[Text]):
 
         O(1).  Since 3.0.0.  https://valkey.io/commands/cluster-setslot/
         """
+        if not (
+            importing is not None or migrating is not None or node is not None or stable or timeout is not None
+        ):
+            return self._run(("CLUSTER", "SETSLOT", slot))
         if (importing is not None) + (migrating is not None) + (node is not None) + stable != 1:
             exclusive(
                 "CLUSTER SETSLOT", needed=True, importing=importing, migrating=migrating, node=node, stable=stable
@@ -941,6 +945,8 @@ class Commands(Runner, Generic[Text]):
 
         O(N), O(N*log(N)).  Since 8.0.0.  https://valkey.io/commands/cluster-slot-stats/
         """
+        if not (slotsrange is not None or orderby is not None or limit is not None or asc or desc):
+            return self._run(("CLUSTER", "SLOT-STATS"), _CLUSTER_SLOT_STATS)
         if (slotsrange is not None) + (orderby is not None) != 1:
             exclusive("CLUSTER SLOT-STATS", needed=True, slotsrange=slotsrange, orderby=orderby)
         words: list[Any] = ["CLUSTER", "SLOT-STATS"]
@@ -1311,6 +1317,8 @@ class Commands(Runner, Generic[Text]):
 
         O(1).  Since 6.2.0.  https://valkey.io/commands/failover/
         """
+        if not (to is not None or port is not None or force or abort or timeout is not None):
+            return self._run(("FAILOVER",))
         words: list[Any] = ["FAILOVER"]
         if to is not None:
             words += ("TO", to, needed("FAILOVER", port=port))
@@ -1556,6 +1564,11 @@ class Commands(Runner, Generic[Text]):
 
         O(N+log(M)).  Since 3.2.0.  https://valkey.io/commands/georadius/
         """
+        if not (
+            withcoord or withdist or withhash or count is not None or any or asc or desc or store is not None or
+            storedist is not None
+        ):
+            return self._run(("GEORADIUS", key, longitude, latitude, radius, unit), _GEORADIUS)
         if asc + desc > 1:
             exclusive("GEORADIUS", asc=asc, desc=desc)
         if (store is not None) + (storedist is not None) > 1:
@@ -1603,6 +1616,11 @@ class Commands(Runner, Generic[Text]):
 
         O(N+log(M)).  Since 3.2.0.  https://valkey.io/commands/georadiusbymember/
         """
+        if not (
+            withcoord or withdist or withhash or count is not None or any or asc or desc or store is not None or
+            storedist is not None
+        ):
+            return self._run(("GEORADIUSBYMEMBER", key, member, radius, unit), _GEORADIUSBYMEMBER)
         if asc + desc > 1:
             exclusive("GEORADIUSBYMEMBER", asc=asc, desc=desc)
         if (store is not None) + (storedist is not None) > 1:
@@ -1648,6 +1666,8 @@ class Commands(Runner, Generic[Text]):
 
         O(N+log(M)).  Since 3.2.10.  https://valkey.io/commands/georadiusbymember_ro/
         """
+        if not (withcoord or withdist or withhash or count is not None or any or asc or desc):
+            return self._run(("GEORADIUSBYMEMBER_RO", key, member, radius, unit), _GEORADIUSBYMEMBER_RO)
         if asc + desc > 1:
             exclusive("GEORADIUSBYMEMBER_RO", asc=asc, desc=desc)
         words: list[Any] = ["GEORADIUSBYMEMBER_RO", key, member, radius, unit]
@@ -1688,6 +1708,8 @@ class Commands(Runner, Generic[Text]):
 
         O(N+log(M)).  Since 3.2.10.  https://valkey.io/commands/georadius_ro/
         """
+        if not (withcoord or withdist or withhash or count is not None or any or asc or desc):
+            return self._run(("GEORADIUS_RO", key, longitude, latitude, radius, unit), _GEORADIUS_RO)
         if asc + desc > 1:
             exclusive("GEORADIUS_RO", asc=asc, desc=desc)
         words: list[Any] = ["GEORADIUS_RO", key, longitude, latitude, radius, unit]
@@ -1852,6 +1874,8 @@ class Commands(Runner, Generic[Text]):
 
         O(1).  Since 6.2.0.  https://valkey.io/commands/getex/
         """
+        if not (ex is not None or px is not None or exat is not None or pxat is not None or persist):
+            return self._run(("GETEX", key))
         if (ex is not None) + (px is not None) + (exat is not None) + (pxat is not None) + persist > 1:
             exclusive("GETEX", ex=ex, px=px, exat=exat, pxat=pxat, persist=persist)
         words: list[Any] = ["GETEX", key]
@@ -3134,6 +3158,11 @@ class Commands(Runner, Generic[Text]):
 
         O(1).  Since 1.0.0.  https://valkey.io/commands/set/
         """
+        if not (
+            nx or xx or ifeq is not None or get or ex is not None or px is not None or exat is not None or
+            pxat is not None or keepttl
+        ):
+            return self._run(("SET", key, value))
         if nx + xx + (ifeq is not None) > 1:
             exclusive("SET", nx=nx, xx=xx, ifeq=ifeq)
         if (ex is not None) + (px is not None) + (exat is not None) + (pxat is not None) + keepttl > 1:
@@ -3202,6 +3231,8 @@ class Commands(Runner, Generic[Text]):
 
         O(N), O(1).  Since 1.0.0.  https://valkey.io/commands/shutdown/
         """
+        if not (nosave or save or now or force or safe or failover or abort):
+            return self._run(("SHUTDOWN",))
         if (nosave or save or now or force or safe or failover) + abort > 1:
             exclusive("SHUTDOWN", nosave=nosave, abort=abort)
         words: list[Any] = ["SHUTDOWN"]
@@ -3595,6 +3626,10 @@ class Commands(Runner, Generic[Text]):
 
         O(log N).  Since 5.0.0.  https://valkey.io/commands/xclaim/
         """
+        if not (
+            idle is not None or time is not None or retrycount is not None or force or justid or lastid is not None
+        ):
+            return self._run(("XCLAIM", key, group, consumer, min_idle_time, *each(ids)), replies.entries)
         words: list[Any] = ["XCLAIM", key, group, consumer, min_idle_time, *each(ids)]
         if idle is not None:
             words += ("IDLE", idle)
@@ -3724,6 +3759,10 @@ class Commands(Runner, Generic[Text]):
 
         O(N), O(1), O(M).  Since 5.0.0.  https://valkey.io/commands/xpending/
         """
+        if not (
+            start is not None or idle is not None or end is not None or count is not None or consumer is not None
+        ):
+            return self._run(("XPENDING", key, group))
         words: list[Any] = ["XPENDING", key, group]
         if start is not None:
             if idle is not None:
