@@ -64,9 +64,12 @@ def write(
     replies: Mapping[str, tuple[str, str | None]],
     folder: Path,
     class_name: str = "Commands",
+    *,
+    inside: bool | None = None,
 ) -> list[Path]:
-    """Write the modules; those of Valkey itself have a second face for whatever queues commands."""
-    inside = folder.resolve() == PACKAGE.resolve() or class_name == "Commands"
+    """Write the modules, as part of the package or beside it; those of the package have a second face for queues."""
+    if inside is None:
+        inside = folder.resolve() == PACKAGE.resolve()
     texts = {
         "generated.py": write_table(assemble(definitions), inside),
         "methods.py": write_methods(definitions, replies, class_name, inside),

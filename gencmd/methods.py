@@ -7,7 +7,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Mapping
 
-from txvalkeycluster.commands import replies
+from txvalkeycluster.commands import DefinitionError, replies
 from txvalkeycluster.commands.by_hand import REFUSED
 from txvalkeycluster.commands.definition import Definition
 
@@ -46,6 +46,7 @@ from {building} import (
     exclusive,
     flat,
     flat_reversed,
+    leaderless,
     needed,
 )
 """
@@ -96,7 +97,14 @@ def callable_ones(definitions: Iterable[Definition]) -> list[Definition]:
     definitions = list(definitions)
     containers = {definition.name.split()[0] for definition in definitions if " " in definition.name}
     empty = {d.name for d in definitions if d.name in containers and d.command.arity < -1}
-    return sorted((d for d in definitions if d.name not in REFUSED and d.name not in empty), key=lambda d: d.name)
+    chosen = sorted((d for d in definitions if d.name not in REFUSED and d.name not in empty), key=lambda d: d.name)
+    methods: dict[str, str] = {}
+    for definition in chosen:
+        name = identifier(definition.name)
+        if name in methods:
+            raise DefinitionError(f"{methods[name]} and {definition.name} would both be the method {name}")
+        methods[name] = definition.name
+    return chosen
 
 
 def _only_used(header: str, body: str) -> str:

@@ -17,6 +17,7 @@ _TYPES_BY_NAME = {
     ("integer", "cursor"): "Value",
     ("integer", "weight"): "float",
 }
+_TYPES_BY_COMMAND = {("ZINCRBY", "increment"): "float"}
 
 
 @dataclass
@@ -89,6 +90,9 @@ class _Builder:
 
     # ---- names and statements
 
+    def _type(self, argument: Argument) -> str:
+        return _TYPES_BY_COMMAND.get((self._command, argument.name)) or _scalar_type(argument)
+
     def _name(self, *wanted: str) -> str:
         for text in wanted:
             name = identifier(text)
@@ -146,7 +150,7 @@ class _Builder:
         elif argument.type == "pure-token":
             self._append(indent, _quoted(argument.token))
         elif argument.is_scalar:
-            name = self._required(_scalar_type(argument), argument.name)
+            name = self._required(self._type(argument), argument.name)
             self._append(indent, *_token(argument), name)
         elif argument.type == "block":
             if _is_streams(argument):
@@ -159,7 +163,7 @@ class _Builder:
             self._choice(argument, indent)
 
     def _optional(self, argument: Argument, indent: str, *, last: bool) -> None:
-        if argument.type == "oneof" and not (_are_tokens(argument) and not _are_flags(argument)):
+        if argument.type == "oneof" and not _are_tokens(argument):
             self._alternatives(argument, indent, needed=False)
         else:
             self._alternative(argument, indent, positional=last)
@@ -174,7 +178,7 @@ class _Builder:
             self._append(indent + "    ", _quoted(argument.token))
             return [name]
         if argument.is_scalar:
-            type_ = f"{_scalar_type(argument)} | None"
+            type_ = f"{self._type(argument)} | None"
             if argument.token is None:
                 name = self._name(argument.name)
                 into = self._signature.positional if positional or not indent else self._signature.keywords
@@ -185,9 +189,9 @@ class _Builder:
             self._append(indent + "    ", *_token(argument), name)
             return [f"{name} is not None"]
         if argument.type == "oneof":
-            if _are_tokens(argument) and not _are_flags(argument):
+            if _are_tokens(argument) and not (_are_flags(argument) and self._are_free(argument)):
                 return self._literal_keyword(argument, indent)
-            return self._alternatives(argument, indent, needed=False, check=False)
+            return self._alternatives(argument, indent, needed=False)
         row = _row_of(argument)
         if row is not None:
             token, types = row
@@ -204,6 +208,10 @@ class _Builder:
             self._append(indent + "    ", _quoted(token), "len(rows)", "*flat(rows)")
             return [f"bool({name})"]
         return self._open_block(argument, indent)
+
+    def _are_free(self, argument: Argument) -> bool:
+        """Whether no token of several has the name of another parameter."""
+        return not any(identifier(part.token or "") in self._names for part in argument.arguments)
 
     def _literal_keyword(self, argument: Argument, indent: str) -> list[str]:
         names = [argument.name] if argument.token is None else [argument.token, argument.name]
@@ -222,10 +230,11 @@ class _Builder:
             for part in block.arguments:
                 given += self._alternative(part, indent)
             return given
+        dependents: list[str] = []
         if leader.type == "pure-token":
             condition = name = self._keyword("bool", "False", leader.token or leader.name)
         else:
-            type_ = _literal(leader) if leader.type == "oneof" else _scalar_type(leader)
+            type_ = _literal(leader) if leader.type == "oneof" else self._type(leader)
             name = self._keyword(f"{type_} | None", "None", leader.token or block.token or leader.name, leader.name)
             condition = f"{name} is not None"
         self._statement(indent, f"if {condition}:")
@@ -236,13 +245,18 @@ class _Builder:
             if part is leader:
                 self._append(inner, *_token(part), *([name] if part.type != "pure-token" else []))
             elif part.optional:
-                self._alternative(part, inner)
+                dependents += self._alternative(part, inner)
             else:
                 needed = part
-                type_ = _literal(needed) if needed.type == "oneof" else _scalar_type(needed)
+                type_ = _literal(needed) if needed.type == "oneof" else self._type(needed)
                 own = self._keyword(f"{type_} | None", "None", needed.token or needed.name, needed.name)
                 self._append(inner, *_token(needed), f"needed({_quoted(self._command)}, {own}={own})")
-        return [condition]
+                dependents.append(f"{own} is not None")
+        if dependents:
+            self._statement(indent, f"elif {' or '.join(dependents)}:")
+            others = ", ".join(_name_in(dependent) for dependent in dependents)
+            self._statement(inner, f"raise leaderless({_quoted(self._command)}, {_quoted(name)}, {_quoted(others)})")
+        return [condition, *dependents]
 
     def _choice(self, argument: Argument, indent: str) -> None:
         """One of several, and one there must be."""
@@ -252,7 +266,7 @@ class _Builder:
         plain = [part for part in argument.arguments if part.type != "pure-token"]
         if len(plain) == 1 and plain[0].is_scalar and plain[0].token is None and not plain[0].multiple:
             # Some word stands for what the caller may say instead: XADD's * for an id.
-            self._append(indent, *_token(argument), self._required(_scalar_type(plain[0]), plain[0].name))
+            self._append(indent, *_token(argument), self._required(self._type(plain[0]), plain[0].name))
         elif any(part.type == "block" and part.token is None and _are_constants(part) for part in plain):
             name = self._name(argument.name)
             self._signature.positional.append(Parameter(name, "Value", star=True))
@@ -274,7 +288,7 @@ class _Builder:
             statements = [f"{indent}if {' or '.join(given)}:", f"{indent}    words += ({_quoted(argument.token)},)"]
             self._signature.code[place:place] = statements
         if check and not any(part.multiple for part in argument.arguments) and len(counts) > 1:
-            names = [re.split(r"[ ()]", count.removeprefix("bool("))[0] for count in counts]
+            names = [_name_in(count) for count in counts]
             conditions = [f"{name}={name}" for name in names]
             flag = "needed=True, " if needed else ""
             test = " + ".join(f"({count})" if " " in count else count for count in counts)
@@ -288,7 +302,7 @@ class _Builder:
         if argument.is_scalar:
             return self._several_scalars(argument, indent, last=last)
         if argument.type == "oneof" and all(p.token is not None and p.type != "block" for p in argument.arguments):
-            return self._alternatives(argument, indent, needed=False, check=False)
+            return self._alternatives(argument, indent, needed=False)
         row = None if argument.type == "oneof" else _scalars_of(argument)
         name_type = "Sequence[Value]" if row is None else _row_type(argument)
         if row is None and not argument.multiple_token:
@@ -321,7 +335,7 @@ class _Builder:
         return []
 
     def _several_scalars(self, argument: Argument, indent: str, *, last: bool) -> list[str]:
-        type_ = _scalar_type(argument)
+        type_ = self._type(argument)
         if argument.multiple_token:
             name = self._keyword(f"{type_} | Iterable[{type_}]", "()", argument.token or argument.name)
             self._statement(indent, f"for item in each({name}):")
@@ -329,8 +343,8 @@ class _Builder:
             return [f"bool({name})"]
         if argument.token is not None:
             name = self._keyword(f"{type_} | Iterable[{type_}]", "()", argument.token, argument.name)
-            self._statement(indent, f"if {name} != ():")
-            self._append(indent + "    ", _quoted(argument.token), f"*each({name})")
+            self._statement(indent, f"if listed := each({name}):")
+            self._append(indent + "    ", _quoted(argument.token), "*listed")
             return [f"{name} != ()"]
         name = self._name(plural(argument.name))
         if last and not any(parameter.default for parameter in self._signature.positional):
@@ -345,7 +359,7 @@ class _Builder:
     def _counted(self, argument: Argument, indent: str, *, last: bool) -> None:
         """A number and as many of something: the number is ours to count."""
         if argument.is_scalar:
-            type_ = _scalar_type(argument)
+            type_ = self._type(argument)
             name = self._name(plural(argument.name))
             if last and not argument.optional:
                 self._signature.positional.append(Parameter(name, type_, star=True))
@@ -390,6 +404,11 @@ def _quoted(word: str | None) -> str:
 
 def _token(argument: Argument) -> list[str]:
     return [] if argument.token is None else [_quoted(argument.token)]
+
+
+def _name_in(condition: str) -> str:
+    """The parameter that an expression asks for."""
+    return re.split(r"[ ()]", condition.removeprefix("bool("))[0]
 
 
 def _scalar_type(argument: Argument) -> str:

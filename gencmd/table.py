@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable
 
 from txvalkeycluster.commands.model import Command, KeySpec
@@ -48,7 +47,11 @@ def _command(command: Command, indent: str) -> str:
         line = f"{indent}_command({', '.join(parts)}),"
         if len(line) <= 120:
             return line + "\n"
-    rows = textwrap.wrap(f"{', '.join(parts)},", 116 - len(indent), break_long_words=False, break_on_hyphens=False)
+    rows = [""]
+    for part in parts:
+        if len(rows[-1]) + len(part) > 112 - len(indent):
+            rows.append("")
+        rows[-1] += f"{' ' if rows[-1] else ''}{part},"
     head = f"{indent}_command(\n" + "".join(f"{indent}    {row}\n" for row in rows)
     return head + (f"{indent}    subcommands=(\n{inner}{indent}    ),\n" if inner else "") + f"{indent}),\n"
 

@@ -121,7 +121,7 @@ class ClusterClient(Commands[Text]):
 
         Fires with what it returns; fails with WatchError if the last attempt did.
         """
-        return Deferred.fromCoroutine(optimistically(lambda: self.watch(*keys), function, attempts))
+        return Deferred.fromCoroutine(optimistically(self._router.clock, lambda: self.watch(*keys), function, attempts))
 
     def script(self, source: str | bytes) -> Script[Text]:
         """A Lua script to be called with keys and arguments."""

@@ -53,7 +53,11 @@ class TransactionAborted(ReplyError):
 
 
 class WatchError(ValkeyError):
-    """A watched key has changed, or the watch was lost; nothing of the transaction was executed."""
+    """A watched key has changed, or the watch was ``lost`` with its slot; nothing of the transaction was executed."""
+
+    def __init__(self, message: str, *, lost: bool = False) -> None:
+        super().__init__(message)
+        self.lost = lost
 
 
 class TooManyPending(ValkeyError):

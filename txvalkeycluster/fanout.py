@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from .aggregate import combine
 from .commands import Command
-from .errors import PartialFailure, TooManyPending
+from .errors import PartialFailure, RoutingError, TooManyPending
 from .node import NodeConnection
 from .pack import Packed, pack
 from .request import Request
@@ -69,6 +69,8 @@ def send_to_all(
     deadline: float,
 ) -> Deferred[Any]:
     """Send a command to each node, once, and make one reply of theirs."""
+    if not nodes:
+        raise RoutingError(f"{command.name} is for several nodes, and none has an address that can be dialled")
     whole = FanOut(command.name, lambda endings: combine(command.response_policy, endings), note_cancel)
     requests = [Request(payload, whole.part(str(node.address)), command, THIS_NODE, now, deadline) for node in nodes]
     for node, request in zip(nodes, requests, strict=True):
@@ -80,11 +82,19 @@ def send_apart(
     command: Command, nodes: list[NodeConnection], send: Callable[[NodeConnection], Deferred[Any]]
 ) -> Deferred[Any]:
     """Send a command to each node in a way of its own; one success is enough."""
-    whole = FanOut(command.name, lambda endings: combine(command.response_policy, endings), lambda _: None)
+    if not nodes:
+        raise RoutingError(f"{command.name} is for several nodes, and none has an address that can be dialled")
+    sent: list[Deferred[Any]] = []
+
+    def cancel(_: Deferred[Any]) -> None:
+        for each in sent:
+            each.cancel()
+
+    whole = FanOut(command.name, lambda endings: combine(command.response_policy, endings), cancel)
     whole.one_suffices = True
-    parts = [(node, whole.part(str(node.address))) for node in nodes]
-    for node, part in parts:
-        send(node).addCallbacks(part.callback, part.errback)
+    for node, part in [(node, whole.part(str(node.address))) for node in nodes]:
+        sent.append(send(node))
+        sent[-1].addCallbacks(part.callback, part.errback)
     return whole.deferred
 
 

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from .address import Address
 from .backlog import Backlog
-from .errors import ConnectFailed, ConnectionLost, TLSFailed, ValkeyError
+from .errors import ClientClosed, ConnectFailed, ConnectionLost, TLSFailed, ValkeyError
 from .handshake import ServerInfo, handshake
 from .options import Options
 from .pack import Arg
@@ -131,9 +131,10 @@ class NodeConnection(Owner):
         # Never at once: dialling runs code of the application's, and whoever asked is in the midst of something.
         self._timer = self._clock.callLater(max(delay, 0), self._dial_now)
 
-    def redial(self, connection: RESPProtocol) -> None:
+    def redial(self, connection: RESPProtocol | None) -> None:
         """Replace ``connection``, if it is still the one: its address names another machine now."""
-        if self.protocol is connection:
+        self.pool.forget()
+        if self.protocol is connection and connection is not None:
             self._disconnected()
             connection.drain()
 
@@ -147,6 +148,7 @@ class NodeConnection(Owner):
 
     def unblock(self) -> None:
         """Have the commands end that the server holds back, as if their time were up."""
+        self.pool.close(ClientClosed("the client is closed"))
         for lease in self.pool.leases:
             if lease.blocked and lease.info.client_id:
                 # It may have ended by itself; whatever comes of it, the connection tells.
@@ -158,6 +160,7 @@ class NodeConnection(Owner):
         """Take nothing more; what is unanswered on the connection is still waited for."""
         connection, waiting = self.protocol, self._shut()
         self.pool.close()
+        self.pool.cut_idle()
         if connection is not None:
             connection.drain()
         for request in waiting:

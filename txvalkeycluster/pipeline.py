@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from .commands.building import Text
 from .commands.queued import QueuedCommands
 from .commands.replies import Convert
+from .errors import ClientClosed, TooManyPending
 from .pack import Arg
 from .router import Router
 
@@ -18,7 +21,10 @@ _BYTES = 1 << 20
 _COMMANDS = 4096
 _OVERHEAD = 64
 
+_PAUSE = 0.01
+
 _Call = tuple[Sequence[Arg], Convert | None]
+_Taken = tuple[int, Sequence[Arg], Convert | None, int]
 
 
 class Pipeline(QueuedCommands[Text]):
@@ -91,6 +97,10 @@ class _Run:
         self._bytes = 0
         self._sending = False
         self._given_up = False
+        self._full = False
+        # Turned away for want of room, to be sent again.
+        self._refused: deque[_Taken] = deque()
+        self._most = max(min(_COMMANDS, router.max_pending // 2), 1)
         self._failure: Exception | None = None
         self._on_their_way: dict[int, Deferred[Any]] = {}
         self._send()
@@ -98,39 +108,63 @@ class _Run:
     def _send(self) -> None:
         # Replies may come while we send, of commands that fail at once.
         self._sending = True
-        while self._calls is not None and self._bytes < _BYTES and len(self._on_their_way) < _COMMANDS:
-            try:
-                words, convert = next(self._calls)
-                size = _size(words)
-            except StopIteration:
-                self._calls = None
+        self._full = False
+        while self._bytes < _BYTES and len(self._on_their_way) < self._most and not self._full:
+            taken = self._refused.popleft() if self._refused else self._take()
+            if taken is None:
                 break
-            except Exception as error:
-                self._stop(error)
-                break
-            number = self._count
-            self._count += 1
+            number, words, convert, size = taken
             self._bytes += size
             sent = self._router.execute(words, self._timeout, False)
             self._on_their_way[number] = sent
             if convert is not None:
                 sent.addCallback(convert)
-            sent.addBoth(self._arrived, number, size)
+            sent.addBoth(self._arrived, taken)
         self._sending = False
+        if self._full and not self._on_their_way and not self._given_up:
+            # Others fill the queues; nothing of ours will tell when there is room.
+            self._router.clock.callLater(_PAUSE, self._send)
         self._check()
 
-    def _arrived(self, result: Any, number: int, size: int) -> None:
+    def _take(self) -> _Taken | None:
+        if self._calls is None:
+            return None
+        try:
+            words, convert = next(self._calls)
+            if isinstance(words, (str, bytes)):
+                raise TypeError(f"a command is a sequence of words, not {type(words).__name__}")
+            size = _size(words)
+        except StopIteration:
+            self._calls = None
+            return None
+        except Exception as error:
+            self._stop(error)
+            return None
+        self._count += 1
+        return self._count - 1, words, convert, size
+
+    def _arrived(self, result: Any, taken: _Taken) -> None:
+        number, _, _, size = taken
         self._on_their_way.pop(number, None)
         self._bytes -= size
+        result = result.value if isinstance(result, Failure) else result
+        if isinstance(result, TooManyPending) and not self._given_up:
+            self._full = True
+            self._refused.append(taken)
+            return
+        if isinstance(result, ClientClosed):
+            # Nobody will serve the rest.
+            self._stop(result)
         if self._failure is None and not self._given_up:
             try:
-                self._each(number, result.value if hasattr(result, "getTraceback") else result)
+                self._each(number, result)
             except Exception as error:
                 self._stop(error)
         if self._sending:
             return
         # The next ones go out half a load at a time, so that each write holds many.
-        if self._calls is not None and self._bytes <= _BYTES // 2 and len(self._on_their_way) <= _COMMANDS // 2:
+        more = self._calls is not None or self._refused
+        if more and self._bytes <= _BYTES // 2 and len(self._on_their_way) <= self._most // 2:
             self._send()
         else:
             self._check()
@@ -138,9 +172,10 @@ class _Run:
     def _stop(self, error: Exception) -> None:
         self._failure = self._failure or error
         self._calls = None
+        self._refused.clear()
 
     def _check(self) -> None:
-        if self._calls is None and not self._on_their_way and not self._given_up:
+        if self._calls is None and not self._refused and not self._on_their_way and not self._given_up:
             if self._failure is not None:
                 self.done.errback(self._failure)
             else:
@@ -149,6 +184,7 @@ class _Run:
     def _cancelled(self, _: Deferred[Any]) -> None:
         self._calls = None
         self._given_up = True
+        self._refused.clear()
         for sent in list(self._on_their_way.values()):
             sent.cancel()
 

@@ -53,6 +53,8 @@ class Pool:
         self._waiting: deque[Deferred[Lease]] = deque()
         self._timer: IDelayedCall | None = None
         self._closed: Exception | None = None
+        self._failures = 0
+        self._next_dial: IDelayedCall | None = None
 
     def __repr__(self) -> str:
         return f"<Pool {self._where} leased={len(self._leased)} idle={len(self._idle)} waiting={len(self._waiting)}>"
@@ -86,9 +88,21 @@ class Pool:
             self._watch_idle()
         self._serve()
 
-    def close(self) -> None:
-        """Lease nothing more; those that are leased are closed when they come back."""
-        self._shut(ConnectionLost(f"{self._where}: the connection was closed"))
+    def close(self, reason: Exception | None = None) -> None:
+        """Lease nothing more; those that are leased are closed when they come back, or now if they do nothing."""
+        self._shut(reason or ConnectionLost(f"{self._where}: the connection was closed"))
+
+    def cut_idle(self) -> None:
+        """Cut those that are leased and have nothing on its way: whoever has them is not waiting for anything."""
+        for lease in list(self._leased):
+            if not lease.connection.pending:
+                lease.connection.abort(ConnectionLost(f"{self._where}: the connection was closed"))
+
+    def forget(self) -> None:
+        """Close the idle ones: their address names another machine now."""
+        idle, self._idle = self._idle, []
+        for lease in idle:
+            lease.connection.drain()
 
     def abort(self, reason: Exception) -> None:
         """Cut every one."""
@@ -98,9 +112,11 @@ class Pool:
 
     def _shut(self, reason: Exception) -> None:
         self._closed = reason
-        if self._timer is not None:
-            timer, self._timer = self._timer, None
-            timer.cancel()
+        for name in ("_timer", "_next_dial"):
+            timer = getattr(self, name)
+            setattr(self, name, None)
+            if timer is not None:
+                timer.cancel()
         idle, self._idle = self._idle, []
         waiting, self._waiting = list(self._waiting), deque()
         for dialling in list(self._dialling):
@@ -120,14 +136,30 @@ class Pool:
                 self._leased.add(lease)
                 wanted.callback(lease)
         room = self._options.max_exclusive - len(self._leased) - len(self._dialling)
-        for _ in range(min(room, len(self._waiting) - len(self._dialling))):
-            dialling = self._establish()
-            self._dialling.add(dialling)
-            dialling.addBoth(self._dialled, dialling)
+        if self._failures:
+            room = min(room, 1 - len(self._dialling))
+        if self._next_dial is None:
+            for _ in range(min(room, len(self._waiting) - len(self._dialling))):
+                dialling = self._establish()
+                self._dialling.add(dialling)
+                dialling.addBoth(self._dialled, dialling)
+
+    def _back_off(self) -> None:
+        """Dial again only after a while, that doubles with each failure, and one at a time."""
+        self._failures += 1
+        longest = min(self._options.backoff_max, self._options.backoff_min * 2.0 ** min(self._failures, 30))
+        if self._next_dial is None:
+            delay = self._options.random.uniform(self._options.backoff_min / 2, longest)
+            self._next_dial = self._clock.callLater(delay, self._dial_again)
+
+    def _dial_again(self) -> None:
+        self._next_dial = None
+        self._serve()
 
     def _dialled(self, result: Any, dialling: Deferred[Any]) -> None:
         self._dialling.discard(dialling)
         if isinstance(result, tuple):
+            self._failures = 0
             lease = Lease(*result)
             if self._closed is not None:
                 lease.connection.drain()
@@ -135,8 +167,13 @@ class Pool:
             lease.idle_since = self._clock.seconds()
             self._idle.append(lease)
             self._watch_idle()
-        elif self._waiting:
-            self._waiting.popleft().errback(result)
+        elif self._closed is None:
+            # All of them: each asks the map for a way around before it comes back.
+            self._back_off()
+            waiting, self._waiting = list(self._waiting), deque()
+            for wanted in waiting:
+                if not wanted.called:
+                    wanted.errback(result.value)
         self._serve()
 
     def _given_up(self, wanted: Deferred[Lease]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, gatherResults
 
 from .address import Address
 from .closing import Farewell
@@ -50,6 +50,7 @@ class Router:
     def __init__(self, reactor: Any, options: Options, emit: Callable[[Event], None]) -> None:
         self.topology = Topology(0, ())
         self.statistics = Statistics()
+        self.max_pending = options.max_pending
         #: What the commands mean.
         self.commands = options.commands
         self.clock = reactor
@@ -87,7 +88,7 @@ class Router:
             on_enter=self._refresher.trigger,
         )
         #: Takes what goes out as a whole to where its slot is.
-        self.travel = Travel(reactor, options, self)
+        self.travel = Travel(reactor, options, self, self._canceller)
         self._learner = Learner(reactor, self.commands, self._learners_room, lambda: self.node_for(ANY_NODE))
         self._rooms: dict[tuple[Address, str], WaitingRoom] = {}
         self._slots: list[NodeConnection | WaitingRoom] = [self._unserved] * SLOT_COUNT
@@ -126,7 +127,7 @@ class Router:
             )
         except Exception:
             # A wrong argument or a full queue; the caller hears of every failure in one way.
-            return fail()
+            return fail() if args else fail(TypeError("there is no command"))
         return deferred
 
     def _execute_otherwise(
@@ -165,8 +166,8 @@ class Router:
             command = self.commands[args[0]].resolve(args)
             command.check_allowed(args)
             node = self._factory.node_at(address)
-            if command.blocks(args):
-                return self._block_on(node, command, args, timeout)
+            if command.blocks(args) or command.response_policy == "one_succeeded":
+                return self._execute_apart(node, command, args, timeout)
             now: float = self.clock.seconds()
             deferred: Deferred[Any] = Deferred(self._canceller)
             deadline = inf if timeout is None else now + timeout
@@ -185,13 +186,16 @@ class Router:
             return self.travel.block(command, args, to.slot, timeout, repeatable)
         if not self.topology.version:
             return self._put_off(self._unserved, command, args, now, deadline, repeatable)
-        return self.travel.wait(args, self._primaries)
+        return self.travel.wait(args, list(self._primaries))
 
-    def _block_on(
+    def _execute_apart(
         self, node: NodeConnection, command: Command, args: Sequence[Arg], timeout: float | None
     ) -> Deferred[Any]:
+        """Send to one node what the shared connection is not for."""
         if command.name in ("WAIT", "WAITAOF"):
             return self.travel.wait(args, [node])
+        if not command.blocks(args):
+            return self.travel.apart(node, command, args, timeout)
         return self.travel.block_on(node, command, args, timeout)
 
     # ---- units
@@ -213,10 +217,13 @@ class Router:
         if verdict.act is Act.FAIL:
             raise error
         self._ask_for_refresh(verdict.refresh)
-        if verdict.target is None:
+        if verdict.target is not None:
+            return self._redirected(verdict, verdict.target, trail), verdict.act is Act.ASK
+        if verdict.act is Act.REDIAL:
+            self._redial(node, node.protocol, trail)
+        else:
             trail.redirects = 0
-            return None, False
-        return self._redirected(verdict, verdict.target, trail), verdict.act is Act.ASK
+        return None, False
 
     def unreachable(self, node: NodeConnection, reason: Exception) -> None:
         """Ask for a map without the node that a unit could not be sent to."""
@@ -367,6 +374,11 @@ class Router:
             self.statistics.asked += 1
         return node
 
+    def _redial(self, node: NodeConnection, connection: RESPProtocol | None, trail: Trail) -> None:
+        trail.redirects += 1
+        self.statistics.moved += 1
+        node.redial(connection)
+
     def _carry_out(
         self, verdict: Verdict, node: NodeConnection, connection: RESPProtocol, request: Request, trail: Trail
     ) -> None:
@@ -379,9 +391,7 @@ class Router:
             else:
                 target.send(request)
         elif act is Act.REDIAL:
-            trail.redirects += 1
-            self.statistics.moved += 1
-            node.redial(connection)
+            self._redial(node, connection, trail)
             self._again([request])
         elif act is Act.REROUTE and request.slot >= 0 and self._slots[request.slot] is not node:
             self._again([request])
@@ -482,12 +492,15 @@ class Router:
         """Take no new commands, wait for the unanswered ones, then close every connection."""
         self._refuse_commands()
         self._farewell = Farewell(self.clock, self._everything())
+        units = self.travel.close()
         self._factory.unblock()
-        return self._farewell.finished.addCallback(lambda _: self._shut())
+        ended: Deferred[Any] = gatherResults([self._farewell.finished, units])
+        return ended.addCallback(lambda _: self._shut())
 
     def abort(self) -> Deferred[None]:
         """End everything at once."""
         self._refuse_commands()
+        self.travel.abort()
         waiting = self._learner.close()
         for room in self._all_rooms():
             waiting += room.take()

@@ -56,7 +56,8 @@ def route(command: Command, args: Sequence[Any], *, split: bool = True) -> Route
             slot, first = key_slot, args[place]
         elif key_slot != slot:
             if command.request_policy == "multi_shard" and split and not _is_conditional(command, args):
-                return _SLOTS
+                # With half a pair it is one server's to refuse as a whole.
+                return _SLOTS if _has_whole_rows(command, args) else Route(Breadth.ONE, slot)
             raise RoutingError(
                 f"{command.name} has keys in several slots: {_shown(first)} in {slot} and {_shown(args[place])} in "
                 f"{key_slot}; a common {{hash tag}} would bring them together"
@@ -87,6 +88,12 @@ def cut(command: Command, args: Sequence[Any]) -> list[Part]:
             head += args[place : place + places.step]
         parts.append(Part(slot, (*head, *args[end:]), tuple(numbers)))
     return parts
+
+
+def _has_whole_rows(command: Command, args: Sequence[Any]) -> bool:
+    (spec,) = command.key_specs
+    places = spec.positions(args)
+    return places[-1] + places.step <= len(args)
 
 
 def _is_conditional(command: Command, args: Sequence[Any]) -> bool:

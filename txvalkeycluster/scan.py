@@ -9,14 +9,13 @@ for at its target after its source.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import DeferredList
 from twisted.internet.task import deferLater
 
-from .errors import CommandTimeout, ConnectFailed, ConnectionLost, ReplyError, ValkeyError
+from .errors import ClientClosed, CommandTimeout, ConnectFailed, ConnectionLost, ReplyError, ValkeyError
 from .pack import Arg
 from .router import Router
 from .slots import SLOT_COUNT, argument_slot
@@ -50,13 +49,16 @@ class KeyScan:
         self._timeout = timeout
         # One byte for each slot that has yet to be scanned.
         self._pending = bytearray(b"\1" * SLOT_COUNT)
+        # The nodes that were gone through from end to end in this pass.
+        self._scanned: set[str] = set()
 
     async def keys(self) -> AsyncIterator[Any]:
         """Every key, at least once."""
         whole = True
-        lost: Exception | None = None
-        idle_since = self._router.clock.seconds()
+        stuck_since: float | None = None
         while True:
+            self._scanned.clear()
+            lost: Exception | None = None
             before = await self._standings()
             try:
                 if whole and _NOBODYS not in before.values():
@@ -74,16 +76,27 @@ class KeyScan:
                 whole = False
             after = await self._standings()
             if not whole and self._settle(before, after):
-                idle_since = self._router.clock.seconds()
+                stuck_since = None
+            elif stuck_since is None:
+                stuck_since = self._router.clock.seconds()
             if not any(self._pending):
                 return
-            if self._timeout is not None and self._router.clock.seconds() > idle_since + self._timeout:
+            if self._is_over(stuck_since):
                 raise lost or ConnectionLost(f"{sum(self._pending)} slots did not stand still to be scanned")
             await deferLater(self._router.clock, _PAUSE)
 
+    def _is_over(self, stuck_since: float | None) -> bool:
+        if stuck_since is None or self._timeout is None:
+            return False
+        return bool(self._router.clock.seconds() > stuck_since + self._timeout)
+
     def _settle(self, before: dict[int, _Standing], after: dict[int, _Standing]) -> bool:
         """Tick off the slots that stood still; return whether there were any."""
-        good = [slot for slot, standing in before.items() if self._pending[slot] and after.get(slot) == standing]
+        good = [
+            slot
+            for slot, standing in before.items()
+            if self._pending[slot] and after.get(slot) == standing and standing.owner in self._scanned
+        ]
         for slot in good:
             self._pending[slot] = 0
         return bool(good)
@@ -103,6 +116,7 @@ class KeyScan:
             for key in keys:
                 yield key
             if cursor in _DONE:
+                self._scanned.update(node.id for node in self._router.topology.primaries)
                 return
 
     async def _by_node(self, standings: dict[int, _Standing] | None) -> AsyncIterator[Any]:
@@ -112,6 +126,8 @@ class KeyScan:
             if standings is None or node.id in owners:
                 async for key in self._scan(node):
                     yield key
+                self._scanned.add(node.id)
+        self._scanned.add(_NOBODYS.owner)
 
     async def _of_open_slots(self, standings: dict[int, _Standing]) -> AsyncIterator[Any]:
         """SCAN of the nodes that keys of open slots leave, then of those they come to.
@@ -137,17 +153,21 @@ class KeyScan:
 
     async def _standings(self) -> dict[int, _Standing]:
         """How every slot stands whose owner answers."""
-        with suppress(ValkeyError):
-            # Without a new map the old one has to serve, and what it does not show is scanned again.
+        try:
             await self._router.refresh()
+        except ClientClosed:
+            raise
+        except ValkeyError:
+            # Without a new map the old one has to serve, and what it does not show is scanned again.
+            pass
         primaries = self._router.topology.primaries
         asked = [self._router.execute_on(node, ("CLUSTER", "NODES"), self._timeout) for node in primaries]
         found: dict[int, _Standing] = {}
         for success, reply in await DeferredList(asked, consumeErrors=True):
             if success:
                 found.update(_own_standings(reply))
-            else:
-                reply.trap(ValkeyError)
+            elif reply.check(ClientClosed) or not reply.check(ValkeyError):
+                reply.raiseException()
         owned = {slot for start, end, _ in self._router.topology.ranges() for slot in range(start, end + 1)}
         found.update((slot, _NOBODYS) for slot in range(SLOT_COUNT) if slot not in owned)
         return found

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from .commands.building import Key, Text, Value, each
 from .commands.methods import Commands
-from .errors import ReplyError
+from .errors import PartialFailure, ReplyError
 
 Keys = Key | Iterable[Key]
 Values = Value | Iterable[Value]
@@ -64,10 +64,19 @@ class Function(Generic[Text]):
             _only(failure, "ERR", "Function not found")
             if self._library is None:
                 return failure
-            loaded = self._commands.function_load(self._library, replace=True)
+            # Without REPLACE: a shard that has it, maybe in a newer version, keeps it.
+            loaded = self._commands.function_load(self._library).addErrback(_there_already)
             return loaded.addCallback(lambda _: self._commands._run(call))
 
         return done.addErrback(missing)
+
+
+def _there_already(failure: Failure) -> None:
+    """Pass over shards that have the library."""
+    error = failure.value
+    errors = [what for _, what in error.outcomes] if isinstance(error, PartialFailure) else [error]
+    if any(isinstance(what, Exception) and "already exists" not in str(what) for what in errors):
+        failure.raiseException()
 
 
 def _only(failure: Failure, code: str, text: str = "") -> None:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import deferLater
 
 from .commands import Command
 from .commands.building import Key, Text
@@ -16,7 +17,7 @@ from .commands.queued import QueuedCommands
 from .commands.replies import Convert
 from .errors import ConnectionLost, ReplyError, RoutingError, TransactionAborted, WatchError
 from .node import NodeConnection
-from .pack import Arg, pack
+from .pack import Arg, Packed, pack
 from .pool import Lease
 from .request import Request, Trail
 from .router import Router
@@ -25,12 +26,17 @@ from .slots import ANY_NODE, THIS_NODE, argument_slot
 from .travel import send_on
 
 _T = TypeVar("_T")
-_MULTI, _EXEC, _WATCH, _UNWATCH = Command("MULTI"), Command("EXEC"), Command("WATCH"), Command("UNWATCH")
-_ASKING = Command("ASKING")
+_MULTI, _EXEC, _ASKING = Command("MULTI"), Command("EXEC"), Command("ASKING")
+_WATCH, _UNWATCH = Command("WATCH"), Command("UNWATCH")
+# Before an optimistic function is run again because its slot has moved.
+_PAUSE = 0.03
+# How long the end of a session waits for the server to forget what was watched.
+_PATIENCE = 1.0
 # Replies to a queued command that say that the whole has to go elsewhere, or has to wait.
 _ELSEWHERE = frozenset(["MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY"])
 
-_Call = tuple[Command, tuple[Arg, ...], Convert | None]
+# Packed when it is queued: what it was made of may change until it is sent.
+_Call = tuple[Command, Packed, Convert | None]
 
 
 class Transaction(QueuedCommands[Text]):
@@ -80,9 +86,11 @@ class Transaction(QueuedCommands[Text]):
 
     def _queue(self, args: Sequence[Any], convert: Convert | None) -> None:
         args = tuple(args)
+        if not args:
+            raise TypeError("there is no command")
         command = self._router.commands[args[0]].resolve(args)
         slot = _slot_of(command, args)
-        pack(args)
+        payload = pack(args)
         if slot != ANY_NODE:
             if self._slot not in (ANY_NODE, slot):
                 raise RoutingError(
@@ -90,7 +98,7 @@ class Transaction(QueuedCommands[Text]):
                     "a common {hash tag} would bring them together"
                 )
             self._slot = slot
-        self._calls.append((command, args, convert))
+        self._calls.append((command, payload, convert))
 
 
 class WatchSession(Commands[Text], Generic[Text]):
@@ -109,6 +117,8 @@ class WatchSession(Commands[Text], Generic[Text]):
         self._lease: Lease | None = None
         # Whether the connection holds nothing that its next user would stumble over.
         self._clean = True
+        # Whether the keys were on their way here when the watch began, so that every command needs leave.
+        self._asking = False
         #: Of the watched keys.
         self.slot = argument_slot(keys[0])
         route(Command("WATCH", key_specs=router.commands["WATCH"].key_specs), ("WATCH", *keys), split=False)
@@ -123,16 +133,17 @@ class WatchSession(Commands[Text], Generic[Text]):
         lease, self._lease = self._lease, None
         if lease is None or self._node is None:
             return
+        clean = False
         try:
-            if self._clean and not lease.connection.ended and not lease.connection.pending:
-                self._clean = False
-                await send_on(lease, self._router.clock, _UNWATCH, ("UNWATCH",))
-                self._clean = True
-        except (ReplyError, ConnectionLost):
-            # The connection goes with whatever it watched.
-            self._clean = False
+            if self._clean and not lease.connection.pending:
+                unwatched = send_on(lease, self._router.clock, _UNWATCH, pack(("UNWATCH",)), lambda _: None)
+                await unwatched.addTimeout(_PATIENCE, self._router.clock)
+                clean = True
+        except (ReplyError, ConnectionLost, TimeoutError):
+            # The connection goes, with whatever it watched.
+            clean = False
         finally:
-            self._node.pool.give_back(lease, clean=self._clean)
+            self._node.pool.give_back(lease, clean=clean)
 
     def transaction(self) -> Transaction[Text]:
         """What is to be executed if no watched key has changed."""
@@ -144,33 +155,35 @@ class WatchSession(Commands[Text], Generic[Text]):
 
     def run(self, calls: list[_Call]) -> Deferred[Any]:
         """Execute a transaction here.  It ends the watch."""
-        return self._limited("EXEC", self._execute(calls))
+        trail = Trail()
+        return self._router.travel.track(self._execute(calls, trail), "EXEC", self._timeout, trail)
 
     def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Deferred[Any]:
         args = tuple(words)
+        if not args:
+            raise TypeError("there is no command")
         command = self._router.commands[args[0]].resolve(args)
         slot = _slot_of(command, args)
         if slot not in (ANY_NODE, self.slot):
             raise RoutingError(f"{command.name} has a key in slot {slot}, and the watched ones are in {self.slot}")
-        done = self._limited(command.name, self._send(command, args))
+        trail = Trail()
+        done = self._router.travel.track(self._send(command, pack(args), trail), command.name, self._timeout, trail)
         return done if convert is None else done.addCallback(convert)
 
-    def _limited(self, name: str, coroutine: Any) -> Deferred[Any]:
-        return self._router.travel.limited(Deferred.fromCoroutine(coroutine), name, self._timeout, Trail())
-
-    async def _watch(self, node: NodeConnection, asking: bool) -> None:
+    async def _watch(self, node: NodeConnection, asking: bool, trail: Trail) -> None:
         lease = await node.pool.lease()
         watched = False
         clean = False
         try:
-            await send_on(lease, self._router.clock, _WATCH, ("WATCH", *self._keys), asking=asking)
+            words = pack(("WATCH", *self._keys))
+            await send_on(lease, self._router.clock, _WATCH, words, lambda _: None, asking=asking)
             watched = clean = True
         except ReplyError:
             clean = True
             raise
         finally:
             if watched:
-                self._node, self._lease, self._clean = node, lease, True
+                self._node, self._lease, self._clean, self._asking = node, lease, True, asking
             else:
                 node.pool.give_back(lease, clean=clean)
 
@@ -179,35 +192,37 @@ class WatchSession(Commands[Text], Generic[Text]):
             raise RoutingError("the session is not entered, or has been left")
         return self._lease
 
-    async def _send(self, command: Command, args: tuple[Arg, ...]) -> Any:
+    async def _send(self, command: Command, payload: Packed, trail: Trail) -> Any:
         lease = self._leased()
         self._clean, clean = False, False
         try:
-            reply = await send_on(lease, self._router.clock, command, args)
+            trail.written = True
+            sent = send_on(lease, self._router.clock, command, payload, lambda _: None, asking=self._asking)
+            reply = await sent
             clean = True
             return reply
         except ReplyError as error:
             clean = True
-            if error.code in _ELSEWHERE:
-                # What was watched is not here any more; the next try goes where it is.
-                raise WatchError(f"the watch is lost: {error}") from error
+            _check_watch(error)
             raise
         finally:
             self._clean = clean
 
-    async def _execute(self, calls: list[_Call]) -> Any:
+    async def _execute(self, calls: list[_Call], trail: Trail) -> Any:
         lease = self._leased()
+        if lease.connection.ended:
+            raise ConnectionLost(f"{lease.connection.peer}: the connection has ended")
         self._clean, clean = False, False
         try:
-            replies = await _send_unit(lease.connection.send, self._router, calls, asking=False)
+            trail.written = True
+            replies = await _send_unit(lease.connection.send, self._router, calls, asking=self._asking)
             clean = True
         finally:
             self._clean = clean
         try:
             return _outcome(replies)
         except ReplyError as error:
-            if error.code in _ELSEWHERE:
-                raise WatchError(f"the watch is lost: {error}") from error
+            _check_watch(error)
             raise
 
 
@@ -218,9 +233,10 @@ class _Unit:
         self._router = router
         self._calls = calls
 
-    async def on_shared(self, node: NodeConnection, asking: bool) -> Any:
+    async def on_shared(self, node: NodeConnection, asking: bool, trail: Trail) -> Any:
         """On the connection that all commands share: its requests stand in a row, so nothing comes between them."""
         replies: Deferred[Any] = _send_unit(node.send, self._router, self._calls, asking=asking)
+        trail.written = True
         # It goes through once it is sent, whoever is cancelled: a MULTI without its EXEC would swallow what follows.
         return _outcome(await _shielded(replies))
 
@@ -228,15 +244,17 @@ class _Unit:
 def _send_unit(
     send: Callable[[Request], None], router: Router, calls: list[_Call], *, asking: bool
 ) -> Deferred[list[tuple[bool, Any]]]:
-    words: list[tuple[Command, tuple[Arg, ...]]] = [(_ASKING, ("ASKING",))] if asking else []
-    words += [(_MULTI, ("MULTI",)), *((command, args) for command, args, _ in calls), (_EXEC, ("EXEC",))]
+    words: list[tuple[Command, Packed]] = [(_ASKING, pack(("ASKING",)))] if asking else []
+    words += [(_MULTI, pack(("MULTI",))), *((command, payload) for command, payload, _ in calls)]
+    words.append((_EXEC, pack(("EXEC",))))
     now = router.clock.seconds()
     replies: list[Deferred[Any]] = []
-    for command, args in words:
+    for command, payload in words:
         reply: Deferred[Any] = Deferred()
-        request = Request(pack(args), reply, command, THIS_NODE, now, inf)
-        # Turned away in the middle it would be half a transaction.
-        request.trail = Trail()
+        request = Request(payload, reply, command, THIS_NODE, now, inf)
+        if replies:
+            # Only the first may be turned away: later it would be half a transaction.
+            request.trail = Trail()
         send(request)
         replies.append(reply)
     return DeferredList(replies, consumeErrors=True)
@@ -251,6 +269,12 @@ def _shielded(deferred: Deferred[_T]) -> Deferred[_T]:
 
     deferred.addCallback(pass_on)
     return shield
+
+
+def _check_watch(error: ReplyError) -> None:
+    """What was watched may not be here any more; the next try goes where it is."""
+    if error.code in _ELSEWHERE:
+        raise WatchError(f"the watch is lost: {error}", lost=True) from error
 
 
 def _outcome(replies: list[tuple[bool, Any]]) -> Any:
@@ -296,6 +320,7 @@ def _slot_of(command: Command, args: tuple[Arg, ...]) -> int:
 
 
 async def optimistically(
+    clock: Any,
     session: Callable[[], WatchSession[Text]],
     function: Callable[[WatchSession[Text]], Awaitable[_T]],
     attempts: int,
@@ -305,7 +330,9 @@ async def optimistically(
         try:
             async with session() as watching:
                 return await function(watching)
-        except WatchError:
+        except WatchError as error:
             if attempt == attempts:
                 raise
+            if error.lost:
+                await deferLater(clock, _PAUSE)
     raise ValueError(f"attempts is {attempts}, below 1")

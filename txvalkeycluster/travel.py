@@ -1,25 +1,34 @@
 """What goes out as a whole and is repeated as a whole: a blocking command, a transaction.
 
 A single command's request moves from node to node by itself.  A unit is a coroutine that is run anew at each node, on a
-connection that it has to itself or in one go on the shared one; here is what takes it from node to node.
+connection that it has to itself or in one go on the shared one; here is what takes it from node to node, and what ends
+it with the client.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from math import inf
 from typing import Any, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, FirstError, fail, gatherResults, succeed
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from .commands import Command
 from .commands.by_hand import block_time
-from .errors import CommandTimeout, ConnectFailed, ConnectionLost, MaybeExecuted, ReplyError
+from .errors import (
+    ClientClosed,
+    CommandTimeout,
+    ConnectFailed,
+    ConnectionLost,
+    MaybeExecuted,
+    ReplyError,
+    RoutingError,
+)
 from .node import NodeConnection
 from .options import Options
-from .pack import Arg, pack
+from .pack import Arg, Packed, pack
 from .pool import Lease
 from .request import Request, Trail
 from .slots import THIS_NODE
@@ -30,6 +39,9 @@ _FIRST_PAUSE = 0.01
 _LONGEST_PAUSE = 0.06
 # WAIT on a shared connection holds it up for a millisecond, this often.
 _WAIT_PAUSE = 0.01
+
+#: Does its work at a node, behind ASKING or not, and notes in the trail that something was written.
+Unit = Callable[[NodeConnection, bool, Trail], Awaitable[_T]]
 
 
 class Guide(Protocol):
@@ -49,38 +61,69 @@ class Guide(Protocol):
 
 
 class Travel:
-    """Takes units to where their slot is."""
+    """Takes units to where their slot is, and knows all that are under way."""
 
-    def __init__(self, clock: Any, options: Options, guide: Guide) -> None:
+    def __init__(
+        self, clock: Any, options: Options, guide: Guide, note_cancel: Callable[[Deferred[Any]], None]
+    ) -> None:
         self._clock = clock
         self._options = options
         self._guide = guide
+        self._note_cancel = note_cancel
+        self._under_way: set[Deferred[Any]] = set()
+        self._closed = False
+        self._when_done: list[Deferred[None]] = []
 
     def run(
-        self,
-        name: str,
-        slot: int,
-        unit: Callable[[NodeConnection, bool], Awaitable[_T]],
-        timeout: float | None,
-        repeatable: bool = False,
+        self, name: str, slot: int, unit: Unit[_T], timeout: float | None, repeatable: bool = False
     ) -> Deferred[_T]:
-        """Run ``unit(node, asking)`` until it is not redirected; it is cancelled when ``timeout`` seconds have passed.
+        """Run ``unit`` until it is not redirected; it is cancelled when ``timeout`` seconds have passed.
 
         Fails as a single command does.  ``repeatable`` has it run again after its replies were lost.
         """
         trail = Trail()
-        done: Deferred[_T] = Deferred.fromCoroutine(self._run(slot, unit, trail, repeatable))
-        return self.limited(done, name, timeout, trail)
+        return self.track(self._run(slot, unit, trail, repeatable), name, timeout, trail)
 
-    def limited(self, done: Deferred[_T], name: str, timeout: float | None, trail: Trail) -> Deferred[_T]:
-        """Cancel it after ``timeout`` seconds, which makes a CommandTimeout of it."""
+    def track(
+        self, coroutine: Coroutine[Any, Any, _T], name: str, timeout: float | None, trail: Trail
+    ) -> Deferred[_T]:
+        """Run a coroutine to its end, or the client's, or for ``timeout`` seconds."""
+        if self._closed:
+            coroutine.close()
+            return fail(ClientClosed("the client is closed"))
+        done: Deferred[_T] = Deferred.fromCoroutine(coroutine)
         if timeout is not None and timeout != inf:
             done.addTimeout(timeout, self._clock, lambda _, __: _timed_out(name, timeout, trail))
-        return done
+        if not done.called:
+            self._under_way.add(done)
+        return done.addBoth(self._ended, done, trail)
 
-    async def _run(
-        self, slot: int, unit: Callable[[NodeConnection, bool], Awaitable[_T]], trail: Trail, repeatable: bool
-    ) -> _T:
+    def close(self) -> Deferred[None]:
+        """Take no more; fires when those under way have ended, which are not repeated any more."""
+        self._closed = True
+        if not self._under_way:
+            return succeed(None)
+        waiter: Deferred[None] = Deferred()
+        self._when_done.append(waiter)
+        return waiter
+
+    def abort(self) -> None:
+        """End all of them."""
+        self._closed = True
+        for done in list(self._under_way):
+            done.cancel()
+
+    def _ended(self, result: Any, done: Deferred[Any], trail: Trail) -> Any:
+        self._under_way.discard(done)
+        if not self._under_way:
+            waiters, self._when_done = self._when_done, []
+            for waiter in waiters:
+                waiter.callback(None)
+        if self._closed and isinstance(result, Failure) and isinstance(result.value, CancelledError):
+            return Failure(ClientClosed("the client was aborted", maybe_executed=trail.written))  # type: ignore[no-untyped-call]
+        return result
+
+    async def _run(self, slot: int, unit: Unit[_T], trail: Trail, repeatable: bool) -> _T:
         node: NodeConnection | None = None
         asking = False
         pause = _FIRST_PAUSE
@@ -88,24 +131,31 @@ class Travel:
             node = node or self._guide.node_for(slot)
             if node is not None:
                 try:
-                    return await unit(node, asking)
+                    return await unit(node, asking, trail)
                 except ReplyError as error:
                     trail.attempts += 1
                     trail.last = str(error)
+                    trail.written = False
                     node, asking = self._guide.redirect(node, error, trail)
                 except (ConnectFailed, ConnectionLost) as error:
                     trail.attempts += 1
                     trail.last = str(error)
-                    trail.written |= isinstance(error, MaybeExecuted) and error.maybe_executed
+                    trail.written = isinstance(error, MaybeExecuted) and error.maybe_executed
                     self._guide.unreachable(node, error)
                     if trail.written and not repeatable:
                         raise
                     node, asking = None, False
+                self._check_open(trail)
             if node is None:
                 await deferLater(self._clock, self._options.random.uniform(pause / 2, pause))
+                self._check_open(trail)
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
-    # ---- commands that block
+    def _check_open(self, trail: Trail) -> None:
+        if self._closed:
+            raise ClientClosed("the client was closed", maybe_executed=trail.written)
+
+    # ---- single commands that need more than the shared connection
 
     def block(
         self, command: Command, args: Sequence[Arg], slot: int, timeout: float | None, repeatable: bool
@@ -114,46 +164,53 @@ class Travel:
 
         ``timeout`` counts from when the server should have ended it; a command that blocks for ever has none.
         """
-        call = _BlockingCall(self._clock, command, tuple(args))
-        limit = None if timeout is None or call.seconds == 0 else call.seconds + timeout
-        return self.run(command.name, slot, call.send, limit, repeatable)
+        call = _BlockingCall(self._clock, command, tuple(args), self._note_cancel)
+        return self.run(command.name, slot, call.send, call.limit(timeout), repeatable)
 
     def block_on(
         self, node: NodeConnection, command: Command, args: Sequence[Arg], timeout: float | None
     ) -> Deferred[Any]:
         """The same at one node: no redirect, no repetition."""
-        call = _BlockingCall(self._clock, command, tuple(args))
-        done: Deferred[Any] = Deferred.fromCoroutine(call.send(node, False))
-        limit = None if timeout is None or call.seconds == 0 else call.seconds + timeout
-        return self.limited(done, command.name, limit, Trail())
+        call, trail = _BlockingCall(self._clock, command, tuple(args), self._note_cancel), Trail()
+        return self.track(call.send(node, False, trail), command.name, call.limit(timeout), trail)
 
     def apart(
         self, node: NodeConnection, command: Command, args: Sequence[Arg], timeout: float | None
     ) -> Deferred[Any]:
         """Send a command to one node past all that is under way there, such as the script that it is to kill."""
-
-        done = Deferred.fromCoroutine(_send_apart(self._clock, node, command, lambda: args))
-        return self.limited(done, command.name, timeout, Trail())
+        payload, trail = pack(args), Trail()
+        sending = _send_apart(self._clock, node, command, lambda: payload, self._note_cancel, trail)
+        return self.track(sending, command.name, timeout, trail)
 
     def wait(self, args: Sequence[Arg], nodes: Sequence[NodeConnection]) -> Deferred[Any]:
         """WAIT and WAITAOF: how many replicas have what this client's connections to the nodes have written.
 
         It counts the writes of the connection it is sent on, so it goes over the shared ones, a millisecond at a time.
         """
-        return gatherResults(
-            [Deferred.fromCoroutine(self._wait(tuple(args), node)) for node in nodes], consumeErrors=True
-        ).addErrback(_first_error).addCallback(_least)
+        if not nodes:
+            return fail(RoutingError(f"{args[0]!r} is for every shard, and none has an address that can be dialled"))
+        return self.track(self._wait_for_all(tuple(args), nodes), "WAIT", None, Trail())
+
+    async def _wait_for_all(self, args: tuple[Arg, ...], nodes: Sequence[NodeConnection]) -> Any:
+        waiting = [Deferred.fromCoroutine(self._wait(args, node)) for node in nodes]
+        try:
+            replies = await gatherResults(waiting, consumeErrors=True)
+        except FirstError as first:
+            first.subFailure.raiseException()
+        return [min(column) for column in zip(*replies, strict=True)] if isinstance(replies[0], list) else min(replies)
 
     async def _wait(self, args: tuple[Arg, ...], node: NodeConnection) -> Any:
-        name, *wanted, _ = args
-        place, unit = block_time("WAIT", args)
-        limit = _number(args[place])
-        ends_at = inf if limit == 0 else self._clock.seconds() + limit / unit
+        wanted = [_whole(arg) for arg in args[1:]]
+        if len(wanted) < 2 or min(wanted) < 0:
+            # The server says what is wrong with it, and does not block.
+            return await node.call(*args)
+        *wanted, limit = wanted
+        ends_at = inf if limit == 0 else self._clock.seconds() + limit / 1000
         while True:
-            reply = await node.call(name, *wanted, 1)
+            reply = await node.call(args[0], *wanted, 1)
             got = reply if isinstance(reply, list) else [reply]
-            enough = all(have >= int(want) for have, want in zip(got, wanted, strict=True))
-            if enough or self._clock.seconds() >= ends_at:
+            enough = len(got) != len(wanted) or all(have >= want for have, want in zip(got, wanted, strict=True))
+            if enough or self._clock.seconds() >= ends_at or self._closed:
                 return reply
             await deferLater(self._clock, _WAIT_PAUSE)
 
@@ -161,31 +218,48 @@ class Travel:
 class _BlockingCall:
     """One blocking command, sent with the time that is left."""
 
-    def __init__(self, clock: Any, command: Command, args: tuple[Arg, ...]) -> None:
+    def __init__(
+        self, clock: Any, command: Command, args: tuple[Arg, ...], note_cancel: Callable[[Deferred[Any]], None]
+    ) -> None:
         self._clock = clock
         self._command = command
         self._args = args
-        self._place, self._unit = block_time(command.name, args)
-        #: How long it blocks; 0 is without end, or not a time at all, of which the server complains.
-        self.seconds = _number(args[self._place]) / self._unit if self._place < len(args) else 0.0
-        self._ends_at = clock.seconds() + self.seconds
+        self._note_cancel = note_cancel
+        place = block_time(command.name, args)
+        self._place, self._unit = place if place is not None and place[0] < len(args) else (0, 1.0)
+        # How long it blocks; 0 is without end, or not a time at all, of which the server complains.
+        self._seconds = _number(args[self._place]) / self._unit if self._place else 0.0
+        self._ends_at = clock.seconds() + self._seconds
+        # Raises for what has no wire form.
+        self._payload = pack(args)
 
-    async def send(self, node: NodeConnection, asking: bool) -> Any:
-        return await _send_apart(self._clock, node, self._command, self._words, blocked=True, asking=asking)
+    def limit(self, timeout: float | None) -> float | None:
+        """How long to wait for its reply."""
+        if timeout is None or (self._place and not self._seconds):
+            return None
+        return self._seconds + timeout
 
-    def _words(self) -> tuple[Arg, ...]:
+    async def send(self, node: NodeConnection, asking: bool, trail: Trail) -> Any:
+        return await _send_apart(
+            self._clock, node, self._command, self._words, self._note_cancel, trail, blocked=True, asking=asking
+        )
+
+    def _words(self) -> Packed:
         left = max(self._ends_at - self._clock.seconds(), 0.001)
-        if not self.seconds or left >= self.seconds:
-            return self._args
+        # What is left after the few milliseconds that a connection takes is as good as all.
+        if not self._seconds or left >= self._seconds - 0.05:
+            return self._payload
         time = left if self._unit == 1.0 else max(int(left * self._unit), 1)
-        return (*self._args[: self._place], time, *self._args[self._place + 1 :])
+        return pack((*self._args[: self._place], time, *self._args[self._place + 1 :]))
 
 
 async def _send_apart(
     clock: Any,
     node: NodeConnection,
     command: Command,
-    words: Callable[[], Sequence[Arg]],
+    words: Callable[[], Packed],
+    note_cancel: Callable[[Deferred[Any]], None],
+    trail: Trail,
     *,
     blocked: bool = False,
     asking: bool = False,
@@ -195,7 +269,8 @@ async def _send_apart(
     clean = False
     try:
         lease.blocked = blocked
-        reply = await send_on(lease, clock, command, words(), asking=asking)
+        trail.written = True
+        reply = await send_on(lease, clock, command, words(), note_cancel, asking=asking)
         clean = True
         return reply
     except ReplyError:
@@ -205,10 +280,18 @@ async def _send_apart(
         node.pool.give_back(lease, clean=clean)
 
 
-def send_on(lease: Lease, clock: Any, command: Command, args: Sequence[Arg], *, asking: bool = False) -> Deferred[Any]:
+def send_on(
+    lease: Lease,
+    clock: Any,
+    command: Command,
+    payload: Packed,
+    note_cancel: Callable[[Deferred[Any]], None],
+    *,
+    asking: bool = False,
+) -> Deferred[Any]:
     """Send a command on an exclusive connection; fires with the reply as the server gave it."""
-    deferred: Deferred[Any] = Deferred()
-    request = Request(pack(args), deferred, command, THIS_NODE, clock.seconds(), inf)
+    deferred: Deferred[Any] = Deferred(note_cancel)
+    request = Request(payload, deferred, command, THIS_NODE, clock.seconds(), inf)
     if lease.connection.ended:
         deferred.errback(ConnectionLost(f"{lease.connection.peer}: the connection has ended"))
     elif asking:
@@ -222,7 +305,7 @@ def _timed_out(name: str, timeout: float, trail: Trail) -> Failure:
     text = f"{name} had no reply within {timeout:.2f} s"
     if trail.attempts:
         text += f"; earlier attempts: {trail.attempts}, the last ended with: {trail.last}"
-    return Failure(CommandTimeout(text, maybe_executed=True))  # type: ignore[no-untyped-call]
+    return Failure(CommandTimeout(text, maybe_executed=trail.written))  # type: ignore[no-untyped-call]
 
 
 def _number(arg: Arg) -> float:
@@ -232,9 +315,9 @@ def _number(arg: Arg) -> float:
         return 0.0
 
 
-def _first_error(failure: Any) -> Any:
-    return failure.value.subFailure
-
-
-def _least(replies: list[Any]) -> Any:
-    return [min(column) for column in zip(*replies, strict=True)] if isinstance(replies[0], list) else min(replies)
+def _whole(arg: Arg) -> int:
+    """A number of the caller's, or -1."""
+    try:
+        return int(arg)
+    except (TypeError, ValueError):
+        return -1

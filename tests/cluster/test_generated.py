@@ -79,7 +79,7 @@ class GeneratedTests(ClusterTests):
         """Made anew from COMMAND and COMMAND DOCS, not a byte differs from what was made of Valkey's JSON files."""
         definitions = await read_server(reactor, self.cluster.url)
         with TemporaryDirectory() as folder:
-            for made in write(definitions, remembered(definitions), Path(folder)):
+            for made in write(definitions, remembered(definitions), Path(folder), inside=True):
                 self.assertEqual(made.read_text(), (PACKAGE / made.name).read_text(), made.name)
 
     async def test_every_method(self) -> None:

@@ -73,6 +73,11 @@ def exclusive(command: str, *, needed: bool = False, **values: Any) -> None:
         raise TypeError(f"{command} needs one of {', '.join(values)}")
 
 
+def leaderless(command: str, leader: str, others: str) -> TypeError:
+    """The error for options that mean something only beside another."""
+    return TypeError(f"{command} takes {others} only together with {leader}")
+
+
 def needed(command: str, **given: Any) -> Any:
     """The one value given, which must not be left out.  Raises TypeError."""
     ((name, value),) = given.items()

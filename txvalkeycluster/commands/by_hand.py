@@ -13,7 +13,8 @@ _REPLICATION = "it is what replicas say to primaries"
 REFUSED = {
     **dict.fromkeys(["AUTH", "HELLO", "SELECT", "RESET", "QUIT", "READONLY", "READWRITE", "ASKING"], _STATEFUL),
     **dict.fromkeys(["MULTI", "EXEC", "DISCARD", "WATCH", "UNWATCH", "CLIENT REPLY", "DEBUG PROTOCOL"], _STATEFUL),
-    **dict.fromkeys(["CLIENT TRACKING", "CLIENT CACHING", "SCRIPT DEBUG"], _STATEFUL),
+    **dict.fromkeys(["CLIENT TRACKING", "CLIENT CACHING", "CLIENT CAPA", "SCRIPT DEBUG"], _STATEFUL),
+    **dict.fromkeys(["CLIENT NO-EVICT", "CLIENT NO-TOUCH", "CLIENT IMPORT-SOURCE"], _STATEFUL),
     **dict.fromkeys(["MONITOR", "SYNC", "PSYNC", "REPLCONF"], "its replies never end"),
     **dict.fromkeys(["SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE"], _PUBSUB),
     **dict.fromkeys(["UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE"], _PUBSUB),
@@ -65,13 +66,15 @@ def place_of_block(args: Sequence[Any]) -> int:
     return 0
 
 
-def block_time(name: str, args: Sequence[Any]) -> tuple[int, float]:
-    """Where a blocking command says how long it blocks, and how many of its units make a second."""
+def block_time(name: str, args: Sequence[Any]) -> tuple[int, float] | None:
+    """Where a blocking command says how long it blocks, and how many of its units make a second; None if unknown."""
     if name in ("XREAD", "XREADGROUP"):
         return place_of_block(args) + 1, 1000.0
     if name in ("BLMPOP", "BZMPOP"):
         return 1, 1.0
-    return len(args) - 1, 1000.0 if name in ("WAIT", "WAITAOF") else 1.0
+    if name in ("BLPOP", "BRPOP", "BLMOVE", "BRPOPLPUSH", "BZPOPMIN", "BZPOPMAX"):
+        return len(args) - 1, 1.0
+    return None
 
 
 def _keys_of_sort(args: Sequence[Any]) -> Iterator[int]:

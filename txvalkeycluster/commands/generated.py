@@ -201,8 +201,8 @@ COMMANDS = (
         "GEORADIUS", -6, "denyoom write", KeySpec(1), KeySpec(6, keyword=b"STORE"), KeySpec(6, keyword=b"STOREDIST"),
     ),
     _command(
-        "GEORADIUSBYMEMBER", -5, "denyoom write", KeySpec(1), KeySpec(5, keyword=b"STORE"), KeySpec(5,
-        keyword=b"STOREDIST"),
+        "GEORADIUSBYMEMBER", -5, "denyoom write", KeySpec(1), KeySpec(5, keyword=b"STORE"),
+        KeySpec(5, keyword=b"STOREDIST"),
     ),
     _command("GEORADIUSBYMEMBER_RO", -5, "readonly", KeySpec(1)),
     _command("GEORADIUS_RO", -6, "readonly", KeySpec(1)),

@@ -22,6 +22,7 @@ from .building import (
     exclusive,
     flat,
     flat_reversed,
+    leaderless,
     needed,
 )
 
@@ -194,6 +195,8 @@ class Commands(Runner, Generic[Text]):
 
         O(N).  Since 2.6.0.  https://valkey.io/commands/bitcount/
         """
+        if byte + bit > 1:
+            exclusive("BITCOUNT", byte=byte, bit=bit)
         words: list[Any] = ["BITCOUNT", key]
         if start is not None:
             words += (start,)
@@ -203,6 +206,10 @@ class Commands(Runner, Generic[Text]):
                     words += ("BYTE",)
                 if bit:
                     words += ("BIT",)
+            elif byte or bit:
+                raise leaderless("BITCOUNT", "end", "byte, bit")
+        elif end is not None or byte or bit:
+            raise leaderless("BITCOUNT", "start", "end, byte, bit")
         return self._run(words)
 
     def bitfield(self, key: Key, *operation: Sequence[Value]) -> Deferred[list[int | None]]:
@@ -239,8 +246,7 @@ class Commands(Runner, Generic[Text]):
         *,
         start: int | None = None,
         end: int | None = None,
-        byte: bool = False,
-        bit_2: bool = False,
+        unit: Literal["BYTE", "BIT"] | None = None,
     ) -> Deferred[int]:
         """BITPOS key bit [start [end [BYTE | BIT]]]
 
@@ -251,10 +257,12 @@ class Commands(Runner, Generic[Text]):
             words += (start,)
             if end is not None:
                 words += (end,)
-                if byte:
-                    words += ("BYTE",)
-                if bit_2:
-                    words += ("BIT",)
+                if unit is not None:
+                    words += (unit,)
+            elif unit is not None:
+                raise leaderless("BITPOS", "end", "unit")
+        elif end is not None or unit is not None:
+            raise leaderless("BITPOS", "start", "end, unit")
         return self._run(words)
 
     def blmove(
@@ -339,13 +347,6 @@ class Commands(Runner, Generic[Text]):
         """
         return self._run(("BZPOPMIN", *each(keys), timeout), replies.popped_keyed)
 
-    def client_capa(self, *capabilitys: Value) -> Deferred[Text]:
-        """CLIENT CAPA capability [capability ...]
-
-        O(1).  Since 8.0.0.  https://valkey.io/commands/client-capa/
-        """
-        return self._run(("CLIENT", "CAPA", *capabilitys))
-
     def client_getname(self) -> Deferred[Text | None]:
         """CLIENT GETNAME
 
@@ -373,13 +374,6 @@ class Commands(Runner, Generic[Text]):
         O(1).  Since 5.0.0.  https://valkey.io/commands/client-id/
         """
         return self._run(("CLIENT", "ID"))
-
-    def client_import_source(self, enabled: Literal["ON", "OFF"]) -> Deferred[Text]:
-        """CLIENT IMPORT-SOURCE <ON | OFF>
-
-        O(1).  Since 8.1.0.  https://valkey.io/commands/client-import-source/
-        """
-        return self._run(("CLIENT", "IMPORT-SOURCE", enabled))
 
     def client_info(self) -> Deferred[Text]:
         """CLIENT INFO
@@ -433,8 +427,8 @@ class Commands(Runner, Generic[Text]):
         words: list[Any] = ["CLIENT", "KILL"]
         if old_format is not None:
             words += (old_format,)
-        if id != ():
-            words += ("ID", *each(id))
+        if listed := each(id):
+            words += ("ID", *listed)
         if type is not None:
             words += ("TYPE", type)
         if user is not None:
@@ -465,8 +459,8 @@ class Commands(Runner, Generic[Text]):
             words += ("IP", ip)
         if not_type is not None:
             words += ("NOT-TYPE", not_type)
-        if not_id != ():
-            words += ("NOT-ID", *each(not_id))
+        if listed := each(not_id):
+            words += ("NOT-ID", *listed)
         if not_user is not None:
             words += ("NOT-USER", not_user)
         if not_addr is not None:
@@ -532,8 +526,8 @@ class Commands(Runner, Generic[Text]):
         words: list[Any] = ["CLIENT", "LIST"]
         if type is not None:
             words += ("TYPE", type)
-        if id != ():
-            words += ("ID", *each(id))
+        if listed := each(id):
+            words += ("ID", *listed)
         if user is not None:
             words += ("USER", user)
         if addr is not None:
@@ -562,8 +556,8 @@ class Commands(Runner, Generic[Text]):
             words += ("IP", ip)
         if not_type is not None:
             words += ("NOT-TYPE", not_type)
-        if not_id != ():
-            words += ("NOT-ID", *each(not_id))
+        if listed := each(not_id):
+            words += ("NOT-ID", *listed)
         if not_user is not None:
             words += ("NOT-USER", not_user)
         if not_addr is not None:
@@ -585,20 +579,6 @@ class Commands(Runner, Generic[Text]):
         if not_ip is not None:
             words += ("NOT-IP", not_ip)
         return self._run(words)
-
-    def client_no_evict(self, enabled: Literal["ON", "OFF"]) -> Deferred[Text]:
-        """CLIENT NO-EVICT <ON | OFF>
-
-        O(1).  Since 7.0.0.  https://valkey.io/commands/client-no-evict/
-        """
-        return self._run(("CLIENT", "NO-EVICT", enabled))
-
-    def client_no_touch(self, enabled: Literal["ON", "OFF"]) -> Deferred[Text]:
-        """CLIENT NO-TOUCH <ON | OFF>
-
-        O(1).  Since 7.2.0.  https://valkey.io/commands/client-no-touch/
-        """
-        return self._run(("CLIENT", "NO-TOUCH", enabled))
 
     def client_pause(self, timeout: int, *, write: bool = False, all: bool = False) -> Deferred[Text]:
         """CLIENT PAUSE timeout [WRITE | ALL]
@@ -947,7 +927,9 @@ class Commands(Runner, Generic[Text]):
         """
         if not (slotsrange is not None or orderby is not None or limit is not None or asc or desc):
             return self._run(("CLUSTER", "SLOT-STATS"), _CLUSTER_SLOT_STATS)
-        if (slotsrange is not None) + (orderby is not None) != 1:
+        if asc + desc > 1:
+            exclusive("CLUSTER SLOT-STATS", asc=asc, desc=desc)
+        if (slotsrange is not None) + (orderby is not None or limit is not None or asc or desc) != 1:
             exclusive("CLUSTER SLOT-STATS", needed=True, slotsrange=slotsrange, orderby=orderby)
         words: list[Any] = ["CLUSTER", "SLOT-STATS"]
         if slotsrange is not None:
@@ -960,6 +942,8 @@ class Commands(Runner, Generic[Text]):
                 words += ("ASC",)
             if desc:
                 words += ("DESC",)
+        elif limit is not None or asc or desc:
+            raise leaderless("CLUSTER SLOT-STATS", "orderby", "limit, asc, desc")
         return self._run(words, _CLUSTER_SLOT_STATS)
 
     def cluster_slots(self) -> Deferred[list[list[int | list[Text | int | dict[Text, Text] | None]]]]:
@@ -1324,6 +1308,8 @@ class Commands(Runner, Generic[Text]):
             words += ("TO", to, needed("FAILOVER", port=port))
             if force:
                 words += ("FORCE",)
+        elif port is not None or force:
+            raise leaderless("FAILOVER", "to", "port, force")
         if abort:
             words += ("ABORT",)
         if timeout is not None:
@@ -1584,6 +1570,8 @@ class Commands(Runner, Generic[Text]):
             words += ("COUNT", count)
             if any:
                 words += ("ANY",)
+        elif any:
+            raise leaderless("GEORADIUS", "count", "any")
         if asc:
             words += ("ASC",)
         if desc:
@@ -1636,6 +1624,8 @@ class Commands(Runner, Generic[Text]):
             words += ("COUNT", count)
             if any:
                 words += ("ANY",)
+        elif any:
+            raise leaderless("GEORADIUSBYMEMBER", "count", "any")
         if asc:
             words += ("ASC",)
         if desc:
@@ -1681,6 +1671,8 @@ class Commands(Runner, Generic[Text]):
             words += ("COUNT", count)
             if any:
                 words += ("ANY",)
+        elif any:
+            raise leaderless("GEORADIUSBYMEMBER_RO", "count", "any")
         if asc:
             words += ("ASC",)
         if desc:
@@ -1723,6 +1715,8 @@ class Commands(Runner, Generic[Text]):
             words += ("COUNT", count)
             if any:
                 words += ("ANY",)
+        elif any:
+            raise leaderless("GEORADIUS_RO", "count", "any")
         if asc:
             words += ("ASC",)
         if desc:
@@ -1778,6 +1772,8 @@ class Commands(Runner, Generic[Text]):
             words += ("COUNT", count)
             if any:
                 words += ("ANY",)
+        elif any:
+            raise leaderless("GEOSEARCH", "count", "any")
         if withcoord:
             words += ("WITHCOORD",)
         if withdist:
@@ -1834,6 +1830,8 @@ class Commands(Runner, Generic[Text]):
             words += ("COUNT", count)
             if any:
                 words += ("ANY",)
+        elif any:
+            raise leaderless("GEOSEARCHSTORE", "count", "any")
         if storedist:
             words += ("STOREDIST",)
         return self._run(words)
@@ -2165,6 +2163,8 @@ class Commands(Runner, Generic[Text]):
             words += (count,)
             if withvalues:
                 words += ("WITHVALUES",)
+        elif withvalues:
+            raise leaderless("HRANDFIELD", "count", "withvalues")
         return self._run(words, replies.flat_pairs if withvalues else None)
 
     def hscan(
@@ -2594,8 +2594,8 @@ class Commands(Runner, Generic[Text]):
             words += ("AUTH", auth)
         if auth2 is not None:
             words += ("AUTH2", *auth2)
-        if keys != ():
-            words += ("KEYS", *each(keys))
+        if listed := each(keys):
+            words += ("KEYS", *listed)
         return self._run(words)
 
     def module_help(self) -> Deferred[list[Text]]:
@@ -2633,8 +2633,8 @@ class Commands(Runner, Generic[Text]):
         words: list[Any] = ["MODULE", "LOADEX", path]
         for row in config.items() if isinstance(config, Mapping) else config:
             words += ("CONFIG", *row)
-        if args != ():
-            words += ("ARGS", *each(args))
+        if listed := each(args):
+            words += ("ARGS", *listed)
         return self._run(words)
 
     def module_unload(self, name: Value) -> Deferred[Text]:
@@ -3233,6 +3233,8 @@ class Commands(Runner, Generic[Text]):
         """
         if not (nosave or save or now or force or safe or failover or abort):
             return self._run(("SHUTDOWN",))
+        if nosave + save > 1:
+            exclusive("SHUTDOWN", nosave=nosave, save=save)
         if (nosave or save or now or force or safe or failover) + abort > 1:
             exclusive("SHUTDOWN", nosave=nosave, abort=abort)
         words: list[Any] = ["SHUTDOWN"]
@@ -3581,6 +3583,8 @@ class Commands(Runner, Generic[Text]):
             words += (needed("XADD", threshold=threshold),)
             if limit is not None:
                 words += ("LIMIT", limit)
+        elif operator is not None or threshold is not None or limit is not None:
+            raise leaderless("XADD", "strategy", "operator, threshold, limit")
         words += (id, *flat(data))
         return self._run(words)
 
@@ -3735,6 +3739,8 @@ class Commands(Runner, Generic[Text]):
             words += ("FULL",)
             if count is not None:
                 words += ("COUNT", count)
+        elif count is not None:
+            raise leaderless("XINFO STREAM", "full", "count")
         return self._run(words, _XINFO_STREAM)
 
     def xlen(self, key: Key) -> Deferred[int]:
@@ -3770,6 +3776,8 @@ class Commands(Runner, Generic[Text]):
             words += (start, needed("XPENDING", end=end), needed("XPENDING", count=count))
             if consumer is not None:
                 words += (consumer,)
+        elif idle is not None or end is not None or count is not None or consumer is not None:
+            raise leaderless("XPENDING", "start", "idle, end, count, consumer")
         return self._run(words)
 
     def xrange(
@@ -3942,7 +3950,7 @@ class Commands(Runner, Generic[Text]):
         """
         return self._run(("ZDIFFSTORE", destination, len(keys), *keys))
 
-    def zincrby(self, key: Key, increment: int, member: Value) -> Deferred[float]:
+    def zincrby(self, key: Key, increment: float, member: Value) -> Deferred[float]:
         """ZINCRBY key increment member
 
         O(log(N)).  Since 1.2.0.  https://valkey.io/commands/zincrby/
@@ -3964,8 +3972,8 @@ class Commands(Runner, Generic[Text]):
         words: list[Any] = ["ZINTER"]
         listed = each(keys)
         words += (len(listed), *listed)
-        if weights != ():
-            words += ("WEIGHTS", *each(weights))
+        if listed := each(weights):
+            words += ("WEIGHTS", *listed)
         if aggregate is not None:
             words += ("AGGREGATE", aggregate)
         if withscores:
@@ -4000,8 +4008,8 @@ class Commands(Runner, Generic[Text]):
         words: list[Any] = ["ZINTERSTORE", destination]
         listed = each(keys)
         words += (len(listed), *listed)
-        if weights != ():
-            words += ("WEIGHTS", *each(weights))
+        if listed := each(weights):
+            words += ("WEIGHTS", *listed)
         if aggregate is not None:
             words += ("AGGREGATE", aggregate)
         return self._run(words)
@@ -4070,6 +4078,8 @@ class Commands(Runner, Generic[Text]):
             words += (count,)
             if withscores:
                 words += ("WITHSCORES",)
+        elif withscores:
+            raise leaderless("ZRANDMEMBER", "count", "withscores")
         return self._run(words, replies.scored if withscores else None)
 
     def zrange(
@@ -4286,8 +4296,8 @@ class Commands(Runner, Generic[Text]):
         words: list[Any] = ["ZUNION"]
         listed = each(keys)
         words += (len(listed), *listed)
-        if weights != ():
-            words += ("WEIGHTS", *each(weights))
+        if listed := each(weights):
+            words += ("WEIGHTS", *listed)
         if aggregate is not None:
             words += ("AGGREGATE", aggregate)
         if withscores:
@@ -4310,8 +4320,8 @@ class Commands(Runner, Generic[Text]):
         words: list[Any] = ["ZUNIONSTORE", destination]
         listed = each(keys)
         words += (len(listed), *listed)
-        if weights != ():
-            words += ("WEIGHTS", *each(weights))
+        if listed := each(weights):
+            words += ("WEIGHTS", *listed)
         if aggregate is not None:
             words += ("AGGREGATE", aggregate)
         return self._run(words)
