@@ -104,7 +104,12 @@ def main(arguments: list[str] | None = None) -> int:
     except (DefinitionError, ValkeyError, ValueError) as error:
         print(f"gencmd: {error}", file=sys.stderr)
         return 1
-    for file in write(definitions, replies, options.folder, options.class_name):
+    try:
+        written = write(definitions, replies, options.folder, options.class_name)
+    except DefinitionError as error:
+        print(f"gencmd: {error}", file=sys.stderr)
+        return 1
+    for file in written:
         print(f"{file.name}: {len(file.read_text().splitlines())} lines")
     return 0
 

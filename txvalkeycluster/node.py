@@ -146,6 +146,12 @@ class NodeConnection(Owner):
         """Every request that waits for a connection."""
         return self._waiting.everything()
 
+    def has_unsent(self, request: Request) -> bool:
+        """Whether it waits here, or on the connection, and no byte of it was written."""
+        if self.protocol is not None and self.protocol.has_unsent(request):
+            return True
+        return request in self._waiting.everything()
+
     def unblock(self) -> None:
         """Have the commands end that the server holds back, as if their time were up."""
         self.pool.close(ClientClosed("the client is closed"))

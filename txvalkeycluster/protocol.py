@@ -108,6 +108,10 @@ class RESPProtocol(protocol.Protocol):
         """Every request it has, sent and unsent."""
         return [*self._sent, *self._unsent]
 
+    def has_unsent(self, request: Request) -> bool:
+        """Whether it is queued and not written."""
+        return request in self._unsent
+
     # ---- commands out
 
     def send(self, request: Request) -> None:

@@ -119,6 +119,12 @@ class Request:
         if outcome is not None and not outcome.called:
             outcome.errback(error)
 
+    def abandon(self) -> None:
+        """Have it passed over, wherever it is: nobody waits for it."""
+        outcome = self.outcome
+        if isinstance(outcome, Deferred):
+            outcome.cancel()
+
     def time_out(self, now: float, where: str, *, written: bool) -> None:
         """End it because its deadline has passed while it was ``where``."""
         name = self.command.name if self.command is not None else "a request of the client's own"

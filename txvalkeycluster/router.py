@@ -56,7 +56,7 @@ class Router:
         self.clock = reactor
         self._seconds = reactor.seconds
         # One bound method for all commands: a new one for each would cost 0.1 us.
-        self._canceller = self._note_cancel
+        self.note_cancel = self._cancelled
         self._options = options
         self._emit = emit
         self._factory = ClusterFactory(reactor, options)
@@ -88,7 +88,7 @@ class Router:
             on_enter=self._refresher.trigger,
         )
         #: Takes what goes out as a whole to where its slot is.
-        self.travel = Travel(reactor, options, self, self._canceller)
+        self.travel = Travel(reactor, options, self, self.note_cancel)
         self._learner = Learner(reactor, self.commands, self._learners_room, lambda: self.node_for(ANY_NODE))
         self._rooms: dict[tuple[Address, str], WaitingRoom] = {}
         self._slots: list[NodeConnection | WaitingRoom] = [self._unserved] * SLOT_COUNT
@@ -113,7 +113,7 @@ class Router:
             plain = key.__class__ is bytes and b"{" not in key
             slot = crc_hqx(key, 0) & 16383 if plain else argument_slot(key)
             now: float = self._seconds()
-            deferred: Deferred[Any] = Deferred(self._canceller)
+            deferred: Deferred[Any] = Deferred(self.note_cancel)
             self._slots[slot].send(
                 Request(
                     pack(args),
@@ -144,13 +144,13 @@ class Router:
         if command.blocks(args):
             return self._start_blocking(command, args, to, now, deadline, repeatable)
         if to.breadth is Breadth.ONE:
-            deferred: Deferred[Any] = Deferred(self._canceller)
+            deferred: Deferred[Any] = Deferred(self.note_cancel)
             taker = self._slots[to.slot] if to.slot >= 0 else self._any_node()
             taker.send(Request(pack(args), deferred, command, to.slot, now, deadline, repeatable))
             return deferred
         if to.breadth is Breadth.SLOTS:
             parts = cut(command, args)
-            return send_parts(command, parts, self._slots, self._canceller, now, deadline, repeatable)
+            return send_parts(command, parts, self._slots, self.note_cancel, now, deadline, repeatable)
         if not self.topology.version:
             return self._put_off(self._unserved, command, args, now, deadline, repeatable)
         return self._send_to_all(command, args, to.breadth, now, deadline)
@@ -169,7 +169,7 @@ class Router:
             if command.blocks(args) or command.response_policy == "one_succeeded":
                 return self._execute_apart(node, command, args, timeout)
             now: float = self.clock.seconds()
-            deferred: Deferred[Any] = Deferred(self._canceller)
+            deferred: Deferred[Any] = Deferred(self.note_cancel)
             deadline = inf if timeout is None else now + timeout
             node.send(Request(pack(args), deferred, command, THIS_NODE, now, deadline))
         except Exception:
@@ -239,7 +239,7 @@ class Router:
             # SCRIPT KILL and FUNCTION KILL: on the shared connection they would stand behind what they are to kill.
             timeout = None if deadline == inf else deadline - now
             return send_apart(command, nodes, lambda node: self.travel.apart(node, command, args, timeout))
-        return send_to_all(command, pack(args), nodes, self._canceller, now, deadline)
+        return send_to_all(command, pack(args), nodes, self.note_cancel, now, deadline)
 
     def _put_off(
         self,
@@ -266,7 +266,7 @@ class Router:
     def _late_cancelled(self, late: _Late, deferred: Deferred[Any]) -> None:
         if late.begun is not None:
             late.begun.cancel()
-        self._canceller(deferred)
+        self.note_cancel(deferred)
 
     def refresh(self) -> Deferred[None]:
         """Fetch the slot map now."""
@@ -294,7 +294,7 @@ class Router:
             return known.address
         return Address(*where)
 
-    def _note_cancel(self, deferred: Deferred[Any]) -> None:
+    def _cancelled(self, deferred: Deferred[Any]) -> None:
         """Canceller of every command: its request is passed over, wherever it is."""
         self._factory.cancels.note(deferred)
         if self._farewell is not None:

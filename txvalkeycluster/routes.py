@@ -56,8 +56,10 @@ def route(command: Command, args: Sequence[Any], *, split: bool = True) -> Route
             slot, first = key_slot, args[place]
         elif key_slot != slot:
             if command.request_policy == "multi_shard" and split and not _is_conditional(command, args):
-                # With half a pair it is one server's to refuse as a whole.
-                return _SLOTS if _has_whole_rows(command, args) else Route(Breadth.ONE, slot)
+                if not _has_whole_rows(command, args):
+                    # Cut up, all but the last would be written.
+                    raise RoutingError(f"{command.name} ends with a key that lacks its value")
+                return _SLOTS
             raise RoutingError(
                 f"{command.name} has keys in several slots: {_shown(first)} in {slot} and {_shown(args[place])} in "
                 f"{key_slot}; a common {{hash tag}} would bring them together"

@@ -7,7 +7,8 @@ from math import inf
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.task import deferLater
 
 from .commands import Command
@@ -139,7 +140,7 @@ class WatchSession(Commands[Text], Generic[Text]):
                 unwatched = send_on(lease, self._router.clock, _UNWATCH, pack(("UNWATCH",)), lambda _: None)
                 await unwatched.addTimeout(_PATIENCE, self._router.clock)
                 clean = True
-        except (ReplyError, ConnectionLost, TimeoutError):
+        except (ReplyError, ConnectionLost, DeferredTimeout):
             # The connection goes, with whatever it watched.
             clean = False
         finally:
@@ -215,7 +216,8 @@ class WatchSession(Commands[Text], Generic[Text]):
         self._clean, clean = False, False
         try:
             trail.written = True
-            replies = await _send_unit(lease.connection.send, self._router, calls, asking=self._asking)
+            requests = _send_unit(lease.connection.send, self._router, calls, asking=self._asking)
+            replies = await _all_of(requests)
             clean = True
         finally:
             self._clean = clean
@@ -235,28 +237,39 @@ class _Unit:
 
     async def on_shared(self, node: NodeConnection, asking: bool, trail: Trail) -> Any:
         """On the connection that all commands share: its requests stand in a row, so nothing comes between them."""
-        replies: Deferred[Any] = _send_unit(node.send, self._router, self._calls, asking=asking)
+        requests = _send_unit(node.send, self._router, self._calls, asking=asking)
         trail.written = True
-        # It goes through once it is sent, whoever is cancelled: a MULTI without its EXEC would swallow what follows.
-        return _outcome(await _shielded(replies))
+        try:
+            return _outcome(await _shielded(_all_of(requests)))
+        except CancelledError:
+            # Once its first word is written the rest has to follow: a MULTI without its EXEC would swallow what others
+            # send.  Until then it is taken back as a whole.
+            if node.has_unsent(requests[0]):
+                trail.written = False
+                for request in requests:
+                    request.abandon()
+            raise
 
 
-def _send_unit(
-    send: Callable[[Request], None], router: Router, calls: list[_Call], *, asking: bool
-) -> Deferred[list[tuple[bool, Any]]]:
+def _send_unit(send: Callable[[Request], None], router: Router, calls: list[_Call], *, asking: bool) -> list[Request]:
     words: list[tuple[Command, Packed]] = [(_ASKING, pack(("ASKING",)))] if asking else []
     words += [(_MULTI, pack(("MULTI",))), *((command, payload) for command, payload, _ in calls)]
     words.append((_EXEC, pack(("EXEC",))))
     now = router.clock.seconds()
-    replies: list[Deferred[Any]] = []
+    requests: list[Request] = []
     for command, payload in words:
-        reply: Deferred[Any] = Deferred()
-        request = Request(payload, reply, command, THIS_NODE, now, inf)
-        if replies:
+        request = Request(payload, Deferred(router.note_cancel), command, THIS_NODE, now, inf)
+        if requests:
             # Only the first may be turned away: later it would be half a transaction.
             request.trail = Trail()
+        requests.append(request)
+    for request in requests:
         send(request)
-        replies.append(reply)
+    return requests
+
+
+def _all_of(requests: list[Request]) -> Deferred[list[tuple[bool, Any]]]:
+    replies: list[Any] = [request.outcome for request in requests]
     return DeferredList(replies, consumeErrors=True)
 
 

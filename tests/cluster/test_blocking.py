@@ -162,4 +162,6 @@ class BlockingTests(ClusterTests):
         self.assertEqual(await client.wait(2, 50), 1)
         self.assertEqual(await client.wait(0, 0), 1)
         self.assertEqual(await client.waitaof(0, 0, 100), (0, 0))
+        for words in (("WAIT",), ("WAIT", 1, -1), ("WAIT", 9, "soon"), ("WAIT", "x", 5)):
+            await self.assertFailure(client.execute(*words), ReplyError)
         self.assertEqual(await client.execute_on(client.topology.primaries[0], "WAIT", 1, 5000), 1)

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import gatherResults
 
 from tests.cluster.base import ClusterTests
-from txvalkeycluster import CommandTimeout, PartialFailure, ReplyError, RoutingError
+from txvalkeycluster import CommandTimeout, PartialFailure, ReplyError, RoutingError, key_slot
 
 
 class ManyNodesTests(ClusterTests):
@@ -88,6 +88,14 @@ class ManyNodesTests(ClusterTests):
                 continue
         self.assertEqual(killed, b"OK")
         await self.assertFailure(running, ReplyError)
+        running = client.eval("while true do end", "k")
+        node = client.topology.owner(key_slot("k"))
+        assert node is not None
+        killed = None
+        while killed is None:
+            killing = client.execute_on(node, "SCRIPT", "KILL")
+            killed = await killing.addErrback(lambda failure: failure.trap(ReplyError) and None)
+        await self.assertFailure(running, ReplyError)
 
     async def test_before_the_first_map(self) -> None:
         """A lazy client's commands wait for the map, whatever they are for, and can be cancelled."""
@@ -126,6 +134,13 @@ class ManySlotsTests(ClusterTests):
         source, target = self.cluster.servers[:2]
         await self.cluster.migrate_by_key(range(300), source, target)
         self.assertEqual(await client.mget(*keys), [key.encode() for key in keys])
+
+    async def test_half_a_pair(self) -> None:
+        """It is refused as a whole, and nothing is written."""
+        client = await self.connect()
+        error = await self.assertFailure(client.execute("MSET", "a", 1, "b"), RoutingError)
+        self.assertIn("lacks its value", str(error))
+        self.assertEqual(await client.mget("a", "b"), [None, None])
 
     async def test_refused(self) -> None:
         """Everything else with keys in several slots fails before it is sent; so do these when told to."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import gatherResults
 
 from tests.cluster.base import ClusterTests
-from txvalkeycluster import ReplyError
+from txvalkeycluster import ReplyError, key_slot
 
 LIBRARY = """#!lua name=mine
 server.register_function{function_name='size', callback=function(k) return #k end, flags={'no-writes'}}
@@ -43,3 +43,18 @@ class ScriptTests(ClusterTests):
         self.assertEqual(await size(["{t}a", "{t}b"], read_only=True), 2)
         self.assertEqual(await gatherResults([put(f"k{n}", n) for n in range(10)]), [b"OK"] * 10)
         await self.assertFailure(put("k", 1, read_only=True), ReplyError)
+
+    async def test_a_newer_library_stays(self) -> None:
+        """A shard that lacks it gets it; those that have it keep what they have."""
+        client = await self.connect()
+        newer = LIBRARY.replace("return #k", "return 100 + #k")
+        await client.function_load(newer)
+        nodes = {node.id: node for node in client.topology.primaries}
+        empty = client.topology.owner(key_slot("a"))
+        assert empty is not None
+        await client.execute_on(empty, "FUNCTION", "FLUSH")
+        size = client.function("size", LIBRARY)
+        self.assertEqual(await size("a"), 1)
+        others = [f"k{n}" for n in range(100) if client.topology.owner(key_slot(f"k{n}")) != empty]
+        self.assertEqual({await size(key) for key in others[:20]}, {101})
+        self.assertEqual(len(nodes), 3)

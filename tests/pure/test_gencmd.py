@@ -98,6 +98,28 @@ class GeneratorTests(SynchronousTestCase):
             made._run = lambda words, convert=None: list(words)
             self.assertEqual(made.x_y(*args, **kwargs), ["X.Y", *words], arguments)
 
+    def test_options_of_options(self) -> None:
+        """What means something only beside another is refused without it, not dropped."""
+        number = {"name": "count", "type": "integer"}
+        any_ = {"name": "any", "type": "pure-token", "token": "ANY", "optional": True}
+        block = {"name": "x", "type": "block", "optional": True, "arguments": [{**number, "token": "COUNT"}, any_]}
+        self.run_main(self.written("one.json", {"X": {"arguments": [block]}}))
+        made = self.load("methods").Counters()
+        made._run = lambda words, convert=None: list(words)
+        self.assertEqual(made.x(count=1, any=True), ["X", "COUNT", 1, "ANY"])
+        self.assertIn("only together with count", str(self.assertRaises(TypeError, made.x, any=True)))
+
+    def test_names_that_meet(self) -> None:
+        code, error = self.run_main(self.written("one.json", {"A.B": {"arity": 1}, "A-B": {"arity": 1}}))
+        self.assertEqual(code, 1)
+        self.assertIn("A-B and A.B would both be the method a_b", error)
+
+    def test_long_rows(self) -> None:
+        """However many flags, the table is Python."""
+        flags = [f"A_LONG_FLAG_{number}" for number in range(20)]
+        self.run_main(self.written("one.json", {"X": {"arity": 1, "command_flags": flags}}))
+        self.assertEqual(len(self.load("generated").COMMANDS[0].flags), 20)
+
     def test_alternatives_exclude_each_other(self) -> None:
         values = [{"name": name, "type": "integer", "token": name.upper()} for name in ("ex", "px")]
         needed = [{"name": "x", "type": "oneof", "arguments": values}]

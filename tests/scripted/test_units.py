@@ -1,0 +1,300 @@
+"""Units, blocking commands and transactions, on nodes that misbehave, and with clients that end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.task import deferLater
+
+from tests.scripted.base import ScriptedTests
+from txvalkeycluster import (
+    ClientClosed,
+    CommandTimeout,
+    ConnectionLost,
+    RoutingError,
+    TooManyPending,
+    TransactionAborted,
+)
+from txvalkeycluster.testing import CLOSE, SILENCE, USUAL, ScriptedNode
+
+
+def silent_on(*names: bytes) -> Any:
+    return lambda node, words, _: SILENCE if words[0] in names else USUAL
+
+
+def transactional(node: ScriptedNode, words: list[bytes], connection: Any) -> Any:
+    """A node that knows MULTI and EXEC."""
+    queue = vars(connection).setdefault("queue", None)
+    if words[0] == b"MULTI":
+        connection.queue = []
+    elif words[0] == b"EXEC":
+        connection.queue = None
+        return b"*%d\r\n%b" % (len(queue), b"".join(queue))
+    elif queue is not None:
+        queue.append(node.usual(words, asking=False))
+        return b"+QUEUED\r\n"
+    else:
+        return USUAL
+    return b"+OK\r\n"
+
+
+class EndTests(ScriptedTests):
+    async def test_abort_and_close_end_what_waits_for_a_map(self) -> None:
+        """However patient it is."""
+        for end in ("abort", "close"):
+            self.cluster.ranges = []
+            client = self.lazy_client(timeout=None)
+            waiting: list[Deferred[Any]] = [client.transaction().set("a", 1).execute(), client.blpop("l", 0)]
+            await self.until(lambda: self.cluster.count(b"CLUSTER"))
+            await getattr(client, end)()
+            for deferred in waiting:
+                await self.assertFailure(deferred, ClientClosed)
+
+    async def test_begun_in_the_turn_of_close(self) -> None:
+        client = await self.client()
+        self.nodes[0].script = silent_on(b"BLPOP")
+        waiting = client.blpop(self.key_of(self.nodes[0]), 0)
+        closed = client.close()
+        await self.assertFailure(waiting, ClientClosed)
+        await closed
+
+    async def test_after_the_end(self) -> None:
+        """Nothing begins any more, in a session neither."""
+        client = await self.client()
+        key = self.key_of(self.nodes[0])
+        session = client.watch(key)
+        await session.__aenter__()
+        await client.close()
+        for call in (
+            client.transaction().set("a", 1).execute(),
+            client.blpop("l", 0),
+            session.get(key),
+            session.transaction().get(key).execute(),
+        ):
+            await self.assertFailure(call, ClientClosed)
+        await session.__aexit__(None, None, None)
+
+    async def test_aborted_on_its_way(self) -> None:
+        client = await self.client()
+        self.nodes[0].script = silent_on(b"BLPOP")
+        waiting = client.blpop(self.key_of(self.nodes[0]), 0)
+        await self.until(lambda: self.nodes[0].count(b"BLPOP"))
+        await client.abort()
+        error = await self.assertFailure(waiting, ClientClosed)
+        self.assertTrue(error.maybe_executed)
+
+    async def test_cancelled_during_close(self) -> None:
+        """What the caller gives up, close does not wait for, though the server never answers UNBLOCK."""
+        client = await self.client()
+        asked = ([b"BLPOP"], [b"CLIENT", b"UNBLOCK"])
+        self.nodes[0].script = lambda node, words, _: SILENCE if words[:1] in asked or words[:2] in asked else USUAL
+        waiting = client.blpop(self.key_of(self.nodes[0]), 0)
+        await self.until(lambda: self.nodes[0].count(b"BLPOP"))
+        closed = client.close()
+        waiting.cancel()
+        await self.assertFailure(waiting, CancelledError, ClientClosed, ConnectionLost)
+        await closed
+
+    async def test_more_than_there_are_connections(self) -> None:
+        client = await self.client(max_exclusive=1)
+        node = self.nodes[0]
+        node.script = silent_on(b"BLPOP")
+        waiting = [client.blpop(self.key_of(node), 0) for _ in range(3)]
+        await self.until(lambda: node.count(b"BLPOP"))
+        closed = client.close()
+        for deferred in waiting:
+            await self.assertFailure(deferred, ClientClosed, ConnectionLost)
+        await closed
+
+    async def test_a_hung_server_and_a_session(self) -> None:
+        """Leaving it does not wait for ever."""
+        client = await self.client(timeout=0.2)
+        node = self.nodes[0]
+        session = client.watch(self.key_of(node))
+        await session.__aenter__()
+        node.script = silent_on(b"UNWATCH")
+        await session.__aexit__(None, None, None)
+
+    async def test_a_dead_session(self) -> None:
+        """Its transaction fails at once, with or without a deadline."""
+        client = await self.client(timeout=None)
+        node = self.nodes[0]
+        async with client.watch(self.key_of(node)) as session:
+            node.script = lambda node, words, _: CLOSE if words[0] == b"GET" else USUAL
+            await self.assertFailure(session.get(self.key_of(node)), ConnectionLost)
+            await self.assertFailure(session.transaction().get(self.key_of(node)).execute(), ConnectionLost)
+
+
+class TransactionTests(ScriptedTests):
+    async def setUp(self) -> None:
+        await super().setUp()
+        for node in self.nodes:
+            node.script = transactional
+
+    async def test_what_changes_after_it_was_queued(self) -> None:
+        """It goes out as it was; and nobody else is caught in a MULTI without its EXEC."""
+        client = await self.client()
+        key = self.key_of(self.nodes[0])
+        value = memoryview(bytearray(b"v"))
+        transaction = client.transaction().set(key, value)
+        value.release()
+        self.assertEqual(await transaction.execute(), [b"OK"])
+        self.assertEqual(await client.get(key), b"v")
+
+    async def test_bounded(self) -> None:
+        """Where there is no room for it, it is refused before its first word."""
+        client = await self.client(max_pending=10)
+        key = self.key_of(self.nodes[0])
+        await client.get(key)
+        transactions = [client.transaction().incr(key).execute() for _ in range(100)]
+        results = [await deferred.addErrback(lambda failure: failure.value) for deferred in transactions]
+        done = [result for result in results if isinstance(result, list)]
+        self.assertEqual(done, [[number + 1] for number in range(len(done))])
+        self.assertTrue(0 < len(done) < 10)
+        self.assertEqual({type(result) for result in results if not isinstance(result, list)}, {TooManyPending})
+        self.assertEqual(await client.get(key), b"%d" % len(done))
+
+    async def test_moved_to_the_sender_itself(self) -> None:
+        """The address names another machine now: a new connection finds it."""
+        node = self.nodes[0]
+        key = self.key_of(node)
+        moved = b"-MOVED 1 %b\r\n" % str(node.address).encode()
+
+        def script(node: ScriptedNode, words: list[bytes], connection: Any) -> Any:
+            if connection.number <= 2 and words[0] in (b"SET", b"BLPOP"):
+                return moved
+            return b"*2\r\n$1\r\nl\r\n$1\r\nv\r\n" if words[0] == b"BLPOP" else transactional(node, words, connection)
+
+        client = await self.client()
+        await client.get(key)
+        node.script = script
+        self.assertEqual(await client.transaction().set(key, "v").execute(), [b"OK"])
+        self.assertEqual(await client.blpop(key, 0), (b"l", b"v"))
+
+    async def test_refused_multi(self) -> None:
+        """Of an EXEC without MULTI the caller hears that MULTI was refused."""
+        client = await self.client()
+        self.nodes[0].script = lambda node, words, _: {
+            b"MULTI": b"-NOPERM no MULTI\r\n", b"EXEC": b"-ERR EXEC without MULTI\r\n"
+        }.get(words[0], USUAL)  # fmt: skip
+        failing = client.transaction().get(self.key_of(self.nodes[0])).execute()
+        error = await self.assertFailure(failing, Exception)
+        self.assertNotIsInstance(error, TransactionAborted)
+        self.assertIn("NOPERM", str(error))
+
+    async def test_never_sent(self) -> None:
+        """A deadline before anything could be written says so."""
+        client = await self.client()
+        await self.nodes[0].stop()
+        transaction = client.transaction(timeout=0.2).incr(self.key_of(self.nodes[0]))
+        error = await self.assertFailure(transaction.execute(), CommandTimeout)
+        self.assertFalse(error.maybe_executed)
+
+    async def test_cancelled_before_it_is_written(self) -> None:
+        """It is never sent, as a whole; nor is a word of it."""
+        client = await self.client()
+        key = self.key_of(self.nodes[0])
+        await client.get(key)
+        executing = client.transaction().incr(key).execute()
+        executing.cancel()
+        await self.assertFailure(executing, CancelledError)
+        self.assertIsNone(await client.get(key))
+        self.assertEqual(self.nodes[0].count(b"MULTI"), 0)
+
+
+class PoolTests(ScriptedTests):
+    async def test_a_dead_node_is_not_stormed(self) -> None:
+        """However many wait for it, dials back off."""
+        client = await self.client()
+        node = self.nodes[0]
+        key = self.key_of(node)
+        await node.stop()
+        tried = 0
+        pool = client._router._factory.node_at(node.address).pool
+        establish = pool._establish
+
+        def counted() -> Any:
+            nonlocal tried
+            tried += 1
+            return establish()
+
+        pool._establish = counted
+        waiting = [client.blpop(key, 0) for _ in range(200)]
+        await deferLater(reactor, 1.0)  # type: ignore[arg-type]
+        # As many as there may be at first, then one after the other.
+        self.assertLess(tried, client.options.max_exclusive + 30)
+        for deferred in waiting:
+            deferred.cancel()
+            await self.assertFailure(deferred, CancelledError)
+
+
+class TimeLeftTests(ScriptedTests):
+    async def test_after_a_redirect(self) -> None:
+        """The second node is asked to block for what is left; module commands keep their words."""
+        one, two = self.nodes[:2]
+        key = self.key_of(one)
+        client = await self.client()
+        waited: list[Any] = []
+
+        def script(node: ScriptedNode, words: list[bytes], connection: Any) -> Any:
+            if words[0] != b"BLPOP":
+                return USUAL
+            late = b"-MOVED %d %b\r\n" % (0, str(two.address).encode())
+            deferLater(reactor, 0.3).addCallback(lambda _: connection.write(late))  # type: ignore[arg-type]
+            return SILENCE
+
+        one.script = script
+        two.script = lambda node, words, _: waited.append(words) or b"_\r\n" if words[0] == b"BLPOP" else USUAL
+        self.assertIsNone(await client.blpop(key, 10))
+        self.assertEqual(one.received[-1][1][-1], b"10")
+        self.assertTrue(5.0 < float(waited[0][-1]) < 9.9)
+
+
+class NoAddressTests(ScriptedTests):
+    async def test_nobody_to_ask(self) -> None:
+        """A map without a single address is no reason to wait for ever."""
+        client = await self.client()
+        reply = b"*1\r\n*3\r\n:0\r\n:16383\r\n*4\r\n$1\r\n?\r\n:7000\r\n$40\r\n%b\r\n*0\r\n" % (b"a" * 40)
+        for node in self.nodes:
+            node.script = lambda node, words, _: reply if words[:2] == [b"CLUSTER", b"SLOTS"] else USUAL
+        await client.refresh_topology()
+        for call in (client.dbsize(), client.wait(1, 0), client.script_kill()):
+            await self.assertFailure(call, RoutingError)
+
+
+class StreamTests(ScriptedTests):
+    async def test_no_room(self) -> None:
+        """Commands that are turned away are sent again, in the time that takes."""
+        client = await self.client(max_pending=20)
+        results: dict[int, Any] = {}
+        keys = self.cluster.keys_of(self.nodes[0], 50)
+        others = [client.get(keys[0]) for _ in range(20)]
+        commands = (("SET", keys[number % 50], number) for number in range(2000))
+        self.assertEqual(await client.pipeline().stream(commands, results.__setitem__), 2000)
+        self.assertEqual(set(results.values()), {b"OK"})
+        await gatherResults(others)
+
+    async def test_the_client_ends(self) -> None:
+        """An endless stream ends with it."""
+        client = await self.client()
+        taken = 0
+
+        def endless() -> Any:
+            nonlocal taken
+            while True:
+                taken += 1
+                yield "SET", "k", taken
+
+        streaming = client.pipeline().stream(endless(), lambda *_: None)
+        await self.until(lambda: taken > 5000)
+        await client.abort()
+        await self.assertFailure(streaming, ClientClosed)
+
+    async def test_words_are_no_text(self) -> None:
+        client = await self.client()
+        error = await self.assertFailure(client.pipeline().stream(["GET k"], lambda *_: None), TypeError)
+        self.assertIn("sequence of words", str(error))
+        await self.assertFailure(client.execute(), TypeError)
+        self.assertRaises(TypeError, client.transaction().add)
