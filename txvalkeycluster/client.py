@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 
 from .address import Address
 from .commands import CommandTable
 from .commands.building import Key, Text
 from .commands.methods import Commands
-from .commands.replies import Convert, flat_pairs, scored
+from .commands.replies import flat_pairs, scored
+from .errors import ClientClosed
 from .events import Closed, Event
 from .options import Options
 from .pack import Arg
 from .pipeline import Pipeline
-from .router import Router
+from .router import USUAL, Router
 from .scan import KeyScan, MemberScan
 from .scripting import Function, Script
 from .statistics import Statistics
@@ -27,7 +28,6 @@ from .topology import Node, Topology
 from .transaction import Transaction, WatchSession, optimistically
 
 _log = Logger()
-_DEFAULT: Any = object()
 _T = TypeVar("_T")
 
 
@@ -55,9 +55,10 @@ class ClusterClient(Commands[Text]):
         self.options = Options.from_url(url, **options) if url is not None else Options(**options)
         if not self.options.seeds:
             raise ValueError("no seeds: give a URL or seeds")
-        self._timeout = self.options.timeout
         self._listeners: list[Callable[[Event], object]] = []
         self._router = Router(reactor, self.options, self._emit)
+        # The router's own method in its place, which saves every command a call.
+        self._run = self._router.execute  # type: ignore[assignment, method-assign]
         self._closing: Deferred[None] | None = None
 
     def __repr__(self) -> str:
@@ -78,11 +79,7 @@ class ClusterClient(Commands[Text]):
         """What the commands mean; ``extend`` adds those of a module."""
         return self._router.commands
 
-    def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Deferred[Any]:
-        deferred = self._router.execute(words, self._timeout, False)
-        return deferred if convert is None else deferred.addCallback(convert)
-
-    def execute(self, *args: Arg, timeout: float | None = _DEFAULT, repeatable: bool = False) -> Deferred[Any]:
+    def execute(self, *args: Arg, timeout: float | None = USUAL, repeatable: bool = False) -> Deferred[Any]:
         """Send a command to the node its keys live on; one without keys goes where its policy says, or to any primary.
 
         The reply is as the server gave it; replies of several nodes are put together as the policy says.
@@ -93,26 +90,26 @@ class ClusterClient(Commands[Text]):
         Fails with ReplyError, PartialFailure, CommandTimeout, ConnectionLost, TooManyPending, RoutingError,
         ClientClosed or TypeError.
         """
-        return self._router.execute(args, self.options.timeout if timeout is _DEFAULT else timeout, repeatable)
+        return self._router.execute(args, None, timeout, repeatable)
 
-    def execute_on(self, node: Node | Address, *args: Arg, timeout: float | None = _DEFAULT) -> Deferred[Any]:
+    def execute_on(self, node: Node | Address, *args: Arg, timeout: float | None = USUAL) -> Deferred[Any]:
         """Send a command to one node of `topology`: no redirect, no repetition."""
-        return self._router.execute_on(node, args, self.options.timeout if timeout is _DEFAULT else timeout)
+        return self._router.execute_on(node, args, timeout)
 
-    def pipeline(self, *, timeout: float | None = _DEFAULT) -> Pipeline[Text]:
+    def pipeline(self, *, timeout: float | None = USUAL) -> Pipeline[Text]:
         """Commands to be queued and sent together; ``timeout`` is that of each."""
-        return Pipeline(self._router, self.options.timeout if timeout is _DEFAULT else timeout)
+        return Pipeline(self._router, self.options.timeout if timeout is USUAL else timeout)
 
-    def transaction(self, *, timeout: float | None = _DEFAULT) -> Transaction[Text]:
+    def transaction(self, *, timeout: float | None = USUAL) -> Transaction[Text]:
         """Commands to be queued and executed at once, on one slot."""
-        return Transaction(self._router, self.options.timeout if timeout is _DEFAULT else timeout)
+        return Transaction(self._router, self.options.timeout if timeout is USUAL else timeout)
 
-    def watch(self, *keys: Key, timeout: float | None = _DEFAULT) -> WatchSession[Text]:
+    def watch(self, *keys: Key, timeout: float | None = USUAL) -> WatchSession[Text]:
         """Keys of one slot under watch: ``async with client.watch("k") as session``.
 
         Raises RoutingError for keys in several slots.
         """
-        return WatchSession(self._router, keys, self.options.timeout if timeout is _DEFAULT else timeout)
+        return WatchSession(self._router, keys, self.options.timeout if timeout is USUAL else timeout)
 
     def optimistically(
         self, function: Callable[[WatchSession[Text]], Awaitable[_T]], *keys: Key, attempts: int = 16
@@ -209,6 +206,7 @@ class ClusterClient(Commands[Text]):
     def _end(self, how: Callable[[], Deferred[None]], *, again: bool = False) -> Deferred[None]:
         ended: Deferred[None] = Deferred()
         first = self._closing is None
+        self._run = _refused  # type: ignore[method-assign]
         if self._closing is None:
             # In place before anything is ended, whose callbacks may end us again.
             self._closing = Deferred()
@@ -264,6 +262,10 @@ def connect(reactor: Any, url: str | None = None, **options: Any) -> Deferred[Cl
     ValueError or TypeError at once.
     """
     return Deferred.fromCoroutine(_connect(ClusterClient(reactor, url, **options)))
+
+
+def _refused(*_: Any, **__: Any) -> Deferred[Any]:
+    return fail(ClientClosed("the client is closed"))
 
 
 def _scan_options(match: Key | None, count: int | None) -> tuple[Arg, ...]:

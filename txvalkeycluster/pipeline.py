@@ -115,10 +115,8 @@ class _Run:
                 break
             number, words, convert, size = taken
             self._bytes += size
-            sent = self._router.execute(words, self._timeout, False)
+            sent = self._router.execute(words, convert, self._timeout)
             self._on_their_way[number] = sent
-            if convert is not None:
-                sent.addCallback(convert)
             sent.addBoth(self._arrived, taken)
         self._sending = False
         if self._full and not self._on_their_way and not self._given_up:

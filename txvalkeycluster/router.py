@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, fail, gatherResults
 from .address import Address
 from .closing import Farewell
 from .commands import Command
+from .commands.replies import Convert
 from .errors import ClientClosed, ConnectionLost, ReplyError, RoutingError, ValkeyError
 from .events import (
     Event,
@@ -43,6 +44,9 @@ from .travel import Travel
 from .verdict import Act, Refresh, Verdict, judge_loss, judge_reply
 from .waiting import WaitingRoom
 
+#: In the place of a timeout: the option of that name.
+USUAL: Any = object()
+
 
 class Router:
     """Routes the commands of one client."""
@@ -55,6 +59,7 @@ class Router:
         self.commands = options.commands
         self.clock = reactor
         self._seconds = reactor.seconds
+        self._limit = inf if options.timeout is None else options.timeout
         # One bound method for all commands: a new one for each would cost 0.1 us.
         self.note_cancel = self._cancelled
         self._options = options
@@ -99,13 +104,20 @@ class Router:
 
     # ---- commands
 
-    def execute(self, args: Sequence[Arg], timeout: float | None, repeatable: bool) -> Deferred[Any]:
-        """Send a command where its keys live, or where its policy says."""
+    def execute(
+        self,
+        args: Sequence[Arg],
+        convert: Convert | None = None,
+        timeout: float | None = USUAL,
+        repeatable: bool = False,
+    ) -> Deferred[Any]:
+        """Send a command where its keys live, or where its policy says; ``convert`` makes the result of its reply."""
         try:
             command = self.commands[args[0]]
             index = command.key_index
             if not 0 < index < len(args):
-                return self._execute_otherwise(command.resolve(args), args, timeout, repeatable)
+                done = self._execute_otherwise(command.resolve(args), args, timeout, repeatable)
+                return done if convert is None else done.addCallback(convert)
             key: Any = args[index]
             # Here, not in argument_slot, for most keys: two calls less.
             if key.__class__ is str:
@@ -113,22 +125,15 @@ class Router:
             plain = key.__class__ is bytes and b"{" not in key
             slot = crc_hqx(key, 0) & 16383 if plain else argument_slot(key)
             now: float = self._seconds()
+            deadline = now + self._limit if timeout is USUAL else inf if timeout is None else now + timeout
             deferred: Deferred[Any] = Deferred(self.note_cancel)
             self._slots[slot].send(
-                Request(
-                    pack(args),
-                    deferred,
-                    command,
-                    slot,
-                    now,
-                    inf if timeout is None else now + timeout,
-                    repeatable or command.repeatable,
-                )
+                Request(pack(args), deferred, command, slot, now, deadline, repeatable or command.repeatable)
             )
         except Exception:
             # A wrong argument or a full queue; the caller hears of every failure in one way.
             return fail() if args else fail(TypeError("there is no command"))
-        return deferred
+        return deferred if convert is None else deferred.addCallback(convert)
 
     def _execute_otherwise(
         self, command: Command, args: Sequence[Arg], timeout: float | None, repeatable: bool
@@ -136,7 +141,7 @@ class Router:
         """Send a command that has not one key in a fixed place."""
         command.check_allowed(args)
         now: float = self.clock.seconds()
-        deadline = inf if timeout is None else now + timeout
+        deadline = now + self._limit if timeout is USUAL else inf if timeout is None else now + timeout
         repeatable = repeatable or command.repeatable
         if not command.known:
             return self._put_off(self._learner.room, command, args, now, deadline, repeatable)
@@ -155,12 +160,13 @@ class Router:
             return self._put_off(self._unserved, command, args, now, deadline, repeatable)
         return self._send_to_all(command, args, to.breadth, now, deadline)
 
-    def execute_on(self, where: Node | Address, args: Sequence[Arg], timeout: float | None) -> Deferred[Any]:
+    def execute_on(self, where: Node | Address, args: Sequence[Arg], timeout: float | None = USUAL) -> Deferred[Any]:
         """Send a command to one node: no redirect, no repetition."""
         if self._closed:
             return fail(ClientClosed("the client is closed"))
         if not args:
             return fail(TypeError("there is no command"))
+        timeout = self._options.timeout if timeout is USUAL else timeout
         try:
             address = self._address_of(where)
             command = self.commands[args[0]].resolve(args)
@@ -260,7 +266,7 @@ class Router:
         outcome, late.outcome = late.outcome, None
         assert outcome is not None
         timeout = None if late.deadline == inf else max(late.deadline - self.clock.seconds(), 0.0)
-        late.begun = Router.execute(self, late.args, timeout, late.repeatable)
+        late.begun = Router.execute(self, late.args, None, timeout, late.repeatable)
         late.begun.addCallbacks(outcome.callback, outcome.errback)
 
     def _late_cancelled(self, late: _Late, deferred: Deferred[Any]) -> None:
@@ -513,7 +519,7 @@ class Router:
     def _refuse_commands(self) -> None:
         """From here on: a method is replaced, so that while the client is open no command pays for the question."""
         self._closed = True
-        self.execute = lambda *_: fail(ClientClosed("the client is closed"))  # type: ignore[method-assign]
+        self.execute = lambda *_, **__: fail(ClientClosed("the client is closed"))  # type: ignore[method-assign]
 
     def _shut(self) -> Deferred[None]:
         self._refresher.close()

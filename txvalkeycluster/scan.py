@@ -106,7 +106,8 @@ class KeyScan:
         cursor: Any = "0"
         while True:
             try:
-                cursor, keys = await self._router.execute(("CLUSTERSCAN", cursor, *self._options), self._timeout, True)
+                words = ("CLUSTERSCAN", cursor, *self._options)
+                cursor, keys = await self._router.execute(words, None, self._timeout)
             except ReplyError as error:
                 if cursor != "0" or not _is_missing(error):
                     raise
@@ -211,7 +212,7 @@ class MemberScan:
         node = self._router.node_for(self._slot)
         while True:
             words = (self._command, self._key, cursor, *self._options)
-            cursor, members = await self._router.execute(words, self._timeout, True)
+            cursor, members = await self._router.execute(words, None, self._timeout)
             now = self._router.node_for(self._slot)
             if now is not node and node is not None:
                 cursor, node = "0", now

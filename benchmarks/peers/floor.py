@@ -1,4 +1,4 @@
-"""The bare loop: sockets, hiredis, a deque and a Deferred.  None of our code, and no error is seen, no node ever lost."""
+"""The bare loop: sockets, hiredis, a deque and a Deferred.  None of our code; it sees no error, and loses no node."""
 
 from __future__ import annotations
 
