@@ -82,6 +82,7 @@ class RESPProtocol(protocol.Protocol):
         self._sent: deque[Request] = deque()
         # How many unsent commands make `send` look closer: a burst, the limit, or any at all while paused.
         self._crowd = min(_BURST, options.max_pending)
+        self._max_pending = options.max_pending
         self._paused = False
         self._paused_bytes = 0
         self._alarm = Alarm(clock, self._sweep)
@@ -125,7 +126,7 @@ class RESPProtocol(protocol.Protocol):
         unsent.append(request)
         if request.deadline < self._alarm.at:
             self._alarm.by(request.deadline)
-        if queued >= _BURST or request.payload.__class__ is list:
+        if request.payload.__class__ is list or queued >= _BURST:
             self.flush()
 
     def ask(self, request: Request) -> None:
@@ -151,19 +152,26 @@ class RESPProtocol(protocol.Protocol):
         unsent = self._unsent
         if not unsent or self._paused or self.ended:
             return
-        self._drop_cancelled()
-        if not unsent:
-            return
+        # Once for each write: with one command in flight, once for each command.  Hence what looks like calls undone.
+        if self._cancels_seen != self._cork.cancels.count:
+            self._drop_cancelled()
+            if not unsent:
+                return
         self._unsent = []
+        sent = self._sent
         now = self._seconds()
-        if not self._sent:
+        if not sent:
             self._heard_at = now
-        self._alarm.by(now + self.patience)
-        self._sent.extend(unsent)
-        self._crowd = max(min(_BURST, self._options.max_pending - len(self._sent)), 0)
+        if now + self.patience < self._alarm.at:
+            self._alarm.by(now + self.patience)
+        sent.extend(unsent)
+        room = self._max_pending - len(sent)
+        self._crowd = _BURST if room >= _BURST else max(room, 0)
         try:
-            data = b"".join([request.payload for request in unsent])  # type: ignore[misc]
+            data: Any = unsent[0].payload if len(unsent) == 1 else b"".join([r.payload for r in unsent])  # type: ignore[misc]
         except TypeError:
+            data = None
+        if data.__class__ is not bytes:
             self._write_large(unsent)
             return
         direct = self._direct
@@ -332,6 +340,9 @@ class RESPProtocol(protocol.Protocol):
         self._heard_at = self._seconds()
         if isinstance(transport, tcp.Connection) and not getattr(transport, "TLS", False):
             self._direct = transport
+            if getattr(transport.protocol, "_wrappedProtocol", None) is self:
+                # Past the wrapper that Twisted's endpoints put around a protocol until it is connected.
+                transport.protocol = self
         if INegotiated.providedBy(transport):
             self._secured = Deferred()
         transport.registerProducer(self, True)
