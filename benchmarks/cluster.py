@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Timer
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -18,6 +19,8 @@ from txvalkeycluster.testing import LocalCluster
 from .report import Results
 from .workloads import WORKLOADS, Sample, Workload
 
+# A client that has not answered by then, beside ten times what it was given, hangs.
+_PATIENCE = 15.0
 ROOT = Path(__file__).parent.parent
 
 
@@ -35,19 +38,23 @@ class Peer:
     def measure(self, workload: Workload, seconds: float) -> Sample | str:
         """One round, or why there is none."""
         assert self._process.stdin is not None and self._process.stdout is not None
+        overdue = Timer(_PATIENCE + 10 * seconds, self._process.kill)
+        overdue.start()
         try:
             self._process.stdin.write(json.dumps({"workload": workload.name, "seconds": seconds}) + "\n")
             self._process.stdin.flush()
             answer = json.loads(self._process.stdout.readline() or "{}")
         except OSError:
             answer = {}
+        finally:
+            overdue.cancel()
         if "operations" in answer:
             return Sample(**answer)
         if "error" not in answer:
             assert self._process.stderr is not None
             self._process.kill()
             lines = [line for line in self._process.stderr.read().splitlines() if line.strip()]
-            answer = {"error": lines[-1] if lines else "the process ended"}
+            answer = {"error": lines[-1] if lines else "it hung, or its process ended"}
         return str(answer["error"])
 
     def close(self) -> None:
