@@ -112,11 +112,10 @@ class Pool:
 
     def _shut(self, reason: Exception) -> None:
         self._closed = reason
-        for name in ("_timer", "_next_dial"):
-            timer = getattr(self, name)
-            setattr(self, name, None)
+        for timer in (self._timer, self._next_dial):
             if timer is not None:
                 timer.cancel()
+        self._timer = self._next_dial = None
         idle, self._idle = self._idle, []
         waiting, self._waiting = list(self._waiting), deque()
         for dialling in list(self._dialling):

@@ -132,6 +132,8 @@ class Router:
             )
         except Exception:
             # A wrong argument or a full queue; the caller hears of every failure in one way.
+            if args and args[0].__hash__ is None:
+                return fail(TypeError(f"the name of a command is text or bytes, not {type(args[0]).__name__}"))
             return fail() if args else fail(TypeError("there is no command"))
         return deferred if convert is None else deferred.addCallback(convert)
 

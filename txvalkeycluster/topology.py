@@ -154,7 +154,13 @@ def parse_slots(reply: object, asked: Address) -> tuple[Shard, ...]:
     """Parse CLUSTER SLOTS; ``asked`` is the node that answered, whose host stands in for an empty endpoint."""
     shards: dict[str, tuple[Node, tuple[Node, ...], list[tuple[int, int]]]] = {}
     unowned: list[tuple[int, int]] = []
+    # Raw primary entries by port and host: of a shard in many rows, one is read with care.
+    seen: dict[tuple[Any, Any], tuple[object, list[tuple[int, int]]]] = {}
     for index, row in enumerate(_list(reply, "CLUSTER SLOTS")):
+        known_slots = _slots_of_known(row, seen)
+        if known_slots is not None:
+            known_slots.append((row[0], row[1]))
+            continue
         where = f"CLUSTER SLOTS row {index}"
         row = _list(row, where)
         if len(row) < 2:
@@ -174,10 +180,26 @@ def parse_slots(reply: object, asked: Address) -> tuple[Shard, ...]:
             shards[primary.id] = (primary, _by_node_id(replicas), [slots])
         else:
             known[2].append(slots)
+        if len(row[2]) > 2:
+            seen[row[2][0], row[2][1]] = row[2], shards[primary.id][2]
     found = [Shard(primary, replicas, tuple(ranges)) for primary, replicas, ranges in shards.values()]
     if unowned:
         found.append(Shard(None, (), tuple(unowned)))
     return _checked(found, "CLUSTER SLOTS")
+
+
+def _slots_of_known(
+    row: Any, seen: dict[tuple[Any, Any], tuple[object, list[tuple[int, int]]]]
+) -> list[tuple[int, int]] | None:
+    """The slots of the shard whose primary entry stands in this row to the letter, if that has been read before."""
+    try:
+        start, end, entry = row[0], row[1], row[2]
+        known = seen.get((entry[0], entry[1]))
+    except (TypeError, LookupError):
+        return None
+    if known is None or known[0] != entry or type(start) is not int or type(end) is not int:
+        return None
+    return known[1] if 0 <= start <= end < SLOT_COUNT else None
 
 
 def parse_shards(reply: object, asked: Address, *, tls: bool = False) -> tuple[Shard, ...]:

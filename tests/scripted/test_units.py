@@ -297,4 +297,6 @@ class StreamTests(ScriptedTests):
         error = await self.assertFailure(client.pipeline().stream(["GET k"], lambda *_: None), TypeError)
         self.assertIn("sequence of words", str(error))
         await self.assertFailure(client.execute(), TypeError)
+        error = await self.assertFailure(client.execute(bytearray(b"GET"), "k"), TypeError)
+        self.assertIn("not bytearray", str(error))
         self.assertRaises(TypeError, client.transaction().add)
