@@ -101,12 +101,8 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             definitions = _ask(options.server)
             replies = remembered(definitions)
-    except (DefinitionError, ValkeyError, ValueError) as error:
-        print(f"gencmd: {error}", file=sys.stderr)
-        return 1
-    try:
         written = write(definitions, replies, options.folder, options.class_name)
-    except DefinitionError as error:
+    except (ValkeyError, ValueError) as error:
         print(f"gencmd: {error}", file=sys.stderr)
         return 1
     for file in written:

@@ -130,14 +130,14 @@ def _of_replies(convert: str) -> str:
     return re.sub(r"(?<![\w\"-])([a-z_]+)\b(?!=)", lambda m: f"replies.{m[0]}" if m[0] in names else m[0], convert)
 
 
-def _head(definition: Definition, signature: Signature, returns: str, width: int = _WIDTH) -> str:
+def _head(definition: Definition, signature: Signature, returns: str) -> str:
     name = identifier(definition.name)
     parameters = ["self", *signature.parameters]
     line = f"    def {name}({', '.join(parameters)}) -> {returns}:"
-    if len(line) <= width:
+    if len(line) <= _WIDTH:
         return line
     one = f"    def {name}(\n        {', '.join(parameters)}\n    ) -> {returns}:"
-    if max(map(len, one.splitlines())) <= width:
+    if max(map(len, one.splitlines())) <= _WIDTH:
         return one
     return f"    def {name}(\n        " + ",\n        ".join(parameters) + f",\n    ) -> {returns}:"
 

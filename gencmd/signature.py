@@ -267,7 +267,7 @@ class _Builder:
         if len(plain) == 1 and plain[0].is_scalar and plain[0].token is None and not plain[0].multiple:
             # Some word stands for what the caller may say instead: XADD's * for an id.
             self._append(indent, *_token(argument), self._required(self._type(plain[0]), plain[0].name))
-        elif any(part.type == "block" and part.token is None and _are_constants(part) for part in plain):
+        elif any(part.type == "block" and part.token is None and _are_tokens(part) for part in plain):
             name = self._name(argument.name)
             self._signature.positional.append(Parameter(name, "Value", star=True))
             self._append(indent, f"*{name}")
@@ -298,7 +298,6 @@ class _Builder:
         return given
 
     def _multiple(self, argument: Argument, indent: str, *, last: bool) -> list[str]:
-        optional = argument.optional
         if argument.is_scalar:
             return self._several_scalars(argument, indent, last=last)
         if argument.type == "oneof" and all(p.token is not None and p.type != "block" for p in argument.arguments):
@@ -325,7 +324,7 @@ class _Builder:
             self._statement(indent, f"for row in {rows}:")
             self._append(indent + "    ", _quoted(token), "*row")
             return [f"bool({name})"]
-        if optional or token is not None:
+        if argument.optional or token is not None:
             name = self._keyword(name_type, "()", token or argument.name)
             self._statement(indent, f"if {name}:")
             self._append(indent + "    ", *_token(argument), f"*{lay_out}({name})")
@@ -367,8 +366,7 @@ class _Builder:
                 return
             default = "()" if argument.optional else None
             self._signature.positional.append(Parameter(name, f"{type_} | Iterable[{type_}]", default))
-            listed = f"each({name})"
-            self._statement(indent, f"listed = {listed}")
+            self._statement(indent, f"listed = each({name})")
             self._append(indent, "len(listed)", "*listed")
             return
         row = _scalars_of(argument)
@@ -422,10 +420,6 @@ def _are_tokens(argument: Argument) -> bool:
 def _are_flags(argument: Argument) -> bool:
     """Whether each alternative makes a keyword of its own."""
     return argument.token is None and all(re.fullmatch(r"[A-Za-z]\w*", p.token or "") for p in argument.arguments)
-
-
-def _are_constants(block: Argument) -> bool:
-    return all(part.type == "pure-token" for part in block.arguments)
 
 
 def _literal(argument: Argument) -> str:

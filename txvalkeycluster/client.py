@@ -98,18 +98,18 @@ class ClusterClient(Commands[Text]):
 
     def pipeline(self, *, timeout: float | None = USUAL) -> Pipeline[Text]:
         """Commands to be queued and sent together; ``timeout`` is that of each."""
-        return Pipeline(self._router, self.options.timeout if timeout is USUAL else timeout)
+        return Pipeline(self._router, timeout)
 
     def transaction(self, *, timeout: float | None = USUAL) -> Transaction[Text]:
         """Commands to be queued and executed at once, on one slot."""
-        return Transaction(self._router, self.options.timeout if timeout is USUAL else timeout)
+        return Transaction(self._router, self._router.timeout_of(timeout))
 
     def watch(self, *keys: Key, timeout: float | None = USUAL) -> WatchSession[Text]:
         """Keys of one slot under watch: ``async with client.watch("k") as session``.
 
         Raises RoutingError for keys in several slots.
         """
-        return WatchSession(self._router, keys, self.options.timeout if timeout is USUAL else timeout)
+        return WatchSession(self._router, keys, self._router.timeout_of(timeout))
 
     def optimistically(
         self, function: Callable[[WatchSession[Text]], Awaitable[_T]], *keys: Key, attempts: int = 16

@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from .aggregate import combine
 from .commands import Command
-from .errors import PartialFailure, RoutingError, TooManyPending
+from .errors import PartialFailure, TooManyPending
 from .node import NodeConnection
 from .pack import Packed, pack
 from .request import Request
@@ -19,8 +19,6 @@ from .slots import THIS_NODE
 
 #: What became of one part: where it went, and the reply or the error.
 Ending = tuple[str, Any]
-
-
 NoteCancel = Callable[[Deferred[Any]], None]
 
 
@@ -69,8 +67,6 @@ def send_to_all(
     deadline: float,
 ) -> Deferred[Any]:
     """Send a command to each node, once, and make one reply of theirs."""
-    if not nodes:
-        raise RoutingError(f"{command.name} is for several nodes, and none has an address that can be dialled")
     whole = FanOut(command.name, lambda endings: combine(command.response_policy, endings), note_cancel)
     requests = [Request(payload, whole.part(str(node.address)), command, THIS_NODE, now, deadline) for node in nodes]
     for node, request in zip(nodes, requests, strict=True):
@@ -82,8 +78,6 @@ def send_apart(
     command: Command, nodes: list[NodeConnection], send: Callable[[NodeConnection], Deferred[Any]]
 ) -> Deferred[Any]:
     """Send a command to each node in a way of its own; one success is enough."""
-    if not nodes:
-        raise RoutingError(f"{command.name} is for several nodes, and none has an address that can be dialled")
     sent: list[Deferred[Any]] = []
 
     def cancel(_: Deferred[Any]) -> None:
@@ -109,9 +103,7 @@ def _give(taker: Taker, request: Request) -> None:
 class FanOut:
     """Gathers the outcomes of the parts of one command."""
 
-    def __init__(
-        self, name: str, finish: Callable[[list[Ending]], Any], note_cancel: NoteCancel
-    ) -> None:
+    def __init__(self, name: str, finish: Callable[[list[Ending]], Any], note_cancel: NoteCancel) -> None:
         """``finish`` makes the result out of the parts' endings, all of them good, in the order they were added."""
         self.deferred: Deferred[Any] = Deferred(note_cancel)
         #: Whether one good ending is enough.

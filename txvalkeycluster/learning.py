@@ -40,8 +40,10 @@ class Learner:
     def ask(self) -> None:
         """Ask for the names of those that wait, unless that is under way or nobody is there to be asked."""
         waiting = self.room.everything()
+        if self._asking or not waiting:
+            return
         node = self._any_node()
-        if self._asking or not waiting or node is None:
+        if node is None:
             return
         self._asking = True
         names = sorted({request.command.name for request in waiting if request.command is not None})

@@ -263,8 +263,7 @@ class NodeConnection(Owner):
 
     def _back_off(self) -> None:
         self._failures += 1
-        longest = min(self._options.backoff_max, self._options.backoff_min * 2.0 ** min(self._failures, 30))
-        self._not_before = self._clock.seconds() + self._options.random.uniform(self._options.backoff_min / 2, longest)
+        self._not_before = self._clock.seconds() + self._options.backoff(self._failures)
 
     def _disconnected(self) -> None:
         self._detach(State.IDLE)

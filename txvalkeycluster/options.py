@@ -122,6 +122,11 @@ class Options:
         if not self.tls and (self.trust_root or self.client_certificate or self.server_name):
             raise ValueError("trust_root, client_certificate and server_name need TLS: a valkeys:// URL or tls=True")
 
+    def backoff(self, failures: int) -> float:
+        """How long to wait before dialling again after so many failures in a row: doubling, with full jitter."""
+        longest = min(self.backoff_max, self.backoff_min * 2.0 ** min(failures, 30))
+        return self.random.uniform(self.backoff_min / 2, longest)
+
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Options:
         """Read ``valkeys://user:password@host:port,host:port/db?option=value``; keywords win over the URL.

@@ -146,10 +146,8 @@ class Pool:
     def _back_off(self) -> None:
         """Dial again only after a while, that doubles with each failure, and one at a time."""
         self._failures += 1
-        longest = min(self._options.backoff_max, self._options.backoff_min * 2.0 ** min(self._failures, 30))
         if self._next_dial is None:
-            delay = self._options.random.uniform(self._options.backoff_min / 2, longest)
-            self._next_dial = self._clock.callLater(delay, self._dial_again)
+            self._next_dial = self._clock.callLater(self._options.backoff(self._failures), self._dial_again)
 
     def _dial_again(self) -> None:
         self._next_dial = None

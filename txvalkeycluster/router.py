@@ -36,7 +36,7 @@ from .pack import Arg, Packed, pack
 from .protocol import RESPProtocol
 from .refresh import TopologyRefresher
 from .request import Request, Trail, live
-from .routes import Breadth, Route, cut, route
+from .routes import Breadth, cut, route
 from .slots import ANY_NODE, SLOT_COUNT, THIS_NODE, UNROUTED, argument_slot
 from .statistics import Statistics
 from .topology import Node, Shard, Topology
@@ -148,19 +148,19 @@ class Router:
         if not command.known:
             return self._put_off(self._learner.room, command, args, now, deadline, repeatable)
         to = route(command, args, split=self._options.split_keys)
-        if command.blocks(args):
-            return self._start_blocking(command, args, to, now, deadline, repeatable)
-        if to.breadth is Breadth.ONE:
-            deferred: Deferred[Any] = Deferred(self.note_cancel)
-            taker = self._slots[to.slot] if to.slot >= 0 else self._any_node()
-            taker.send(Request(pack(args), deferred, command, to.slot, now, deadline, repeatable))
-            return deferred
+        if to.breadth in (Breadth.SHARDS, Breadth.NODES):
+            if not self.topology.version:
+                return self._put_off(self._unserved, command, args, now, deadline, repeatable)
+            return self._send_to_all(command, args, to.breadth, now, deadline)
         if to.breadth is Breadth.SLOTS:
             parts = cut(command, args)
             return send_parts(command, parts, self._slots, self.note_cancel, now, deadline, repeatable)
-        if not self.topology.version:
-            return self._put_off(self._unserved, command, args, now, deadline, repeatable)
-        return self._send_to_all(command, args, to.breadth, now, deadline)
+        if command.blocks(args):
+            return self.travel.block(command, args, to.slot, _time_left(now, deadline), repeatable)
+        deferred: Deferred[Any] = Deferred(self.note_cancel)
+        taker = self._slots[to.slot] if to.slot >= 0 else self._any_node()
+        taker.send(Request(pack(args), deferred, command, to.slot, now, deadline, repeatable))
+        return deferred
 
     def execute_on(self, where: Node | Address, args: Sequence[Arg], timeout: float | None = USUAL) -> Deferred[Any]:
         """Send a command to one node: no redirect, no repetition."""
@@ -168,7 +168,7 @@ class Router:
             return fail(ClientClosed("the client is closed"))
         if not args:
             return fail(TypeError("there is no command"))
-        timeout = self._options.timeout if timeout is USUAL else timeout
+        timeout = self.timeout_of(timeout)
         try:
             address = self._address_of(where)
             command = self.commands[args[0]].resolve(args)
@@ -184,17 +184,9 @@ class Router:
             return fail()
         return deferred
 
-    def _start_blocking(
-        self, command: Command, args: Sequence[Arg], to: Route, now: float, deadline: float, repeatable: bool
-    ) -> Deferred[Any]:
-        """Send a command whose reply the server may hold back."""
-        pack(args)
-        if to.breadth is Breadth.ONE:
-            timeout = None if deadline == inf else deadline - now
-            return self.travel.block(command, args, to.slot, timeout, repeatable)
-        if not self.topology.version:
-            return self._put_off(self._unserved, command, args, now, deadline, repeatable)
-        return self.travel.wait(args, list(self._primaries))
+    def timeout_of(self, given: float | None) -> float | None:
+        """A timeout as it was given, or the option of that name for USUAL."""
+        return self._options.timeout if given is USUAL else given
 
     def _execute_apart(
         self, node: NodeConnection, command: Command, args: Sequence[Arg], timeout: float | None
@@ -243,9 +235,13 @@ class Router:
         """Send a command to every primary or every node."""
         listed = self.topology.primaries if breadth is Breadth.SHARDS else self.topology.nodes
         nodes = [self._factory.node_at(node.address) for node in listed if node.address is not None]
+        if not nodes:
+            raise RoutingError(f"{command.name} is for several nodes, and none has an address that can be dialled")
+        if command.blocks(args):
+            return self.travel.wait(args, nodes)
         if command.response_policy == "one_succeeded":
             # SCRIPT KILL and FUNCTION KILL: on the shared connection they would stand behind what they are to kill.
-            timeout = None if deadline == inf else deadline - now
+            timeout = _time_left(now, deadline)
             return send_apart(command, nodes, lambda node: self.travel.apart(node, command, args, timeout))
         return send_to_all(command, pack(args), nodes, self.note_cancel, now, deadline)
 
@@ -267,7 +263,7 @@ class Router:
     def _start_late(self, late: _Late) -> None:
         outcome, late.outcome = late.outcome, None
         assert outcome is not None
-        timeout = None if late.deadline == inf else max(late.deadline - self.clock.seconds(), 0.0)
+        timeout = _time_left(self.clock.seconds(), late.deadline)
         late.begun = Router.execute(self, late.args, None, timeout, late.repeatable)
         late.begun.addCallbacks(outcome.callback, outcome.errback)
 
@@ -536,6 +532,11 @@ class Router:
         for room in self._all_rooms():
             found += room.everything()
         return live(found)
+
+
+def _time_left(now: float, deadline: float) -> float | None:
+    """Seconds to a deadline; None if there is none."""
+    return None if deadline == inf else max(deadline - now, 0.0)
 
 
 class _Late(Request):

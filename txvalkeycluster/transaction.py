@@ -24,7 +24,7 @@ from .request import Request, Trail
 from .router import Router
 from .routes import Breadth, route
 from .slots import ANY_NODE, THIS_NODE, argument_slot
-from .travel import send_on
+from .verdict import NOT_HERE_OR_NOT_NOW
 
 _T = TypeVar("_T")
 _MULTI, _EXEC, _ASKING = Command("MULTI"), Command("EXEC"), Command("ASKING")
@@ -33,8 +33,6 @@ _WATCH, _UNWATCH = Command("WATCH"), Command("UNWATCH")
 _PAUSE = 0.03
 # How long the end of a session waits for the server to forget what was watched.
 _PATIENCE = 1.0
-# Replies to a queued command that say that the whole has to go elsewhere, or has to wait.
-_ELSEWHERE = frozenset(["MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY"])
 
 # Packed when it is queued: what it was made of may change until it is sent.
 _Call = tuple[Command, Packed, Convert | None]
@@ -137,7 +135,7 @@ class WatchSession(Commands[Text], Generic[Text]):
         clean = False
         try:
             if self._clean and not lease.connection.pending:
-                unwatched = send_on(lease, self._router.clock, _UNWATCH, pack(("UNWATCH",)), lambda _: None)
+                unwatched = self._router.travel.send_on(lease, _UNWATCH, pack(("UNWATCH",)))
                 await unwatched.addTimeout(_PATIENCE, self._router.clock)
                 clean = True
         except (ReplyError, ConnectionLost, DeferredTimeout):
@@ -177,7 +175,7 @@ class WatchSession(Commands[Text], Generic[Text]):
         clean = False
         try:
             words = pack(("WATCH", *self._keys))
-            await send_on(lease, self._router.clock, _WATCH, words, lambda _: None, asking=asking)
+            await self._router.travel.send_on(lease, _WATCH, words, asking=asking)
             watched = clean = True
         except ReplyError:
             clean = True
@@ -198,8 +196,7 @@ class WatchSession(Commands[Text], Generic[Text]):
         self._clean, clean = False, False
         try:
             trail.written = True
-            sent = send_on(lease, self._router.clock, command, payload, lambda _: None, asking=self._asking)
-            reply = await sent
+            reply = await self._router.travel.send_on(lease, command, payload, asking=self._asking)
             clean = True
             return reply
         except ReplyError as error:
@@ -286,7 +283,7 @@ def _shielded(deferred: Deferred[_T]) -> Deferred[_T]:
 
 def _check_watch(error: ReplyError) -> None:
     """What was watched may not be here any more; the next try goes where it is."""
-    if error.code in _ELSEWHERE:
+    if error.code in NOT_HERE_OR_NOT_NOW:
         raise WatchError(f"the watch is lost: {error}", lost=True) from error
 
 
@@ -299,7 +296,7 @@ def _outcome(replies: list[tuple[bool, Any]]) -> Any:
             last = replies[-1][1]
             raise last.value if not replies[-1][0] else error
     for error in errors:
-        if error.code in _ELSEWHERE:
+        if error.code in NOT_HERE_OR_NOT_NOW:
             raise error
     if "EXEC without MULTI" in str(errors[-1:]):
         # MULTI itself was refused, to a user who may not use it: what followed was executed, one by one.

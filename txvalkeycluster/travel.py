@@ -8,6 +8,7 @@ it with the client.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from math import inf
 from typing import Any, Protocol, TypeVar
 
@@ -24,7 +25,6 @@ from .errors import (
     ConnectionLost,
     MaybeExecuted,
     ReplyError,
-    RoutingError,
 )
 from .node import NodeConnection
 from .options import Options
@@ -164,31 +164,70 @@ class Travel:
 
         ``timeout`` counts from when the server should have ended it; a command that blocks for ever has none.
         """
-        call = _BlockingCall(self._clock, command, tuple(args), self._note_cancel)
-        return self.run(command.name, slot, call.send, call.limit(timeout), repeatable)
+        call = _BlockingCall(command, tuple(args), self._clock.seconds())
+        unit = partial(self._send_blocking, call)
+        return self.run(command.name, slot, unit, call.limit(timeout), repeatable)
 
     def block_on(
         self, node: NodeConnection, command: Command, args: Sequence[Arg], timeout: float | None
     ) -> Deferred[Any]:
         """The same at one node: no redirect, no repetition."""
-        call, trail = _BlockingCall(self._clock, command, tuple(args), self._note_cancel), Trail()
-        return self.track(call.send(node, False, trail), command.name, call.limit(timeout), trail)
+        call, trail = _BlockingCall(command, tuple(args), self._clock.seconds()), Trail()
+        return self.track(self._send_blocking(call, node, False, trail), command.name, call.limit(timeout), trail)
 
     def apart(
         self, node: NodeConnection, command: Command, args: Sequence[Arg], timeout: float | None
     ) -> Deferred[Any]:
         """Send a command to one node past all that is under way there, such as the script that it is to kill."""
         payload, trail = pack(args), Trail()
-        sending = _send_apart(self._clock, node, command, lambda: payload, self._note_cancel, trail)
-        return self.track(sending, command.name, timeout, trail)
+        return self.track(self._send_apart(node, command, lambda: payload, trail), command.name, timeout, trail)
+
+    async def _send_blocking(self, call: _BlockingCall, node: NodeConnection, asking: bool, trail: Trail) -> Any:
+        payload = lambda: call.payload(self._clock.seconds())  # noqa: E731
+        return await self._send_apart(node, call.command, payload, trail, blocked=True, asking=asking)
+
+    async def _send_apart(
+        self,
+        node: NodeConnection,
+        command: Command,
+        payload: Callable[[], Packed],
+        trail: Trail,
+        *,
+        blocked: bool = False,
+        asking: bool = False,
+    ) -> Any:
+        """Send a command on an exclusive connection, as it stands when there is one."""
+        lease = await node.pool.lease()
+        clean = False
+        try:
+            lease.blocked = blocked
+            trail.written = True
+            reply = await self.send_on(lease, command, payload(), asking=asking)
+            clean = True
+            return reply
+        except ReplyError:
+            clean = True
+            raise
+        finally:
+            node.pool.give_back(lease, clean=clean)
+
+    def send_on(self, lease: Lease, command: Command, payload: Packed, *, asking: bool = False) -> Deferred[Any]:
+        """Send a command on an exclusive connection; fires with the reply as the server gave it."""
+        deferred: Deferred[Any] = Deferred(self._note_cancel)
+        request = Request(payload, deferred, command, THIS_NODE, self._clock.seconds(), inf)
+        if lease.connection.ended:
+            deferred.errback(ConnectionLost(f"{lease.connection.peer}: the connection has ended"))
+        elif asking:
+            lease.connection.ask(request)
+        else:
+            lease.connection.send(request)
+        return deferred
 
     def wait(self, args: Sequence[Arg], nodes: Sequence[NodeConnection]) -> Deferred[Any]:
         """WAIT and WAITAOF: how many replicas have what this client's connections to the nodes have written.
 
         It counts the writes of the connection it is sent on, so it goes over the shared ones, a millisecond at a time.
         """
-        if not nodes:
-            return fail(RoutingError(f"{args[0]!r} is for every shard, and none has an address that can be dialled"))
         return self.track(self._wait_for_all(tuple(args), nodes), "WAIT", None, Trail())
 
     async def _wait_for_all(self, args: tuple[Arg, ...], nodes: Sequence[NodeConnection]) -> Any:
@@ -216,20 +255,16 @@ class Travel:
 
 
 class _BlockingCall:
-    """One blocking command, sent with the time that is left."""
+    """One blocking command, and how long it blocks."""
 
-    def __init__(
-        self, clock: Any, command: Command, args: tuple[Arg, ...], note_cancel: Callable[[Deferred[Any]], None]
-    ) -> None:
-        self._clock = clock
-        self._command = command
+    def __init__(self, command: Command, args: tuple[Arg, ...], now: float) -> None:
+        self.command = command
         self._args = args
-        self._note_cancel = note_cancel
         place = block_time(command.name, args)
         self._place, self._unit = place if place is not None and place[0] < len(args) else (0, 1.0)
-        # How long it blocks; 0 is without end, or not a time at all, of which the server complains.
+        # 0 is without end, or not a time at all, of which the server complains.
         self._seconds = _number(args[self._place]) / self._unit if self._place else 0.0
-        self._ends_at = clock.seconds() + self._seconds
+        self._ends_at = now + self._seconds
         # Raises for what has no wire form.
         self._payload = pack(args)
 
@@ -239,66 +274,14 @@ class _BlockingCall:
             return None
         return self._seconds + timeout
 
-    async def send(self, node: NodeConnection, asking: bool, trail: Trail) -> Any:
-        return await _send_apart(
-            self._clock, node, self._command, self._words, self._note_cancel, trail, blocked=True, asking=asking
-        )
-
-    def _words(self) -> Packed:
-        left = max(self._ends_at - self._clock.seconds(), 0.001)
+    def payload(self, now: float) -> Packed:
+        """It, with the time that is left."""
+        left = max(self._ends_at - now, 0.001)
         # What is left after the few milliseconds that a connection takes is as good as all.
         if not self._seconds or left >= self._seconds - 0.05:
             return self._payload
         time = left if self._unit == 1.0 else max(int(left * self._unit), 1)
         return pack((*self._args[: self._place], time, *self._args[self._place + 1 :]))
-
-
-async def _send_apart(
-    clock: Any,
-    node: NodeConnection,
-    command: Command,
-    words: Callable[[], Packed],
-    note_cancel: Callable[[Deferred[Any]], None],
-    trail: Trail,
-    *,
-    blocked: bool = False,
-    asking: bool = False,
-) -> Any:
-    """Send a command on an exclusive connection, as it stands when there is one."""
-    lease = await node.pool.lease()
-    clean = False
-    try:
-        lease.blocked = blocked
-        trail.written = True
-        reply = await send_on(lease, clock, command, words(), note_cancel, asking=asking)
-        clean = True
-        return reply
-    except ReplyError:
-        clean = True
-        raise
-    finally:
-        node.pool.give_back(lease, clean=clean)
-
-
-def send_on(
-    lease: Lease,
-    clock: Any,
-    command: Command,
-    payload: Packed,
-    note_cancel: Callable[[Deferred[Any]], None],
-    *,
-    asking: bool = False,
-) -> Deferred[Any]:
-    """Send a command on an exclusive connection; fires with the reply as the server gave it."""
-    deferred: Deferred[Any] = Deferred(note_cancel)
-    request = Request(payload, deferred, command, THIS_NODE, clock.seconds(), inf)
-    if lease.connection.ended:
-        deferred.errback(ConnectionLost(f"{lease.connection.peer}: the connection has ended"))
-    elif asking:
-        lease.connection.ask(request)
-    else:
-        lease.connection.send(request)
-    return deferred
 
 
 def _timed_out(name: str, timeout: float, trail: Trail) -> Failure:

@@ -58,6 +58,9 @@ _WAITS = {
     "READONLY": Verdict(Act.WAIT, Refresh.NOW),
 }
 
+#: Of errors that say that a command was not executed, and belongs elsewhere or has to wait.
+NOT_HERE_OR_NOT_NOW = frozenset(["MOVED", "ASK", *_WAITS])
+
 
 def judge_reply(error: ReplyError, sender: Address, *, from_replica: bool, redirects: int) -> Verdict:
     """Judge an error reply to a routed command that has been redirected ``redirects`` times."""

@@ -23,3 +23,12 @@ class RedisLike:
         for command in commands:
             pipeline.execute_command(*command)
         return list(await pipeline.execute())
+
+
+async def connect(cluster: Any, make: Any, addresses: list[tuple[str, int]], ca: str | None) -> RedisLike:
+    """Make a client of one of them; ``cluster`` is its module, ``make`` its class."""
+    nodes = [cluster.ClusterNode(host, port) for host, port in addresses]
+    tls = {"ssl": True, "ssl_ca_certs": ca} if ca is not None else {}
+    client: Any = make(startup_nodes=nodes, max_connections=2000, **tls)
+    await client.initialize()
+    return RedisLike(client)

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import redis.asyncio.cluster as cluster
 
-from .common import RedisLike
+from . import common
 
 
-async def connect(addresses: list[tuple[str, int]], ca: str | None) -> RedisLike:
-    nodes = [cluster.ClusterNode(host, port) for host, port in addresses]
-    tls = {"ssl": True, "ssl_ca_certs": ca} if ca is not None else {}
-    client: Any = cluster.RedisCluster(startup_nodes=nodes, max_connections=2000, **tls)
-    await client.initialize()
-    return RedisLike(client)
+async def connect(addresses: list[tuple[str, int]], ca: str | None) -> common.RedisLike:
+    return await common.connect(cluster, cluster.RedisCluster, addresses, ca)
