@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from .request import Onlooker, Outcome, Request
+from .request import Request, Trail
 
 
 class Farewell:
@@ -16,11 +16,10 @@ class Farewell:
         self.finished: Deferred[None] = Deferred()
         self._clock = clock
         self._looking = False
-        self._left: set[_Awaited] = set()
+        self._left = set(requests)
         for request in requests:
-            assert request.outcome is not None
-            request.outcome = awaited = _Awaited(request.outcome, self)
-            self._left.add(awaited)
+            request.trail = request.trail or Trail()
+            request.trail.on_end = self._ended
         self._check()
 
     def look_again(self) -> None:
@@ -29,34 +28,15 @@ class Farewell:
             self._looking = True
             self._clock.callLater(0, self._look)
 
-    def ended(self, awaited: _Awaited) -> None:
-        """One of them has been fired."""
-        self._left.discard(awaited)
+    def _ended(self, request: Request) -> None:
+        self._left.discard(request)
         self._check()
 
     def _look(self) -> None:
         self._looking = False
-        self._left = {awaited for awaited in self._left if not awaited.called}
+        self._left = {request for request in self._left if not request.called}
         self._check()
 
     def _check(self) -> None:
         if not self._left and not self.finished.called:
             self.finished.callback(None)
-
-
-class _Awaited(Onlooker):
-    """Tells when it is fired."""
-
-    __slots__ = ("_farewell",)
-
-    def __init__(self, outcome: Outcome, farewell: Farewell) -> None:
-        super().__init__(outcome)
-        self._farewell = farewell
-
-    def callback(self, result: Any) -> None:
-        super().callback(result)
-        self._farewell.ended(self)
-
-    def errback(self, fail: Any = None) -> None:
-        super().errback(fail)
-        self._farewell.ended(self)

@@ -68,8 +68,7 @@ def split_expired(requests: Iterable[Request], now: float) -> tuple[list[Request
     alive: list[Request] = []
     earliest = inf
     for request in requests:
-        outcome = request.outcome
-        if outcome is None or outcome.called:
+        if request.called:
             continue
         if request.deadline <= now:
             expired.append(request)

@@ -1,8 +1,9 @@
-"""One command on many nodes: its parts go out side by side, and their outcomes come back as one."""
+"""One command on many nodes: its parts go out side by side, and what they come to comes back as one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -13,8 +14,8 @@ from .commands import Command
 from .errors import PartialFailure, TooManyPending
 from .node import NodeConnection
 from .pack import Packed, pack
-from .request import Request
-from .routes import Part
+from .request import Part, Request
+from .routes import Share
 from .slots import THIS_NODE
 
 #: What became of one part: where it went, and the reply or the error.
@@ -31,7 +32,7 @@ class Taker(Protocol):
 
 def send_parts(
     command: Command,
-    parts: list[Part],
+    parts: list[Share],
     takers: Sequence[Taker],
     note_cancel: NoteCancel,
     now: float,
@@ -50,7 +51,7 @@ def send_parts(
 
     whole = FanOut(command.name, finish, note_cancel)
     requests = [
-        Request(pack(part.args), whole.part(f"slot {part.slot}"), command, part.slot, now, deadline, repeatable)
+        Part(whole, whole.place(f"slot {part.slot}"), pack(part.args), command, part.slot, now, deadline, repeatable)
         for part in parts
     ]
     for request in requests:
@@ -68,7 +69,9 @@ def send_to_all(
 ) -> Deferred[Any]:
     """Send a command to each node, once, and make one reply of theirs."""
     whole = FanOut(command.name, lambda endings: combine(command.response_policy, endings), note_cancel)
-    requests = [Request(payload, whole.part(str(node.address)), command, THIS_NODE, now, deadline) for node in nodes]
+    requests = [
+        Part(whole, whole.place(str(node.address)), payload, command, THIS_NODE, now, deadline) for node in nodes
+    ]
     for node, request in zip(nodes, requests, strict=True):
         _give(node, request)
     return whole.deferred
@@ -86,9 +89,10 @@ def send_apart(
 
     whole = FanOut(command.name, lambda endings: combine(command.response_policy, endings), cancel)
     whole.one_suffices = True
-    for node, part in [(node, whole.part(str(node.address))) for node in nodes]:
+    places = [whole.place(str(node.address)) for node in nodes]
+    for node, place in zip(nodes, places, strict=True):
         sent.append(send(node))
-        sent[-1].addCallbacks(part.callback, part.errback)
+        sent[-1].addCallbacks(partial(whole.answered, place), partial(whole.failed, place))
     return whole.deferred
 
 
@@ -101,7 +105,7 @@ def _give(taker: Taker, request: Request) -> None:
 
 
 class FanOut:
-    """Gathers the outcomes of the parts of one command."""
+    """One command on many nodes: gathers what its parts come to."""
 
     def __init__(self, name: str, finish: Callable[[list[Ending]], Any], note_cancel: NoteCancel) -> None:
         """``finish`` makes the result out of the parts' endings, all of them good, in the order they were added."""
@@ -114,17 +118,28 @@ class FanOut:
         self._failed: set[int] = set()
         self._left = 0
 
-    def part(self, where: str) -> PartOutcome:
-        """The outcome of one more part; all parts are to be made before any can end."""
+    @property
+    def called(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return bool(self.deferred.called)
+
+    def place(self, where: str) -> int:
+        """The place of one more part; all parts have theirs before any can end."""
         self._endings.append((where, None))
         self._left += 1
-        return PartOutcome(self, len(self._endings) - 1)
+        return len(self._endings) - 1
 
-    def ended(self, index: int, value: Any, *, failed: bool) -> None:
-        """Take the ending of a part; the last one ends the whole."""
-        self._endings[index] = self._endings[index][0], value
-        if failed:
-            self._failed.add(index)
+    def answered(self, place: int, reply: Any) -> None:
+        """Take the reply of a part."""
+        self._ended(place, reply)
+
+    def failed(self, place: int, error: Any) -> None:
+        """Take the error of a part."""
+        self._failed.add(place)
+        self._ended(place, error.value if isinstance(error, Failure) else error)
+
+    def _ended(self, place: int, value: Any) -> None:
+        self._endings[place] = self._endings[place][0], value
         self._left -= 1
         if self._left or self.deferred.called:
             return
@@ -150,28 +165,3 @@ class FanOut:
         text = f"{self._name} failed for {len(self._failed)} of {len(self._endings)} parts: {failures}"
         self.deferred.errback(PartialFailure(text, self._endings))
 
-
-class PartOutcome:
-    """What the request of one part fires."""
-
-    __slots__ = ("_done", "_index", "_whole")
-
-    def __init__(self, whole: FanOut, index: int) -> None:
-        self._whole = whole
-        self._index = index
-        self._done = False
-
-    @property
-    def called(self) -> bool:
-        """Whether it has ended, or nobody waits for the whole any more."""
-        return self._done or bool(self._whole.deferred.called)
-
-    def callback(self, result: Any) -> None:
-        """End the part with a reply."""
-        self._done = True
-        self._whole.ended(self._index, result, failed=False)
-
-    def errback(self, fail: Any = None) -> None:
-        """End the part with an error."""
-        self._done = True
-        self._whole.ended(self._index, fail.value if isinstance(fail, Failure) else fail, failed=True)

@@ -25,7 +25,7 @@ from .options import Options
 from .pack import Arg
 from .pool import Pool
 from .protocol import Owner, RESPProtocol
-from .request import Cancels, Request, internal_request
+from .request import Cancels, Request, internal_call
 from .slots import ANY_NODE, THIS_NODE
 
 # A connection that lived shorter than this does not count as a success of dialling.
@@ -118,9 +118,9 @@ class NodeConnection(Owner):
 
     def call(self, *args: Arg) -> Deferred[Any]:
         """Ask this node something on the client's own behalf, dialling it if need be."""
-        request, deferred = internal_request(args, self._clock.seconds(), 2 * self._options.connect_timeout)
+        request = internal_call(args, self._clock.seconds(), 2 * self._options.connect_timeout)
         self.send(request)
-        return deferred
+        return request
 
     def dial(self) -> None:
         """Connect now, unless that is under way, done, or has just failed."""

@@ -24,7 +24,7 @@ from .cork import Cork
 from .deadlines import Alarm, not_too_soon, split_expired
 from .errors import ConnectionLost, ProtocolError, ReplyError, TooManyPending
 from .options import Options
-from .request import ASKING, Request, internal_request, size
+from .request import ASKING, Request, internal_call, size
 
 # The reader's own default, False, is also RESP3's #f.
 _NOTHING = object()
@@ -140,12 +140,12 @@ class RESPProtocol(protocol.Protocol):
 
     def call(self, *args: str | int) -> Any:
         """Ask something on the client's own behalf; return a Deferred of the reply."""
-        request, deferred = internal_request(args, self._seconds(), self._options.connect_timeout)
+        request = internal_call(args, self._seconds(), self._options.connect_timeout)
         if self.ended:
             request.fail(ConnectionLost(f"{self.peer}: the connection has ended"))
         else:
             self.send(request)
-        return deferred
+        return request
 
     def flush(self) -> None:
         """Write what is queued, unless the transport is still busy with what it has."""
@@ -241,13 +241,12 @@ class RESPProtocol(protocol.Protocol):
                         break
                     raise ProtocolError(f"{self.peer} sent a reply that nothing asked for")
                 request = sent.popleft()
-                outcome = request.outcome
-                if outcome is not None and not outcome.called:
-                    request.outcome = None
-                    if decode is not None and request.command is not None:
-                        decode(reply, outcome)
+                if not request.called:
+                    if decode is None and request.trail is None:
+                        request.payload = b""
+                        request.callback(reply)
                     else:
-                        outcome.callback(reply)
+                        self._answer(request, reply)
         except Exception as error:
             # Nothing of ours or of the caller's raises in the loop: Deferreds keep what callbacks raise.
             doubt = error if isinstance(error, ProtocolError) else ProtocolError(f"{self.peer}: {error!r}")
@@ -259,9 +258,18 @@ class RESPProtocol(protocol.Protocol):
         if self._draining:
             self._close_if_drained()
 
+    def _answer(self, request: Request, reply: Any) -> None:
+        if self._decode is not None and request.command is not None:
+            try:
+                reply = self._decode(reply)
+            except Exception as error:
+                # Some codecs and error handlers raise others than UnicodeDecodeError.
+                request.fail(error)
+                return
+        request.answer(reply)
+
     def _reply_failed(self, request: Request, error: Any) -> None:
-        outcome = request.outcome
-        if outcome is None or outcome.called:
+        if request.called:
             return
         if request.command is None:
             request.fail(error)
@@ -314,7 +322,7 @@ class RESPProtocol(protocol.Protocol):
     def _drop_cancelled(self) -> None:
         if self._cancels_seen != self._cork.cancels.count:
             self._cancels_seen = self._cork.cancels.count
-            self._drop_unsent({id(r) for r in self._unsent if r.outcome is not None and r.outcome.called})
+            self._drop_unsent({id(r) for r in self._unsent if r.called and r is not ASKING})
 
     def _drop_unsent(self, late: set[int]) -> None:
         """Take requests out of the queue, each with the ASKING before it."""
@@ -419,7 +427,7 @@ class RESPProtocol(protocol.Protocol):
         self.owner.connection_gone(self, ended_by, clean=clean)
 
     def _close_if_drained(self) -> None:
-        if self.ended or self._unsent or any(r.outcome is not None and not r.outcome.called for r in self._sent):
+        if self.ended or self._unsent or not all(r.called for r in self._sent):
             return
         self.ended = True
         self._alarm.stop()
@@ -448,8 +456,8 @@ class RESPProtocol(protocol.Protocol):
         routed: list[list[Request]] = []
         internal: list[Request] = []
         for requests in (unsent, sent):
-            routed.append([r for r in requests if r.command is not None and r.outcome and not r.outcome.called])
-            internal += [r for r in requests if r.command is None and r.outcome is not None]
+            routed.append([r for r in requests if r.command is not None and not r.called])
+            internal += [r for r in requests if r.command is None and not r.called]
         self.owner.connection_ended(self, routed[0], routed[1], reason)
         secured, self._secured = self._secured, None
         if secured is not None:
@@ -461,8 +469,8 @@ class RESPProtocol(protocol.Protocol):
             request.fail(lost)
 
 
-def _decoder(encoding: str, errors: str) -> Callable[[Any, Any], None]:
-    """Decode every bytes of a reply, above the reader: its own decoding can change in the middle of a reply."""
+def _decoder(encoding: str, errors: str) -> Callable[[Any], Any]:
+    """Decodes every bytes of a reply, above the reader, whose own decoding can change in the middle of a reply."""
 
     def decoded(value: Any) -> Any:
         if isinstance(value, bytes):
@@ -473,13 +481,4 @@ def _decoder(encoding: str, errors: str) -> Callable[[Any, Any], None]:
             return {decoded(name): decoded(item) for name, item in value.items()}
         return value
 
-    def decode(reply: Any, outcome: Any) -> None:
-        try:
-            reply = decoded(reply)
-        except Exception as error:
-            # Some codecs and error handlers raise others than UnicodeDecodeError.
-            outcome.errback(error)
-        else:
-            outcome.callback(reply)
-
-    return decode
+    return decoded

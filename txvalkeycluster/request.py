@@ -1,11 +1,14 @@
-"""The request record: a command on its way, packed once, owning the one Deferred its caller holds.
+"""The request record: a command on its way, packed once, which ends when its caller is told.
 
 It is in exactly one place at any time: the queue of a connection, of a node being dialled, or a waiting room.  When it
-is redirected or repeated, the same record moves on.  To end it, take ``outcome`` away first, then fire it.
+is redirected or repeated, the same record moves on.
+
+Nearly every request is a `Call`, which is also the Deferred that the caller holds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -16,45 +19,10 @@ from .pack import Arg, Packed, pack
 from .slots import THIS_NODE
 
 
-class Outcome(Protocol):
-    """What a request fires: its caller's Deferred, or something that looks on as it is fired."""
-
-    @property
-    def called(self) -> Any:
-        """Whether it has been fired or cancelled."""
-
-    def callback(self, result: Any) -> None:
-        """End the request with a reply."""
-
-    def errback(self, fail: Any = None) -> None:
-        """End the request with an error."""
-
-
-class Onlooker:
-    """Stands in for an outcome; a subclass does something more as it is fired."""
-
-    __slots__ = ("_outcome",)
-
-    def __init__(self, outcome: Outcome) -> None:
-        self._outcome = outcome
-
-    @property
-    def called(self) -> Any:
-        return self._outcome.called
-
-    def callback(self, result: Any) -> None:
-        if not self._outcome.called:
-            self._outcome.callback(result)
-
-    def errback(self, fail: Any = None) -> None:
-        if not self._outcome.called:
-            self._outcome.errback(fail)
-
-
 class Trail:
     """What a request has been through, made only when something has gone other than straight."""
 
-    __slots__ = ("asking", "attempts", "last", "redirects", "written")
+    __slots__ = ("asking", "attempts", "last", "on_end", "on_reply", "redirects", "written")
 
     def __init__(self) -> None:
         #: Attempts that ended in a redirect, an error or a lost connection.
@@ -66,17 +34,20 @@ class Trail:
         self.asking = False
         #: Whether an attempt was lost after it was written, so that the server may have executed it.
         self.written = False
+        #: Called when a reply has come, before the caller is told: there are others that wait for the same.
+        self.on_reply: Callable[[], None] | None = None
+        #: Called when the caller has been told, unless it was the caller who cancelled.
+        self.on_end: Callable[[Request], None] | None = None
 
 
 class Request:
-    """One command on its way.  A request without an outcome is a tombstone: its reply will be thrown away."""
+    """One command on its way.  Once ``called`` it is a tombstone: its reply, if one comes, will be thrown away."""
 
-    __slots__ = ("command", "deadline", "outcome", "payload", "repeatable", "since", "slot", "trail")
+    __slots__ = ("command", "deadline", "payload", "repeatable", "since", "slot", "trail")
 
     def __init__(
         self,
         payload: Packed,
-        outcome: Outcome | None,
         command: Command | None,
         slot: int,
         since: float,
@@ -84,7 +55,6 @@ class Request:
         repeatable: bool = False,
     ) -> None:
         self.payload = payload
-        self.outcome = outcome
         #: None for what the client asks on its own behalf.
         self.command = command
         self.slot = slot
@@ -94,9 +64,22 @@ class Request:
         self.repeatable = repeatable
         self.trail: Trail | None = None
 
+    @property
+    def called(self) -> bool:
+        """Whether the caller has been told, or has cancelled it."""
+        raise NotImplementedError
+
+    def callback(self, result: Any) -> None:
+        """Tell the caller the reply; for whoever is sure that nobody looks on.  All others use `answer`."""
+        raise NotImplementedError
+
+    def errback(self, fail: Any = None) -> None:
+        """Tell the caller an error; for `fail`."""
+        raise NotImplementedError
+
     def __repr__(self) -> str:
         name = self.command.name if self.command is not None else "internal"
-        state = "tombstone" if self.outcome is None else "cancelled" if self.outcome.called else "waiting"
+        state = "ended" if self.called else "waiting"
         return f"<Request {name} slot={self.slot} {state}>"
 
     @property
@@ -112,18 +95,24 @@ class Request:
         self.trail.last = str(reason)
         return self.trail
 
-    def fail(self, error: Exception) -> None:
-        """End it with an error, unless it has ended."""
-        outcome, self.outcome = self.outcome, None
-        self.payload = b""
-        if outcome is not None and not outcome.called:
-            outcome.errback(error)
+    def answer(self, reply: Any) -> None:
+        """End it with a reply, unless it has ended."""
+        trail = self.trail
+        if trail is not None and trail.on_reply is not None:
+            on_reply, trail.on_reply = trail.on_reply, None
+            on_reply()
+        self._end(self.callback, reply)
 
-    def abandon(self) -> None:
-        """Have it passed over, wherever it is: nobody waits for it."""
-        outcome = self.outcome
-        if isinstance(outcome, Deferred):
-            outcome.cancel()
+    def fail(self, error: object) -> None:
+        """End it with an error, or a Failure, unless it has ended."""
+        self._end(self.errback, error)
+
+    def _end(self, tell: Callable[[Any], object], result: object) -> None:
+        self.payload = b""
+        if not self.called:
+            tell(result)
+            if self.trail is not None and self.trail.on_end is not None:
+                self.trail.on_end(self)
 
     def time_out(self, now: float, where: str, *, written: bool) -> None:
         """End it because its deadline has passed while it was ``where``."""
@@ -135,6 +124,90 @@ class Request:
         self.fail(CommandTimeout(text, maybe_executed=written))
 
 
+class Call(Deferred[Any], Request):
+    """A request that is the Deferred of its own reply: two records would cost 0.1 us more, of 2.5."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        payload: Packed,
+        command: Command | None,
+        slot: int,
+        since: float,
+        deadline: float,
+        repeatable: bool = False,
+        canceller: Callable[[Deferred[Any]], None] | None = None,
+    ) -> None:
+        Deferred.__init__(self, canceller)
+        # As Request.__init__, whose call would cost the half of it.
+        self.payload = payload
+        self.command = command
+        self.slot = slot
+        self.since = since
+        self.deadline = deadline
+        self.repeatable = repeatable
+        self.trail = None
+
+    def __iter__(self) -> Generator[Deferred[Any], Any, Any]:
+        # Twisted resumes a coroutine with the result that it waited for; Deferred's own goes and looks, for 0.05 us.
+        if not self.called:
+            result = yield self
+            if result is not None:
+                return result
+        return (yield from Deferred.__iter__(self))
+
+    __await__ = __iter__
+
+
+class Whole(Protocol):
+    """What parts belong to: a command on many nodes, or a pipeline."""
+
+    @property
+    def called(self) -> bool:
+        """Whether nobody waits for it any more."""
+
+    def answered(self, place: int, reply: Any) -> None:
+        """Take a part's reply."""
+
+    def failed(self, place: int, error: Any) -> None:
+        """Take a part's error, or Failure."""
+
+
+class Part(Request):
+    """A request whose ending goes to its place in a whole."""
+
+    __slots__ = ("_done", "_place", "_whole")
+
+    def __init__(
+        self,
+        whole: Whole,
+        place: int,
+        payload: Packed,
+        command: Command | None,
+        slot: int,
+        since: float,
+        deadline: float,
+        repeatable: bool = False,
+    ) -> None:
+        super().__init__(payload, command, slot, since, deadline, repeatable)
+        self._whole = whole
+        self._place = place
+        self._done = False
+
+    @property
+    def called(self) -> bool:
+        return self._done or self._whole.called
+
+    def callback(self, result: Any) -> None:
+        self._done = True
+        self._whole.answered(self._place, result)
+
+    def errback(self, fail: Any = None) -> None:
+        self._done = True
+        self._whole.failed(self._place, fail)
+
+
 def size(request: Request) -> int:
     """Bytes of its payload."""
     payload = request.payload
@@ -143,7 +216,7 @@ def size(request: Request) -> int:
 
 def live(requests: list[Request]) -> list[Request]:
     """Those that somebody still waits for."""
-    return [request for request in requests if request.outcome is not None and not request.outcome.called]
+    return [request for request in requests if not request.called]
 
 
 class Cancels:
@@ -159,10 +232,11 @@ class Cancels:
         self.count += 1
 
 
-def internal_request(args: tuple[Arg, ...], now: float, timeout: float) -> tuple[Request, Deferred[Any]]:
+def internal_call(args: tuple[Arg, ...], now: float, timeout: float) -> Call:
     """A request of the client's own, for one node only: no redirect, no repetition."""
-    deferred: Deferred[Any] = Deferred()
-    return Request(pack(args), deferred, None, THIS_NODE, now, now + timeout), deferred
+    return Call(pack(args), None, THIS_NODE, now, now + timeout)
 
 
-ASKING = Request(pack(("ASKING",)), None, None, THIS_NODE, 0.0, float("inf"))
+ASKING = internal_call(("ASKING",), 0.0, float("inf"))
+# Nobody waits for its reply.
+ASKING.callback(None)

@@ -32,12 +32,12 @@ from .fanout import send_apart, send_parts, send_to_all
 from .learning import Learner
 from .node import NodeConnection, State
 from .options import Options
-from .pack import Arg, Packed, pack
+from .pack import Arg, pack, pack_keyed
 from .protocol import RESPProtocol
 from .refresh import TopologyRefresher
-from .request import Request, Trail, live
+from .request import Call, Request, Trail, live
 from .routes import Breadth, cut, route
-from .slots import ANY_NODE, SLOT_COUNT, THIS_NODE, UNROUTED, argument_slot
+from .slots import ANY_NODE, BRACE, SLOT_COUNT, THIS_NODE, UNROUTED, argument_slot, key_slot
 from .statistics import Statistics
 from .topology import Node, Shard, Topology
 from .travel import Travel
@@ -114,28 +114,29 @@ class Router:
         """Send a command where its keys live, or where its policy says; ``convert`` makes the result of its reply."""
         try:
             command = self.commands[args[0]]
-            index = command.key_index
-            if not 0 < index < len(args):
+            if not command.keyed or len(args) < 2:
                 done = self._execute_otherwise(command.resolve(args), args, timeout, repeatable)
                 return done if convert is None else done.addCallback(convert)
-            key: Any = args[index]
-            # Here, not in argument_slot, for most keys: two calls less.
+            key: Any = args[1]
             if key.__class__ is str:
                 key = key.encode()
-            plain = key.__class__ is bytes and b"{" not in key
-            slot = crc_hqx(key, 0) & 16383 if plain else argument_slot(key)
+            if key.__class__ is bytes:
+                # Most keys are spared the call of key_slot.
+                slot = crc_hqx(key, 0) & 16383 if BRACE not in key else key_slot(key)
+                payload = pack_keyed(command.wire_name, key, args)
+            else:
+                slot = argument_slot(key)
+                payload = pack(args)
             now: float = self._seconds()
             deadline = now + self._limit if timeout is USUAL else inf if timeout is None else now + timeout
-            deferred: Deferred[Any] = Deferred(self.note_cancel)
-            self._slots[slot].send(
-                Request(pack(args), deferred, command, slot, now, deadline, repeatable or command.repeatable)
-            )
+            call = Call(payload, command, slot, now, deadline, repeatable or command.repeatable, self.note_cancel)
+            self._slots[slot].send(call)
         except Exception:
             # A wrong argument or a full queue; the caller hears of every failure in one way.
             if args and args[0].__hash__ is None:
                 return fail(TypeError(f"the name of a command is text or bytes, not {type(args[0]).__name__}"))
             return fail() if args else fail(TypeError("there is no command"))
-        return deferred if convert is None else deferred.addCallback(convert)
+        return call if convert is None else call.addCallback(convert)
 
     def _execute_otherwise(
         self, command: Command, args: Sequence[Arg], timeout: float | None, repeatable: bool
@@ -157,10 +158,10 @@ class Router:
             return send_parts(command, parts, self._slots, self.note_cancel, now, deadline, repeatable)
         if command.blocks(args):
             return self.travel.block(command, args, to.slot, _time_left(now, deadline), repeatable)
-        deferred: Deferred[Any] = Deferred(self.note_cancel)
+        call = Call(pack(args), command, to.slot, now, deadline, repeatable, self.note_cancel)
         taker = self._slots[to.slot] if to.slot >= 0 else self._any_node()
-        taker.send(Request(pack(args), deferred, command, to.slot, now, deadline, repeatable))
-        return deferred
+        taker.send(call)
+        return call
 
     def execute_on(self, where: Node | Address, args: Sequence[Arg], timeout: float | None = USUAL) -> Deferred[Any]:
         """Send a command to one node: no redirect, no repetition."""
@@ -177,12 +178,12 @@ class Router:
             if command.blocks(args) or command.response_policy == "one_succeeded":
                 return self._execute_apart(node, command, args, timeout)
             now: float = self.clock.seconds()
-            deferred: Deferred[Any] = Deferred(self.note_cancel)
             deadline = inf if timeout is None else now + timeout
-            node.send(Request(pack(args), deferred, command, THIS_NODE, now, deadline))
+            call = Call(pack(args), command, THIS_NODE, now, deadline, canceller=self.note_cancel)
+            node.send(call)
         except Exception:
             return fail()
-        return deferred
+        return call
 
     def timeout_of(self, given: float | None) -> float | None:
         """A timeout as it was given, or the option of that name for USUAL."""
@@ -255,22 +256,19 @@ class Router:
         repeatable: bool,
     ) -> Deferred[Any]:
         """Have a command wait that cannot be routed yet, be it for lack of a map or of knowledge about it."""
-        deferred: Deferred[Any] = Deferred(lambda cancelled: self._late_cancelled(late, cancelled))
-        late = _Late(pack(args), tuple(args), deferred, command, UNROUTED, now, deadline, repeatable)
+        late = _Late(tuple(args), command, now, deadline, repeatable, self._late_cancelled)
         room.send(late)
-        return deferred
+        return late
 
     def _start_late(self, late: _Late) -> None:
-        outcome, late.outcome = late.outcome, None
-        assert outcome is not None
         timeout = _time_left(self.clock.seconds(), late.deadline)
         late.begun = Router.execute(self, late.args, None, timeout, late.repeatable)
-        late.begun.addCallbacks(outcome.callback, outcome.errback)
+        late.begun.addCallbacks(late.answer, late.fail)
 
-    def _late_cancelled(self, late: _Late, deferred: Deferred[Any]) -> None:
+    def _late_cancelled(self, late: _Late) -> None:
         if late.begun is not None:
             late.begun.cancel()
-        self.note_cancel(deferred)
+        self.note_cancel(late)
 
     def refresh(self) -> Deferred[None]:
         """Fetch the slot map now."""
@@ -311,8 +309,7 @@ class Router:
         for request in requests:
             if request.trail is not None:
                 request.trail.asking = False
-            outcome = request.outcome
-            if outcome is None or outcome.called:
+            if request.called:
                 continue
             try:
                 if request.slot >= 0:
@@ -539,13 +536,21 @@ def _time_left(now: float, deadline: float) -> float | None:
     return None if deadline == inf else max(deadline - now, 0.0)
 
 
-class _Late(Request):
+class _Late(Call):
     """A command that cannot be routed yet: without a map, or without knowing what it means."""
 
     __slots__ = ("args", "begun")
 
-    def __init__(self, payload: Packed, args: tuple[Arg, ...], *rest: Any) -> None:
-        super().__init__(payload, *rest)
+    def __init__(
+        self,
+        args: tuple[Arg, ...],
+        command: Command,
+        now: float,
+        deadline: float,
+        repeatable: bool,
+        canceller: Callable[[Any], None],
+    ) -> None:
+        super().__init__(pack(args), command, UNROUTED, now, deadline, repeatable, canceller)
         self.args = args
         #: What became of it once it could.
         self.begun: Deferred[Any] | None = None

@@ -34,7 +34,7 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Share:
     """A command's share for one slot: its arguments, and which of the caller's keys are in it, counted from 0."""
 
     slot: int
@@ -72,7 +72,7 @@ def route(command: Command, args: Sequence[Any], *, split: bool = True) -> Route
     return Route(breadth) if breadth is not None else _ANYWHERE
 
 
-def cut(command: Command, args: Sequence[Any]) -> list[Part]:
+def cut(command: Command, args: Sequence[Any]) -> list[Share]:
     """Cut a command up by the slots of its keys, in the order in which the slots are met."""
     (spec,) = command.key_specs
     places = spec.positions(args)
@@ -80,7 +80,7 @@ def cut(command: Command, args: Sequence[Any]) -> list[Part]:
     rows: dict[int, list[int]] = {}
     for number, place in enumerate(places):
         rows.setdefault(argument_slot(args[place]), []).append(number)
-    parts: list[Part] = []
+    parts: list[Share] = []
     for slot, numbers in rows.items():
         head = list(args[:start])
         if spec.keynum is not None:
@@ -88,7 +88,7 @@ def cut(command: Command, args: Sequence[Any]) -> list[Part]:
         for number in numbers:
             place = start + number * places.step
             head += args[place : place + places.step]
-        parts.append(Part(slot, (*head, *args[end:]), tuple(numbers)))
+        parts.append(Share(slot, (*head, *args[end:]), tuple(numbers)))
     return parts
 
 

@@ -20,7 +20,7 @@ from .errors import ConnectionLost, ReplyError, RoutingError, TransactionAborted
 from .node import NodeConnection
 from .pack import Arg, Packed, pack
 from .pool import Lease
-from .request import Request, Trail
+from .request import Call, Request, Trail
 from .router import Router
 from .routes import Breadth, route
 from .slots import ANY_NODE, THIS_NODE, argument_slot
@@ -35,7 +35,7 @@ _PAUSE = 0.03
 _PATIENCE = 1.0
 
 # Packed when it is queued: what it was made of may change until it is sent.
-_Call = tuple[Command, Packed, Convert | None]
+_Queued = tuple[Command, Packed, Convert | None]
 
 
 class Transaction(QueuedCommands[Text]):
@@ -49,7 +49,7 @@ class Transaction(QueuedCommands[Text]):
         self._timeout = timeout
         self._session = session
         self._slot = ANY_NODE if session is None else session.slot
-        self._calls: list[_Call] = []
+        self._calls: list[_Queued] = []
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -152,7 +152,7 @@ class WatchSession(Commands[Text], Generic[Text]):
         """Send any command of this slot, at once."""
         return self._run(args)
 
-    def run(self, calls: list[_Call]) -> Deferred[Any]:
+    def run(self, calls: list[_Queued]) -> Deferred[Any]:
         """Execute a transaction here.  It ends the watch."""
         trail = Trail()
         return self._router.travel.track(self._execute(calls, trail), "EXEC", self._timeout, trail)
@@ -206,7 +206,7 @@ class WatchSession(Commands[Text], Generic[Text]):
         finally:
             self._clean = clean
 
-    async def _execute(self, calls: list[_Call], trail: Trail) -> Any:
+    async def _execute(self, calls: list[_Queued], trail: Trail) -> Any:
         lease = self._leased()
         if lease.connection.ended:
             raise ConnectionLost(f"{lease.connection.peer}: the connection has ended")
@@ -214,7 +214,7 @@ class WatchSession(Commands[Text], Generic[Text]):
         try:
             trail.written = True
             requests = _send_unit(lease.connection.send, self._router, calls, asking=self._asking)
-            replies = await _all_of(requests)
+            replies = await DeferredList(requests, consumeErrors=True)
             clean = True
         finally:
             self._clean = clean
@@ -228,7 +228,7 @@ class WatchSession(Commands[Text], Generic[Text]):
 class _Unit:
     """MULTI, the commands and EXEC, as they go to one node."""
 
-    def __init__(self, router: Router, calls: list[_Call]) -> None:
+    def __init__(self, router: Router, calls: list[_Queued]) -> None:
         self._router = router
         self._calls = calls
 
@@ -237,25 +237,25 @@ class _Unit:
         requests = _send_unit(node.send, self._router, self._calls, asking=asking)
         trail.written = True
         try:
-            return _outcome(await _shielded(_all_of(requests)))
+            return _outcome(await _shielded(DeferredList(requests, consumeErrors=True)))
         except CancelledError:
             # Once its first word is written the rest has to follow: a MULTI without its EXEC would swallow what others
             # send.  Until then it is taken back as a whole.
             if node.has_unsent(requests[0]):
                 trail.written = False
                 for request in requests:
-                    request.abandon()
+                    request.cancel()
             raise
 
 
-def _send_unit(send: Callable[[Request], None], router: Router, calls: list[_Call], *, asking: bool) -> list[Request]:
+def _send_unit(send: Callable[[Request], None], router: Router, calls: list[_Queued], *, asking: bool) -> list[Call]:
     words: list[tuple[Command, Packed]] = [(_ASKING, pack(("ASKING",)))] if asking else []
     words += [(_MULTI, pack(("MULTI",))), *((command, payload) for command, payload, _ in calls)]
     words.append((_EXEC, pack(("EXEC",))))
     now = router.clock.seconds()
-    requests: list[Request] = []
+    requests: list[Call] = []
     for command, payload in words:
-        request = Request(payload, Deferred(router.note_cancel), command, THIS_NODE, now, inf)
+        request = Call(payload, command, THIS_NODE, now, inf, canceller=router.note_cancel)
         if requests:
             # Only the first may be turned away: later it would be half a transaction.
             request.trail = Trail()
@@ -263,11 +263,6 @@ def _send_unit(send: Callable[[Request], None], router: Router, calls: list[_Cal
     for request in requests:
         send(request)
     return requests
-
-
-def _all_of(requests: list[Request]) -> Deferred[list[tuple[bool, Any]]]:
-    replies: list[Any] = [request.outcome for request in requests]
-    return DeferredList(replies, consumeErrors=True)
 
 
 def _shielded(deferred: Deferred[_T]) -> Deferred[_T]:
@@ -310,7 +305,7 @@ def _outcome(replies: list[tuple[bool, Any]]) -> Any:
     return reply
 
 
-def _results(replies: list[Any], calls: list[_Call], raise_first: bool) -> list[Any]:
+def _results(replies: list[Any], calls: list[_Queued], raise_first: bool) -> list[Any]:
     results: list[Any] = []
     for reply, (_, _, convert) in zip(replies, calls, strict=True):
         failed = isinstance(reply, Exception)

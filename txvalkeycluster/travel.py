@@ -30,7 +30,7 @@ from .node import NodeConnection
 from .options import Options
 from .pack import Arg, Packed, pack
 from .pool import Lease
-from .request import Request, Trail
+from .request import Call, Trail
 from .slots import THIS_NODE
 
 _T = TypeVar("_T")
@@ -213,15 +213,14 @@ class Travel:
 
     def send_on(self, lease: Lease, command: Command, payload: Packed, *, asking: bool = False) -> Deferred[Any]:
         """Send a command on an exclusive connection; fires with the reply as the server gave it."""
-        deferred: Deferred[Any] = Deferred(self._note_cancel)
-        request = Request(payload, deferred, command, THIS_NODE, self._clock.seconds(), inf)
+        call = Call(payload, command, THIS_NODE, self._clock.seconds(), inf, canceller=self._note_cancel)
         if lease.connection.ended:
-            deferred.errback(ConnectionLost(f"{lease.connection.peer}: the connection has ended"))
+            call.fail(ConnectionLost(f"{lease.connection.peer}: the connection has ended"))
         elif asking:
-            lease.connection.ask(request)
+            lease.connection.ask(call)
         else:
-            lease.connection.send(request)
-        return deferred
+            lease.connection.send(call)
+        return call
 
     def wait(self, args: Sequence[Arg], nodes: Sequence[NodeConnection]) -> Deferred[Any]:
         """WAIT and WAITAOF: how many replicas have what this client's connections to the nodes have written.

@@ -13,26 +13,12 @@ from twisted.internet.interfaces import IDelayedCall
 
 from .backlog import Backlog
 from .options import Options
-from .request import Cancels, Onlooker, Outcome, Request
+from .request import Cancels, Request, Trail
 
 _FIRST_TICK = 0.01
 _LONGEST_TICK = 0.06
 # Tried in one tick: at a tick of 45 ms on average, at most 710 a second for each node and reason.
 _TRIED = 32
-
-
-class _Scout(Onlooker):
-    """A command on trial, whose success lets the others go."""
-
-    __slots__ = ("room",)
-
-    def __init__(self, room: WaitingRoom, outcome: Outcome) -> None:
-        super().__init__(outcome)
-        self.room = room
-
-    def callback(self, result: Any) -> None:
-        self.room.release()
-        super().callback(result)
 
 
 class WaitingRoom:
@@ -97,10 +83,8 @@ class WaitingRoom:
         self._tick = min(self._tick * 2, _LONGEST_TICK)
         tried = self._requests.take(limit=_TRIED)
         for request in tried:
-            if isinstance(request.outcome, _Scout):
-                request.outcome.room = self
-            elif request.outcome is not None:
-                request.outcome = _Scout(self, request.outcome)
+            request.trail = request.trail or Trail()
+            request.trail.on_reply = self.release
         if self._requests:
             delay = self._options.random.uniform(self._tick / 2, self._tick)
             self._timer = self._clock.callLater(delay, self._try_some)

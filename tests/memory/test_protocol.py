@@ -16,7 +16,7 @@ from txvalkeycluster.handshake import handshake
 from txvalkeycluster.options import Options
 from txvalkeycluster.pack import pack
 from txvalkeycluster.protocol import RESPProtocol
-from txvalkeycluster.request import Request
+from txvalkeycluster.request import Call
 
 ECHO = Command("ECHO")
 
@@ -42,12 +42,12 @@ class Base(SynchronousTestCase):
         self.transport: Any = Transport()
         self.connection.makeConnection(self.transport)
 
-    def send(self, word: str, timeout: float = 10.0, outcome: Any = None, canceller: bool = False) -> Any:
-        deferred: Deferred[Any] = Deferred(self.cork.cancels.note if canceller else None)
+    def send(self, word: str, timeout: float = 10.0, canceller: bool = False) -> Any:
         now = self.clock.seconds()
-        request = Request(pack(("ECHO", word)), outcome or deferred, ECHO, 0, now, now + timeout)
-        self.connection.send(request)
-        return deferred
+        note = self.cork.cancels.note if canceller else None
+        call = Call(pack(("ECHO", word)), ECHO, 0, now, now + timeout, canceller=note)
+        self.connection.send(call)
+        return call
 
     def receive(self, data: bytes) -> None:
         self.connection.dataReceived(data)
@@ -139,14 +139,14 @@ class RepliesTests(Base):
 
     def test_asking_is_adjacent_and_goes_with_its_command(self) -> None:
         """ASKING and its command leave in one write, and neither is left without the other."""
-        deferred: Deferred[Any] = Deferred()
+        call = Call(pack(("ECHO", "2")), ECHO, 0, 0.0, 10.0)
         self.send("1")
-        self.connection.ask(Request(pack(("ECHO", "2")), deferred, ECHO, 0, 0.0, 10.0))
+        self.connection.ask(call)
         self.clock.advance(0)
         wire = b"".join(pack(words) for words in (("ECHO", "1"), ("ASKING",), ("ECHO", "2")))  # type: ignore[misc]
         self.assertEqual(self.transport.value(), wire)
         self.receive(b"+1\r\n+OK\r\n+2\r\n")
-        self.assertEqual(self.successResultOf(deferred), b"2")
+        self.assertEqual(self.successResultOf(call), b"2")
 
 
 class LimitsTests(Base):
@@ -176,10 +176,10 @@ class LimitsTests(Base):
         """A command that timed out unsent was not executed, and takes its ASKING along."""
         self.connect()
         self.connection.pauseProducing()
-        deferred: Deferred[Any] = Deferred()
-        self.connection.ask(Request(pack(("ECHO", "1")), deferred, ECHO, 0, 0.0, 1.0))
+        call = Call(pack(("ECHO", "1")), ECHO, 0, 0.0, 1.0)
+        self.connection.ask(call)
         self.clock.advance(1.1)
-        self.assertFalse(self.failureResultOf(deferred, CommandTimeout).value.maybe_executed)
+        self.assertFalse(self.failureResultOf(call, CommandTimeout).value.maybe_executed)
         self.connection.resumeProducing()
         self.assertEqual(self.transport.value(), b"")
 

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from txvalkeycluster.commands import Command
 from txvalkeycluster.errors import CommandTimeout, TooManyPending
 from txvalkeycluster.options import Options
-from txvalkeycluster.request import Cancels, Request
+from txvalkeycluster.request import Call, Cancels, Request
 from txvalkeycluster.waiting import WaitingRoom
 
 STEP = 0.001
@@ -32,18 +32,16 @@ class WaitingRoomTests(SynchronousTestCase):
         for request in requests:
             self.tries += 1
             if self.serving:
-                outcome, request.outcome = request.outcome, None
-                if outcome is not None:
-                    outcome.callback(b"OK")
+                request.answer(b"OK")
             else:
                 request.failed_attempt("LOADING")
                 self.room.send(request)
 
     def enter(self, timeout: float = 60.0) -> Deferred[Any]:
-        deferred: Deferred[Any] = Deferred()
         now = self.clock.seconds()
-        self.room.send(Request(b"x", deferred, Command("SET"), 0, now, now + timeout))
-        return deferred
+        call = Call(b"x", Command("SET"), 0, now, now + timeout)
+        self.room.send(call)
+        return call
 
     def advance(self, seconds: float) -> None:
         for _ in range(round(seconds / STEP)):
@@ -79,7 +77,7 @@ class WaitingRoomTests(SynchronousTestCase):
         for _ in range(self.options.max_pending):
             self.enter()
         self.assertRaises(TooManyPending, self.enter)
-        known = Request(b"x", Deferred(), Command("SET"), 0, 0.0, 60.0)
+        known = Call(b"x", Command("SET"), 0, 0.0, 60.0)
         known.failed_attempt("LOADING")
         self.room.send(known)
         self.assertEqual(len(self.room), self.options.max_pending + 1)

@@ -177,25 +177,25 @@ class KeySpecTests(SynchronousTestCase):
 
 
 class CommandTests(SynchronousTestCase):
-    def test_key_index(self) -> None:
-        """Set only where there is one key, always there, and nothing has to be looked at first."""
-        for command, index in [
-            (Command("GET", key_specs=(KeySpec(1),)), 1),
-            (Command("RESTORE", key_specs=(KeySpec(2),)), 2),
-            (Command("BITOP", key_specs=(KeySpec(2), KeySpec(3, last=-1))), 0),
-            (Command("MGET", key_specs=(KeySpec(1, last=-1),)), 0),
-            (Command("PING"), 0),
-            (Command("XREAD", key_specs=(STREAMS,)), 0),
-            (Command("EVAL", key_specs=(KeySpec(2, first=1, keynum=0),)), 0),
-            (Command("X", key_specs=(KeySpec(0),)), 0),
-            (Command("X", key_specs=(KeySpec(-1),)), 0),
-            (Command("BLPOP", frozenset(["blocking"]), (KeySpec(1, last=-2),)), 0),
-            (Command("WATCH", key_specs=(KeySpec(1, last=-1),)), 0),
-            (Command("SSUBSCRIBE", key_specs=(KeySpec(1, last=-1),)), 0),
-            (Command("OBJECT", key_specs=(KeySpec(1),), subcommands={"HELP": Command("OBJECT HELP")}), 0),
-            (Command("MIGRATE", key_specs=(KeySpec(3), KeySpec(-2, b"KEYS", last=-1))), 0),
+    def test_keyed(self) -> None:
+        """Set only where there is one key, always in the first place, and nothing has to be looked at first."""
+        for command, keyed in [
+            (Command("GET", key_specs=(KeySpec(1),)), True),
+            (Command("RESTORE", key_specs=(KeySpec(2),)), False),
+            (Command("BITOP", key_specs=(KeySpec(2), KeySpec(3, last=-1))), False),
+            (Command("MGET", key_specs=(KeySpec(1, last=-1),)), False),
+            (Command("PING"), False),
+            (Command("XREAD", key_specs=(STREAMS,)), False),
+            (Command("EVAL", key_specs=(KeySpec(2, first=1, keynum=0),)), False),
+            (Command("X", key_specs=(KeySpec(0),)), False),
+            (Command("X", key_specs=(KeySpec(-1),)), False),
+            (Command("BLPOP", frozenset(["blocking"]), (KeySpec(1, last=-2),)), False),
+            (Command("WATCH", key_specs=(KeySpec(1, last=-1),)), False),
+            (Command("SSUBSCRIBE", key_specs=(KeySpec(1, last=-1),)), False),
+            (Command("OBJECT", key_specs=(KeySpec(1),), subcommands={"HELP": Command("OBJECT HELP")}), False),
+            (Command("MIGRATE", key_specs=(KeySpec(3), KeySpec(-2, b"KEYS", last=-1))), False),
         ]:
-            self.assertEqual(command.key_index, index, command)
+            self.assertEqual(command.keyed, keyed, command)
 
     def test_migrate(self) -> None:
         """Its one key, or the many behind KEYS, but never the empty text in between, nor a password."""
@@ -358,7 +358,7 @@ class TableTests(SynchronousTestCase):
         before = len(self.table)
         for name in ("nonsense", b"nonsense", b"\xff", "", b"", "MSET ", "OBJECT ENCODING", "object|help", "\u00e9"):
             command = self.table[name]
-            self.assertEqual((command.key_specs, command.key_index, command.repeatable), ((), 0, False), name)
+            self.assertEqual((command.key_specs, command.keyed, command.repeatable), ((), False, False), name)
             self.assertFalse(command.known)
             command.check_allowed((name,))
         self.assertEqual(self.table["nonsense"].name, "NONSENSE")
@@ -386,10 +386,10 @@ class TableTests(SynchronousTestCase):
 class ReplyTests(SynchronousTestCase):
     def check(self, table: CommandTable) -> None:
         mset, xread, script = table["MSET"], table["XREAD"], table["EVAL"]
-        self.assertEqual((mset.key_index, mset.request_policy, mset.flags), (0, "multi_shard", {"write"}))
+        self.assertEqual((mset.keyed, mset.request_policy, mset.flags), (False, "multi_shard", {"write"}))
         self.assertEqual(list(mset.keys(["MSET", "a", "1", "b", "2"])), ["a", "b"])
         self.assertEqual(list(xread.keys(["XREAD", "COUNT", "1", "STREAMS", "a", "b", "0", "0"])), ["a", "b"])
-        self.assertEqual((xread.key_index, xread.repeatable), (0, True))
+        self.assertEqual((xread.keyed, xread.repeatable), (False, True))
         self.assertEqual(list(script.keys(["EVAL", "s", "2", "a", "b", "c"])), ["a", "b"])
         self.assertEqual(list(table["SORT"].keys(["SORT", "k", "STORE", "d"])), ["k", "d"])
         flush = table["FLUSHALL"]

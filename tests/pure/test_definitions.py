@@ -80,7 +80,7 @@ class ModuleTests(SynchronousTestCase):
         self.assertFalse(commands["json.get"].known)
         commands.extend(json.dumps(MODULE))
         self.assertTrue(commands["json.get"].known)
-        self.assertEqual(commands["json.get"].key_index, 1)
+        self.assertEqual(commands["json.get"].keyed, True)
         commands.extend({"MINE": {"container": "CLIENT", "arity": 3, "arguments": [KEY]}})
         self.assertEqual(commands.keys_of(["CLIENT", "MINE", "k"]), ["k"])
         self.assertEqual(commands["CLIENT"].resolve(["CLIENT", "LIST"]).name, "CLIENT LIST")

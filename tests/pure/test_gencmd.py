@@ -51,7 +51,7 @@ class GeneratorTests(SynchronousTestCase):
         self.assertEqual(counters.ct_sum("a", ["k", "l"]), (["CT.SUM", "a", 2, "k", "l"], 1.5))
         self.assertEqual(counters.ct_sum("a", "k", scale=2)[0], ["CT.SUM", "a", 1, "k", "SCALE", 2])
         commands = {command.name: command for command in self.load("generated").COMMANDS}
-        self.assertEqual(commands["CT.ADD"].key_index, 1)
+        self.assertEqual(commands["CT.ADD"].keyed, True)
         self.assertEqual(list(commands["CT.SUM"].keys(["CT.SUM", "a", 2, "k", "l"])), ["k", "l"])
 
     def test_shapes(self) -> None:

@@ -75,8 +75,10 @@ class Command:
     arity: int = 0
     #: False for a name that no table holds, of which the server has to be asked.
     known: bool = True
-    #: The argument that is its only key, or 0 if one has to look.
-    key_index: int = field(init=False, default=0)
+    #: Whether its one key is argument 1 of every call, and nothing else has to be looked at to route it.
+    keyed: bool = field(init=False, default=False)
+    #: Its name as the wire has it, without what ends it: ``\r\n$3\r\nGET``.
+    wire_name: bytes = field(init=False, repr=False, default=b"")
     #: Whether running it twice does no harm, so that it is sent again when its reply was lost.
     repeatable: bool = field(init=False, default=False)
 
@@ -86,10 +88,12 @@ class Command:
             object.__setattr__(self, "request_policy", request)
             object.__setattr__(self, "response_policy", response)
         object.__setattr__(self, "repeatable", "readonly" in self.flags or self.name in REPEATABLE)
+        name = self.name.encode("utf-8", "replace")
+        object.__setattr__(self, "wire_name", b"\r\n$%d\r\n%b" % (len(name), name))
         if len(self.key_specs) == 1 and not self.subcommands and not self._needs_a_look():
             (spec,) = self.key_specs
-            if spec.keyword is None and spec.keynum is None and spec.last == 0 and spec.begin > 0:
-                object.__setattr__(self, "key_index", spec.begin)
+            one = spec.keyword is None and spec.keynum is None and spec.last == 0 and spec.begin == 1
+            object.__setattr__(self, "keyed", one)
 
     def resolve(self, args: Sequence[Any]) -> Command:
         """The subcommand that ``args`` names, or the command itself."""
