@@ -8,7 +8,7 @@ from typing import Any
 from .deadlines import Alarm, not_too_soon, split_expired
 from .errors import TooManyPending
 from .options import Options
-from .request import Cancels, Request, live, size
+from .request import Batch, Cancels, Request, Trail, live, size
 
 
 class Backlog:
@@ -42,10 +42,19 @@ class Backlog:
             self._cancels_seen = self._cancels.count
             self._keep(live(self._requests))
         if request.is_new and self._full():
-            raise TooManyPending(f"{len(self)} commands of {self._bytes} bytes are already {self._where()}")
+            raise self._too_many()
         self._requests.append(request)
         self._bytes += size(request)
         self._alarm.by(request.deadline)
+
+    def add_batch(self, batch: Batch) -> None:
+        """Take commands that go as one, one by one.  Raises TooManyPending, and then has not taken them."""
+        if self._full():
+            raise self._too_many()
+        for part in batch.dissolve():
+            # None of them is turned away now, and those after it not.
+            part.trail = Trail()
+            self.add(part)
 
     def take(self, limit: int | None = None) -> list[Request]:
         """Hand over the oldest requests, all unless there is a ``limit``."""
@@ -65,6 +74,9 @@ class Backlog:
 
     def _full(self) -> bool:
         return len(self._requests) >= self._options.max_pending or self._bytes >= self._options.max_unsent_bytes
+
+    def _too_many(self) -> TooManyPending:
+        return TooManyPending(f"{len(self)} commands of {self._bytes} bytes are already {self._where()}")
 
     def _keep(self, requests: list[Request], total: int | None = None) -> None:
         self._requests = requests

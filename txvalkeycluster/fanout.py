@@ -13,14 +13,14 @@ from .aggregate import combine
 from .commands import Command
 from .errors import PartialFailure, TooManyPending
 from .node import NodeConnection
-from .pack import Packed, pack
-from .request import Part, Request
-from .routes import Share
+from .pack import Arg, Packed, pack
+from .request import Batch, Part, Request
+from .routes import cut
 from .slots import THIS_NODE
 
-#: What became of one part: where it went, and the reply or the error.
-Ending = tuple[str, Any]
 NoteCancel = Callable[[Deferred[Any]], None]
+# Makes one result of the replies, by the places of the parts.
+Finish = Callable[[dict[int, Any]], Any]
 
 
 class Taker(Protocol):
@@ -29,33 +29,56 @@ class Taker(Protocol):
     def send(self, request: Request) -> None:
         """Raises TooManyPending."""
 
+    def send_batch(self, batch: Batch) -> None:
+        """Raises TooManyPending."""
+
 
 def send_parts(
     command: Command,
-    parts: list[Share],
+    args: Sequence[Arg],
+    slots: Sequence[int],
     takers: Sequence[Taker],
     note_cancel: NoteCancel,
     now: float,
     deadline: float,
     repeatable: bool,
 ) -> Deferred[Any]:
-    """Send a command's parts to what takes their slots; those for one node leave in one write."""
+    """Cut a command up by the ``slots`` of its keys, each to what takes it; those for one node leave as one."""
+    # Which of the keys each part is for.
+    keys: list[Sequence[int]] = []
 
-    def finish(endings: list[Ending]) -> Any:
-        if command.response_policy is not None:
-            return combine(command.response_policy, endings)
-        merged: dict[int, Any] = {}
-        for part, (_, reply) in zip(parts, endings, strict=True):
-            merged.update(zip(part.keys, reply, strict=True))
-        return [merged[key] for key in range(len(merged))]
+    def where(place: int) -> str:
+        return f"slot {slots[keys[place][0]]}"
 
-    whole = FanOut(command.name, finish, note_cancel)
-    requests = [
-        Part(whole, whole.place(f"slot {part.slot}"), pack(part.args), command, part.slot, now, deadline, repeatable)
-        for part in parts
-    ]
-    for request in requests:
-        _give(takers[request.slot], request)
+    def merge(replies: dict[int, Any]) -> list[Any]:
+        merged: list[Any] = [None] * len(slots)
+        for place, reply in replies.items():
+            for key, value in zip(keys[place], reply, strict=True):
+                merged[key] = value
+        return merged
+
+    finish = merge if command.response_policy is None else _by_policy(command.response_policy, where)
+    whole = FanOut(command.name, len(set(slots)), where, finish, note_cancel)
+    batches: dict[Taker, Batch] = {}
+    large: list[Part] = []
+    for place, share in enumerate(cut(command, args, slots)):
+        keys.append(share.keys)
+        payload, taker = pack(share.args), takers[share.slot]
+        if isinstance(payload, list):
+            large.append(Part(whole, place, payload, command, share.slot, now, deadline, repeatable))
+            continue
+        if taker not in batches:
+            batches[taker] = Batch(whole, share.slot, now, deadline, repeatable)
+        batches[taker].add(place, payload, command, share.slot)
+    whole.batches = list(batches.values())
+    for taker, batch in batches.items():
+        batch.seal()
+        try:
+            taker.send_batch(batch)
+        except TooManyPending as error:
+            batch.fail(error)
+    for part in large:
+        _give(takers[part.slot], part)
     return whole.deferred
 
 
@@ -68,12 +91,10 @@ def send_to_all(
     deadline: float,
 ) -> Deferred[Any]:
     """Send a command to each node, once, and make one reply of theirs."""
-    whole = FanOut(command.name, lambda endings: combine(command.response_policy, endings), note_cancel)
-    requests = [
-        Part(whole, whole.place(str(node.address)), payload, command, THIS_NODE, now, deadline) for node in nodes
-    ]
-    for node, request in zip(nodes, requests, strict=True):
-        _give(node, request)
+    whole = _over_nodes(command, nodes, note_cancel)
+    parts = [Part(whole, place, payload, command, THIS_NODE, now, deadline) for place in range(len(nodes))]
+    for node, part in zip(nodes, parts, strict=True):
+        _give(node, part)
     return whole.deferred
 
 
@@ -87,13 +108,23 @@ def send_apart(
         for each in sent:
             each.cancel()
 
-    whole = FanOut(command.name, lambda endings: combine(command.response_policy, endings), cancel)
+    whole = _over_nodes(command, nodes, cancel)
     whole.one_suffices = True
-    places = [whole.place(str(node.address)) for node in nodes]
-    for node, place in zip(nodes, places, strict=True):
+    for place, node in enumerate(nodes):
         sent.append(send(node))
         sent[-1].addCallbacks(partial(whole.answered, place), partial(whole.failed, place))
     return whole.deferred
+
+
+def _over_nodes(command: Command, nodes: list[NodeConnection], note_cancel: NoteCancel) -> FanOut:
+    def where(place: int) -> str:
+        return str(nodes[place].address)
+
+    return FanOut(command.name, len(nodes), where, _by_policy(command.response_policy, where), note_cancel)
+
+
+def _by_policy(policy: str | None, where: Callable[[int], str]) -> Finish:
+    return lambda replies: combine(policy, [(where(place), reply) for place, reply in sorted(replies.items())])
 
 
 def _give(taker: Taker, request: Request) -> None:
@@ -105,63 +136,69 @@ def _give(taker: Taker, request: Request) -> None:
 
 
 class FanOut:
-    """One command on many nodes: gathers what its parts come to."""
+    """One command in several parts: gathers what they come to."""
 
-    def __init__(self, name: str, finish: Callable[[list[Ending]], Any], note_cancel: NoteCancel) -> None:
-        """``finish`` makes the result out of the parts' endings, all of them good, in the order they were added."""
-        self.deferred: Deferred[Any] = Deferred(note_cancel)
-        #: Whether one good ending is enough.
+    def __init__(
+        self, name: str, count: int, where: Callable[[int], str], finish: Finish, note_cancel: NoteCancel
+    ) -> None:
+        """``where`` says where the part of a place went, ``finish`` makes the result of good replies."""
+        self.deferred: Deferred[Any] = Deferred(self._cancelled)
+        #: Those of its parts that go as one.
+        self.batches: list[Batch] = []
+        #: Whether one good reply is enough.
         self.one_suffices = False
+        self._note_cancel = note_cancel
         self._name = name
+        self._left = count
+        self._where = where
         self._finish = finish
-        self._endings: list[Ending] = []
-        self._failed: set[int] = set()
-        self._left = 0
+        self._replies: dict[int, Any] = {}
+        self._errors: dict[int, Any] = {}
 
     @property
     def called(self) -> bool:
         """Whether nobody waits for it any more."""
         return bool(self.deferred.called)
 
-    def place(self, where: str) -> int:
-        """The place of one more part; all parts have theirs before any can end."""
-        self._endings.append((where, None))
-        self._left += 1
-        return len(self._endings) - 1
-
     def answered(self, place: int, reply: Any) -> None:
         """Take the reply of a part."""
-        self._ended(place, reply)
+        self._replies[place] = reply
+        self._left -= 1
+        if not self._left:
+            self._end()
 
     def failed(self, place: int, error: Any) -> None:
         """Take the error of a part."""
-        self._failed.add(place)
-        self._ended(place, error.value if isinstance(error, Failure) else error)
-
-    def _ended(self, place: int, value: Any) -> None:
-        self._endings[place] = self._endings[place][0], value
+        self._errors[place] = error.value if isinstance(error, Failure) else error
         self._left -= 1
-        if self._left or self.deferred.called:
+        if not self._left:
+            self._end()
+
+    def _cancelled(self, deferred: Deferred[Any]) -> None:
+        for batch in self.batches:
+            batch.called = True
+        self._note_cancel(deferred)
+
+    def _end(self) -> None:
+        if self.deferred.called:
             return
-        endings = self._endings
-        if self.one_suffices and len(self._failed) < len(endings):
-            endings = [ending for place, ending in enumerate(endings) if place not in self._failed]
-        elif self._failed:
-            self._fail()
+        if self._errors and not (self.one_suffices and self._replies):
+            self.deferred.errback(self._failure())
             return
         try:
-            result = self._finish(endings)
+            result = self._finish(self._replies)
         except Exception:
             # Replies of a kind that the command's policy cannot put together.
             self.deferred.errback()
         else:
             self.deferred.callback(result)
 
-    def _fail(self) -> None:
-        if len(self._endings) == 1:
-            self.deferred.errback(self._endings[0][1])
-            return
-        failures = ", ".join(where for place, (where, _) in enumerate(self._endings) if place in self._failed)
-        text = f"{self._name} failed for {len(self._failed)} of {len(self._endings)} parts: {failures}"
-        self.deferred.errback(PartialFailure(text, self._endings))
-
+    def _failure(self) -> Exception:
+        count = len(self._errors) + len(self._replies)
+        if count == 1:
+            error: Exception = self._errors[0]
+            return error
+        failures = ", ".join(self._where(place) for place in sorted(self._errors))
+        text = f"{self._name} failed for {len(self._errors)} of {count} parts: {failures}"
+        ended = {**self._replies, **self._errors}
+        return PartialFailure(text, [(self._where(place), ended[place]) for place in range(count)])

@@ -25,7 +25,7 @@ from .options import Options
 from .pack import Arg
 from .pool import Pool
 from .protocol import Owner, RESPProtocol
-from .request import Cancels, Request, internal_call
+from .request import Batch, Cancels, Request, internal_call
 from .slots import ANY_NODE, THIS_NODE
 
 # A connection that lived shorter than this does not count as a success of dialling.
@@ -108,6 +108,14 @@ class NodeConnection(Owner):
     def failing(self) -> bool:
         """Whether the last try to dial it came to nothing."""
         return self._failures > 0 and self.state is not State.READY
+
+    def send_batch(self, batch: Batch) -> None:
+        """Take commands that go as one while there is a connection, else one by one.  Raises TooManyPending."""
+        if self.protocol is not None:
+            self.protocol.send_batch(batch)
+        else:
+            self._waiting.add_batch(batch)
+            self.dial()
 
     def ask(self, request: Request) -> None:
         """Take a request that must stand behind an ASKING."""

@@ -5,9 +5,12 @@ Floats travel as their shortest exact text; None, bool and everything else witho
 
 from __future__ import annotations
 
+from binascii import crc_hqx
 from collections.abc import Sequence
 
 from hiredis import pack_command
+
+from .slots import BRACE, argument_slot, key_slot
 
 Arg = bytes | str | int | float | bytearray | memoryview
 # One write: bytes, or for large values their parts, which are never copied.
@@ -45,22 +48,32 @@ def pack(args: Sequence[Arg]) -> Packed:
     return packed
 
 
-def pack_keyed(wire_name: bytes, key: bytes, args: Sequence[Arg]) -> Packed:
-    """Pack a command whose argument 1 is ``key``: as `pack`, and the quickest way for one or two short arguments."""
+def pack_keyed(wire_name: bytes, args: Sequence[Arg]) -> tuple[int, Packed]:
+    """The slot and the bytes of a command whose one key is argument 1; the quickest way for one or two short arguments.
+
+    ``wire_name`` is that of its `Command`.  Raises as `pack` does.
+    """
+    key = args[1]
+    if key.__class__ is str:
+        key = key.encode()
+    if key.__class__ is not bytes:
+        return argument_slot(key), pack(args)
+    # Most keys are spared the call of key_slot.
+    slot = crc_hqx(key, 0) & 16383 if BRACE not in key else key_slot(key)
     count = len(args)
     try:
         if count == 2:
-            return _join((b"*2", wire_name, _LENGTHS[len(key)], key, _END))
+            return slot, _join((b"*2", wire_name, _LENGTHS[len(key)], key, _END))
         if count == 3:
             value = args[2]
             if value.__class__ is str:
                 value = value.encode()
             if value.__class__ is bytes:
-                return _join((b"*3", wire_name, _LENGTHS[len(key)], key, _LENGTHS[len(value)], value, _END))
+                return slot, _join((b"*3", wire_name, _LENGTHS[len(key)], key, _LENGTHS[len(value)], value, _END))
     except IndexError:
         # Not so short.
         pass
-    return pack(args)
+    return slot, pack(args)
 
 
 def _pack_parts(args: Sequence[Arg]) -> Packed:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from math import inf
 from typing import Any, Self
 
 from twisted.internet.defer import Deferred
@@ -13,18 +15,21 @@ from .commands.building import Text
 from .commands.queued import QueuedCommands
 from .commands.replies import Convert
 from .errors import ClientClosed, TooManyPending
-from .pack import Arg
+from .node import NodeConnection
+from .pack import Arg, Packed, pack_keyed
+from .request import Batch
 from .router import Router
+from .waiting import WaitingRoom
 
 # What is on its way at any time: enough to keep every node busy, too little to fill the memory.
-_BYTES = 1 << 20
 _COMMANDS = 4096
-_OVERHEAD = 64
+_BYTES = 1 << 20
+# Sent before the next are packed, so that the servers start early.
+_AT_ONCE = 2048
+# Below this a command counts as one, and its bytes do not.
+_SMALL = 256
 
 _PAUSE = 0.01
-
-_Call = tuple[Sequence[Arg], Convert | None]
-_Taken = tuple[int, Sequence[Arg], Convert | None, int]
 
 
 class Pipeline(QueuedCommands[Text]):
@@ -37,7 +42,9 @@ class Pipeline(QueuedCommands[Text]):
     def __init__(self, router: Router, timeout: float | None) -> None:
         self._router = router
         self._timeout = timeout
-        self._calls: list[_Call] = []
+        self._calls: list[Sequence[Arg]] = []
+        # By the place of the call.
+        self._converts: dict[int, Convert] = {}
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -47,7 +54,7 @@ class Pipeline(QueuedCommands[Text]):
 
     def add(self, *args: Arg) -> Self:
         """Queue any command."""
-        self._calls.append((args, None))
+        self._calls.append(args)
         return self
 
     def execute(self, *, raise_first: bool = False) -> Deferred[list[Any]]:
@@ -56,10 +63,14 @@ class Pipeline(QueuedCommands[Text]):
         With ``raise_first`` it fails, when all have ended, with the first error there is.
         """
         calls, self._calls = self._calls, []
+        converts, self._converts = self._converts, {}
         results: list[Any] = [None] * len(calls)
-        done = _Run(self._router, iter(calls), self._timeout, results.__setitem__).done
+        done = _Run(self._router, calls, self._timeout, results.__setitem__).done
 
         def finish(_: object) -> list[Any]:
+            for place, convert in converts.items():
+                if not isinstance(results[place], Exception):
+                    results[place] = _converted(convert, results[place])
             if raise_first:
                 for result in results:
                     if isinstance(result, Exception):
@@ -74,118 +85,228 @@ class Pipeline(QueuedCommands[Text]):
         No more of them is held in memory than is on its way.  Results come in the order in which they arrive.  Fires
         with how many there were; fails with what ``commands`` or ``each`` raises, when those on their way have ended.
         """
-        calls: Iterator[_Call] = ((args, None) for args in commands)
-        return _Run(self._router, calls, self._timeout, each).done
+        return _Run(self._router, commands, self._timeout, each).done
 
     def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Any:
-        self._calls.append((words, convert))
+        if convert is not None:
+            self._converts[len(self._calls)] = convert
+        self._calls.append(words)
         return self
 
 
 class _Run:
-    """Keeps so many commands on their way until there are no more."""
+    """Keeps so many commands on their way until there are no more: the whole that they are parts of."""
 
     def __init__(
-        self, router: Router, calls: Iterator[_Call], timeout: float | None, each: Callable[[int, Any], object]
+        self,
+        router: Router,
+        calls: Iterable[Sequence[Arg]],
+        timeout: float | None,
+        each: Callable[[int, Any], object],
     ) -> None:
         self.done: Deferred[Any] = Deferred(self._cancelled)
+        #: Whether nobody waits for it any more.
+        self.called = False
         self._router = router
-        self._calls: Iterator[_Call] | None = calls
-        self._timeout = timeout
+        self._calls: Iterator[tuple[int, Sequence[Arg]]] | None = self._numbered(calls)
+        self._timeout = router.timeout_of(timeout)
         self._each = each
         self._count = 0
-        self._bytes = 0
-        self._sending = False
-        self._given_up = False
-        self._full = False
-        # Turned away for want of room, to be sent again.
-        self._refused: deque[_Taken] = deque()
+        self._under_way = 0
         self._most = max(min(_COMMANDS, router.max_pending // 2), 1)
+        # Of those that are not small.
+        self._sizes: dict[int, int] = {}
+        self._bytes = 0
+        # Those that go as one, and for each of the others its Deferred and its words.
+        self._batches: list[Batch] = []
+        self._others: dict[int, tuple[Deferred[Any], Sequence[Arg]]] = {}
+        # Turned away for want of room, to be sent again.
+        self._refused_batches: deque[Batch] = deque()
+        self._refused: deque[tuple[int, Sequence[Arg]]] = deque()
+        self._full = False
+        self._sending = False
         self._failure: Exception | None = None
-        self._on_their_way: dict[int, Deferred[Any]] = {}
         self._send()
+
+    # ---- what becomes of them
+
+    def answered(self, place: int, reply: Any) -> None:
+        """Hand a reply, or an error, over."""
+        self._under_way -= 1
+        if self._sizes:
+            self._bytes -= self._sizes.pop(place, 0)
+        if self._failure is None and not self.called:
+            try:
+                self._each(place, reply)
+            except Exception as error:
+                self._stop(error)
+        # The next ones go out half a load at a time, so that each write holds many.
+        if self._under_way <= self._most // 2 and not self._sending:
+            self._go_on()
+
+    def failed(self, place: int, error: Any) -> None:
+        """Hand an error over."""
+        error = error.value if isinstance(error, Failure) else error
+        if isinstance(error, ClientClosed):
+            # Nobody will serve the rest.
+            self._stop(error)
+        self.answered(place, error)
+
+    def _other_ended(self, result: Any, place: int) -> None:
+        _, words = self._others.pop(place)
+        error = result.value if isinstance(result, Failure) else None
+        if isinstance(error, TooManyPending) and not self.called and self._failure is None:
+            self._under_way -= 1
+            self._full = True
+            self._refused.append((place, words))
+        elif error is not None:
+            self.failed(place, error)
+        else:
+            self.answered(place, result)
+
+    # ---- what goes out
+
+    @property
+    def _more(self) -> bool:
+        """Whether there are commands that are not on their way."""
+        return self._calls is not None or bool(self._refused or self._refused_batches)
+
+    @property
+    def _room(self) -> int:
+        """How many commands may go out now."""
+        return 0 if self._full or self._bytes >= _BYTES else self._most - self._under_way
+
+    def _go_on(self) -> None:
+        if self._more and self._bytes <= _BYTES // 2:
+            self._send()
+        else:
+            self._check()
 
     def _send(self) -> None:
         # Replies may come while we send, of commands that fail at once.
         self._sending = True
         self._full = False
-        while self._bytes < _BYTES and len(self._on_their_way) < self._most and not self._full:
-            taken = self._refused.popleft() if self._refused else self._take()
-            if taken is None:
-                break
-            number, words, convert, size = taken
-            self._bytes += size
-            sent = self._router.execute(words, convert, self._timeout)
-            self._on_their_way[number] = sent
-            sent.addBoth(self._arrived, taken)
+        self._batches = [batch for batch in self._batches if not batch.called]
+        while self._refused_batches and self._room > 0:
+            batch = self._refused_batches.popleft()
+            self._under_way += len(batch)
+            self._send_batch(self._router.takers[batch.slot], batch)
+        while self._refused and self._room > 0:
+            self._under_way += 1
+            self._execute(*self._refused.popleft())
+        while self._calls is not None and self._room > 0:
+            self._take(self._calls, min(self._room, _AT_ONCE))
         self._sending = False
-        if self._full and not self._on_their_way and not self._given_up:
+        if self._full and not self._under_way and not self.called:
             # Others fill the queues; nothing of ours will tell when there is room.
             self._router.clock.callLater(_PAUSE, self._send)
         self._check()
 
-    def _take(self) -> _Taken | None:
-        if self._calls is None:
-            return None
-        try:
-            words, convert = next(self._calls)
-            if isinstance(words, (str, bytes)):
-                raise TypeError(f"a command is a sequence of words, not {type(words).__name__}")
-            size = _size(words)
-        except StopIteration:
+    def _take(self, calls: Iterator[tuple[int, Sequence[Arg]]], most: int) -> None:
+        """Send up to so many commands: most of them as batches, one for each node, the others by themselves."""
+        commands, takers = self._router.commands, self._router.takers
+        now = self._router.clock.seconds()
+        deadline = inf if self._timeout is None else now + self._timeout
+        batches: dict[NodeConnection | WaitingRoom, Batch] = {}
+        first = self._count
+        for place, words in islice(calls, most):
+            self._count += 1
+            try:
+                command = commands[words[0]]
+                if not command.keyed or len(words) < 2:
+                    payload: Packed = []
+                else:
+                    slot, payload = pack_keyed(command.wire_name, words)
+            except Exception:
+                # Whoever sends it by itself will say what is wrong with it.
+                payload = []
+            if payload.__class__ is bytes:
+                taker = takers[slot]
+                batch = batches.get(taker)
+                if batch is None:
+                    batch = batches[taker] = Batch(self, slot, now, deadline)
+                batch.add(place, payload, command, slot)
+                if len(payload) > _SMALL:
+                    self._sizes[place] = len(payload)
+                    self._bytes += len(payload)
+            else:
+                # Those before it may be about the same keys.
+                self._send_batches(batches)
+                self._under_way += 1
+                size = sum(len(word) for word in words if isinstance(word, (bytes, str, bytearray, memoryview)))
+                self._sizes[place] = size
+                self._bytes += size
+                self._execute(place, words)
+            if self._bytes >= _BYTES:
+                break
+        if self._count == first:
             self._calls = None
-            return None
+        self._send_batches(batches)
+
+    def _send_batches(self, batches: dict[NodeConnection | WaitingRoom, Batch]) -> None:
+        gathered = list(batches.items())
+        batches.clear()
+        for taker, batch in gathered:
+            batch.seal()
+            self._under_way += len(batch)
+            self._send_batch(taker, batch)
+
+    def _send_batch(self, taker: NodeConnection | WaitingRoom, batch: Batch) -> None:
+        self._batches.append(batch)
+        try:
+            taker.send_batch(batch)
+        except TooManyPending:
+            self._under_way -= len(batch)
+            self._full = True
+            self._refused_batches.append(batch)
+
+    def _execute(self, place: int, words: Sequence[Arg]) -> None:
+        sent = self._router.execute(words, None, self._timeout)
+        self._others[place] = sent, words
+        sent.addBoth(self._other_ended, place)
+
+    def _numbered(self, calls: Iterable[Sequence[Arg]]) -> Iterator[tuple[int, Sequence[Arg]]]:
+        """The commands with their places, until the caller's iterable ends or raises."""
+        try:
+            for place, words in enumerate(calls):
+                if isinstance(words, (str, bytes)):
+                    raise TypeError(f"a command is a sequence of words, not {type(words).__name__}")
+                yield place, words
         except Exception as error:
             self._stop(error)
-            return None
-        self._count += 1
-        return self._count - 1, words, convert, size
 
-    def _arrived(self, result: Any, taken: _Taken) -> None:
-        number, _, _, size = taken
-        self._on_their_way.pop(number, None)
-        self._bytes -= size
-        result = result.value if isinstance(result, Failure) else result
-        if isinstance(result, TooManyPending) and not self._given_up:
-            self._full = True
-            self._refused.append(taken)
-            return
-        if isinstance(result, ClientClosed):
-            # Nobody will serve the rest.
-            self._stop(result)
-        if self._failure is None and not self._given_up:
-            try:
-                self._each(number, result)
-            except Exception as error:
-                self._stop(error)
-        if self._sending:
-            return
-        # The next ones go out half a load at a time, so that each write holds many.
-        more = self._calls is not None or self._refused
-        if more and self._bytes <= _BYTES // 2 and len(self._on_their_way) <= self._most // 2:
-            self._send()
-        else:
-            self._check()
+    # ---- the end
 
     def _stop(self, error: Exception) -> None:
         self._failure = self._failure or error
+        self._give_up_the_rest()
+
+    def _give_up_the_rest(self) -> None:
         self._calls = None
         self._refused.clear()
+        self._refused_batches.clear()
 
     def _check(self) -> None:
-        if self._calls is None and not self._refused and not self._on_their_way and not self._given_up:
+        if not self._more and not self._under_way and not self.called:
+            self.called = True
             if self._failure is not None:
                 self.done.errback(self._failure)
             else:
                 self.done.callback(self._count)
 
-    def _cancelled(self, _: Deferred[Any]) -> None:
-        self._calls = None
-        self._given_up = True
-        self._refused.clear()
-        for sent in list(self._on_their_way.values()):
-            sent.cancel()
+    def _cancelled(self, done: Deferred[Any]) -> None:
+        self.called = True
+        self._give_up_the_rest()
+        for batch in self._batches:
+            batch.called = True
+        # What is not written will not be.
+        self._router.note_cancel(done)
+        for deferred, _ in list(self._others.values()):
+            deferred.cancel()
 
 
-def _size(words: Sequence[Any]) -> int:
-    return _OVERHEAD + sum(len(word) for word in words if isinstance(word, (bytes, str, bytearray, memoryview)))
+def _converted(convert: Convert, reply: Any) -> Any:
+    try:
+        return convert(reply)
+    except Exception as error:
+        return error

@@ -24,7 +24,7 @@ from .cork import Cork
 from .deadlines import Alarm, not_too_soon, split_expired
 from .errors import ConnectionLost, ProtocolError, ReplyError, TooManyPending
 from .options import Options
-from .request import ASKING, Request, internal_call, size
+from .request import ASKING, Batch, Request, dissolved, internal_call, size
 
 # The reader's own default, False, is also RESP3's #f.
 _NOTHING = object()
@@ -34,6 +34,8 @@ _UNUSUAL = frozenset([_PUSH, ReplyError])
 _READER_MEMORY = 1 << 20
 # A burst within one turn is written in pieces of this many commands, so that the server starts early.
 _BURST = 1024
+# A batch of as many is worth a write of its own.
+_LARGE_BATCH = 128
 
 
 class Owner:
@@ -83,6 +85,8 @@ class RESPProtocol(protocol.Protocol):
         # How many unsent commands make `send` look closer: a burst, the limit, or any at all while paused.
         self._crowd = min(_BURST, options.max_pending)
         self._max_pending = options.max_pending
+        # How many of the unsent are batches.
+        self._batches = 0
         self._paused = False
         self._paused_bytes = 0
         self._alarm = Alarm(clock, self._sweep)
@@ -129,6 +133,15 @@ class RESPProtocol(protocol.Protocol):
         if request.payload.__class__ is list or queued >= _BURST:
             self.flush()
 
+    def send_batch(self, batch: Batch) -> None:
+        """Queue commands that go as one.  Raises TooManyPending, and then has not taken them."""
+        if self.pending + len(batch) > self._max_pending:
+            raise TooManyPending(f"{self.peer} owes {self.pending} replies, and {len(batch)} more are too many")
+        self._batches += 1
+        self.send(batch)
+        if len(batch) >= _LARGE_BATCH:
+            self.flush()
+
     def ask(self, request: Request) -> None:
         """Queue a request behind an ASKING; the two leave in one write."""
         # Not through `send`, whose early flush could part them.
@@ -159,12 +172,17 @@ class RESPProtocol(protocol.Protocol):
                 return
         self._unsent = []
         sent = self._sent
-        now = self._seconds()
         if not sent:
-            self._heard_at = now
-        if now + self.patience < self._alarm.at:
-            self._alarm.by(now + self.patience)
-        sent.extend(unsent)
+            # From now on a reply is owed.
+            self._heard_at = now = self._seconds()
+            if now + self.patience < self._alarm.at:
+                self._alarm.by(now + self.patience)
+        if self._batches:
+            self._batches = 0
+            for request in unsent:
+                sent.extend([request] * len(request) if isinstance(request, Batch) else [request])
+        else:
+            sent.extend(unsent)
         room = self._max_pending - len(sent)
         self._crowd = _BURST if room >= _BURST else max(room, 0)
         try:
@@ -271,7 +289,10 @@ class RESPProtocol(protocol.Protocol):
     def _reply_failed(self, request: Request, error: Any) -> None:
         if request.called:
             return
-        if request.command is None:
+        if isinstance(request, Batch):
+            self.owner.reply_failed(self, request.leave(), error)
+            request.settle()
+        elif request.command is None:
             request.fail(error)
         else:
             self.owner.reply_failed(self, request, error)
@@ -450,7 +471,8 @@ class RESPProtocol(protocol.Protocol):
         self.ended = True
         self._reason = reason
         self._alarm.stop()
-        sent, unsent = list(self._sent), self._unsent
+        batches = {request for request in (*self._sent, *self._unsent) if isinstance(request, Batch)}
+        sent, unsent = dissolved(self._sent), dissolved(self._unsent)
         self._sent.clear()
         self._unsent = []
         routed: list[list[Request]] = []
@@ -459,6 +481,8 @@ class RESPProtocol(protocol.Protocol):
             routed.append([r for r in requests if r.command is not None and not r.called])
             internal += [r for r in requests if r.command is None and not r.called]
         self.owner.connection_ended(self, routed[0], routed[1], reason)
+        for batch in batches:
+            batch.settle()
         secured, self._secured = self._secured, None
         if secured is not None:
             secured.addErrback(lambda _: None)

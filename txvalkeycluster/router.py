@@ -6,7 +6,6 @@ the slot's owner, or the room where commands wait for an owner.
 
 from __future__ import annotations
 
-from binascii import crc_hqx
 from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Any
@@ -36,8 +35,8 @@ from .pack import Arg, pack, pack_keyed
 from .protocol import RESPProtocol
 from .refresh import TopologyRefresher
 from .request import Call, Request, Trail, live
-from .routes import Breadth, cut, route
-from .slots import ANY_NODE, BRACE, SLOT_COUNT, THIS_NODE, UNROUTED, argument_slot, key_slot
+from .routes import Breadth, route
+from .slots import ANY_NODE, SLOT_COUNT, THIS_NODE, UNROUTED
 from .statistics import Statistics
 from .topology import Node, Shard, Topology
 from .travel import Travel
@@ -96,7 +95,8 @@ class Router:
         self.travel = Travel(reactor, options, self, self.note_cancel)
         self._learner = Learner(reactor, self.commands, self._learners_room, lambda: self.node_for(ANY_NODE))
         self._rooms: dict[tuple[Address, str], WaitingRoom] = {}
-        self._slots: list[NodeConnection | WaitingRoom] = [self._unserved] * SLOT_COUNT
+        #: By slot, what takes the requests for it: its owner, or the room where they wait for one.
+        self.takers: list[NodeConnection | WaitingRoom] = [self._unserved] * SLOT_COUNT
 
     def __repr__(self) -> str:
         waiting = sum(map(len, self._all_rooms()))
@@ -117,20 +117,11 @@ class Router:
             if not command.keyed or len(args) < 2:
                 done = self._execute_otherwise(command.resolve(args), args, timeout, repeatable)
                 return done if convert is None else done.addCallback(convert)
-            key: Any = args[1]
-            if key.__class__ is str:
-                key = key.encode()
-            if key.__class__ is bytes:
-                # Most keys are spared the call of key_slot.
-                slot = crc_hqx(key, 0) & 16383 if BRACE not in key else key_slot(key)
-                payload = pack_keyed(command.wire_name, key, args)
-            else:
-                slot = argument_slot(key)
-                payload = pack(args)
+            slot, payload = pack_keyed(command.wire_name, args)
             now: float = self._seconds()
             deadline = now + self._limit if timeout is USUAL else inf if timeout is None else now + timeout
             call = Call(payload, command, slot, now, deadline, repeatable or command.repeatable, self.note_cancel)
-            self._slots[slot].send(call)
+            self.takers[slot].send(call)
         except Exception:
             # A wrong argument or a full queue; the caller hears of every failure in one way.
             if args and args[0].__hash__ is None:
@@ -154,12 +145,11 @@ class Router:
                 return self._put_off(self._unserved, command, args, now, deadline, repeatable)
             return self._send_to_all(command, args, to.breadth, now, deadline)
         if to.breadth is Breadth.SLOTS:
-            parts = cut(command, args)
-            return send_parts(command, parts, self._slots, self.note_cancel, now, deadline, repeatable)
+            return send_parts(command, args, to.slots, self.takers, self.note_cancel, now, deadline, repeatable)
         if command.blocks(args):
             return self.travel.block(command, args, to.slot, _time_left(now, deadline), repeatable)
         call = Call(pack(args), command, to.slot, now, deadline, repeatable, self.note_cancel)
-        taker = self._slots[to.slot] if to.slot >= 0 else self._any_node()
+        taker = self.takers[to.slot] if to.slot >= 0 else self._any_node()
         taker.send(call)
         return call
 
@@ -203,7 +193,7 @@ class Router:
 
     def node_for(self, slot: int) -> NodeConnection | None:
         """The owner of a slot, or for none any node; None, and a refresh is asked for, if there is none."""
-        taker = self._slots[slot] if slot >= 0 else self._any_node()
+        taker = self.takers[slot] if slot >= 0 else self._any_node()
         if isinstance(taker, NodeConnection):
             return taker
         self._refresher.trigger()
@@ -313,7 +303,7 @@ class Router:
                 continue
             try:
                 if request.slot >= 0:
-                    self._slots[request.slot].send(request)
+                    self.takers[request.slot].send(request)
                 elif isinstance(request, _Late):
                     self._start_late(request)
                 else:
@@ -369,7 +359,7 @@ class Router:
         node = self._factory.node_at(target)
         if verdict.act is Act.FOLLOW:
             self.statistics.moved += 1
-            self._slots[verdict.slot] = node
+            self.takers[verdict.slot] = node
             self._repointed = True
         else:
             self.statistics.asked += 1
@@ -394,7 +384,7 @@ class Router:
         elif act is Act.REDIAL:
             self._redial(node, connection, trail)
             self._again([request])
-        elif act is Act.REROUTE and request.slot >= 0 and self._slots[request.slot] is not node:
+        elif act is Act.REROUTE and request.slot >= 0 and self.takers[request.slot] is not node:
             self._again([request])
         else:
             trail.redirects = 0
@@ -468,7 +458,7 @@ class Router:
             for start, end, node in topology.ranges():
                 if node.address is not None:
                     slots[start : end + 1] = [self._factory.node_at(node.address)] * (end + 1 - start)
-            self._slots = slots
+            self.takers = slots
             self._primaries = [self._factory.node_at(n.address) for n in topology.primaries if n.address is not None]
             rooms, self._rooms = self._rooms, {}
             for room in rooms.values():

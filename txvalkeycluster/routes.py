@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any
+from typing import Any, NamedTuple
 
 from .commands import Command
 from .commands.by_hand import word
@@ -27,69 +27,69 @@ class Breadth(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a command goes.  ``slot`` belongs to ONE, and is ANY_NODE for a command without keys."""
+    """Where a command goes.
+
+    ``slot`` belongs to ONE, and is ANY_NODE for a command without keys; ``slots``, of each key, belongs to SLOTS.
+    """
 
     breadth: Breadth
     slot: int = ANY_NODE
+    slots: Sequence[int] = field(default=(), compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(NamedTuple):
     """A command's share for one slot: its arguments, and which of the caller's keys are in it, counted from 0."""
 
     slot: int
-    args: tuple[Arg, ...]
-    keys: tuple[int, ...]
+    args: Sequence[Arg]
+    keys: Sequence[int]
 
 
 _BREADTHS = {"all_shards": Breadth.SHARDS, "all_nodes": Breadth.NODES}
 _ANYWHERE = Route(Breadth.ONE)
-_SLOTS = Route(Breadth.SLOTS)
 
 
 def route(command: Command, args: Sequence[Any], *, split: bool = True) -> Route:
     """Route a command that has been resolved to its subcommand.  Raises RoutingError for keys in several slots."""
-    slot, first = ANY_NODE, None
-    for place in command.places(args):
-        key_slot = argument_slot(args[place])
-        if slot == ANY_NODE:
-            slot, first = key_slot, args[place]
-        elif key_slot != slot:
-            if command.request_policy == "multi_shard" and split and not _is_conditional(command, args):
-                if not _has_whole_rows(command, args):
-                    # Cut up, all but the last would be written.
-                    raise RoutingError(f"{command.name} ends with a key that lacks its value")
-                return _SLOTS
+    places = list(command.places(args))
+    slots = [argument_slot(args[place]) for place in places]
+    if slots and slots.count(slots[0]) == len(slots):
+        return Route(Breadth.ONE, slots[0])
+    if slots:
+        if command.request_policy != "multi_shard" or not split or _is_conditional(command, args):
+            other = next(number for number, slot in enumerate(slots) if slot != slots[0])
             raise RoutingError(
-                f"{command.name} has keys in several slots: {_shown(first)} in {slot} and {_shown(args[place])} in "
-                f"{key_slot}; a common {{hash tag}} would bring them together"
+                f"{command.name} has keys in several slots: {_shown(args[places[0]])} in {slots[0]} and "
+                f"{_shown(args[places[other]])} in {slots[other]}; a common {{hash tag}} would bring them together"
             )
-    if slot != ANY_NODE:
-        return Route(Breadth.ONE, slot)
+        if not _has_whole_rows(command, args):
+            # Cut up, all but the last would be written.
+            raise RoutingError(f"{command.name} ends with a key that lacks its value")
+        return Route(Breadth.SLOTS, slots=slots)
     if command.request_policy == "special":
         raise RoutingError(f"{command.name} is for one node after the other: give it to one with execute_on")
     breadth = _BREADTHS.get(command.request_policy or "")
     return Route(breadth) if breadth is not None else _ANYWHERE
 
 
-def cut(command: Command, args: Sequence[Any]) -> list[Share]:
-    """Cut a command up by the slots of its keys, in the order in which the slots are met."""
+def cut(command: Command, args: Sequence[Any], slots: Sequence[int]) -> Iterator[Share]:
+    """Cut a command up by the ``slots`` of its keys, in the order in which they are met."""
     (spec,) = command.key_specs
     places = spec.positions(args)
-    start, end = places.start, places[-1] + places.step
+    start, step, end = places.start, places.step, places[-1] + places.step
+    head, tail = list(args[:start]), args[end:]
     rows: dict[int, list[int]] = {}
-    for number, place in enumerate(places):
-        rows.setdefault(argument_slot(args[place]), []).append(number)
-    parts: list[Share] = []
+    for number, slot in enumerate(slots):
+        rows.setdefault(slot, []).append(number)
     for slot, numbers in rows.items():
-        head = list(args[:start])
+        words = head.copy()
         if spec.keynum is not None:
-            head[spec.begin + spec.keynum] = len(numbers)
+            words[spec.begin + spec.keynum] = len(numbers)
         for number in numbers:
-            place = start + number * places.step
-            head += args[place : place + places.step]
-        parts.append(Share(slot, (*head, *args[end:]), tuple(numbers)))
-    return parts
+            place = start + number * step
+            words += args[place : place + step]
+        words += tail
+        yield Share(slot, words, numbers)
 
 
 def _has_whole_rows(command: Command, args: Sequence[Any]) -> bool:

@@ -32,6 +32,11 @@ def key_slot(key: bytes | str) -> int:
 
 def argument_slot(key: object) -> int:
     """Slot of a key in any of the types an argument may have.  Raises TypeError for others."""
+    if key.__class__ is str:
+        key = key.encode()
+    if key.__class__ is bytes and BRACE not in key:
+        # Most keys: key_slot would say the same, one call later.
+        return crc_hqx(key, 0) & 16383
     if isinstance(key, (bytes, str)):
         return key_slot(key)
     if isinstance(key, (bytearray, memoryview)):

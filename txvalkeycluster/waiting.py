@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from .backlog import Backlog
 from .options import Options
-from .request import Cancels, Request, Trail
+from .request import Batch, Cancels, Request, Trail
 
 _FIRST_TICK = 0.01
 _LONGEST_TICK = 0.06
@@ -56,6 +56,14 @@ class WaitingRoom:
     def send(self, request: Request) -> None:
         """Take a request.  Raises TooManyPending.  Named as a connection's method: a slot without owner leads here."""
         self._requests.add(request)
+        self._entered()
+
+    def send_batch(self, batch: Batch) -> None:
+        """Take the commands of a batch one by one.  Raises TooManyPending."""
+        self._requests.add_batch(batch)
+        self._entered()
+
+    def _entered(self) -> None:
         if self._ticks and self._timer is None:
             delay = self._options.random.uniform(self._tick / 2, self._tick)
             self._timer = self._clock.callLater(delay, self._try_some)

@@ -74,7 +74,7 @@ class CutTests(SynchronousTestCase):
         ]:
             args = (*head, *rows, *tail)
             command = TABLE[args[0]]
-            parts = cut(command, args)
+            parts = list(cut(command, args, [key_slot(key) for key in keys]))
             self.assertEqual(sorted(number for part in parts for number in part.keys), list(range(len(keys))))
             self.assertEqual(len({part.slot for part in parts}), len(parts))
             for part in parts:
