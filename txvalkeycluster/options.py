@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote
 
 from .address import Address, parse_address
 from .commands import CommandTable
-from .topology import SOURCES
+from .reading import SOURCES
 
 DEFAULT_PORT = 6379
 _SCHEMES = {"valkey": False, "redis": False, "valkeys": True, "rediss": True}
@@ -60,7 +60,7 @@ class Options:
     max_unsent_bytes: int = 64 * 1024 * 1024
 
     #: Which reply the slot map comes from: "slots", "shards" or "nodes".
-    topology_source: str = "slots"
+    topology_source: str = "auto"
     #: Unasked refresh of the slot map; None is never.
     refresh_period: float | None = 60.0
     #: Least time between two refreshes.
@@ -94,8 +94,8 @@ class Options:
                 raise ValueError(f"{name} holds half of a surrogate pair, which has no UTF-8 form")
         if self.protocol not in (2, 3):
             raise ValueError(f"protocol is {self.protocol!r}, not 2 or 3")
-        if self.topology_source not in SOURCES:
-            raise ValueError(f"topology_source is not one of {', '.join(SOURCES)}")
+        if self.topology_source not in ("auto", *SOURCES):
+            raise ValueError(f"topology_source is not one of auto, {', '.join(SOURCES)}")
         if not _codec_exists(self.encoding or "utf-8", self.encoding_errors):
             raise ValueError("encoding or encoding_errors is none that Python knows")
         if self.db < 0:

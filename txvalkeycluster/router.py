@@ -444,7 +444,8 @@ class Router:
 
     def _install(self, shards: tuple[Shard, ...]) -> None:
         previous = self.topology
-        changed = shards != previous.shards
+        # The refresher hands over the very shards that it was given, if there is no change.
+        changed = shards is not previous.shards
         retries: list[Request] = []
         gone: list[NodeConnection] = []
         if changed:
@@ -454,11 +455,17 @@ class Router:
             topology = self.topology
             self._listed = {node.address: node for node in topology.nodes if node.address is not None}
             retries, gone = self._factory.install(self._listed)
-            slots: list[NodeConnection | WaitingRoom] = [self._unserved] * SLOT_COUNT
-            for start, end, node in topology.ranges():
-                if node.address is not None:
-                    slots[start : end + 1] = [self._factory.node_at(node.address)] * (end + 1 - start)
-            self.takers = slots
+            takers: list[NodeConnection | WaitingRoom] = [self._unserved] * SLOT_COUNT
+            for shard in topology.shards:
+                if shard.primary is not None and shard.primary.address is not None:
+                    owner = self._factory.node_at(shard.primary.address)
+                    for start, end in shard.slots:
+                        if start == end:
+                            # A map in pieces has thousands of these; a slice costs six times as much.
+                            takers[start] = owner
+                        else:
+                            takers[start : end + 1] = [owner] * (end + 1 - start)
+            self.takers = takers
             self._primaries = [self._factory.node_at(n.address) for n in topology.primaries if n.address is not None]
             rooms, self._rooms = self._rooms, {}
             for room in rooms.values():

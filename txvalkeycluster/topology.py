@@ -1,18 +1,15 @@
-"""The slot map: immutable values, and the parsers for CLUSTER SLOTS, SHARDS and NODES.
-
-A parser takes a reply in its RESP2 or RESP3 shape and returns shards, or raises TopologyError naming the place.
-It never touches the map in force.  Unknown extra fields are passed over, as the server's documents ask.
-"""
+"""The slot map: immutable values, and what comparing two of them tells."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from operator import itemgetter
+from typing import Literal
 
 from .address import Address
-from .errors import TopologyError
 from .slots import SLOT_COUNT
 
 Role = Literal["primary", "replica"]
@@ -73,31 +70,22 @@ class Topology:
 
     version: int
     shards: tuple[Shard, ...]
-    primaries: tuple[Node, ...] = field(init=False, repr=False, compare=False)
-    replicas: tuple[Node, ...] = field(init=False, repr=False, compare=False)
-    _starts: tuple[int, ...] = field(init=False, repr=False, compare=False)
-    _ranges: tuple[tuple[int, int, Shard], ...] = field(init=False, repr=False, compare=False)
-    _by_id: dict[str, Node] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        ranges = sorted(
-            ((start, end, shard) for shard in self.shards for start, end in shard.slots), key=lambda r: r[0]
-        )
-        derived = {
-            "primaries": tuple(s.primary for s in self.shards if s.primary is not None),
-            "replicas": tuple(replica for s in self.shards for replica in s.replicas),
-            "_starts": tuple(r[0] for r in ranges),
-            "_ranges": tuple(ranges),
-            "_by_id": {node.id: node for s in self.shards for node in s.nodes},
-        }
-        for name, value in derived.items():
-            object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         return (
             f"<Topology version={self.version} shards={len(self.shards)} primaries={len(self.primaries)}"
             f" replicas={len(self.replicas)} slots={self.slot_count}>"
         )
+
+    @cached_property
+    def primaries(self) -> tuple[Node, ...]:
+        """Every primary."""
+        return tuple(shard.primary for shard in self.shards if shard.primary is not None)
+
+    @cached_property
+    def replicas(self) -> tuple[Node, ...]:
+        """Every replica."""
+        return tuple(replica for shard in self.shards for replica in shard.replicas)
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -133,6 +121,21 @@ class Topology:
             if shard.primary is not None:
                 yield start, end, shard.primary
 
+    # Not made before somebody asks: of 16,384 ranges they take some milliseconds.
+
+    @cached_property
+    def _ranges(self) -> list[tuple[int, int, Shard]]:
+        ranges = [(start, end, shard) for shard in self.shards for start, end in shard.slots]
+        return sorted(ranges, key=itemgetter(0))
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [start for start, _, _ in self._ranges]
+
+    @cached_property
+    def _by_id(self) -> dict[str, Node]:
+        return {node.id: node for shard in self.shards for node in shard.nodes}
+
 
 def lost_most_nodes(old: Iterable[Shard], new: Iterable[Shard]) -> bool:
     """Whether fewer than half of the old map's nodes are in the new one, by id: a map not to believe on one word."""
@@ -148,259 +151,3 @@ def same_view(one: Iterable[Shard], other: Iterable[Shard]) -> bool:
         return {(s.primary.id, start, end) for s in shards if s.primary is not None for start, end in s.slots}
 
     return view(one) == view(other)
-
-
-def parse_slots(reply: object, asked: Address) -> tuple[Shard, ...]:
-    """Parse CLUSTER SLOTS; ``asked`` is the node that answered, whose host stands in for an empty endpoint."""
-    shards: dict[str, tuple[Node, tuple[Node, ...], list[tuple[int, int]]]] = {}
-    unowned: list[tuple[int, int]] = []
-    # Raw primary entries by port and host: of a shard in many rows, one is read with care.
-    seen: dict[tuple[Any, Any], tuple[object, list[tuple[int, int]]]] = {}
-    for index, row in enumerate(_list(reply, "CLUSTER SLOTS")):
-        known_slots = _slots_of_known(row, seen)
-        if known_slots is not None:
-            known_slots.append((row[0], row[1]))
-            continue
-        where = f"CLUSTER SLOTS row {index}"
-        row = _list(row, where)
-        if len(row) < 2:
-            raise TopologyError(f"{where} has {len(row)} elements, not at least 2")
-        slots = _range(row[0], row[1], where)
-        if len(row) == 2:
-            unowned.append(slots)
-            continue
-        primary = _slots_node(row[2], "primary", asked, f"{where} node 0")
-        known = shards.get(primary.id)
-        if known is None:
-            # A shard's replicas stand in each of its rows; the first is enough.
-            replicas = (
-                _slots_node(entry, "replica", asked, f"{where} node {number}")
-                for number, entry in enumerate(row[3:], 1)
-            )
-            shards[primary.id] = (primary, _by_node_id(replicas), [slots])
-        else:
-            known[2].append(slots)
-        if len(row[2]) > 2:
-            seen[row[2][0], row[2][1]] = row[2], shards[primary.id][2]
-    found = [Shard(primary, replicas, tuple(ranges)) for primary, replicas, ranges in shards.values()]
-    if unowned:
-        found.append(Shard(None, (), tuple(unowned)))
-    return _checked(found, "CLUSTER SLOTS")
-
-
-def _slots_of_known(
-    row: Any, seen: dict[tuple[Any, Any], tuple[object, list[tuple[int, int]]]]
-) -> list[tuple[int, int]] | None:
-    """The slots of the shard whose primary entry stands in this row to the letter, if that has been read before."""
-    try:
-        start, end, entry = row[0], row[1], row[2]
-        known = seen.get((entry[0], entry[1]))
-    except (TypeError, LookupError):
-        return None
-    if known is None or known[0] != entry or type(start) is not int or type(end) is not int:
-        return None
-    return known[1] if 0 <= start <= end < SLOT_COUNT else None
-
-
-def parse_shards(reply: object, asked: Address, *, tls: bool = False) -> tuple[Shard, ...]:
-    """Parse CLUSTER SHARDS; ``tls`` chooses which of a node's two ports counts."""
-    found = []
-    for index, entry in enumerate(_list(reply, "CLUSTER SHARDS")):
-        where = f"CLUSTER SHARDS shard {index}"
-        shard = _mapping(entry, where)
-        numbers = _list(shard.get("slots", []), f"{where} slots")
-        if len(numbers) % 2:
-            raise TopologyError(f"{where} has an odd number of slot bounds")
-        slots = [
-            _range(start, end, f"{where} slots") for start, end in zip(numbers[::2], numbers[1::2], strict=True)
-        ]
-        nodes = [
-            _shards_node(_mapping(node, f"{where} node {number}"), asked, tls, f"{where} node {number}")
-            for number, node in enumerate(_list(shard.get("nodes", []), f"{where} nodes"))
-        ]
-        # After a failover the dead primary can stand beside its successor for a while.
-        primaries = sorted((n for n in nodes if n.role == "primary"), key=lambda n: n.health != "online")
-        primary = primaries[0] if primaries else None
-        found.append(Shard(primary, _by_node_id(n for n in nodes if n.role == "replica"), tuple(slots)))
-    return _checked(found, "CLUSTER SHARDS")
-
-
-def parse_nodes(reply: object, asked: Address) -> tuple[Shard, ...]:
-    """Parse CLUSTER NODES, the only one that also tells of open slots, failed nodes and nodes without slots."""
-    primaries: dict[str, tuple[Node, list[tuple[int, int]], list[OpenSlot]]] = {}
-    replicas: dict[str, list[Node]] = {}
-    for number, line in enumerate(_text(reply, "CLUSTER NODES").splitlines()):
-        where = f"CLUSTER NODES line {number}"
-        if not line:
-            continue
-        fields = line.split(" ")
-        if len(fields) < 8:
-            raise TopologyError(f"{where} has {len(fields)} fields, not at least 8")
-        node_id, endpoint, flags, primary_id = fields[0], fields[1], fields[2].split(","), fields[3]
-        if "handshake" in flags:
-            continue
-        address, *extra = endpoint.split(",")
-        host, colon, port = address.partition("@")[0].rpartition(":")
-        if not colon:
-            raise TopologyError(f"{where} has an address without a port: {address!r}")
-        role: Role = "replica" if "slave" in flags or "replica" in flags else "primary"
-        node = Node(
-            id=node_id,
-            host="" if "noaddr" in flags else _host(host, asked),
-            port=_port(port, where),
-            role=role,
-            health="fail" if "fail" in flags else "online",
-            ip=host or None,
-            hostname=extra[0] if extra and extra[0] and "=" not in extra[0] else None,
-        )
-        if role == "replica":
-            replicas.setdefault(primary_id, []).append(node)
-            continue
-        slots, open_slots = _nodes_slots(fields[8:], where)
-        primaries[node_id] = (node, slots, open_slots)
-    found = [
-        Shard(node, _by_node_id(replicas.pop(node_id, ())), tuple(slots), tuple(open_slots))
-        for node_id, (node, slots, open_slots) in primaries.items()
-    ]
-    found += [Shard(None, _by_node_id(orphans)) for orphans in replicas.values()]
-    return _checked(found, "CLUSTER NODES")
-
-
-# The sources a client can be told to ask, each with its command.
-SOURCES: dict[str, tuple[tuple[str, str], Callable[..., tuple[Shard, ...]]]] = {
-    "slots": (("CLUSTER", "SLOTS"), lambda reply, asked, tls: parse_slots(reply, asked)),
-    "shards": (("CLUSTER", "SHARDS"), lambda reply, asked, tls: parse_shards(reply, asked, tls=tls)),
-    "nodes": (("CLUSTER", "NODES"), lambda reply, asked, tls: parse_nodes(reply, asked)),
-}
-
-
-def _nodes_slots(fields: Sequence[str], where: str) -> tuple[list[tuple[int, int]], list[OpenSlot]]:
-    slots, open_slots = [], []
-    for text in fields:
-        if text.startswith("["):
-            for arrow, direction in (("->-", "migrating"), ("-<-", "importing")):
-                number, found, node_id = text.strip("[]").partition(arrow)
-                if found:
-                    slot = _range(number, number, where)[0]
-                    open_slots.append(OpenSlot(slot, direction, node_id))  # type: ignore[arg-type]
-                    break
-            else:
-                raise TopologyError(f"{where} has an open slot that cannot be read: {text!r}")
-        elif text:
-            start, dash, end = text.partition("-")
-            slots.append(_range(start, end if dash else start, where))
-    return slots, open_slots
-
-
-def _slots_node(entry: object, role: Role, asked: Address, where: str) -> Node:
-    fields = _list(entry, where)
-    if len(fields) < 2:
-        raise TopologyError(f"{where} has {len(fields)} elements, not at least host and port")
-    host = _host(fields[0], asked)
-    port = _port(fields[1], where)
-    # Two-element nodes are what servers before 4.0 sent.
-    node_id = _text(fields[2], f"{where} id") if len(fields) > 2 else f"{host}:{port}"
-    metadata = _mapping(fields[3], f"{where} metadata") if len(fields) > 3 and fields[3] else {}
-    return Node(id=node_id, host=host, port=port, role=role, **_names(metadata))
-
-
-def _shards_node(fields: dict[str, Any], asked: Address, tls: bool, where: str) -> Node:
-    for name in ("id", "role"):
-        if name not in fields:
-            raise TopologyError(f"{where} has no {name}")
-    role = _text(fields["role"], f"{where} role")
-    if role not in ("master", "primary", "replica", "slave"):
-        raise TopologyError(f"{where} has the unknown role {role!r}")
-    health = _text(fields.get("health", b"online"), f"{where} health")
-    endpoint = fields.get("endpoint", fields.get("ip"))
-    return Node(
-        id=_text(fields["id"], f"{where} id"),
-        host=_host(endpoint, asked),
-        port=_port(fields.get("tls-port" if tls else "port", 0), where),
-        role="primary" if role in ("master", "primary") else "replica",
-        health="fail" if health.startswith("fail") else "loading" if health == "loading" else "online",
-        **_names(fields),
-    )
-
-
-def _names(fields: dict[str, Any]) -> dict[str, Any]:
-    """The optional names of a node, which stand alike in the metadata of SLOTS and in the fields of SHARDS."""
-    wire = {"ip": "ip", "hostname": "hostname", "availability_zone": "availability-zone"}
-    return {ours: _text(fields[theirs], theirs) if fields.get(theirs) else None for ours, theirs in wire.items()}
-
-
-def _host(value: object, asked: Address) -> str:
-    """A node's host: the one asked for NULL and empty endpoints, nothing for ``?``, which is never dialled."""
-    if value is None or value in (b"", ""):
-        return asked.host
-    text = _text(value, "endpoint")
-    return "" if text == "?" else text
-
-
-def _port(value: object, where: str) -> int:
-    port = _integer(value, f"{where} port")
-    if not 0 <= port < 65536:
-        raise TopologyError(f"{where} has the port {port}")
-    return port
-
-
-def _range(start: object, end: object, where: str) -> tuple[int, int]:
-    first, last = _integer(start, where), _integer(end, where)
-    if not 0 <= first <= last < SLOT_COUNT:
-        raise TopologyError(f"{where} has the impossible slot range {first} to {last}")
-    return first, last
-
-
-def _integer(value: object, where: str) -> int:
-    if type(value) is int:
-        return value
-    if isinstance(value, (bytes, str)) and value.isdigit():
-        return int(value)
-    raise TopologyError(f"{where}: {_shown(value)} is not a number")
-
-
-def _text(value: object, where: str) -> str:
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    if isinstance(value, str):
-        return value
-    raise TopologyError(f"{where}: {_shown(value)} is not text")
-
-
-def _list(value: object, where: str) -> Sequence[Any]:
-    if isinstance(value, (list, tuple)):
-        return value
-    raise TopologyError(f"{where} is not a list but {_shown(value)}")
-
-
-def _mapping(value: object, where: str) -> dict[str, Any]:
-    """A RESP3 map, or the flat list that RESP2 has in its place."""
-    if isinstance(value, dict):
-        return {_text(name, where): item for name, item in value.items()}
-    flat = _list(value, where)
-    if len(flat) % 2:
-        raise TopologyError(f"{where} has an odd number of elements for a map")
-    return {_text(name, where): item for name, item in zip(flat[::2], flat[1::2], strict=True)}
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:60] + "..."
-
-
-def _by_node_id(nodes: Iterable[Node]) -> tuple[Node, ...]:
-    return tuple(sorted(nodes, key=lambda node: node.id))
-
-
-def _checked(shards: list[Shard], where: str) -> tuple[Shard, ...]:
-    """Put shards in a fixed order, so that equal maps compare equal, and refuse a slot with two owners."""
-    found = [
-        Shard(s.primary, s.replicas, tuple(sorted(s.slots)), s.open_slots) if len(s.slots) > 1 else s for s in shards
-    ]
-    found.sort(key=lambda s: (s.slots[0][0] if s.slots else SLOT_COUNT, s.primary.id if s.primary else ""))
-    last = -1
-    for start, end in sorted(r for s in found for r in s.slots):
-        if start <= last:
-            raise TopologyError(f"{where} gives slot {start} to two nodes")
-        last = end
-    return tuple(found)

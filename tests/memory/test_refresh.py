@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txvalkeycluster.address import Address
-from txvalkeycluster.errors import ClientClosed, ClusterUnavailable, ConnectFailed, TopologyError
+from txvalkeycluster.errors import ClientClosed, ClusterUnavailable, ConnectFailed, ReplyError, TopologyError
 from txvalkeycluster.options import Options
 from txvalkeycluster.refresh import TopologyRefresher
 from txvalkeycluster.statistics import Statistics
@@ -23,19 +23,42 @@ def slots(*ids: str, port: int = 1) -> Any:
     return [[n * width, (n + 1) * width - 1, [b"h", port + n, node.encode()]] for n, node in enumerate(ids)]
 
 
+def pieces(*ids: str, count: int) -> Any:
+    """The same in so many ranges, which the nodes share in turn."""
+    width = 16384 // count
+    owner = [(b"h", n + 1, node.encode()) for n, node in enumerate(ids)]
+    return [[n * width, (n + 1) * width - 1, list(owner[n % len(ids)])] for n in range(count)]
+
+
+def by_shard(rows: Any) -> Any:
+    """CLUSTER SHARDS for rows of CLUSTER SLOTS."""
+    slots: dict[Any, list[int]] = {}
+    for start, end, node in rows:
+        slots.setdefault(tuple(node), []).extend((start, end))
+    return [
+        {b"slots": bounds, b"nodes": [{b"id": node, b"port": port, b"ip": host, b"endpoint": host, b"role": b"master"}]}
+        for (host, port, node), bounds in slots.items()
+    ]
+
+
 class Teller:
     """Stands in for a node: notes each question, which the test answers."""
 
     def __init__(self, number: int) -> None:
         self.address = Address("h", number)
         self.asked: list[Deferred[Any]] = []
+        self.questions: list[str] = []
 
     def call(self, *args: Any) -> Deferred[Any]:
+        self.questions.append(args[1])
         self.asked.append(Deferred())
         return self.asked[-1]
 
     def answer(self, reply: Any) -> None:
         self.asked[-1].callback(reply)
+
+    def refuse(self) -> None:
+        self.asked[-1].errback(ReplyError("ERR unknown subcommand"))
 
     def fail(self) -> None:
         self.asked[-1].errback(ConnectFailed(f"{self.address}: gone"))
@@ -144,6 +167,44 @@ class RefresherTests(SynchronousTestCase):
             teller.fail()
         self.successResultOf(done)
         self.assertEqual(len(self.map), 1)
+
+    def test_a_large_map_is_read_in_steps(self) -> None:
+        """Others have their turn meanwhile, and the map is in force when all of it is read."""
+        turns = 0
+
+        def something_else() -> None:
+            nonlocal turns
+            turns += 1
+            if not self.map:
+                self.clock.callLater(0, something_else)
+
+        done = self.refresher.refresh()
+        self.tellers[0].answer(pieces("a", "b", count=4096))
+        self.assertNoResult(done)
+        something_else()
+        self.clock.advance(0)
+        self.successResultOf(done)
+        self.assertGreaterEqual(turns, 16)
+        self.assertEqual([len(shard.slots) for shard in self.map], [2048, 2048])
+
+    def test_a_map_in_pieces_is_asked_for_by_shard(self) -> None:
+        """Until a server refuses; a map that is the same is the very same."""
+        teller = self.tellers[0]
+        rows = pieces("a", "b", count=4096)
+        for answer, asked in ((rows, "SLOTS"), (by_shard(rows), "SHARDS"), (by_shard(rows), "SHARDS")):
+            known = self.map
+            done = self.refresher.refresh()
+            self.assertEqual(teller.questions[-1], asked)
+            teller.answer(answer)
+            self.clock.pump([0] * 100)
+            self.successResultOf(done)
+        self.assertIs(self.map, known)
+        done = self.refresher.refresh()
+        teller.refuse()
+        self.assertEqual(teller.questions[-2:], ["SHARDS", "SLOTS"])
+        teller.answer(slots("a", "b"))
+        self.successResultOf(done)
+        self.assertEqual([len(shard.slots) for shard in self.map], [1, 1])
 
     def test_close(self) -> None:
         """Whoever waits is told, and no timer is left."""

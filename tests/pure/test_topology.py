@@ -8,15 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txvalkeycluster.address import Address
 from txvalkeycluster.errors import TopologyError
-from txvalkeycluster.topology import (
-    SOURCES,
-    Topology,
-    lost_most_nodes,
-    parse_nodes,
-    parse_shards,
-    parse_slots,
-    same_view,
-)
+from txvalkeycluster.reading import SOURCES, finish, read_nodes, read_shards, read_slots
+from txvalkeycluster.topology import Shard, Topology, lost_most_nodes, same_view
 
 ASKED = Address("10.0.0.9", 7000)
 SLOTS: list[Any] = [
@@ -24,6 +17,18 @@ SLOTS: list[Any] = [
     [200, 300, [b"10.0.0.3", 7002, b"c", {b"availability-zone": b"eu-1a"}, b"unknown"]],
     [101, 199, [b"10.0.0.1", 7000, b"a", []], [b"10.0.0.2", 7001, b"b", []]],
 ]
+
+
+def parse_slots(reply: Any, asked: Address) -> tuple[Shard, ...]:
+    return finish(read_slots(reply, asked))
+
+
+def parse_shards(reply: Any, asked: Address, *, tls: bool = False) -> tuple[Shard, ...]:
+    return finish(read_shards(reply, asked, tls=tls))
+
+
+def parse_nodes(reply: Any, asked: Address) -> tuple[Shard, ...]:
+    return finish(read_nodes(reply, asked))
 
 
 class SlotsTests(SynchronousTestCase):
@@ -90,9 +95,9 @@ class SlotsTests(SynchronousTestCase):
     )
     def test_anything_is_a_map_or_a_clear_error(self, reply: Any) -> None:
         """Whatever a server sends, a parser returns shards or raises TopologyError."""
-        for _, parse in SOURCES.values():
+        for _, read in SOURCES.values():
             try:
-                Topology(1, parse(reply, ASKED, False))
+                Topology(1, finish(read(reply, ASKED, False)))
             except TopologyError as error:
                 self.assertTrue(str(error))
 
