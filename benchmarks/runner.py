@@ -10,42 +10,77 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from .workloads import WORKLOADS, measure
+from .workloads import WORKLOADS, Workload, measure
 
 _BY_NAME = {workload.name: workload for workload in WORKLOADS}
 
 
 def serve(name: str, addresses: list[tuple[str, int]], ca: str | None) -> None:
     """Run one client until its input ends."""
-    peer = importlib.import_module(f"benchmarks.peers.{name}")
-    if getattr(peer, "REACTOR", None) is None:
-        _serve_asyncio(peer, addresses, ca)
-    else:
+    try:
+        peer: Any = importlib.import_module(f"benchmarks.peers.{name}")
+    except ImportError as error:
+        _refuse(error)
+        return
+    if hasattr(peer, "measure"):
+        _serve_program(peer, addresses, ca)
+    elif hasattr(peer, "REACTOR"):
         _serve_twisted(peer, addresses, ca)
+    else:
+        _serve_asyncio(peer, addresses, ca)
+
+
+def _request(line: str) -> tuple[Workload, float]:
+    request = json.loads(line)
+    return _BY_NAME[request["workload"]], request["seconds"]
+
+
+def _error(error: BaseException) -> str:
+    return json.dumps({"error": f"{type(error).__name__}: {error}"[:300]})
+
+
+def _refuse(error: BaseException) -> None:
+    for _ in sys.stdin:
+        print(_error(error), flush=True)
 
 
 async def _answer(client: Any, line: str, gather: Callable[[list[Any]], Any]) -> str:
-    request = json.loads(line)
-    workload = _BY_NAME[request["workload"]]
+    workload, seconds = _request(line)
     try:
         await workload.prepare(client)
-        await measure(client, workload, request["seconds"] / 5, gather)
-        return json.dumps(asdict(await measure(client, workload, request["seconds"], gather)))
+        await measure(client, workload, seconds / 5, gather)
+        return json.dumps(asdict(await measure(client, workload, seconds, gather)))
     except Exception as error:
         # Whatever a client comes to is its result.
-        return json.dumps({"error": f"{type(error).__name__}: {error}"[:300]})
+        return _error(error)
+
+
+def _serve_program(peer: Any, addresses: list[tuple[str, int]], ca: str | None) -> None:
+    for line in sys.stdin:
+        try:
+            answer = json.dumps(asdict(peer.measure(addresses, ca, *_request(line))))
+        except Exception as error:
+            answer = _error(error)
+        print(answer, flush=True)
 
 
 def _serve_asyncio(peer: Any, addresses: list[tuple[str, int]], ca: str | None) -> None:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
 
-    async def gather(coroutines: list[Any]) -> None:
-        await asyncio.gather(*coroutines)
+    async def gather(workers: list[Any]) -> None:
+        await asyncio.gather(*workers)
 
-    client = loop.run_until_complete(peer.connect(addresses, ca))
+    try:
+        client = loop.run_until_complete(peer.connect(addresses, ca))
+    except Exception as error:
+        _refuse(error)
+        return
     for line in sys.stdin:
-        print(loop.run_until_complete(_answer(client, line, gather)), flush=True)
+        if _request(line)[0].style is not None:
+            print(_error(TypeError("its methods return no Deferreds")), flush=True)
+        else:
+            print(loop.run_until_complete(_answer(client, line, gather)), flush=True)
 
 
 def _serve_twisted(peer: Any, addresses: list[tuple[str, int]], ca: str | None) -> None:
@@ -56,19 +91,20 @@ def _serve_twisted(peer: Any, addresses: list[tuple[str, int]], ca: str | None) 
 
     reactor: Any = installed
 
-    async def gather(coroutines: list[Any]) -> None:
-        await gatherResults([Deferred.fromCoroutine(coroutine) for coroutine in coroutines])
+    async def gather(workers: list[Any]) -> None:
+        await gatherResults([w if isinstance(w, Deferred) else Deferred.fromCoroutine(w) for w in workers])
 
     async def run() -> None:
-        client = await peer.connect(reactor, addresses, ca)
+        try:
+            client = await peer.connect(reactor, addresses, ca)
+        except Exception as error:
+            await deferToThread(_refuse, error)
+            return
         while line := await deferToThread(sys.stdin.readline):
             print(await _answer(client, line, gather), flush=True)
 
-    def failed(failure: Any) -> None:
-        print(json.dumps({"error": failure.getErrorMessage()}), flush=True)
-
     def start() -> None:
-        Deferred.fromCoroutine(run()).addErrback(failed).addBoth(lambda _: reactor.stop())
+        Deferred.fromCoroutine(run()).addBoth(lambda _: reactor.stop())
 
     reactor.callWhenRunning(start)
     reactor.run()

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from time import perf_counter, process_time
 from typing import Any, Protocol
 
+from twisted.internet.defer import Deferred, inlineCallbacks
+
 KEYS = [f"key:{number}" for number in range(10_000)]
 SMALL = b"x" * 64
 MANY = [f"many:{number}" for number in range(100)]
+# The same in three slots, each on a node of its own.
+TAGGED = [f"{{{'abc'[number % 3]}}}:{number}" for number in range(100)]
+BY_TAG = [TAGGED[start::3] for start in range(3)]
+PIPELINE = [("SET", KEYS[number], "v") if number % 2 else ("GET", KEYS[number]) for number in range(10_000)]
 HASH = "hash"
 FIELDS = {f"field:{number}": f"value:{number}" for number in range(50)}
 
@@ -44,6 +50,11 @@ class Sample:
         return self.operations / self.seconds
 
     @property
+    def seconds_each(self) -> float:
+        """Seconds per operation, by the clock."""
+        return self.seconds / self.operations
+
+    @property
     def cpu(self) -> float:
         """CPU seconds of the process per operation."""
         return self.cpu_seconds / self.operations
@@ -58,6 +69,24 @@ class Workload:
     prepare: Callable[[Any], Awaitable[None]]
     step: Callable[[Any, int], Awaitable[int]]
     tls: bool = False
+    #: How a worker of a Deferred-based client does the steps otherwise than by awaiting them.
+    style: Callable[[Any, int, Tally], Deferred[None]] | None = None
+
+
+class Tally:
+    """What the workers of a round have done."""
+
+    def __init__(self, ends_at: float) -> None:
+        self.ends_at = ends_at
+        self.operations = 0
+        self.latencies: list[float] = []
+
+    def sample(self, seconds: float, cpu_seconds: float) -> Sample:
+        """The figures of the round."""
+        latencies = sorted(self.latencies)
+        count = len(latencies)
+        p50, p99, p999 = (latencies[min(int(count * share), count - 1)] for share in (0.5, 0.99, 0.999))
+        return Sample(self.operations, seconds, cpu_seconds, (p50, p99, p999))
 
 
 def _expect(condition: bool, what: str) -> None:
@@ -90,12 +119,25 @@ def _large(size: int) -> tuple[Callable[[Client], Awaitable[None]], Callable[[Cl
 
 
 async def _fill_many(client: Client) -> None:
-    for key in MANY:
+    for key in MANY + TAGGED:
         await client.set(key, SMALL)
 
 
 async def _mget(client: Client, _: int) -> int:
     _expect(await client.mget(MANY) == [SMALL] * len(MANY), "MGET")
+    return 1
+
+
+async def _mget_three_slots(client: Client, _: int) -> int:
+    _expect(await client.mget(TAGGED) == [SMALL] * len(TAGGED), "MGET")
+    return 1
+
+
+async def _mget_by_hand(client: Client, _: int) -> int:
+    # Of clients whose methods are coroutines, one after the other.
+    sent = [client.mget(keys) for keys in BY_TAG]
+    for keys, values in zip(BY_TAG, sent, strict=True):
+        _expect(await values == [SMALL] * len(keys), "MGET")
     return 1
 
 
@@ -109,46 +151,96 @@ async def _hgetall(client: Client, _: int) -> int:
 
 
 async def _pipeline(client: Client, _: int) -> int:
-    commands = [("SET", KEYS[number], "v") if number % 2 else ("GET", KEYS[number]) for number in range(10_000)]
-    _expect(len(await client.pipeline(commands)) == len(commands), "pipeline")
-    return len(commands)
+    _expect(len(await client.pipeline(PIPELINE)) == len(PIPELINE), "pipeline")
+    return len(PIPELINE)
 
+
+def _calling_back(client: Any, number: int, tally: Tally) -> Deferred[None]:
+    """SET and GET with plain callbacks."""
+    finished: Deferred[None] = Deferred()
+
+    def begin(number: int) -> None:
+        client.set(KEYS[number % len(KEYS)], SMALL).addCallback(stored, number, perf_counter()).addErrback(fail)
+
+    def stored(_: object, number: int, begun: float) -> None:
+        client.get(KEYS[number % len(KEYS)]).addCallback(got, number, begun).addErrback(fail)
+
+    def got(value: object, number: int, begun: float) -> None:
+        _expect(value == SMALL, "GET")
+        now = perf_counter()
+        tally.operations += 2
+        tally.latencies.append(now - begun)
+        if now < tally.ends_at:
+            begin(number + 1)
+        else:
+            finished.callback(None)
+
+    def fail(failure: Any) -> None:
+        finished.errback(failure)
+
+    begin(number)
+    return finished
+
+
+@inlineCallbacks
+def _in_line(client: Any, number: int, tally: Tally) -> Generator[Deferred[Any], Any, None]:
+    """SET and GET in a generator."""
+    while True:
+        begun = perf_counter()
+        key = KEYS[number % len(KEYS)]
+        yield client.set(key, SMALL)
+        value = yield client.get(key)
+        _expect(value == SMALL, "GET")
+        now = perf_counter()
+        tally.operations += 2
+        tally.latencies.append(now - begun)
+        if now >= tally.ends_at:
+            return
+        number += 1
+
+
+def set_and_get(in_flight: int) -> str:
+    """Name of the workload that is compared with others."""
+    return f"SET/GET 64 B, {in_flight} in flight"
+
+
+AT_ONCE = "pipeline of 10,000"
+TLS = "TLS, SET/GET 64 B, 1000 in flight"
+LARGE = "GET 1 MiB, 4 in flight"
+SPLIT, BY_HAND = "MGET of 100 keys in 3 slots, 10 in flight", "the same as 3 MGETs by hand, 10 in flight"
 
 WORKLOADS = [
-    *(Workload(f"SET/GET 64 B, {count} in flight", count, _nothing, _set_and_get) for count in (1, 10, 50, 1000)),
+    *(Workload(set_and_get(count), count, _nothing, _set_and_get) for count in (1, 10, 50, 1000)),
+    Workload("plain callbacks, 50 in flight", 50, _nothing, _set_and_get, style=_calling_back),
+    Workload("inlineCallbacks, 50 in flight", 50, _nothing, _set_and_get, style=_in_line),
     Workload("GET 16 KiB, 10 in flight", 10, *_large(16 * 1024)),
-    Workload("GET 1 MiB, 4 in flight", 4, *_large(1024 * 1024)),
-    Workload("MGET of 100 keys, 10 in flight", 10, _fill_many, _mget),
+    Workload(LARGE, 4, *_large(1024 * 1024)),
+    Workload("MGET of 100 keys in 100 slots, 10 in flight", 10, _fill_many, _mget),
+    Workload(SPLIT, 10, _fill_many, _mget_three_slots),
+    Workload(BY_HAND, 10, _fill_many, _mget_by_hand),
     Workload("HGETALL of 50 fields, 50 in flight", 50, _fill_hash, _hgetall),
-    Workload("pipeline of 10,000", 1, _nothing, _pipeline),
-    *(Workload(f"TLS, SET/GET 64 B, {n} in flight", n, _nothing, _set_and_get, tls=True) for n in (50, 1000)),
+    Workload(AT_ONCE, 1, _nothing, _pipeline),
+    *(Workload(f"TLS, {set_and_get(count)}", count, _nothing, _set_and_get, tls=True) for count in (50, 1000)),
 ]
 
 
-async def measure(client: Client, workload: Workload, seconds: float, gather: Callable[[list[Any]], Any]) -> Sample:
+async def measure(client: Any, workload: Workload, seconds: float, gather: Callable[[list[Any]], Any]) -> Sample:
     """Have the workers at it for about so many seconds."""
-    latencies: list[float] = []
-    operations = 0
-    ends_at = perf_counter() + seconds
+    cpu, begun = process_time(), perf_counter()
+    tally = Tally(begun + seconds)
+    style, step, ends_at = workload.style, workload.step, tally.ends_at
 
-    async def work(worker: int) -> None:
-        nonlocal operations
-        number = worker * 7919
-        step = workload.step
+    async def awaiting(number: int) -> None:
         while True:
             begun = perf_counter()
             done = await step(client, number)
-            operations += done
             now = perf_counter()
-            latencies.append(now - begun)
+            tally.operations += done
+            tally.latencies.append(now - begun)
             if now >= ends_at:
                 return
             number += 1
 
-    cpu, begun = process_time(), perf_counter()
-    await gather([work(worker) for worker in range(workload.in_flight)])
-    elapsed, cpu = perf_counter() - begun, process_time() - cpu
-    latencies.sort()
-    count = len(latencies)
-    percentiles = [latencies[min(int(count * share), count - 1)] for share in (0.5, 0.99, 0.999)]
-    return Sample(operations, elapsed, cpu, (percentiles[0], percentiles[1], percentiles[2]))
+    numbers = [worker * 7919 for worker in range(workload.in_flight)]
+    await gather([style(client, number, tally) if style is not None else awaiting(number) for number in numbers])
+    return tally.sample(perf_counter() - begun, process_time() - cpu)

@@ -74,7 +74,7 @@ class ClusterFactory:
         gone: list[NodeConnection] = []
         for address, node in list(self.nodes.items()):
             if address in wanted:
-                moved += node.take_waiting() if node.pending and node.state is not State.READY else []
+                moved += node.take_waiting() if node.state is not State.READY and node.pending else []
             elif node.listed or not node.pending:
                 moved += node.take_waiting()
                 gone.append(self.nodes.pop(address))

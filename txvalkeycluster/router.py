@@ -453,12 +453,15 @@ class Router:
         if changed or self._repointed:
             self._repointed = False
             topology = self.topology
-            self._listed = {node.address: node for node in topology.nodes if node.address is not None}
+            self._listed = {address: node for node in topology.nodes if (address := node.address) is not None}
             retries, gone = self._factory.install(self._listed)
             takers: list[NodeConnection | WaitingRoom] = [self._unserved] * SLOT_COUNT
+            primaries: list[NodeConnection] = []
             for shard in topology.shards:
-                if shard.primary is not None and shard.primary.address is not None:
-                    owner = self._factory.node_at(shard.primary.address)
+                address = shard.primary.address if shard.primary is not None else None
+                if address is not None:
+                    owner = self._factory.node_at(address)
+                    primaries.append(owner)
                     for start, end in shard.slots:
                         if start == end:
                             # A map in pieces has thousands of these; a slice costs six times as much.
@@ -466,7 +469,7 @@ class Router:
                         else:
                             takers[start : end + 1] = [owner] * (end + 1 - start)
             self.takers = takers
-            self._primaries = [self._factory.node_at(n.address) for n in topology.primaries if n.address is not None]
+            self._primaries = primaries
             rooms, self._rooms = self._rooms, {}
             for room in rooms.values():
                 retries += room.take()

@@ -7,7 +7,7 @@ from collections import deque
 from typing import Any
 
 import hiredis
-from twisted.internet import protocol
+from twisted.internet import protocol, tcp
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.epollreactor import install
@@ -42,7 +42,8 @@ class _Connection(protocol.Protocol):
     def connectionMade(self) -> None:
         transport: Any = self.transport
         transport.setTcpNoDelay(True)
-        self.direct = hasattr(transport, "writeSomeData") and not getattr(transport, "TLS", False)
+        # Not by its methods: a TLS wrapper passes on those of the transport below.
+        self.direct = isinstance(transport, tcp.Connection)
 
     def dataReceived(self, data: bytes) -> None:
         cork = self.cork
@@ -101,9 +102,9 @@ class Floor:
     def hgetall(self, key: str) -> Deferred[Any]:
         return self.execute("HGETALL", key)
 
-    async def mget(self, keys: list[str]) -> list[bytes]:
+    def mget(self, keys: list[str]) -> Deferred[list[bytes]]:
         """As single GETs: a node refuses an MGET over several of its slots."""
-        return list(await gatherResults([self.get(key) for key in keys]))
+        return gatherResults([self.get(key) for key in keys])
 
     async def pipeline(self, commands: list[tuple[str, ...]]) -> list[Any]:
         return list(await gatherResults([self.execute(*command) for command in commands]))
