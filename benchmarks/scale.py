@@ -129,14 +129,11 @@ def _shards(shift: int) -> bytes:
     slots: dict[int, list[int]] = {}
     for slot, owner in enumerate(_owners(shift)):
         slots.setdefault(owner, []).append(slot)
-    rows = [
-        b"%%2\r\n%b*%d\r\n%b%b*2\r\n%b%b"
-        % (
-            _bulk(b"slots"), 2 * len(owned), b"".join(b":%d\r\n:%d\r\n" % (slot, slot) for slot in owned),
-            _bulk(b"nodes"), entry(owner, b"master"), entry(owner + _NODES // 2, b"replica"),
-        )  # fmt: skip
-        for owner, owned in slots.items()
-    ]
+    rows = []
+    for owner, owned in slots.items():
+        bounds = b"".join(b":%d\r\n:%d\r\n" % (slot, slot) for slot in owned)
+        nodes = b"*2\r\n" + entry(owner, b"master") + entry(owner + _NODES // 2, b"replica")
+        rows.append(b"%2\r\n" + _bulk(b"slots") + b"*%d\r\n" % (2 * len(owned)) + bounds + _bulk(b"nodes") + nodes)
     return b"*%d\r\n%b" % (len(rows), b"".join(rows))
 
 

@@ -51,7 +51,7 @@ _ANYWHERE = Route(Breadth.ONE)
 
 def route(command: Command, args: Sequence[Any], *, split: bool = True) -> Route:
     """Route a command that has been resolved to its subcommand.  Raises RoutingError for keys in several slots."""
-    places = list(command.places(args))
+    places = command.places(args)
     slots = [argument_slot(args[place]) for place in places]
     if slots and slots.count(slots[0]) == len(slots):
         return Route(Breadth.ONE, slots[0])
@@ -85,9 +85,12 @@ def cut(command: Command, args: Sequence[Any], slots: Sequence[int]) -> Iterator
         words = head.copy()
         if spec.keynum is not None:
             words[spec.begin + spec.keynum] = len(numbers)
-        for number in numbers:
-            place = start + number * step
-            words += args[place : place + step]
+        if step == 1:
+            words += [args[start + number] for number in numbers]
+        else:
+            for number in numbers:
+                place = start + number * step
+                words += args[place : place + step]
         words += tail
         yield Share(slot, words, numbers)
 

@@ -7,6 +7,7 @@ from binascii import crc_hqx
 SLOT_COUNT = 16384
 #: What a hash tag begins with.  Bytes are searched for a number in 0.01 us, for ``b"{"`` in 0.1.
 BRACE = ord("{")
+_END = ord("}")
 #: In the place of a slot, for commands that no key routes: any node will do; only the node it was given to.
 ANY_NODE = -1
 THIS_NODE = -2
@@ -23,8 +24,8 @@ def key_slot(key: bytes | str) -> int:
         key = key.encode()
     # crc_hqx is CRC-16/XMODEM, the CRC of the specification, computed in C.
     if BRACE in key:
-        start = key.find(b"{")
-        end = key.find(b"}", start + 1)
+        start = key.find(BRACE)
+        end = key.find(_END, start + 1)
         if end > start + 1:
             key = key[start + 1 : end]
     return crc_hqx(key, 0) & 16383

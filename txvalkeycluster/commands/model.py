@@ -101,14 +101,14 @@ class Command:
             return self.subcommands.get(word(args[1]).decode("utf-8", "replace"), self)
         return self
 
-    def places(self, args: Sequence[Any]) -> Iterator[int]:
+    def places(self, args: Sequence[Any]) -> Sequence[int]:
         """The indexes in ``args`` of what the slot follows from: its keys, or a shard channel."""
         by_hand = KEYS.get(self.name)
         if by_hand is not None:
-            yield from by_hand(args)
-            return
-        for spec in self.key_specs:
-            yield from spec.positions(args)
+            return list(by_hand(args))
+        if len(self.key_specs) == 1:
+            return self.key_specs[0].positions(args)
+        return [place for spec in self.key_specs for place in spec.positions(args)]
 
     def keys(self, args: Sequence[Any]) -> Iterator[Any]:
         """The keys among ``args``, in the order in which the server's COMMAND GETKEYS gives them."""
