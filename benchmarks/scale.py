@@ -41,8 +41,8 @@ class Scale:
 
     @property
     def stall(self) -> float:
-        """Longest stall, in seconds, while a large map that has changed is read and installed."""
-        return self.figures["map"]["changed: longest stall ms"] / 1e3
+        """Longest stall, in seconds, while a large map is fetched again, be it the same or another."""
+        return max(self.figures["map"][f"{kind}: longest stall ms"] for kind in ("same", "changed")) / 1e3
 
     @property
     def waiting(self) -> float:

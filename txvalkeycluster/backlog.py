@@ -8,7 +8,8 @@ from typing import Any
 from .deadlines import Alarm, not_too_soon, split_expired
 from .errors import TooManyPending
 from .options import Options
-from .request import Batch, Cancels, Request, Trail, live, size
+from .parts import Batch
+from .request import Cancels, Request, Trail, live, size
 
 
 class Backlog:

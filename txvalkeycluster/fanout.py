@@ -14,7 +14,8 @@ from .commands import Command
 from .errors import PartialFailure, TooManyPending
 from .node import NodeConnection
 from .pack import Arg, Packed, pack
-from .request import Batch, Part, Request
+from .parts import Batch, Part
+from .request import Request
 from .routes import cut
 from .slots import THIS_NODE
 

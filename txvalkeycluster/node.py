@@ -23,9 +23,10 @@ from .errors import ClientClosed, ConnectFailed, ConnectionLost, TLSFailed, Valk
 from .handshake import ServerInfo, handshake
 from .options import Options
 from .pack import Arg
+from .parts import Batch
 from .pool import Pool
 from .protocol import Owner, RESPProtocol
-from .request import Batch, Cancels, Request, internal_call
+from .request import Cancels, Request, internal_call
 from .slots import ANY_NODE, THIS_NODE
 
 # A connection that lived shorter than this does not count as a success of dialling.

@@ -17,7 +17,7 @@ from .commands.replies import Convert
 from .errors import ClientClosed, TooManyPending
 from .node import NodeConnection
 from .pack import Arg, Packed, pack_keyed
-from .request import Batch
+from .parts import Batch
 from .router import Router
 from .waiting import WaitingRoom
 

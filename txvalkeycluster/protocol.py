@@ -24,7 +24,8 @@ from .cork import Cork
 from .deadlines import Alarm, not_too_soon, split_expired
 from .errors import ConnectionLost, ProtocolError, ReplyError, TooManyPending
 from .options import Options
-from .request import ASKING, Batch, Request, dissolved, internal_call, size
+from .parts import Batch, dissolved
+from .request import ASKING, Request, internal_call, size
 
 # The reader's own default, False, is also RESP3's #f.
 _NOTHING = object()

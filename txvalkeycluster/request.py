@@ -3,13 +3,14 @@
 It is in exactly one place at any time: the queue of a connection, of a node being dialled, or a waiting room.  When it
 is redirected or repeated, the same record moves on.
 
-Nearly every request is a `Call`, which is also the Deferred that the caller holds.
+Nearly every request is a `Call`, which is also the Deferred that the caller holds; those of pipelines and of commands
+over many nodes are in `parts`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
-from typing import Any, Protocol
+from collections.abc import Callable, Generator
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
@@ -158,144 +159,6 @@ class Call(Deferred[Any], Request):
     __await__ = __iter__
 
 
-class Whole(Protocol):
-    """What parts belong to: a command on many nodes, or a pipeline."""
-
-    @property
-    def called(self) -> bool:
-        """Whether nobody waits for it any more."""
-
-    def answered(self, place: int, reply: Any) -> None:
-        """Take a part's reply."""
-
-    def failed(self, place: int, error: Any) -> None:
-        """Take a part's error, or Failure."""
-
-
-class Part(Request):
-    """A request whose ending goes to its place in a whole."""
-
-    __slots__ = ("_done", "_place", "_whole")
-
-    def __init__(
-        self,
-        whole: Whole,
-        place: int,
-        payload: Packed,
-        command: Command | None,
-        slot: int,
-        since: float,
-        deadline: float,
-        repeatable: bool = False,
-    ) -> None:
-        super().__init__(payload, command, slot, since, deadline, repeatable)
-        self._whole = whole
-        self._place = place
-        self._done = False
-
-    @property
-    def called(self) -> bool:
-        return self._done or self._whole.called
-
-    def callback(self, result: Any) -> None:
-        self._done = True
-        self._whole.answered(self._place, result)
-
-    def errback(self, fail: Any = None) -> None:
-        self._done = True
-        self._whole.failed(self._place, fail)
-
-
-class Batch(Request):
-    """Commands of a whole that go to one node as one: one record, one write, one deadline.
-
-    In the queue of a connection it stands once for each reply that it is owed.  What goes otherwise than straight
-    leaves it, and goes on as a `Part` of the whole.  The whole is told the replies when there are no more to come.
-    """
-
-    __slots__ = ("_commands", "_packed", "_places", "_replies", "_slots", "_whole", "called")
-
-    def __init__(self, whole: Whole, slot: int, since: float, deadline: float, repeatable: bool = False) -> None:
-        """``slot`` is one of those that it is for; ``repeatable`` goes for all of its commands."""
-        super().__init__(b"", _BATCH, slot, since, deadline, repeatable)
-        self.called = False
-        self._whole = whole
-        # Four lists: a tuple for each command would have the garbage collector take a tenth of the time.
-        self._places: list[int] = []
-        self._packed: list[bytes] = []
-        self._commands: list[Command] = []
-        self._slots: list[int] = []
-        self._replies: list[Any] = []
-
-    def __len__(self) -> int:
-        """How many commands it is."""
-        return len(self._places)
-
-    def add(self, place: int, payload: bytes, command: Command, slot: int) -> None:
-        """Add a command, before it is sealed."""
-        self._places.append(place)
-        self._packed.append(payload)
-        self._commands.append(command)
-        self._slots.append(slot)
-
-    def seal(self) -> None:
-        """Be ready to be sent."""
-        self.payload = b"".join(self._packed)
-
-    def callback(self, result: Any) -> None:
-        replies = self._replies
-        replies.append(result)
-        if len(replies) == len(self._places):
-            self.called = True
-            self.settle()
-
-    def errback(self, fail: Any = None) -> None:
-        self._end_all(lambda part: part.fail(fail))
-
-    def time_out(self, now: float, where: str, *, written: bool) -> None:
-        self._end_all(lambda part: part.time_out(now, where, written=written))
-
-    def _end_all(self, end: Callable[[Part], None]) -> None:
-        for part in self.dissolve():
-            end(part)
-        self.settle()
-
-    def leave(self) -> Part:
-        """Have the command leave whose reply is the next; `settle` when it is where it goes."""
-        part = self._part(len(self._replies))
-        self._replies.append(_LEFT)
-        self.called = len(self._replies) == len(self._places)
-        return part
-
-    def dissolve(self) -> list[Part]:
-        """Have every command leave that has no reply yet; `settle` when they are where they go."""
-        if self.called:
-            return []
-        self.called = True
-        return [self._part(index) for index in range(len(self._replies), len(self._places))]
-
-    def settle(self) -> None:
-        """Tell the whole the replies, if there are no more to come."""
-        if self.called and self._replies:
-            replies, self._replies = self._replies, []
-            answered = self._whole.answered
-            for place, reply in zip(self._places, replies, strict=False):
-                if reply is not _LEFT:
-                    answered(place, reply)
-
-    def _part(self, index: int) -> Part:
-        place, payload, command, slot = (
-            self._places[index], self._packed[index], self._commands[index], self._slots[index],
-        )  # fmt: skip
-        repeatable = self.repeatable or command.repeatable
-        return Part(self._whole, place, payload, command, slot, self.since, self.deadline, repeatable)
-
-
-# In the place of the reply to a command that has left its batch.
-_LEFT = object()
-_BATCH = Command("a batch")
-
-
 def size(request: Request) -> int:
     """Bytes of its payload."""
     payload = request.payload
@@ -305,17 +168,6 @@ def size(request: Request) -> int:
 def live(requests: list[Request]) -> list[Request]:
     """Those that somebody still waits for."""
     return [request for request in requests if not request.called]
-
-
-def dissolved(requests: Iterable[Request]) -> list[Request]:
-    """Requests with the commands of batches in their places."""
-    found: list[Request] = []
-    for request in requests:
-        if isinstance(request, Batch):
-            found += request.dissolve()
-        else:
-            found.append(request)
-    return found
 
 
 class Cancels:

@@ -13,7 +13,8 @@ from twisted.internet.interfaces import IDelayedCall
 
 from .backlog import Backlog
 from .options import Options
-from .request import Batch, Cancels, Request, Trail
+from .parts import Batch
+from .request import Cancels, Request, Trail
 
 _FIRST_TICK = 0.01
 _LONGEST_TICK = 0.06

@@ -15,8 +15,9 @@ from txvalkeycluster.errors import CommandTimeout, ConnectionLost, ProtocolError
 from txvalkeycluster.handshake import handshake
 from txvalkeycluster.options import Options
 from txvalkeycluster.pack import pack
+from txvalkeycluster.parts import Batch
 from txvalkeycluster.protocol import RESPProtocol
-from txvalkeycluster.request import Batch, Call
+from txvalkeycluster.request import Call
 
 ECHO = Command("ECHO")
 
