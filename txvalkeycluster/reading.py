@@ -4,8 +4,7 @@ A reader takes a reply in its RESP2 or RESP3 shape and returns shards, or raises
 Unknown extra fields are passed over, as the server's documents ask.
 
 A slot map can have 16,384 rows, and reading them at a stretch would hold the reactor up for some 15 ms.  So readers are
-generators that stop now and then for others to do something, and return the shards in the end; `finish` is for whoever
-has the time.
+generators that stop now and then for others to do something, and return the shards in the end.
 """
 
 from __future__ import annotations
@@ -24,16 +23,6 @@ Reading = Generator[None, None, tuple[Shard, ...]]
 _ROWS = 256
 _SHARDS = 16
 _RANGES = 4096
-
-
-def finish(reading: Reading) -> tuple[Shard, ...]:
-    """Read at a stretch."""
-    while True:
-        try:
-            next(reading)
-        except StopIteration as done:
-            shards: tuple[Shard, ...] = done.value
-            return shards
 
 
 def read_slots(reply: object, asked: Address) -> Reading:

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txvalkeycluster.address import Address
 from txvalkeycluster.errors import TopologyError
-from txvalkeycluster.reading import SOURCES, finish, read_nodes, read_shards, read_slots
+from txvalkeycluster.reading import SOURCES, Reading, read_nodes, read_shards, read_slots
 from txvalkeycluster.topology import Shard, Topology, lost_most_nodes, same_view
 
 ASKED = Address("10.0.0.9", 7000)
@@ -17,6 +17,16 @@ SLOTS: list[Any] = [
     [200, 300, [b"10.0.0.3", 7002, b"c", {b"availability-zone": b"eu-1a"}, b"unknown"]],
     [101, 199, [b"10.0.0.1", 7000, b"a", []], [b"10.0.0.2", 7001, b"b", []]],
 ]
+
+
+def finish(reading: Reading) -> tuple[Shard, ...]:
+    """Read at a stretch."""
+    while True:
+        try:
+            next(reading)
+        except StopIteration as done:
+            shards: tuple[Shard, ...] = done.value
+            return shards
 
 
 def parse_slots(reply: Any, asked: Address) -> tuple[Shard, ...]:
