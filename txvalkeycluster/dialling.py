@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 from OpenSSL import SSL
@@ -68,13 +69,15 @@ def secured(dial: EndpointFor, reactor: Any, options: Options) -> EndpointFor:
     certificate = _client_certificate(options.client_certificate)
     # Making the context reads every trusted certificate: once for each name, not for each connection.
     contexts: dict[str, Any] = {}
+    # Before Twisted 26.4 it took the global reactor's.
+    clock = {"clock": reactor} if "clock" in signature(wrapClientTLS).parameters else {}
 
     def endpoint_for(host: str, port: int) -> Any:
         name = options.server_name or host
         if name not in contexts:
             creator = ssl.optionsForClientTLS(name, trustRoot=trust_root, clientCertificate=certificate)
             contexts[name] = _NameVerifier(creator, name)
-        return wrapClientTLS(contexts[name], dial(host, port), clock=reactor)
+        return wrapClientTLS(contexts[name], dial(host, port), **clock)
 
     return endpoint_for
 
