@@ -239,6 +239,7 @@ class RESPProtocol(protocol.Protocol):
         outer, cork.held = cork.held, True
         self._heard_at = self._seconds()
         sent = self._sent
+        owed = len(sent)
         decode = self._decode
         gets: Callable[[], Any] = self._reader.gets
         try:
@@ -273,7 +274,8 @@ class RESPProtocol(protocol.Protocol):
         finally:
             cork.held = outer
             if not outer:
-                cork.release()
+                # What a TLS transport is given, it puts off by itself.
+                cork.read_done(owed - len(sent) if self._direct is not None else 0)
         if self._draining:
             self._close_if_drained()
 

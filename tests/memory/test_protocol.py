@@ -150,6 +150,40 @@ class RepliesTests(Base):
         self.assertEqual(self.successResultOf(call), b"2")
 
 
+class Writer:
+    """A connection that notes when it is told to write."""
+
+    peer = "h:1"
+
+    def __init__(self) -> None:
+        self.flushes = 0
+
+    def flush(self) -> None:
+        self.flushes += 1
+
+
+class CorkTests(SynchronousTestCase):
+    def flushed(self, replies: int) -> tuple[int, int]:
+        """How often a connection touched in a read has written after it, and after the turn."""
+        clock, writer = Clock(), Writer()
+        cork = Cork(clock)
+        cork.held = True
+        cork.touch(writer)  # type: ignore[arg-type]
+        cork.held = False
+        cork.read_done(replies)
+        at_once = writer.flushes
+        clock.advance(0)
+        self.assertEqual(clock.getDelayedCalls(), [])
+        return at_once, writer.flushes
+
+    def test_when_a_read_is_done(self) -> None:
+        """At once after one of few or of very many replies, else with the turn; always just once."""
+        for replies in (0, 1, 7, 64, 1000):
+            self.assertEqual(self.flushed(replies), (1, 1), replies)
+        for replies in (8, 63):
+            self.assertEqual(self.flushed(replies), (0, 1), replies)
+
+
 class Whole:
     """Notes what its parts come to."""
 
