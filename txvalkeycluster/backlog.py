@@ -39,19 +39,15 @@ class Backlog:
 
     def add(self, request: Request) -> None:
         """Take a request.  Raises TooManyPending, unless it was taken somewhere before or is the client's own."""
-        if request.is_new and self._full() and self._cancels_seen != self._cancels.count:
-            self._cancels_seen = self._cancels.count
-            self._keep(live(self._requests))
-        if request.is_new and self._full():
-            raise self._too_many()
+        if request.is_new:
+            self._admit()
         self._requests.append(request)
         self._bytes += size(request)
         self._alarm.by(request.deadline)
 
     def add_batch(self, batch: Batch) -> None:
         """Take commands that go as one, one by one.  Raises TooManyPending, and then has not taken them."""
-        if self._full():
-            raise self._too_many()
+        self._admit()
         for part in batch.dissolve():
             # None of them is turned away now, and those after it not.
             part.trail = Trail()
@@ -76,8 +72,12 @@ class Backlog:
     def _full(self) -> bool:
         return len(self._requests) >= self._options.max_pending or self._bytes >= self._options.max_unsent_bytes
 
-    def _too_many(self) -> TooManyPending:
-        return TooManyPending(f"{len(self)} commands of {self._bytes} bytes are already {self._where()}")
+    def _admit(self) -> None:
+        if self._full() and self._cancels_seen != self._cancels.count:
+            self._cancels_seen = self._cancels.count
+            self._keep(live(self._requests))
+        if self._full():
+            raise TooManyPending(f"{len(self)} commands of {self._bytes} bytes are already {self._where()}")
 
     def _keep(self, requests: list[Request], total: int | None = None) -> None:
         self._requests = requests

@@ -28,6 +28,11 @@ class Farewell:
             self._looking = True
             self._clock.callLater(0, self._look)
 
+    def give_up(self) -> None:
+        """Wait for nothing more."""
+        self._left.clear()
+        self._check()
+
     def _ended(self, request: Request) -> None:
         self._left.discard(request)
         self._check()

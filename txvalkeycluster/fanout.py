@@ -181,6 +181,7 @@ class FanOut:
         self._note_cancel(deferred)
 
     def _end(self) -> None:
+        self.batches = []
         if self.deferred.called:
             return
         if self._errors and not (self.one_suffices and self._replies):

@@ -26,7 +26,7 @@ from .pack import Arg
 from .parts import Batch
 from .pool import Pool
 from .protocol import Owner, RESPProtocol
-from .request import Cancels, Request, internal_call
+from .request import Cancels, Request, Trail, internal_call
 from .slots import ANY_NODE, THIS_NODE
 
 # A connection that lived shorter than this does not count as a success of dialling.
@@ -114,6 +114,8 @@ class NodeConnection(Owner):
         """Take commands that go as one while there is a connection, else one by one.  Raises TooManyPending."""
         if self.protocol is not None:
             self.protocol.send_batch(batch)
+        elif self.state is State.CLOSED:
+            batch.fail(ConnectionLost(f"{self.address}: the connection was closed"))
         else:
             self._waiting.add_batch(batch)
             self.dial()
@@ -245,7 +247,9 @@ class NodeConnection(Owner):
         connection.owner = self
         self.send = connection.send
         for request in self._waiting.take():
-            if request.trail is not None and request.trail.asking:
+            # It was taken before, so it is not one too many now.
+            request.trail = request.trail or Trail()
+            if request.trail.asking:
                 connection.ask(request)
             else:
                 connection.send(request)

@@ -132,12 +132,16 @@ class Batch(Request):
 
     def settle(self) -> None:
         """Tell the whole the replies, if there are no more to come."""
-        if self.called and self._replies:
-            replies, self._replies = self._replies, []
-            answered = self._whole.answered
-            for place, reply in zip(self._places, replies, strict=False):
-                if reply is not _LEFT:
-                    answered(place, reply)
+        if not self.called:
+            return
+        replies, self._replies = self._replies, []
+        # What it was sent as is not needed any more, and the whole may know us.
+        self._packed, self._commands, self._slots = [], [], []
+        answered = self._whole.answered
+        for place, reply in zip(self._places, replies, strict=False):
+            if reply is not _LEFT:
+                answered(place, reply)
+        self._ended()
 
     def _part(self, index: int) -> Part:
         place, payload, command, slot = (

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from .commands.building import Text
 from .commands.queued import QueuedCommands
 from .commands.replies import Convert
-from .errors import ClientClosed, TooManyPending
+from .errors import ClientClosed, CommandTimeout, TooManyPending
 from .node import NodeConnection
 from .pack import Arg, Packed, pack_keyed
 from .parts import Batch
@@ -28,8 +28,6 @@ _BYTES = 1 << 20
 _AT_ONCE = 2048
 # Below this a command counts as one, and its bytes do not.
 _SMALL = 256
-
-_PAUSE = 0.01
 
 
 class Pipeline(QueuedCommands[Text]):
@@ -108,7 +106,7 @@ class _Run:
         #: Whether nobody waits for it any more.
         self.called = False
         self._router = router
-        self._calls: Iterator[tuple[int, Sequence[Arg]]] | None = self._numbered(calls)
+        self._calls: Iterator[tuple[int, tuple[Arg, ...]]] | None = self._numbered(calls)
         self._timeout = router.timeout_of(timeout)
         self._each = each
         self._count = 0
@@ -117,12 +115,12 @@ class _Run:
         # Of those that are not small.
         self._sizes: dict[int, int] = {}
         self._bytes = 0
-        # Those that go as one, and for each of the others its Deferred and its words.
+        # Those that go as one, and the Deferred of each other.
         self._batches: list[Batch] = []
-        self._others: dict[int, tuple[Deferred[Any], Sequence[Arg]]] = {}
-        # Turned away for want of room, to be sent again.
-        self._refused_batches: deque[Batch] = deque()
-        self._refused: deque[tuple[int, Sequence[Arg]]] = deque()
+        self._others: dict[int, Deferred[Any]] = {}
+        # Turned away for want of room, to be sent again before any others.
+        self._refused: deque[_Entry] = deque()
+        # Whether one has been turned away: what follows waits behind it.
         self._full = False
         self._sending = False
         self._failure: Exception | None = None
@@ -152,32 +150,34 @@ class _Run:
             self._stop(error)
         self.answered(place, error)
 
-    def _other_ended(self, result: Any, place: int) -> None:
-        _, words = self._others.pop(place)
+    def _other_ended(self, result: Any, alone: _Alone) -> None:
+        self._others.pop(alone.place)
         error = result.value if isinstance(result, Failure) else None
         if isinstance(error, TooManyPending) and not self.called and self._failure is None:
-            self._under_way -= 1
-            self._full = True
-            self._refused.append((place, words))
+            self._turn_away(alone)
+            if not self._sending:
+                self._try_again()
         elif error is not None:
-            self.failed(place, error)
+            self.failed(alone.place, error)
         else:
-            self.answered(place, result)
+            self.answered(alone.place, result)
 
     # ---- what goes out
 
     @property
     def _more(self) -> bool:
         """Whether there are commands that are not on their way."""
-        return self._calls is not None or bool(self._refused or self._refused_batches)
+        return self._calls is not None or bool(self._refused)
 
     @property
     def _room(self) -> int:
         """How many commands may go out now."""
-        return 0 if self._full or self._bytes >= _BYTES else self._most - self._under_way
+        if self._full or self.called or (self._bytes >= _BYTES and self._under_way):
+            return 0
+        return self._most - self._under_way
 
     def _go_on(self) -> None:
-        if self._more and self._bytes <= _BYTES // 2:
+        if self._more and (self._bytes <= _BYTES // 2 or not self._under_way):
             self._send()
         else:
             self._check()
@@ -187,22 +187,52 @@ class _Run:
         self._sending = True
         self._full = False
         self._batches = [batch for batch in self._batches if not batch.called]
-        while self._refused_batches and self._room > 0:
-            batch = self._refused_batches.popleft()
-            self._under_way += len(batch)
-            self._send_batch(self._router.takers[batch.slot], batch)
-        while self._refused and self._room > 0:
-            self._under_way += 1
-            self._execute(*self._refused.popleft())
+        refused, self._refused = self._refused, deque()
+        now = self._router.clock.seconds()
+        for entry in refused:
+            if entry.deadline <= now:
+                self._under_way += len(entry)
+                entry.time_out(now, "turned away for want of room", written=False)
+            else:
+                self._send_entry(entry)
         while self._calls is not None and self._room > 0:
             self._take(self._calls, min(self._room, _AT_ONCE))
         self._sending = False
-        if self._full and not self._under_way and not self.called:
-            # Others fill the queues; nothing of ours will tell when there is room.
-            self._router.clock.callLater(_PAUSE, self._send)
+        self._try_again()
         self._check()
 
-    def _take(self, calls: Iterator[tuple[int, Sequence[Arg]]], most: int) -> None:
+    def _try_again(self) -> None:
+        """If others fill the queues, and nothing of ours will tell when there is room."""
+        if self._full and not self._under_way and not self.called:
+            self._router.retries.add(self._send)
+
+    def _send_entry(self, entry: _Entry) -> None:
+        """Send a batch or a command by itself, or have it wait behind what was turned away."""
+        if self.called or self._failure is not None:
+            return
+        self._under_way += len(entry)
+        if self._full:
+            self._turn_away(entry)
+        elif isinstance(entry, Batch):
+            self._batches.append(entry)
+            try:
+                self._router.send_batch(entry)
+            except TooManyPending:
+                self._turn_away(entry)
+            except ClientClosed as error:
+                entry.fail(error)
+        else:
+            timeout = None if entry.deadline == inf else max(entry.deadline - self._router.clock.seconds(), 0)
+            sent = self._router.execute(entry.words, None, timeout)
+            self._others[entry.place] = sent
+            sent.addBoth(self._other_ended, entry)
+
+    def _turn_away(self, entry: _Entry) -> None:
+        self._under_way -= len(entry)
+        self._full = True
+        self._refused.append(entry)
+
+    def _take(self, calls: Iterator[tuple[int, tuple[Arg, ...]]], most: int) -> None:
         """Send up to so many commands: most of them as batches, one for each node, the others by themselves."""
         commands, takers = self._router.commands, self._router.takers
         now = self._router.clock.seconds()
@@ -211,14 +241,13 @@ class _Run:
         first = self._count
         for place, words in islice(calls, most):
             self._count += 1
+            payload: Packed = []
             try:
                 command = commands[words[0]]
-                if not command.keyed or len(words) < 2:
-                    payload: Packed = []
-                else:
+                if command.keyed and len(words) > 1:
                     slot, payload = pack_keyed(command.wire_name, words)
             except Exception:
-                # Whoever sends it by itself will say what is wrong with it.
+                # Sent by itself, it will be said what is wrong with it.
                 payload = []
             if payload.__class__ is bytes:
                 taker = takers[slot]
@@ -232,11 +261,10 @@ class _Run:
             else:
                 # Those before it may be about the same keys.
                 self._send_batches(batches)
-                self._under_way += 1
                 size = sum(len(word) for word in words if isinstance(word, (bytes, str, bytearray, memoryview)))
                 self._sizes[place] = size
                 self._bytes += size
-                self._execute(place, words)
+                self._send_entry(_Alone(self, place, words, deadline))
             if self._bytes >= _BYTES:
                 break
         if self._count == first:
@@ -244,34 +272,20 @@ class _Run:
         self._send_batches(batches)
 
     def _send_batches(self, batches: dict[NodeConnection | WaitingRoom, Batch]) -> None:
-        gathered = list(batches.items())
+        gathered = list(batches.values())
         batches.clear()
-        for taker, batch in gathered:
+        for batch in gathered:
             batch.seal()
-            self._under_way += len(batch)
-            self._send_batch(taker, batch)
+            self._send_entry(batch)
 
-    def _send_batch(self, taker: NodeConnection | WaitingRoom, batch: Batch) -> None:
-        self._batches.append(batch)
-        try:
-            taker.send_batch(batch)
-        except TooManyPending:
-            self._under_way -= len(batch)
-            self._full = True
-            self._refused_batches.append(batch)
-
-    def _execute(self, place: int, words: Sequence[Arg]) -> None:
-        sent = self._router.execute(words, None, self._timeout)
-        self._others[place] = sent, words
-        sent.addBoth(self._other_ended, place)
-
-    def _numbered(self, calls: Iterable[Sequence[Arg]]) -> Iterator[tuple[int, Sequence[Arg]]]:
+    def _numbered(self, calls: Iterable[Sequence[Arg]]) -> Iterator[tuple[int, tuple[Arg, ...]]]:
         """The commands with their places, until the caller's iterable ends or raises."""
         try:
             for place, words in enumerate(calls):
                 if isinstance(words, (str, bytes)):
                     raise TypeError(f"a command is a sequence of words, not {type(words).__name__}")
-                yield place, words
+                # The caller may use a list of words again.
+                yield place, tuple(words)
         except Exception as error:
             self._stop(error)
 
@@ -284,11 +298,11 @@ class _Run:
     def _give_up_the_rest(self) -> None:
         self._calls = None
         self._refused.clear()
-        self._refused_batches.clear()
 
     def _check(self) -> None:
         if not self._more and not self._under_way and not self.called:
             self.called = True
+            self._batches = []
             if self._failure is not None:
                 self.done.errback(self._failure)
             else:
@@ -301,8 +315,29 @@ class _Run:
             batch.called = True
         # What is not written will not be.
         self._router.note_cancel(done)
-        for deferred, _ in list(self._others.values()):
-            deferred.cancel()
+        for sent in list(self._others.values()):
+            sent.cancel()
+
+
+class _Alone:
+    """A command of a run that goes by itself."""
+
+    def __init__(self, run: _Run, place: int, words: tuple[Arg, ...], deadline: float) -> None:
+        self.place = place
+        self.words = words
+        self.deadline = deadline
+        self._run = run
+
+    def __len__(self) -> int:
+        """How many commands it is, as of a batch."""
+        return 1
+
+    def time_out(self, now: float, where: str, *, written: bool) -> None:
+        """End it because its deadline has passed while it was ``where``."""
+        self._run.failed(self.place, CommandTimeout(f"{self.words[0]!r} had no reply: {where}", maybe_executed=written))
+
+
+_Entry = Batch | _Alone
 
 
 def _converted(convert: Convert, reply: Any) -> Any:

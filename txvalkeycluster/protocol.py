@@ -86,8 +86,8 @@ class RESPProtocol(protocol.Protocol):
         # How many unsent commands make `send` look closer: a burst, the limit, or any at all while paused.
         self._crowd = min(_BURST, options.max_pending)
         self._max_pending = options.max_pending
-        # How many of the unsent are batches.
-        self._batches = 0
+        # By how much the commands of unsent batches outnumber the batches.
+        self._batched = 0
         self._paused = False
         self._paused_bytes = 0
         self._alarm = Alarm(clock, self._sweep)
@@ -108,7 +108,7 @@ class RESPProtocol(protocol.Protocol):
     @property
     def pending(self) -> int:
         """Commands without reply, sent and unsent, tombstones included."""
-        return len(self._sent) + len(self._unsent)
+        return len(self._sent) + len(self._unsent) + self._batched
 
     def everything(self) -> list[Request]:
         """Every request it has, sent and unsent."""
@@ -137,9 +137,12 @@ class RESPProtocol(protocol.Protocol):
     def send_batch(self, batch: Batch) -> None:
         """Queue commands that go as one.  Raises TooManyPending, and then has not taken them."""
         if self.pending + len(batch) > self._max_pending:
+            self._drop_cancelled()
+        if self.pending + len(batch) > self._max_pending:
             raise TooManyPending(f"{self.peer} owes {self.pending} replies, and {len(batch)} more are too many")
-        self._batches += 1
         self.send(batch)
+        self._batched += len(batch) - 1
+        self._crowd = min(self._crowd, max(self._max_pending - len(self._sent) - self._batched, 0))
         if len(batch) >= _LARGE_BATCH:
             self.flush()
 
@@ -178,8 +181,8 @@ class RESPProtocol(protocol.Protocol):
             self._heard_at = now = self._seconds()
             if now + self.patience < self._alarm.at:
                 self._alarm.by(now + self.patience)
-        if self._batches:
-            self._batches = 0
+        if self._batched:
+            self._batched = 0
             for request in unsent:
                 sent.extend([request] * len(request) if isinstance(request, Batch) else [request])
         else:
@@ -285,7 +288,11 @@ class RESPProtocol(protocol.Protocol):
                 reply = self._decode(reply)
             except Exception as error:
                 # Some codecs and error handlers raise others than UnicodeDecodeError.
-                request.fail(error)
+                if isinstance(request, Batch):
+                    request.leave().fail(error)
+                    request.settle()
+                else:
+                    request.fail(error)
                 return
         request.answer(reply)
 
@@ -359,6 +366,7 @@ class RESPProtocol(protocol.Protocol):
                 if kept and kept[-1] is ASKING:
                     kept.pop()
         self._unsent[:] = kept
+        self._batched = sum(len(request) - 1 for request in kept if isinstance(request, Batch))
 
     def _describe(self, now: float) -> str:
         age = f", the oldest for {now - self._sent[0].since:.2f} s" if self._sent and self._sent[0].since else ""
@@ -478,6 +486,7 @@ class RESPProtocol(protocol.Protocol):
         sent, unsent = dissolved(self._sent), dissolved(self._unsent)
         self._sent.clear()
         self._unsent = []
+        self._batched = 0
         routed: list[list[Request]] = []
         internal: list[Request] = []
         for requests in (unsent, sent):

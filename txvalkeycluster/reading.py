@@ -159,6 +159,15 @@ SOURCES: dict[str, tuple[tuple[str, str], Callable[..., Reading]]] = {
 }
 
 
+def as_slots_tell(shards: tuple[Shard, ...]) -> tuple[Shard, ...]:
+    """The shards that CLUSTER SLOTS would tell of: without those that serve nothing, and without failed replicas."""
+    return tuple(
+        replace(shard, replicas=tuple(replica for replica in shard.replicas if replica.health != "fail"))
+        for shard in shards
+        if shard.slots
+    )
+
+
 def _nodes_slots(fields: Sequence[str], where: str) -> tuple[list[tuple[int, int]], list[OpenSlot]]:
     slots, open_slots = [], []
     for text in fields:

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from .errors import ClientClosed, ClusterUnavailable, ReplyError, TopologyError, ValkeyError
 from .node import NodeConnection
 from .options import Options
-from .reading import SOURCES, Reading
+from .reading import SOURCES, Reading, as_slots_tell
 from .statistics import Statistics
 from .topology import Shard, lost_most_nodes, same_view
 
@@ -234,26 +234,35 @@ class TopologyRefresher:
         return await inquiry.answered
 
     async def _ask(self, node: NodeConnection) -> tuple[Shard, ...]:
-        source = self._source()
-        command, read = SOURCES[source]
-        try:
-            reading = read(await node.call(*command), node.address, self._options.tls)
-        except ReplyError:
-            if source == self._options.topology_source or source == "slots":
-                raise
-            # It is older than 7.0, or we may not ask that.
-            self._without_shards = True
-            return await self._ask(node)
-        shards = await self._in_steps(reading)
+        source = self._options.topology_source
+        if source == "auto":
+            shards = await self._by_shard(node) or await self._ask_for("slots", node)
+        else:
+            shards = await self._ask_for(source, node)
         if not any(shard.slots for shard in shards):
             raise TopologyError(f"{node.address} knows no node that serves a slot; is the cluster formed?")
         return shards
 
-    def _source(self) -> str:
-        if self._options.topology_source != "auto":
-            return self._options.topology_source
+    async def _ask_for(self, source: str, node: NodeConnection) -> tuple[Shard, ...]:
+        command, read = SOURCES[source]
+        return await self._in_steps(read(await node.call(*command), node.address, self._options.tls))
+
+    async def _by_shard(self, node: NodeConnection) -> tuple[Shard, ...] | None:
+        """A map in many pieces as CLUSTER SHARDS tells it; None if that is no help, or not to be had."""
         in_pieces = sum(len(shard.slots) for shard in self._current()) > _MANY_RANGES
-        return "shards" if in_pieces and not self._without_shards else "slots"
+        # It names a port for TLS and one without; which of them an endpoint of the application's takes, we cannot tell.
+        if not in_pieces or self._without_shards or self._options.endpoint_for is not None:
+            return None
+        try:
+            return as_slots_tell(await self._ask_for("shards", node))
+        except TopologyError:
+            return None
+        except ReplyError as error:
+            if error.code not in ("ERR", "NOPERM"):
+                raise
+            # It is older than 7.0, or we may not ask that.
+            self._without_shards = True
+            return None
 
     async def _in_steps(self, reading: Reading) -> tuple[Shard, ...]:
         """Read a reply, and let others do something meanwhile."""

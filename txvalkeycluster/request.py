@@ -110,14 +110,18 @@ class Request:
         self.payload = b""
         if not self.called:
             tell(result)
-            if self.called and self.trail is not None and self.trail.on_end is not None:
-                self.trail.on_end(self)
+            self._ended()
+
+    def _ended(self) -> None:
+        if self.called and self.trail is not None and self.trail.on_end is not None:
+            on_end, self.trail.on_end = self.trail.on_end, None
+            on_end(self)
 
     def time_out(self, now: float, where: str, *, written: bool) -> None:
         """End it because its deadline has passed while it was ``where``."""
         name = self.command.name if self.command is not None else "a request of the client's own"
         text = f"{name} had no reply within {now - self.since:.2f} s: {where}"
-        if self.trail is not None:
+        if self.trail is not None and self.trail.attempts:
             text += f"; earlier attempts: {self.trail.attempts}, the last ended with: {self.trail.last}"
             written = written or self.trail.written
         self.fail(CommandTimeout(text, maybe_executed=written))

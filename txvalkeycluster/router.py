@@ -32,6 +32,7 @@ from .learning import Learner
 from .node import NodeConnection, State
 from .options import Options
 from .pack import Arg, pack, pack_keyed
+from .parts import Batch
 from .protocol import RESPProtocol
 from .refresh import TopologyRefresher
 from .request import Call, Request, Trail, live
@@ -41,7 +42,7 @@ from .statistics import Statistics
 from .topology import Node, Shard, Topology
 from .travel import Travel
 from .verdict import Act, Refresh, Verdict, judge_loss, judge_reply
-from .waiting import WaitingRoom
+from .waiting import Retries, WaitingRoom
 
 #: In the place of a timeout: the option of that name.
 USUAL: Any = object()
@@ -91,6 +92,8 @@ class Router:
             ticks=False,
             on_enter=self._refresher.trigger,
         )
+        #: For whoever is turned away by full queues.
+        self.retries = Retries(reactor)
         #: Takes what goes out as a whole to where its slot is.
         self.travel = Travel(reactor, options, self, self.note_cancel)
         self._learner = Learner(reactor, self.commands, self._learners_room, lambda: self.node_for(ANY_NODE))
@@ -174,6 +177,12 @@ class Router:
         except Exception:
             return fail()
         return call
+
+    def send_batch(self, batch: Batch) -> None:
+        """Send commands that go as one to what takes the batch's slot.  Raises TooManyPending, and ClientClosed."""
+        if self._closed:
+            raise ClientClosed("the client is closed")
+        self.takers[batch.slot].send_batch(batch)
 
     def timeout_of(self, given: float | None) -> float | None:
         """A timeout as it was given, or the option of that name for USUAL."""
@@ -496,7 +505,16 @@ class Router:
         units = self.travel.close()
         self._factory.unblock()
         ended: Deferred[Any] = gatherResults([self._farewell.finished, units])
-        return ended.addCallback(lambda _: self._shut())
+        self.retries.call_now()
+        return ended.addCallback(lambda _: self._shut_when_all_is_said())
+
+    def _shut_when_all_is_said(self) -> Deferred[None]:
+        """Close every connection, once there is nothing any more; what has left a batch meanwhile has yet to end."""
+        left = self._everything()
+        if not left:
+            return self._shut()
+        self._farewell = Farewell(self.clock, left)
+        return self._farewell.finished.addCallback(lambda _: self._shut_when_all_is_said())
 
     def abort(self) -> Deferred[None]:
         """End everything at once."""
@@ -509,6 +527,9 @@ class Router:
         more, gone = self._factory.abort(ClientClosed("the client was aborted"))
         for request in live([*waiting, *more]):
             request.fail(ClientClosed("the client was aborted"))
+        if self._farewell is not None:
+            self._farewell.give_up()
+        self.retries.call_now()
         return gone
 
     def _refuse_commands(self) -> None:
@@ -519,16 +540,14 @@ class Router:
     def _shut(self) -> Deferred[None]:
         self._refresher.close()
         self._learner.close()
-        for room in self._all_rooms():
-            room.take()
         return self._factory.close()
 
     def _everything(self) -> list[Request]:
-        """Every request that somebody waits for, wherever it is."""
+        """Every request of a caller who waits for it, wherever it is."""
         found = self._factory.everything()
         for room in self._all_rooms():
             found += room.everything()
-        return live(found)
+        return [request for request in live(found) if request.command is not None]
 
 
 def _time_left(now: float, deadline: float) -> float | None:

@@ -101,3 +101,31 @@ class WaitingRoom:
 
     def _describe(self) -> str:
         return f"waiting for {self._what}" + (f" ({self.detail})" if self.detail else "")
+
+
+class Retries:
+    """Those that were turned away for want of room, and cannot be told when there is some: called a little later."""
+
+    def __init__(self, clock: Any) -> None:
+        self._clock = clock
+        self._waiting: list[Callable[[], None]] = []
+        self._timer: IDelayedCall | None = None
+
+    def add(self, retry: Callable[[], None]) -> None:
+        """Have ``retry`` called once."""
+        self._waiting.append(retry)
+        if self._timer is None:
+            self._timer = self._clock.callLater(_FIRST_TICK, self._ring)
+
+    def call_now(self) -> None:
+        """Call them now, as at the client's end: each finds out by itself."""
+        if self._timer is not None:
+            timer, self._timer = self._timer, None
+            timer.cancel()
+        waiting, self._waiting = self._waiting, []
+        for retry in waiting:
+            retry()
+
+    def _ring(self) -> None:
+        self._timer = None
+        self.call_now()

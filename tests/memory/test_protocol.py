@@ -301,6 +301,24 @@ class BatchTests(Base):
         self.assertEqual(self.successResultOf(one), b"1")
         self.assertEqual(self.whole.came, [(0, b"2"), (1, b"3")])
 
+    def test_its_commands_count(self) -> None:
+        """Each of them, written or not, for whoever comes after it."""
+        self.connect(max_pending=4)
+        self.batch("1", "2", "3")
+        self.assertEqual(self.connection.pending, 3)
+        self.send("4")
+        self.assertRaises(TooManyPending, self.send, "5")
+        self.clock.advance(0)
+        self.assertEqual(self.connection.pending, 4)
+
+    def test_a_reply_that_cannot_be_decoded(self) -> None:
+        """It is the one command's error."""
+        self.connect(encoding="ascii")
+        self.batch("1", "2", "3")
+        self.clock.advance(0)
+        self.receive(b"+1\r\n$1\r\n\xff\r\n+3\r\n")
+        self.assertEqual(self.whole.by_place(), [(0, "1"), (1, UnicodeDecodeError), (2, "3")])
+
     def test_drained(self) -> None:
         """A connection that closes waits for its replies."""
         self.batch("1", "2")

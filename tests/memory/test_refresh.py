@@ -9,9 +9,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.pure.test_topology import finish
 from txvalkeycluster.address import Address
 from txvalkeycluster.errors import ClientClosed, ClusterUnavailable, ConnectFailed, ReplyError, TopologyError
 from txvalkeycluster.options import Options
+from txvalkeycluster.reading import read_slots
 from txvalkeycluster.refresh import TopologyRefresher
 from txvalkeycluster.statistics import Statistics
 from txvalkeycluster.topology import Shard
@@ -70,9 +72,12 @@ class RefresherTests(SynchronousTestCase):
         self.tellers = [Teller(number) for number in (1, 2, 3)]
         self.map: tuple[Shard, ...] = ()
         self.failures: list[Exception] = []
-        self.refresher = TopologyRefresher(
+        self.refresher = self.make()
+
+    def make(self, **options: Any) -> TopologyRefresher:
+        return TopologyRefresher(
             self.clock,
-            Options(random=Random(1)),
+            Options(random=Random(1), **options),
             candidates=lambda: list(self.tellers),  # type: ignore[arg-type]
             node_at=lambda address: next(t for t in self.tellers if t.address == address),  # type: ignore[arg-type]
             current=lambda: self.map,
@@ -205,6 +210,28 @@ class RefresherTests(SynchronousTestCase):
         teller.answer(slots("a", "b"))
         self.successResultOf(done)
         self.assertEqual([len(shard.slots) for shard in self.map], [1, 1])
+
+    def test_when_that_is_no_help(self) -> None:
+        """What cannot be read is asked for otherwise, this time; another node is asked if this one is not ready."""
+        teller, other = self.tellers[:2]
+        self.map = finish(read_slots(pieces("a", "b", count=4096), Address("h", 1)))
+        for answer in ([[b"odd"]], [{b"slots": [0, 1, 2], b"nodes": []}]):
+            done = self.refresher.refresh()
+            teller.answer(answer)
+            self.assertEqual(teller.questions[-2:], ["SHARDS", "SLOTS"])
+            teller.answer(pieces("a", "b", count=4096))
+            self.clock.pump([0] * 100)
+            self.successResultOf(done)
+        self.refresher.refresh()
+        teller.asked[-1].errback(ReplyError("LOADING"))
+        self.assertEqual((teller.questions[-1], other.questions[-1]), ("SHARDS", "SHARDS"))
+
+    def test_endpoints_of_the_applications_own(self) -> None:
+        """Which of a node's two ports they take is not known."""
+        self.refresher = self.make(endpoint_for=lambda host, port: None)
+        self.map = finish(read_slots(pieces("a", "b", count=4096), Address("h", 1)))
+        self.refresher.refresh()
+        self.assertEqual(self.tellers[0].questions, ["SLOTS"])
 
     def test_close(self) -> None:
         """Whoever waits is told, and no timer is left."""

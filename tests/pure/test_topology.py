@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txvalkeycluster.address import Address
 from txvalkeycluster.errors import TopologyError
-from txvalkeycluster.reading import SOURCES, Reading, read_nodes, read_shards, read_slots
+from txvalkeycluster.reading import SOURCES, Reading, as_slots_tell, read_nodes, read_shards, read_slots
 from txvalkeycluster.topology import Shard, Topology, lost_most_nodes, same_view
 
 ASKED = Address("10.0.0.9", 7000)
@@ -139,6 +139,18 @@ class ShardsTests(SynchronousTestCase):
             ({b"slots": [], b"nodes": [{b"id": b"x", b"role": b"king"}]}, "unknown role 'king'"),
         ]:
             self.assertIn(text, str(self.assertRaises(TopologyError, parse_shards, [shard], ASKED)))
+
+
+    def test_as_slots_tell(self) -> None:
+        """Without failed replicas, and without shards that serve nothing."""
+        nodes = [
+            {b"id": b"a", b"port": 1, b"endpoint": b"h", b"role": b"master"},
+            {b"id": b"b", b"port": 2, b"endpoint": b"h", b"role": b"replica", b"health": b"fail"},
+            {b"id": b"c", b"port": 3, b"endpoint": b"h", b"role": b"replica", b"health": b"loading"},
+        ]
+        reply = [{b"slots": [0, 5], b"nodes": nodes}, {b"slots": [], b"nodes": [{**nodes[0], b"id": b"d"}]}]
+        (shard,) = as_slots_tell(parse_shards(reply, ASKED))
+        self.assertEqual([node.id for node in shard.nodes], ["a", "c"])
 
 
 class NodesTests(SynchronousTestCase):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
 from tests.scripted.base import ScriptedTests
@@ -13,12 +13,10 @@ from txvalkeycluster import (
     ClientClosed,
     CommandTimeout,
     ConnectionLost,
-    ReplyError,
     RoutingError,
     TooManyPending,
     TransactionAborted,
 )
-from txvalkeycluster.slots import key_slot
 from txvalkeycluster.testing import CLOSE, SILENCE, USUAL, ScriptedNode
 
 
@@ -264,104 +262,3 @@ class NoAddressTests(ScriptedTests):
         await client.refresh_topology()
         for call in (client.dbsize(), client.wait(1, 0), client.script_kill()):
             await self.assertFailure(call, RoutingError)
-
-
-class StreamTests(ScriptedTests):
-    async def test_no_room(self) -> None:
-        """Commands that are turned away are sent again, in the time that takes."""
-        client = await self.client(max_pending=20)
-        results: dict[int, Any] = {}
-        keys = self.cluster.keys_of(self.nodes[0], 50)
-        others = [client.get(keys[0]) for _ in range(20)]
-        commands = (("SET", keys[number % 50], number) for number in range(2000))
-        self.assertEqual(await client.pipeline().stream(commands, results.__setitem__), 2000)
-        self.assertEqual(set(results.values()), {b"OK"})
-        await gatherResults(others)
-
-    async def test_the_client_ends(self) -> None:
-        """An endless stream ends with it."""
-        client = await self.client()
-        taken = 0
-
-        def endless() -> Any:
-            nonlocal taken
-            while True:
-                taken += 1
-                yield "SET", "k", taken
-
-        streaming = client.pipeline().stream(endless(), lambda *_: None)
-        await self.until(lambda: taken > 5000)
-        await client.abort()
-        await self.assertFailure(streaming, ClientClosed)
-
-    async def test_before_the_first_map(self) -> None:
-        """A lazy client's first commands, of which one is refused and one goes to a node that is not there any more."""
-        client = self.lazy_client()
-        gone = self.nodes[2]
-        await gone.stop()
-        self.nodes[0].script = lambda node, words, _: b"-ERR no\r\n" if words[:2] == [b"SET", refused] else USUAL
-        keys = [self.key_of(node, number) for number in range(3) for node in self.nodes]
-        refused = keys[0].encode()
-        pipeline = client.pipeline(timeout=1.0)
-        for key in keys:
-            pipeline.set(key, "v")
-        pipeline.mget(*keys[:2]).get(keys[1])
-        results = await pipeline.execute()
-        lost = [place for place, key in enumerate(keys) if self.cluster.owner(key_slot(key)) is gone]
-        self.assertIsInstance(results[0], ReplyError)
-        self.assertEqual({type(results[place]) for place in lost}, {CommandTimeout})
-        good = [place for place in range(len(keys)) if place and place not in lost]
-        self.assertEqual({results[place] for place in good}, {b"OK"})
-        self.assertEqual(results[-1], b"v")
-
-    async def test_order_for_each_key(self) -> None:
-        """Whatever is between them: large values, commands for many slots, unknown ones."""
-        client = await self.client()
-        key = self.key_of(self.nodes[0])
-        pipeline = client.pipeline()
-        for number in range(50):
-            pipeline.set(key, "x" * 10_000 if number % 7 == 0 else number).get(key)
-            pipeline.del_(key, self.key_of(self.nodes[1]))
-        results = await pipeline.execute()
-        for number in range(50):
-            expected = b"x" * 10_000 if number % 7 == 0 else b"%d" % number
-            self.assertEqual(results[3 * number : 3 * number + 3], [b"OK", expected, 1])
-
-    async def test_lost_halfway(self) -> None:
-        """Reads are sent again; of the others each says whether it may have been executed."""
-        client = await self.client()
-        key = self.key_of(self.nodes[0])
-        await client.set(key, "v")
-
-        def script(node: ScriptedNode, words: list[bytes], connection: Any) -> Any:
-            return CLOSE if words == [b"SET", key.encode(), b"5"] and node.accepted == 1 else USUAL
-
-        self.nodes[0].script = script
-        pipeline = client.pipeline()
-        for number in range(10):
-            pipeline.set(key, number).get(key)
-        results = await pipeline.execute()
-        # The replies to the first five were cut off with the connection.
-        self.assertEqual({type(result) for result in results[::2]}, {ConnectionLost})
-        self.assertTrue(all(result.maybe_executed for result in results[::2]))
-        self.assertEqual(results[1::2], [b"4"] * 10)
-
-    async def test_closed_meanwhile(self) -> None:
-        """A graceful end waits for what is on its way."""
-        client = await self.client()
-        keys = self.cluster.keys_of(self.nodes[0], 20)
-        pipeline = client.pipeline()
-        for key in keys:
-            pipeline.set(key, 1)
-        executing = pipeline.execute()
-        await client.close()
-        self.assertEqual(await executing, [b"OK"] * 20)
-
-    async def test_words_are_no_text(self) -> None:
-        client = await self.client()
-        error = await self.assertFailure(client.pipeline().stream(["GET k"], lambda *_: None), TypeError)
-        self.assertIn("sequence of words", str(error))
-        await self.assertFailure(client.execute(), TypeError)
-        error = await self.assertFailure(client.execute(bytearray(b"GET"), "k"), TypeError)
-        self.assertIn("not bytearray", str(error))
-        self.assertRaises(TypeError, client.transaction().add)

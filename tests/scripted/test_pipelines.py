@@ -1,0 +1,363 @@
+"""Pipelines, and commands over many slots, on nodes that misbehave, that are full, and with clients that end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+
+from tests.scripted.base import ScriptedTests
+from txvalkeycluster import (
+    ClientClosed,
+    ClusterClient,
+    CommandTimeout,
+    ConnectionLost,
+    PartialFailure,
+    ReplyError,
+)
+from txvalkeycluster.slots import key_slot
+from txvalkeycluster.testing import CLOSE, SILENCE, USUAL, ScriptedNode
+
+
+class StreamTests(ScriptedTests):
+    async def test_no_room(self) -> None:
+        """Commands that are turned away are sent again, in the time that takes."""
+        client = await self.client(max_pending=20)
+        results: dict[int, Any] = {}
+        keys = self.cluster.keys_of(self.nodes[0], 50)
+        others = [client.get(keys[0]) for _ in range(20)]
+        commands = (("SET", keys[number % 50], number) for number in range(2000))
+        self.assertEqual(await client.pipeline().stream(commands, results.__setitem__), 2000)
+        self.assertEqual(set(results.values()), {b"OK"})
+        await gatherResults(others)
+
+    async def test_the_client_ends(self) -> None:
+        """An endless stream ends with it."""
+        client = await self.client()
+        taken = 0
+
+        def endless() -> Any:
+            nonlocal taken
+            while True:
+                taken += 1
+                yield "SET", "k", taken
+
+        streaming = client.pipeline().stream(endless(), lambda *_: None)
+        await self.until(lambda: taken > 5000)
+        await client.abort()
+        await self.assertFailure(streaming, ClientClosed)
+
+    async def test_before_the_first_map(self) -> None:
+        """A lazy client's first commands, of which one is refused and one goes to a node that is not there any more."""
+        client = self.lazy_client()
+        gone = self.nodes[2]
+        await gone.stop()
+        self.nodes[0].script = lambda node, words, _: b"-ERR no\r\n" if words[:2] == [b"SET", refused] else USUAL
+        keys = [self.key_of(node, number) for number in range(3) for node in self.nodes]
+        refused = keys[0].encode()
+        pipeline = client.pipeline(timeout=1.0)
+        for key in keys:
+            pipeline.set(key, "v")
+        pipeline.mget(*keys[:2]).get(keys[1])
+        results = await pipeline.execute()
+        lost = [place for place, key in enumerate(keys) if self.cluster.owner(key_slot(key)) is gone]
+        self.assertIsInstance(results[0], ReplyError)
+        self.assertEqual({type(results[place]) for place in lost}, {CommandTimeout})
+        good = [place for place in range(len(keys)) if place and place not in lost]
+        self.assertEqual({results[place] for place in good}, {b"OK"})
+        self.assertEqual(results[-1], b"v")
+
+    async def test_order_for_each_key(self) -> None:
+        """Whatever is between them: large values, commands for many slots, unknown ones."""
+        client = await self.client()
+        key = self.key_of(self.nodes[0])
+        pipeline = client.pipeline()
+        for number in range(50):
+            pipeline.set(key, "x" * 10_000 if number % 7 == 0 else number).get(key)
+            pipeline.del_(key, self.key_of(self.nodes[1]))
+        results = await pipeline.execute()
+        for number in range(50):
+            expected = b"x" * 10_000 if number % 7 == 0 else b"%d" % number
+            self.assertEqual(results[3 * number : 3 * number + 3], [b"OK", expected, 1])
+
+    async def test_lost_halfway(self) -> None:
+        """Reads are sent again; of the others each says whether it may have been executed."""
+        client = await self.client()
+        key = self.key_of(self.nodes[0])
+        await client.set(key, "v")
+
+        def script(node: ScriptedNode, words: list[bytes], connection: Any) -> Any:
+            return CLOSE if words == [b"SET", key.encode(), b"5"] and node.accepted == 1 else USUAL
+
+        self.nodes[0].script = script
+        pipeline = client.pipeline()
+        for number in range(10):
+            pipeline.set(key, number).get(key)
+        results = await pipeline.execute()
+        # The replies to the first five were cut off with the connection.
+        self.assertEqual({type(result) for result in results[::2]}, {ConnectionLost})
+        self.assertTrue(all(result.maybe_executed for result in results[::2]))
+        self.assertEqual(results[1::2], [b"4"] * 10)
+
+    async def test_closed_meanwhile(self) -> None:
+        """A graceful end waits for what is on its way."""
+        client = await self.client()
+        keys = self.cluster.keys_of(self.nodes[0], 20)
+        pipeline = client.pipeline()
+        for key in keys:
+            pipeline.set(key, 1)
+        executing = pipeline.execute()
+        await client.close()
+        self.assertEqual(await executing, [b"OK"] * 20)
+
+    async def test_words_are_no_text(self) -> None:
+        client = await self.client()
+        error = await self.assertFailure(client.pipeline().stream(["GET k"], lambda *_: None), TypeError)
+        self.assertIn("sequence of words", str(error))
+        await self.assertFailure(client.execute(), TypeError)
+        error = await self.assertFailure(client.execute(bytearray(b"GET"), "k"), TypeError)
+        self.assertIn("not bytearray", str(error))
+        self.assertRaises(TypeError, client.transaction().add)
+
+
+class EndTests(ScriptedTests):
+    async def begun(self, script: Any, **options: Any) -> tuple[ClusterClient, str]:
+        """A client that is connected to the first node, which follows the script from now on, and a key of it."""
+        client = await self.client(**options)
+        key = self.key_of(self.nodes[0])
+        await client.set(key, 1)
+        self.nodes[0].script = script
+        return client, key
+
+    async def test_after_the_end(self) -> None:
+        """A pipeline is refused as any command is, whether or not there ever was a map."""
+        for client in (await self.client(), self.lazy_client()):
+            await client.close()
+            await self.assertFailure(client.pipeline(timeout=None).get("k").execute(), ClientClosed)
+
+    async def test_a_stream_ends_with_the_client(self) -> None:
+        """What is on its way when close() is called is served, and no more."""
+        client, key = await self.begun(None)
+        closed: list[Deferred[None]] = []
+
+        def each(number: int, _: Any) -> None:
+            if not number:
+                closed.append(client.close())
+
+        endless = (("INCR", key) for _ in iter(int, 1))
+        await self.assertFailure(client.pipeline(timeout=None).stream(endless, each), ClientClosed)
+        await closed[0]
+        self.assertLessEqual(self.cluster.count(b"INCR"), 4096)
+
+    async def test_close_waits_for_whatever_ends_a_batch(self) -> None:
+        """Be it an error, a deadline, or the end of the connection."""
+
+        def ends(how: Callable[[Any], None]) -> Any:
+            def script(_: ScriptedNode, words: list[bytes], connection: Any) -> Any:
+                if words[0] != b"INCR":
+                    return USUAL
+                reactor.callLater(0.05, how, connection)  # type: ignore[attr-defined]
+                return SILENCE
+
+            return script
+
+        for how, error in (
+            (lambda connection: connection.write(b"-WRONGTYPE no\r\n"), ReplyError),
+            (lambda _: None, CommandTimeout),
+            (lambda connection: connection.close(), ConnectionLost),
+        ):
+            client, key = await self.begun(ends(how))
+            executing = client.pipeline(timeout=0.3).get(key).incr(key).execute()
+            await self.until(lambda: self.nodes[0].received[-1][1][0] == b"INCR")
+            await client.close()
+            self.assertIsInstance((await executing)[1], error)
+            self.nodes[0].script = None
+
+    async def test_close_waits_for_what_has_left_a_batch(self) -> None:
+        """Elsewhere, or put off, it ends as it would have."""
+        there = b"-MOVED 1 127.0.0.1:%d\r\n" % self.nodes[1].address.port
+        for reply in (b"-TRYAGAIN later\r\n", there):
+
+            def script(node: ScriptedNode, words: list[bytes], connection: Any, reply: bytes = reply) -> Any:
+                if words[0] == b"GET":
+                    node.script = None
+                    reactor.callLater(0.05, connection.write, reply + b"$1\r\n1\r\n")  # type: ignore[attr-defined]
+                return SILENCE
+
+            client, key = await self.begun(script)
+            executing = client.pipeline().incr(key).get(key).execute()
+            await self.until(lambda: self.nodes[0].script is None)
+            await client.close()
+            self.assertEqual(await executing, [2, b"1"])
+
+    async def test_close_waits_for_many_slots(self) -> None:
+        """Also if all of them fail."""
+        client, key = await self.begun(None)
+        other = self.key_of(self.nodes[0], 1)
+
+        def script(_: ScriptedNode, words: list[bytes], connection: Any) -> Any:
+            reactor.callLater(0.05, connection.write, b"-ERR no\r\n")  # type: ignore[attr-defined]
+            return SILENCE
+
+        self.nodes[0].script = script
+        reading = client.mget(key, other)
+        await self.until(lambda: self.nodes[0].count(b"MGET") == 2)
+        closed = client.close()
+        await self.assertFailure(reading, PartialFailure)
+        await closed
+
+    async def test_a_cancelled_question_of_our_own(self) -> None:
+        """close() does not wait for what the client asked on its own behalf."""
+        client = await self.client(refresh_period=None)
+        for node in self.nodes:
+            node.script = lambda _, words, __: SILENCE if words[0] == b"CLUSTER" else USUAL
+        asked = self.cluster.count(b"CLUSTER")
+        refreshing = client.refresh_topology()
+        await self.until(lambda: self.cluster.count(b"CLUSTER") == asked + 2)
+        await client.close()
+        await self.assertFailure(refreshing, ClientClosed)
+
+
+class FullTests(ScriptedTests):
+    """Commands that are turned away because a node owes all the replies that it may."""
+
+    async def full(self, room: int, *, left: int = 0) -> tuple[ClusterClient, str]:
+        client = await self.client(max_pending=room, unresponsive_after=60)
+        key = self.key_of(self.nodes[0])
+        await client.set(key, 1)
+        self.held: list[tuple[list[bytes], Any]] = []
+
+        def script(_: ScriptedNode, words: list[bytes], connection: Any) -> Any:
+            self.held.append((words, connection))
+            return SILENCE
+
+        self.nodes[0].script = script
+        self.others = [client.execute("GET", key, timeout=None) for _ in range(room - left)]
+        await self.until(lambda: len(self.held) == room - left)
+        return client, key
+
+    async def release(self) -> None:
+        """Have the node answer what it owes, and everything from now on."""
+        self.nodes[0].script = None
+        held, self.held = self.held, []
+        for words, connection in held:
+            connection.write(self.nodes[0].usual(words, asking=False))
+        await gatherResults(self.others)
+
+    async def test_order_is_kept(self) -> None:
+        """Whatever of it would find room: batches, large values, commands without a key."""
+        large = b"N" * 10_000
+        for values, left in (([b"1"] * 8 + [large], 5), ([large, b"new"], 0), ([b"1", None, b"2"], 0)):
+            client, key = await self.full(20, left=left)
+            pipeline = client.pipeline()
+            for value in values:
+                if value is None:
+                    pipeline.ping()
+                else:
+                    pipeline.set(key, value)
+            executing = pipeline.execute()
+            await self.release()
+            await executing
+            self.assertEqual(await client.get(key), values[-1])
+            await client.close()
+
+    async def test_more_bytes_than_may_be_under_way(self) -> None:
+        """They go as soon as there is room, also when another node is not full."""
+        for values in ([b"v" * (1 << 20)], [b"v" * 6000] * 100):
+            client, _ = await self.full(200)
+            pipeline = client.pipeline()
+            for key, value in zip(self.cluster.keys_of(self.nodes[0], 100), values, strict=False):
+                pipeline.set(key, value)
+            pipeline.get(self.key_of(self.nodes[1]))
+            executing = pipeline.execute()
+            await self.release()
+            self.assertEqual(await executing, [b"OK"] * len(values) + [None])
+            await client.close()
+
+    async def test_their_deadline(self) -> None:
+        client, _ = await self.full(10)
+        key = self.key_of(self.nodes[0], 1)
+        (error, other) = await client.pipeline(timeout=0.05).get(key).set(key, "v" * 10_000).execute()
+        for each in (error, other):
+            self.assertIsInstance(each, CommandTimeout)
+            self.assertFalse(each.maybe_executed)
+        await self.release()
+        self.assertEqual(self.nodes[0].count(b"GET", key.encode()), 0)
+
+    async def test_the_client_ends(self) -> None:
+        """Nobody will make room."""
+        for end in ("close", "abort"):
+            client, key = await self.full(10)
+            executing = client.pipeline(timeout=None).get(key).execute()
+            ended = getattr(client, end)()
+            await self.assertFailure(executing, ClientClosed)
+            if end == "close":
+                await self.release()
+            else:
+                await gatherResults([self.assertFailure(other, ClientClosed) for other in self.others])
+            await ended
+
+    async def test_a_list_that_is_used_again(self) -> None:
+        """What was taken out of a stream stays as it was then."""
+        client, _ = await self.full(20)
+        keys = self.cluster.keys_of(self.nodes[0], 4)
+
+        def commands() -> Any:
+            words: list[Any] = ["SET", "", b""]
+            for number, key in enumerate(keys):
+                words[1], words[2] = key, b"%d" % number * 9000
+                yield words
+
+        streaming = client.pipeline().stream(commands(), lambda *_: None)
+        await self.release()
+        self.assertEqual(await streaming, 4)
+        self.assertEqual([self.cluster.values[key.encode()][:1] for key in keys], [b"0", b"1", b"2", b"3"])
+
+    async def test_cancelled_ones_take_no_room(self) -> None:
+        """Of those that wait to be written."""
+        client = await self.client(max_pending=10)
+        keys = self.cluster.keys_of(self.nodes[0], 2)
+        await client.set(keys[0], 1)
+        for _ in range(10):
+            reading = client.get(keys[0])
+            reading.addErrback(lambda _: None)
+            reading.cancel()
+        self.assertEqual(await client.del_(*keys), 1)
+
+
+class CallerTests(ScriptedTests):
+    """What a caller's own code does in the midst of it."""
+
+    async def test_an_item_that_is_no_sequence(self) -> None:
+        """Met while replies are handed out, it costs nobody else a thing."""
+        client = await self.client(max_pending=8)
+        key = self.key_of(self.nodes[0])
+        await client.set(key, 1)
+        commands: list[Any] = [*[("GET", key)] * 4, None]
+        streaming = client.pipeline().stream(iter(commands), lambda *_: None)
+        other = client.incr(key)
+        await self.assertFailure(streaming, TypeError)
+        self.assertEqual(await other, 2)
+        self.assertEqual(client.statistics.connections, 1)
+
+    async def test_cancelled_by_a_result(self) -> None:
+        """In the midst of a load, it goes no further."""
+        client = await self.client(max_pending=200)
+        key = self.key_of(self.nodes[0])
+        running: list[Deferred[int]] = []
+
+        def commands() -> Any:
+            yield from [("GET", key)] * 100
+            yield "GET", None
+            yield from [("INCR", key)] * 40
+
+        def each(_: int, result: Any) -> None:
+            if isinstance(result, TypeError):
+                running[0].cancel()
+
+        running.append(client.pipeline().stream(commands(), each))
+        await self.assertFailure(running[0], CancelledError)
+        self.assertEqual(await client.get(key), None)
+        self.assertEqual(self.cluster.count(b"INCR"), 0)
