@@ -208,7 +208,7 @@ class _Run:
 
     def _send_entry(self, entry: _Entry) -> None:
         """Send a batch or a command by itself, or have it wait behind what was turned away."""
-        if self.called or self._failure is not None:
+        if self.called:
             return
         self._under_way += len(entry)
         if self._full:
@@ -230,7 +230,8 @@ class _Run:
     def _turn_away(self, entry: _Entry) -> None:
         self._under_way -= len(entry)
         self._full = True
-        self._refused.append(entry)
+        if self._failure is None:
+            self._refused.append(entry)
 
     def _take(self, calls: Iterator[tuple[int, tuple[Arg, ...]]], most: int) -> None:
         """Send up to so many commands: most of them as batches, one for each node, the others by themselves."""
