@@ -69,11 +69,15 @@ class Cork:
         if touched:
             self._touched = []
             for connection in touched:
-                try:
-                    connection.flush()
-                except Exception as error:
-                    # A transport that raises is one of the application's own; the others must still write.
-                    connection.abort(ConnectionLost(f"{connection.peer}: {error!r}"))
+                self.write(connection)
+
+    def write(self, connection: Writer) -> None:
+        """Have one connection write now."""
+        try:
+            connection.flush()
+        except Exception as error:
+            # A transport that raises is one of the application's own; the others must still write.
+            connection.abort(ConnectionLost(f"{connection.peer}: {error!r}"))
 
     def stop(self) -> None:
         """Forget the scheduled write."""

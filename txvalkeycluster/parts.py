@@ -6,7 +6,7 @@ goes on by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from .commands import Command
@@ -94,6 +94,22 @@ class Batch(Request):
         self._commands.append(command)
         self._slots.append(slot)
 
+    def regrouped(self, takers: Sequence[object]) -> list[Batch]:
+        """It, or if its slots have come to several of ``takers`` since, a batch for each; as long as it is not sent."""
+        batches: dict[object, Batch] = {}
+        for place, payload, command, slot in zip(
+            self._places, self._packed, self._commands, self._slots, strict=True
+        ):
+            taker = takers[slot]
+            if taker not in batches:
+                batches[taker] = Batch(self._whole, slot, self.since, self.deadline, self.repeatable)
+            batches[taker].add(place, payload, command, slot)
+        if len(batches) == 1:
+            return [self]
+        for batch in batches.values():
+            batch.seal()
+        return list(batches.values())
+
     def seal(self) -> None:
         """Be ready to be sent."""
         self.payload = b"".join(self._packed)
@@ -136,6 +152,7 @@ class Batch(Request):
             return
         replies, self._replies = self._replies, []
         # What it was sent as is not needed any more, and the whole may know us.
+        self.payload = b""
         self._packed, self._commands, self._slots = [], [], []
         answered = self._whole.answered
         for place, reply in zip(self._places, replies, strict=False):

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from .commands.building import Text
 from .commands.queued import QueuedCommands
 from .commands.replies import Convert
-from .errors import ClientClosed, CommandTimeout, TooManyPending
+from .errors import ClientClosed, CommandTimeout, PartialFailure, TooManyPending
 from .node import NodeConnection
 from .pack import Arg, Packed, pack_keyed
 from .parts import Batch
@@ -153,7 +153,7 @@ class _Run:
     def _other_ended(self, result: Any, alone: _Alone) -> None:
         self._others.pop(alone.place)
         error = result.value if isinstance(result, Failure) else None
-        if isinstance(error, TooManyPending) and not self.called and self._failure is None:
+        if _is_for_want_of_room(error) and not self.called and self._failure is None:
             self._turn_away(alone)
             if not self._sending:
                 self._try_again()
@@ -193,6 +193,9 @@ class _Run:
             if entry.deadline <= now:
                 self._under_way += len(entry)
                 entry.time_out(now, "turned away for want of room", written=False)
+            elif isinstance(entry, Batch):
+                for batch in entry.regrouped(self._router.takers):
+                    self._send_entry(batch)
             else:
                 self._send_entry(entry)
         while self._calls is not None and self._room > 0:
@@ -335,10 +338,18 @@ class _Alone:
 
     def time_out(self, now: float, where: str, *, written: bool) -> None:
         """End it because its deadline has passed while it was ``where``."""
-        self._run.failed(self.place, CommandTimeout(f"{self.words[0]!r} had no reply: {where}", maybe_executed=written))
+        name = self.words[0] if self.words else "a command"
+        self._run.failed(self.place, CommandTimeout(f"{name!r} had no reply: {where}", maybe_executed=written))
 
 
 _Entry = Batch | _Alone
+
+
+def _is_for_want_of_room(error: BaseException | None) -> bool:
+    """Whether a command, or every part of it, was turned away."""
+    if isinstance(error, PartialFailure):
+        return all(isinstance(outcome, TooManyPending) for _, outcome in error.outcomes)
+    return isinstance(error, TooManyPending)
 
 
 def _converted(convert: Convert, reply: Any) -> Any:

@@ -132,19 +132,20 @@ class RESPProtocol(protocol.Protocol):
         if request.deadline < self._alarm.at:
             self._alarm.by(request.deadline)
         if request.payload.__class__ is list or queued >= _BURST:
-            self.flush()
+            self._cork.write(self)
 
     def send_batch(self, batch: Batch) -> None:
         """Queue commands that go as one.  Raises TooManyPending, and then has not taken them."""
-        if self.pending + len(batch) > self._max_pending:
-            self._drop_cancelled()
-        if self.pending + len(batch) > self._max_pending:
-            raise TooManyPending(f"{self.peer} owes {self.pending} replies, and {len(batch)} more are too many")
-        self.send(batch)
+        self._admit(batch, len(batch))
+        if not self._unsent:
+            self._cork.touch(self)
+        self._unsent.append(batch)
         self._batched += len(batch) - 1
         self._crowd = min(self._crowd, max(self._max_pending - len(self._sent) - self._batched, 0))
-        if len(batch) >= _LARGE_BATCH:
-            self.flush()
+        if batch.deadline < self._alarm.at:
+            self._alarm.by(batch.deadline)
+        if len(batch) >= _LARGE_BATCH or len(self._unsent) > _BURST:
+            self._cork.write(self)
 
     def ask(self, request: Request) -> None:
         """Queue a request behind an ASKING; the two leave in one write."""
@@ -207,13 +208,13 @@ class RESPProtocol(protocol.Protocol):
                 data = data[written:]
         self._transport().write(data)
 
-    def _admit(self, request: Request) -> None:
-        """Refuse a new request where too much is waiting; one that was taken before is not turned away."""
+    def _admit(self, request: Request, count: int = 1) -> None:
+        """Refuse new commands where too much is waiting; those that were taken before are not turned away."""
         if request.is_new:
-            if self.pending >= self._options.max_pending or self._paused:
+            if self.pending + count > self._max_pending or self._paused:
                 self._drop_cancelled()
-            if self.pending >= self._options.max_pending:
-                raise TooManyPending(f"{self.peer} owes {self.pending} replies, as many as max_pending allows")
+            if self.pending + count > self._max_pending:
+                raise TooManyPending(f"{self.peer} owes {self.pending} replies, of {self._max_pending} that it may")
             if self._paused and self._paused_bytes >= self._options.max_unsent_bytes:
                 raise TooManyPending(f"{self.peer} has {self._paused_bytes} bytes unsent, as max_unsent_bytes allows")
         if self._paused:

@@ -540,6 +540,10 @@ class Router:
     def _shut(self) -> Deferred[None]:
         self._refresher.close()
         self._learner.close()
+        for room in self._all_rooms():
+            # What is left there was cancelled.
+            room.take()
+        self.retries.call_now()
         return self._factory.close()
 
     def _everything(self) -> list[Request]:

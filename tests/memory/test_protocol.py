@@ -301,6 +301,27 @@ class BatchTests(Base):
         self.assertEqual(self.successResultOf(one), b"1")
         self.assertEqual(self.whole.came, [(0, b"2"), (1, b"3")])
 
+    def test_behind_a_burst(self) -> None:
+        """However many commands are queued before it, each reply finds its own."""
+        for count in (1022, 1023, 1024, 1025, 2048):
+            self.connect()
+            self.whole = Whole()
+            before = [self.send(str(number)) for number in range(count)]
+            self.batch("a", "b")
+            after = self.send("c")
+            self.clock.advance(0)
+            self.receive(b"".join(b"+%d\r\n" % number for number in range(count)) + b"+a\r\n+b\r\n+c\r\n")
+            self.assertEqual([self.successResultOf(each) for each in before], [b"%d" % n for n in range(count)])
+            self.assertEqual(self.whole.came, [(0, b"a"), (1, b"b")])
+            self.assertEqual(self.successResultOf(after), b"c")
+
+    def test_a_transport_that_raises(self) -> None:
+        """It costs the connection, so that no reply is waited for of what was not written."""
+        self.transport.write = lambda data: 1 / 0
+        self.batch(*map(str, range(200)))
+        self.assertTrue(self.connection.ended)
+        self.assertEqual({error for _, error in self.whole.came}, {ConnectionLost})
+
     def test_its_commands_count(self) -> None:
         """Each of them, written or not, for whoever comes after it."""
         self.connect(max_pending=4)

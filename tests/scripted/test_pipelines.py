@@ -208,6 +208,18 @@ class EndTests(ScriptedTests):
         await self.assertFailure(reading, PartialFailure)
         await closed
 
+    async def test_nothing_is_left_behind(self) -> None:
+        """No timer is, of a command that was cancelled where it waited for a map or a node."""
+        self.cluster.ranges = []
+        client = self.lazy_client(refresh_period=None)
+        waiting = client.get("k")
+        await self.until(lambda: self.cluster.count(b"CLUSTER"))
+        waiting.cancel()
+        await self.assertFailure(waiting, CancelledError)
+        await client.close()
+        timers = reactor.getDelayedCalls()  # type: ignore[attr-defined]
+        self.assertEqual([timer for timer in timers if timer.func.__module__.startswith("txvalkeycluster")], [])
+
     async def test_a_cancelled_question_of_our_own(self) -> None:
         """close() does not wait for what the client asked on its own behalf."""
         client = await self.client(refresh_period=None)
@@ -276,11 +288,39 @@ class FullTests(ScriptedTests):
             self.assertEqual(await executing, [b"OK"] * len(values) + [None])
             await client.close()
 
+    async def test_owners_that_change_meanwhile(self) -> None:
+        """Those of one key stay in order when the map comes while they wait."""
+        client = self.lazy_client(max_pending=4)
+        others = [client.get(self.key_of(self.nodes[0])) for _ in range(4)]
+        one, other = self.key_of(self.nodes[0]), self.key_of(self.nodes[1])
+        for node in self.nodes:
+            node.script = self.obedient
+        pipeline = client.pipeline().set(one, "1").set(other, "old").set(other, b"n" * 10_000)
+        self.assertEqual(await pipeline.execute(), [b"OK"] * 3)
+        self.assertEqual(self.cluster.values[other.encode()], b"n" * 10_000)
+        await gatherResults(others)
+
+    def obedient(self, node: ScriptedNode, words: list[bytes], _: Any) -> Any:
+        """MOVED for what belongs elsewhere."""
+        if words[0] not in (b"GET", b"SET"):
+            return USUAL
+        slot = key_slot(words[1])
+        owner = self.cluster.owner(slot)
+        assert owner is not None
+        return USUAL if owner is node else b"-MOVED %d 127.0.0.1:%d\r\n" % (slot, owner.address.port)
+
+    async def test_many_slots(self) -> None:
+        """A command whose every part is turned away waits as well."""
+        client, key = await self.full(10)
+        executing = client.pipeline().del_(key, self.key_of(self.nodes[0], 1)).execute()
+        await self.release()
+        self.assertEqual(await executing, [1])
+
     async def test_their_deadline(self) -> None:
         client, _ = await self.full(10)
         key = self.key_of(self.nodes[0], 1)
-        (error, other) = await client.pipeline(timeout=0.05).get(key).set(key, "v" * 10_000).execute()
-        for each in (error, other):
+        pipeline = client.pipeline(timeout=0.05).get(key).set(key, "v" * 10_000).add()
+        for each in await pipeline.execute():
             self.assertIsInstance(each, CommandTimeout)
             self.assertFalse(each.maybe_executed)
         await self.release()
