@@ -304,7 +304,8 @@ def _checked(shards: list[Shard], where: str) -> Reading:
         if ranges > _RANGES:
             ranges = 0
             yield
-    if len(found) > _SHARDS:
-        yield
     found.sort(key=lambda s: (s.slots[0][0] if s.slots else SLOT_COUNT, s.primary.id if s.primary else ""))
+    if len(found) > _SHARDS:
+        # Whatever is done with it is a step of its own.
+        yield
     return tuple(found)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -13,11 +13,12 @@ from twisted.logger import Logger
 from .errors import ClientClosed, ClusterUnavailable, ReplyError, TopologyError, ValkeyError
 from .node import NodeConnection
 from .options import Options
-from .reading import SOURCES, Reading, as_slots_tell
+from .reading import SOURCES, as_slots_tell
 from .statistics import Statistics
-from .topology import Shard, lost_most_nodes, same_view
+from .topology import Shard, lost_most_nodes, same, same_view
 
 _log = Logger()
+_T = TypeVar("_T")
 
 # A demoted primary asks for a refresh outside of the rate limit: this is the limit of those.
 _URGENT_INTERVAL = 0.05
@@ -209,7 +210,7 @@ class TopologyRefresher:
     async def _refresh(self) -> tuple[Shard, ...]:
         node, shards = await self._inquire(self._candidates())
         known = self._current()
-        if shards == known:
+        if await self._in_steps(same(known, shards)):
             return known
         if lost_most_nodes(known, shards):
             await self._second_opinion(node, shards)
@@ -264,14 +265,14 @@ class TopologyRefresher:
             self._without_shards = True
             return None
 
-    async def _in_steps(self, reading: Reading) -> tuple[Shard, ...]:
-        """Read a reply, and let others do something meanwhile."""
+    async def _in_steps(self, work: Generator[None, None, _T]) -> _T:
+        """Do some work, and let others do something between its steps."""
         while True:
             try:
-                next(reading)
+                next(work)
             except StopIteration as done:
-                shards: tuple[Shard, ...] = done.value
-                return shards
+                result: _T = done.value
+                return result
             await deferLater(self._clock, 0)
 
     def _succeeded(self, shards: tuple[Shard, ...]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 from operator import itemgetter
 from typing import Literal
@@ -28,11 +28,12 @@ class Node:
     ip: str | None = None
     hostname: str | None = None
     availability_zone: str | None = None
+    #: Where to dial it, or None if the cluster did not say (endpoint ``?``, ``noaddr``, port 0).
+    address: Address | None = field(init=False, repr=False, compare=False)
 
-    @property
-    def address(self) -> Address | None:
-        """Where to dial it, or None if the cluster did not say (endpoint ``?``, ``noaddr``, port 0)."""
-        return Address(self.host, self.port) if self.host and self.port else None
+    def __post_init__(self) -> None:
+        address = Address(self.host, self.port) if self.host and self.port else None
+        object.__setattr__(self, "address", address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,18 @@ def lost_most_nodes(old: Iterable[Shard], new: Iterable[Shard]) -> bool:
     known = {node.id for shard in old for node in shard.nodes}
     kept = known & {node.id for shard in new for node in shard.nodes}
     return 2 * len(kept) < len(known)
+
+
+def same(one: tuple[Shard, ...], other: tuple[Shard, ...]) -> Generator[None, None, bool]:
+    """Compare two maps, in steps as `reading` does if they are large."""
+    if len(one) != len(other):
+        return False
+    for number, (shard, counterpart) in enumerate(zip(one, other, strict=True)):
+        if number % 64 == 63:
+            yield
+        if shard != counterpart:
+            return False
+    return True
 
 
 def same_view(one: Iterable[Shard], other: Iterable[Shard]) -> bool:
