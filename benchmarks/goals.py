@@ -75,7 +75,7 @@ GOALS = [
         lambda results, _: results.ratio((OURS, LARGE), (FLOOR, LARGE), "rate"),
         False,
     ),
-    Goal("map of 1,000 nodes in 16,384 ranges again, longest stall in round trips of the floor", 80, _round_trips),
+    Goal("map of 1,000 nodes in 16,384 ranges, longest stall in round trips of the floor", 80, _round_trips),
     Goal("a waiting command, bytes beside its payload", 1200, lambda _, scale: scale.waiting if scale else None),
     Goal(
         "100 MiB, CPU for each byte by that of 10 MiB",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -64,23 +64,32 @@ class ClusterFactory:
             self.nodes[address] = node
         return node
 
-    def install(self, listed: Iterable[Address]) -> tuple[list[Request], list[NodeConnection]]:
-        """Keep the nodes that the new map lists; return the others, which are to be closed, and what waited for those.
+    def candidates(self) -> list[NodeConnection]:
+        """Whom to ask about the cluster: connected nodes, other known nodes, the seeds, and last those that fail."""
+        nodes = list(self.nodes.values())
+        self._options.random.shuffle(nodes)
+        nodes.sort(key=lambda node: node.state is not State.READY)
+        seeds = [self.node_at(address) for address in self._options.seeds]
+        working = [node for node in nodes if not node.failing]
+        return list(dict.fromkeys([*working, *seeds, *nodes]))
+
+    def install(self, listed: Collection[Address]) -> tuple[list[Request], list[NodeConnection]]:
+        """Keep the nodes that the new map lists; return the others, which are to be closed, and what waited for any.
 
         A node that no map has listed yet, such as the target of an ASK, goes once it has nothing to do.
         """
-        wanted = set(listed)
         moved: list[Request] = []
         gone: list[NodeConnection] = []
-        for address, node in list(self.nodes.items()):
-            if address in wanted:
-                moved += node.take_waiting() if node.state is not State.READY and node.pending else []
-            elif node.listed or not node.pending:
+        for address in [address for address in self.nodes if address not in listed]:
+            node = self.nodes[address]
+            if node.listed or not node.pending:
                 moved += node.take_waiting()
                 gone.append(self.nodes.pop(address))
-        for address in wanted:
+        for address in listed:
             node = self.node_at(address)
             node.listed = True
+            if node.state is not State.READY and node.pending:
+                moved += node.take_waiting()
             if self._options.warm_up:
                 node.dial()
         return moved, gone

@@ -32,6 +32,12 @@ class ServerInfo:
     client_id: int = 0
     availability_zone: str = ""
 
+    @property
+    def major(self) -> int:
+        """The first number of its version; 0 if it was not told."""
+        first = self.version.partition(".")[0]
+        return int(first) if first.isdecimal() else 0
+
 
 async def handshake(connection: RESPProtocol, options: Options) -> ServerInfo:
     """Introduce ourselves.  Raises AuthenticationFailed or ConnectFailed, whose texts hold no secret."""

@@ -11,144 +11,256 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec
 
 from .address import Address
 from .errors import TopologyError
 from .slots import SLOT_COUNT
 from .topology import Node, OpenSlot, Role, Shard
 
-#: Reading, in steps of about a millisecond.
+_P = ParamSpec("_P")
+
+#: Reading, in steps of less than a millisecond.
 Reading = Generator[None, None, tuple[Shard, ...]]
-_ROWS = 256
-_SHARDS = 16
+_ROWS = 128
+_SHARDS = 32
 _RANGES = 4096
 
+_ROLES: dict[str, Role] = {"master": "primary", "primary": "primary", "replica": "replica", "slave": "replica"}
 
+
+class _Singles(dict[int, tuple[int, int]]):
+    """Ranges of one slot, which all maps share: a map in pieces has thousands, to be made and freed with each."""
+
+    def __missing__(self, slot: int) -> tuple[int, int]:
+        single = self[slot] = (slot, slot)
+        return single
+
+
+_SINGLES = _Singles()
+
+
+def _reader(command: str) -> Callable[[Callable[_P, Reading]], Callable[_P, Reading]]:
+    """Have a reader's errors begin with the command."""
+
+    def decorate(read: Callable[_P, Reading]) -> Callable[_P, Reading]:
+        @wraps(read)
+        def named(*args: _P.args, **kwargs: _P.kwargs) -> Reading:
+            reading = read(*args, **kwargs)
+            # The reader frees the reply as it goes.
+            del args, kwargs
+            try:
+                return (yield from reading)
+            except TopologyError as error:
+                raise TopologyError(f"{command} {error}") from None
+
+        return named
+
+    return decorate
+
+
+@_reader("CLUSTER SLOTS")
 def read_slots(reply: object, asked: Address) -> Reading:
     """Read CLUSTER SLOTS; ``asked`` is the node that answered, whose host stands in for an empty endpoint."""
-    shards: dict[str, tuple[Node, tuple[Node, ...], list[tuple[int, int]]]] = {}
-    unowned: list[tuple[int, int]] = []
-    # Raw primary entries by port and host: of a shard in many rows, one is read with care.
-    seen: dict[tuple[Any, Any], tuple[object, list[tuple[int, int]]]] = {}
-    rows = list(reversed(_list(reply, "CLUSTER SLOTS")))
+    rows = list(reversed(_list(reply)))
     # Freed row by row: all 16,384 at once take 6 ms.
     del reply
+    reading = _Rows(asked)
     for index in range(len(rows)):
-        row = rows.pop()
         if index % _ROWS == _ROWS - 1:
             yield
-        known_slots = _slots_of_known(row, seen)
-        if known_slots is not None:
-            known_slots.append((row[0], row[1]))
-            continue
-        where = f"CLUSTER SLOTS row {index}"
-        row = _list(row, where)
+        try:
+            reading.read(rows.pop())
+        except TopologyError as error:
+            raise TopologyError(f"row {index} {error}") from None
+    return (yield from _checked(reading.shards()))
+
+
+class _Rows:
+    """The rows of CLUSTER SLOTS, put together to shards."""
+
+    def __init__(self, asked: Address) -> None:
+        self._asked = asked
+        self._shards: dict[str, tuple[Node, tuple[Node, ...], list[tuple[int, int]]]] = {}
+        self._unowned: list[tuple[int, int]] = []
+        # Raw primary entries by host and port: of a shard in many rows, one is read with care.
+        self._seen: dict[tuple[Any, Any], tuple[object, list[tuple[int, int]]]] = {}
+
+    def shards(self) -> list[Shard]:
+        found = [Shard(primary, replicas, tuple(ranges)) for primary, replicas, ranges in self._shards.values()]
+        return [*found, Shard(None, (), tuple(self._unowned))] if self._unowned else found
+
+    def read(self, row: Any) -> None:
+        if self._is_known(row):
+            return
+        row = _list(row)
         if len(row) < 2:
-            raise TopologyError(f"{where} has {len(row)} elements, not at least 2")
-        slots = _range(row[0], row[1], where)
+            raise TopologyError(f"has {len(row)} elements, not at least 2")
+        slots = _range(row[0], row[1])
         if len(row) == 2:
-            unowned.append(slots)
-            continue
-        primary = _slots_node(row[2], "primary", asked, f"{where} node 0")
-        known = shards.get(primary.id)
-        if known is None:
-            # A shard's replicas stand in each of its rows; the first is enough.
-            replicas = (
-                _slots_node(entry, "replica", asked, f"{where} node {number}")
-                for number, entry in enumerate(row[3:], 1)
-            )
-            shards[primary.id] = (primary, _by_node_id(replicas), [slots])
+            self._unowned.append(slots)
+            return
+        nodes = row[2:]
+        primary = self._node(nodes, 0)
+        if primary.id in self._shards:
+            self._shards[primary.id][2].append(slots)
         else:
-            known[2].append(slots)
-        if len(row[2]) > 2:
-            seen[row[2][0], row[2][1]] = row[2], shards[primary.id][2]
-    found = [Shard(primary, replicas, tuple(ranges)) for primary, replicas, ranges in shards.values()]
-    if unowned:
-        found.append(Shard(None, (), tuple(unowned)))
-    return (yield from _checked(found, "CLUSTER SLOTS"))
+            # A shard's replicas stand in each of its rows; the first is enough.
+            replicas = _by_node_id(self._node(nodes, number) for number in range(1, len(nodes)))
+            self._shards[primary.id] = (primary, replicas, [slots])
+        if len(nodes[0]) > 2:
+            self._seen[nodes[0][0], nodes[0][1]] = nodes[0], self._shards[primary.id][2]
+
+    def _is_known(self, row: Any) -> bool:
+        """Take the slots of a row whose primary entry has been read before, to the letter."""
+        try:
+            start, end, entry = row[0], row[1], row[2]
+            known = self._seen.get((entry[0], entry[1]))
+        except (TypeError, LookupError):
+            return False
+        if known is None or known[0] != entry or type(start) is not int or type(end) is not int:
+            return False
+        if not 0 <= start <= end < SLOT_COUNT:
+            return False
+        known[1].append(_SINGLES[start] if start == end else (start, end))
+        return True
+
+    def _node(self, entries: Sequence[Any], number: int) -> Node:
+        try:
+            fields = _list(entries[number])
+            if len(fields) < 2:
+                raise TopologyError(f"has {len(fields)} elements, not at least host and port")
+            metadata = _mapping(fields[3], "metadata ") if len(fields) > 3 and fields[3] else {}
+            # Two-element nodes are what servers before 4.0 sent.
+            node_id = fields[2] if len(fields) > 2 else None
+            return _node(node_id, "replica" if number else "primary", fields[0], fields[1], self._asked, metadata)
+        except TopologyError as error:
+            raise TopologyError(f"node {number} {error}") from None
 
 
-def _slots_of_known(
-    row: Any, seen: dict[tuple[Any, Any], tuple[object, list[tuple[int, int]]]]
-) -> list[tuple[int, int]] | None:
-    """The slots of the shard whose primary entry stands in this row to the letter, if that has been read before."""
-    try:
-        start, end, entry = row[0], row[1], row[2]
-        known = seen.get((entry[0], entry[1]))
-    except (TypeError, LookupError):
-        return None
-    if known is None or known[0] != entry or type(start) is not int or type(end) is not int:
-        return None
-    return known[1] if 0 <= start <= end < SLOT_COUNT else None
-
-
-def read_shards(reply: object, asked: Address, *, tls: bool = False) -> Reading:
-    """Read CLUSTER SHARDS; ``tls`` chooses which of a node's two ports counts."""
+@_reader("CLUSTER SHARDS")
+def read_shards(reply: object, asked: Address, *, tls: bool | None = False) -> Reading:
+    """Read CLUSTER SHARDS; ``tls`` chooses which of a node's two ports counts.  If it is None none may have two."""
     found = []
-    for index, entry in enumerate(_list(reply, "CLUSTER SHARDS")):
+    for index, entry in enumerate(_list(reply)):
         if index % _SHARDS == _SHARDS - 1:
             yield
-        where = f"CLUSTER SHARDS shard {index}"
-        shard = _mapping(entry, where)
-        numbers = _list(shard.get("slots", []), f"{where} slots")
-        if len(numbers) % 2:
-            raise TopologyError(f"{where} has an odd number of slot bounds")
-        slots = [
-            _range(start, end, f"{where} slots") for start, end in zip(numbers[::2], numbers[1::2], strict=True)
-        ]
-        nodes = [
-            _shards_node(_mapping(node, f"{where} node {number}"), asked, tls, f"{where} node {number}")
-            for number, node in enumerate(_list(shard.get("nodes", []), f"{where} nodes"))
-        ]
-        # After a failover the dead primary can stand beside its successor for a while.
-        primaries = sorted((n for n in nodes if n.role == "primary"), key=lambda n: n.health != "online")
-        primary = primaries[0] if primaries else None
-        found.append(Shard(primary, _by_node_id(n for n in nodes if n.role == "replica"), tuple(slots)))
-    return (yield from _checked(found, "CLUSTER SHARDS"))
+        try:
+            found.append(_shard(entry, asked, tls))
+        except TopologyError as error:
+            raise TopologyError(f"shard {index} {error}") from None
+    return (yield from _checked(found))
 
 
+def _shard(entry: object, asked: Address, tls: bool | None) -> Shard:
+    fields = _mapping(entry)
+    slots = _bounds(_list(fields.get(b"slots", ()), "slots "))
+    nodes = []
+    for number, node in enumerate(_list(fields.get(b"nodes", ()), "nodes ")):
+        try:
+            nodes.append(_shards_node(_mapping(node), asked, tls))
+        except TopologyError as error:
+            raise TopologyError(f"node {number} {error}") from None
+    # After a failover the dead primary can stand beside its successor for a while.
+    primaries = sorted((n for n in nodes if n.role == "primary"), key=lambda n: n.health != "online")
+    replicas = _by_node_id(n for n in nodes if n.role == "replica")
+    return Shard(primaries[0] if primaries else None, replicas, slots)
+
+
+def _bounds(numbers: Sequence[Any]) -> tuple[tuple[int, int], ...]:
+    """First and last slots in turn -> ranges."""
+    if len(numbers) % 2:
+        raise TopologyError("has an odd number of slot bounds")
+    starts, ends = numbers[::2], numbers[1::2]
+    ranges = zip(starts, ends, strict=True)
+    if set(map(type, numbers)) == {int} and sorted(numbers) == numbers and numbers[0] >= 0 and numbers[-1] < SLOT_COUNT:
+        # All is well, and looking at each of 16,384 ranges would take five times as long.
+        return tuple([_SINGLES[start] if start == end else (start, end) for start, end in ranges])
+    return tuple(_range(start, end) for start, end in ranges)
+
+
+def _shards_node(fields: dict[Any, Any], asked: Address, tls: bool | None) -> Node:
+    for name in (b"id", b"role"):
+        if name not in fields:
+            raise TopologyError(f"has no {name.decode()}")
+    ports = fields.get(b"port"), fields.get(b"tls-port")
+    if tls is None and all(ports):
+        raise TopologyError("has a port for TLS and one without, and which of them counts is not known")
+    return _node(
+        fields[b"id"],
+        fields[b"role"],
+        fields.get(b"endpoint", fields.get(b"ip")),
+        # A server behind something that ends TLS for it, or for its clients, has no port of its own for that.
+        (ports[1] or ports[0] if tls else ports[0] or ports[1]) or 0,
+        asked,
+        fields,
+        fields.get(b"health", b"online"),
+    )
+
+
+@_reader("CLUSTER NODES")
 def read_nodes(reply: object, asked: Address) -> Reading:
     """Read CLUSTER NODES, the only one that also tells of open slots, failed nodes and nodes without slots."""
     primaries: dict[str, tuple[Node, list[tuple[int, int]], list[OpenSlot]]] = {}
     replicas: dict[str, list[Node]] = {}
-    for number, line in enumerate(_text(reply, "CLUSTER NODES").splitlines()):
-        where = f"CLUSTER NODES line {number}"
+    for number, line in enumerate(_text(reply).splitlines()):
         if number % _SHARDS == _SHARDS - 1:
             yield
-        if not line:
-            continue
         fields = line.split(" ")
-        if len(fields) < 8:
-            raise TopologyError(f"{where} has {len(fields)} fields, not at least 8")
-        node_id, endpoint, flags, primary_id = fields[0], fields[1], fields[2].split(","), fields[3]
-        if "handshake" in flags:
-            continue
-        address, *extra = endpoint.split(",")
-        host, colon, port = address.partition("@")[0].rpartition(":")
-        if not colon:
-            raise TopologyError(f"{where} has an address without a port: {address!r}")
-        role: Role = "replica" if "slave" in flags or "replica" in flags else "primary"
-        node = Node(
-            id=node_id,
-            host="" if "noaddr" in flags else _host(host, asked),
-            port=_port(port, where),
-            role=role,
-            health="fail" if "fail" in flags else "online",
-            ip=host or None,
-            hostname=extra[0] if extra and extra[0] and "=" not in extra[0] else None,
-        )
-        if role == "replica":
-            replicas.setdefault(primary_id, []).append(node)
-            continue
-        slots, open_slots = _nodes_slots(fields[8:], where)
-        primaries[node_id] = (node, slots, open_slots)
+        try:
+            if not line or (len(fields) > 2 and "handshake" in fields[2].split(",")):
+                continue
+            node = _nodes_node(fields, asked)
+            if node.role == "replica":
+                replicas.setdefault(fields[3], []).append(node)
+            else:
+                primaries[node.id] = (node, *_nodes_slots(fields[8:]))
+        except TopologyError as error:
+            raise TopologyError(f"line {number} {error}") from None
     found = [
         Shard(node, _by_node_id(replicas.pop(node_id, ())), tuple(slots), tuple(open_slots))
         for node_id, (node, slots, open_slots) in primaries.items()
     ]
     found += [Shard(None, _by_node_id(orphans)) for orphans in replicas.values()]
-    return (yield from _checked(found, "CLUSTER NODES"))
+    return (yield from _checked(found))
+
+
+def _nodes_node(fields: Sequence[str], asked: Address) -> Node:
+    if len(fields) < 8:
+        raise TopologyError(f"has {len(fields)} fields, not at least 8")
+    flags = fields[2].split(",")
+    address, *extra = fields[1].split(",")
+    ip, colon, port = address.partition("@")[0].rpartition(":")
+    if not colon:
+        raise TopologyError(f"has an address without a port: {address!r}")
+    return _node(
+        fields[0],
+        "replica" if "slave" in flags or "replica" in flags else "primary",
+        "?" if "noaddr" in flags else ip,
+        port,
+        asked,
+        {b"ip": ip, b"hostname": extra[0] if extra and "=" not in extra[0] else None},
+        "fail" if "fail" in flags else "online",
+    )
+
+
+def _nodes_slots(fields: Sequence[str]) -> tuple[list[tuple[int, int]], list[OpenSlot]]:
+    slots, open_slots = [], []
+    for text in fields:
+        if text.startswith("["):
+            for arrow, direction in (("->-", "migrating"), ("-<-", "importing")):
+                number, found, node_id = text.strip("[]").partition(arrow)
+                if found:
+                    slot = _range(number, number)[0]
+                    open_slots.append(OpenSlot(slot, direction, node_id))  # type: ignore[arg-type]
+                    break
+            else:
+                raise TopologyError(f"has an open slot that cannot be read: {text!r}")
+        elif text:
+            start, dash, end = text.partition("-")
+            slots.append(_range(start, end if dash else start))
+    return slots, open_slots
 
 
 # The sources a client can be told to ask, each with its command.
@@ -160,122 +272,120 @@ SOURCES: dict[str, tuple[tuple[str, str], Callable[..., Reading]]] = {
 
 
 def as_slots_tell(shards: tuple[Shard, ...]) -> tuple[Shard, ...]:
-    """The shards that CLUSTER SLOTS would tell of: without those that serve nothing, and without failed replicas."""
+    """The shards that CLUSTER SLOTS would tell of at the same moment.
+
+    It leaves out shards that serve nothing and replicas that do not serve yet or any more, and knows no health.
+    """
     return tuple(
-        replace(shard, replicas=tuple(replica for replica in shard.replicas if replica.health != "fail"))
+        shard
+        if all(node.health == "online" for node in shard.nodes)
+        else replace(
+            shard,
+            primary=shard.primary and replace(shard.primary, health="online"),
+            replicas=tuple(replica for replica in shard.replicas if replica.health == "online"),
+        )
         for shard in shards
         if shard.slots
     )
 
 
-def _nodes_slots(fields: Sequence[str], where: str) -> tuple[list[tuple[int, int]], list[OpenSlot]]:
-    slots, open_slots = [], []
-    for text in fields:
-        if text.startswith("["):
-            for arrow, direction in (("->-", "migrating"), ("-<-", "importing")):
-                number, found, node_id = text.strip("[]").partition(arrow)
-                if found:
-                    slot = _range(number, number, where)[0]
-                    open_slots.append(OpenSlot(slot, direction, node_id))  # type: ignore[arg-type]
-                    break
-            else:
-                raise TopologyError(f"{where} has an open slot that cannot be read: {text!r}")
-        elif text:
-            start, dash, end = text.partition("-")
-            slots.append(_range(start, end if dash else start, where))
-    return slots, open_slots
+def _node(
+    node_id: object,
+    role: object,
+    endpoint: object,
+    port: object,
+    asked: Address,
+    names: dict[Any, Any],
+    health: object = b"online",
+) -> Node:
+    """A node as any of the replies tells of it; all three give it further names alike."""
+    further = names.get(b"ip"), names.get(b"hostname"), names.get(b"availability-zone")
+    try:
+        return _node_once(node_id, role, endpoint, port, asked.host, health, *further)
+    except TypeError:
+        raise TopologyError("has a list or a map in the place of a text or a number") from None
 
 
-def _slots_node(entry: object, role: Role, asked: Address, where: str) -> Node:
-    fields = _list(entry, where)
-    if len(fields) < 2:
-        raise TopologyError(f"{where} has {len(fields)} elements, not at least host and port")
-    host = _host(fields[0], asked)
-    port = _port(fields[1], where)
-    # Two-element nodes are what servers before 4.0 sent.
-    node_id = _text(fields[2], f"{where} id") if len(fields) > 2 else f"{host}:{port}"
-    metadata = _mapping(fields[3], f"{where} metadata") if len(fields) > 3 and fields[3] else {}
-    return Node(id=node_id, host=host, port=port, role=role, **_names(metadata))
-
-
-def _shards_node(fields: dict[str, Any], asked: Address, tls: bool, where: str) -> Node:
-    for name in ("id", "role"):
-        if name not in fields:
-            raise TopologyError(f"{where} has no {name}")
-    role = _text(fields["role"], f"{where} role")
-    if role not in ("master", "primary", "replica", "slave"):
-        raise TopologyError(f"{where} has the unknown role {role!r}")
-    health = _text(fields.get("health", b"online"), f"{where} health")
-    endpoint = fields.get("endpoint", fields.get("ip"))
+# Of 1,000 nodes few change from one time to the next, and all clients of a process may share them.
+@lru_cache(maxsize=4096)
+def _node_once(
+    node_id: object, role: object, endpoint: object, port: object, asked: str, health: object, *further: object
+) -> Node:
+    text = _text(role, "role")
+    if text not in _ROLES:
+        raise TopologyError(f"has the unknown role {text!r}")
+    host, port = _host(endpoint, asked), _port(port)
+    health = _text(health, "health")
+    names = {
+        name: _text(value, name)
+        for name, value in zip(("ip", "hostname", "availability_zone"), further, strict=True)
+        if value
+    }
     return Node(
-        id=_text(fields["id"], f"{where} id"),
-        host=_host(endpoint, asked),
-        # A server behind something that ends TLS for it has no port of its own for that.
-        port=_port((fields.get("tls-port") if tls else 0) or fields.get("port", 0), where),
-        role="primary" if role in ("master", "primary") else "replica",
+        id=f"{host}:{port}" if node_id is None else _text(node_id, "id"),
+        host=host,
+        port=port,
+        role=_ROLES[text],
         health="fail" if health.startswith("fail") else "loading" if health == "loading" else "online",
-        **_names(fields),
+        **{name: value for name, value in names.items() if value != host},
     )
 
 
-def _names(fields: dict[str, Any]) -> dict[str, Any]:
-    """The optional names of a node, which stand alike in the metadata of SLOTS and in the fields of SHARDS."""
-    wire = {"ip": "ip", "hostname": "hostname", "availability_zone": "availability-zone"}
-    return {ours: _text(fields[theirs], theirs) if fields.get(theirs) else None for ours, theirs in wire.items()}
-
-
-def _host(value: object, asked: Address) -> str:
+def _host(value: object, asked: str) -> str:
     """A node's host: the one asked for NULL and empty endpoints, nothing for ``?``, which is never dialled."""
     if value is None or value in (b"", ""):
-        return asked.host
+        return asked
     text = _text(value, "endpoint")
     return "" if text == "?" else text
 
 
-def _port(value: object, where: str) -> int:
-    port = _integer(value, f"{where} port")
+def _port(value: object) -> int:
+    port = _integer(value, "port")
     if not 0 <= port < 65536:
-        raise TopologyError(f"{where} has the port {port}")
+        raise TopologyError(f"has the port {port}")
     return port
 
 
-def _range(start: object, end: object, where: str) -> tuple[int, int]:
-    first, last = _integer(start, where), _integer(end, where)
+def _range(start: object, end: object) -> tuple[int, int]:
+    first, last = _integer(start, "first slot"), _integer(end, "last slot")
     if not 0 <= first <= last < SLOT_COUNT:
-        raise TopologyError(f"{where} has the impossible slot range {first} to {last}")
-    return first, last
+        raise TopologyError(f"has the impossible slot range {first} to {last}")
+    return _SINGLES[first] if first == last else (first, last)
 
 
-def _integer(value: object, where: str) -> int:
+def _integer(value: object, what: str) -> int:
     if type(value) is int:
         return value
     if isinstance(value, (bytes, str)) and value.isdigit():
         return int(value)
-    raise TopologyError(f"{where}: {_shown(value)} is not a number")
+    raise TopologyError(f"{what}: {_shown(value)} is not a number")
 
 
-def _text(value: object, where: str) -> str:
+def _text(value: object, what: str = "") -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     if isinstance(value, str):
         return value
-    raise TopologyError(f"{where}: {_shown(value)} is not text")
+    raise TopologyError(f"{what}: {_shown(value)} is not text")
 
 
-def _list(value: object, where: str) -> Sequence[Any]:
-    if isinstance(value, (list, tuple)):
+def _list(value: object, what: str = "") -> list[Any]:
+    if isinstance(value, list):
         return value
-    raise TopologyError(f"{where} is not a list but {_shown(value)}")
+    raise TopologyError(f"{what}is not a list but {_shown(value)}")
 
 
-def _mapping(value: object, where: str) -> dict[str, Any]:
+def _mapping(value: object, what: str = "") -> dict[Any, Any]:
     """A RESP3 map, or the flat list that RESP2 has in its place."""
     if isinstance(value, dict):
-        return {_text(name, where): item for name, item in value.items()}
-    flat = _list(value, where)
+        return value
+    flat = _list(value, what)
     if len(flat) % 2:
-        raise TopologyError(f"{where} has an odd number of elements for a map")
-    return {_text(name, where): item for name, item in zip(flat[::2], flat[1::2], strict=True)}
+        raise TopologyError(f"{what}has an odd number of elements for a map")
+    try:
+        return dict(zip(flat[::2], flat[1::2], strict=True))
+    except TypeError:
+        raise TopologyError(f"{what}has a list in the place of a name") from None
 
 
 def _shown(value: object) -> str:
@@ -287,7 +397,7 @@ def _by_node_id(nodes: Iterable[Node]) -> tuple[Node, ...]:
     return tuple(sorted(nodes, key=lambda node: node.id))
 
 
-def _checked(shards: list[Shard], where: str) -> Reading:
+def _checked(shards: list[Shard]) -> Reading:
     """Put shards in a fixed order, so that equal maps compare equal, and refuse a slot with two owners."""
     found: list[Shard] = []
     taken = bytearray(SLOT_COUNT)
@@ -295,9 +405,13 @@ def _checked(shards: list[Shard], where: str) -> Reading:
     for shard in shards:
         slots = tuple(sorted(shard.slots))
         for start, end in slots:
+            if start == end and not taken[start]:
+                # Most ranges of a map in pieces; the other way costs several times as much.
+                taken[start] = 1
+                continue
             twice = taken.find(1, start, end + 1)
             if twice >= 0:
-                raise TopologyError(f"{where} gives slot {twice} to two nodes")
+                raise TopologyError(f"gives slot {twice} to two nodes")
             taken[start : end + 1] = b"\1" * (end + 1 - start)
         found.append(shard if slots == shard.slots else replace(shard, slots=slots))
         ranges += len(slots)

@@ -29,7 +29,7 @@ from .events import (
 from .factory import ClusterFactory
 from .fanout import send_apart, send_parts, send_to_all
 from .learning import Learner
-from .node import NodeConnection, State
+from .node import NodeConnection
 from .options import Options
 from .pack import Arg, pack, pack_keyed
 from .parts import Batch
@@ -37,9 +37,10 @@ from .protocol import RESPProtocol
 from .refresh import TopologyRefresher
 from .request import Call, Request, Trail, live
 from .routes import Breadth, route
-from .slots import ANY_NODE, SLOT_COUNT, THIS_NODE, UNROUTED
+from .slotmap import Draft, SlotMap
+from .slots import ANY_NODE, THIS_NODE, UNROUTED
 from .statistics import Statistics
-from .topology import Node, Shard, Topology
+from .topology import Node, Topology
 from .travel import Travel
 from .verdict import Act, Refresh, Verdict, judge_loss, judge_reply
 from .waiting import Retries, WaitingRoom
@@ -52,7 +53,6 @@ class Router:
     """Routes the commands of one client."""
 
     def __init__(self, reactor: Any, options: Options, emit: Callable[[Event], None]) -> None:
-        self.topology = Topology(0, ())
         self.statistics = Statistics()
         self.max_pending = options.max_pending
         #: What the commands mean.
@@ -66,23 +66,8 @@ class Router:
         self._emit = emit
         self._factory = ClusterFactory(reactor, options)
         self._factory.carrier = self
-        self._listed: dict[Address, Node] = {}
-        self._primaries: list[NodeConnection] = []
         self._closed = False
         self._farewell: Farewell | None = None
-        # Whether a MOVED has changed a slot since the map was installed.
-        self._repointed = False
-        self._refresher = TopologyRefresher(
-            reactor,
-            options,
-            candidates=self._candidates,
-            node_at=self._factory.node_at,
-            current=lambda: self.topology.shards,
-            install=self._install,
-            failed=self._refresh_failed,
-            needed=self._anything_waits,
-            statistics=self.statistics,
-        )
         self._unserved = WaitingRoom(
             reactor,
             options,
@@ -90,7 +75,20 @@ class Router:
             "a slot map that has an owner for the slot",
             self._again,
             ticks=False,
-            on_enter=self._refresher.trigger,
+            on_enter=lambda: self._refresher.trigger(),
+        )
+        self._map = SlotMap(self._factory, self._unserved, options.random)
+        #: By slot, what takes the requests for it: its owner, or the room where they wait for one.
+        self.takers = self._map.takers
+        self._refresher = TopologyRefresher(
+            reactor,
+            options,
+            self._map,
+            self._factory,
+            self.statistics,
+            install=self._install,
+            failed=self._refresh_failed,
+            needed=self._anything_waits,
         )
         #: For whoever is turned away by full queues.
         self.retries = Retries(reactor)
@@ -98,12 +96,15 @@ class Router:
         self.travel = Travel(reactor, options, self, self.note_cancel)
         self._learner = Learner(reactor, self.commands, self._learners_room, lambda: self.node_for(ANY_NODE))
         self._rooms: dict[tuple[Address, str], WaitingRoom] = {}
-        #: By slot, what takes the requests for it: its owner, or the room where they wait for one.
-        self.takers: list[NodeConnection | WaitingRoom] = [self._unserved] * SLOT_COUNT
 
     def __repr__(self) -> str:
         waiting = sum(map(len, self._all_rooms()))
         return f"<Router {self.topology!r} {self._factory!r} waiting={waiting}>"
+
+    @property
+    def topology(self) -> Topology:
+        """The slot map in force."""
+        return self._map.topology
 
     # ---- commands
 
@@ -152,7 +153,7 @@ class Router:
         if command.blocks(args):
             return self.travel.block(command, args, to.slot, _time_left(now, deadline), repeatable)
         call = Call(pack(args), command, to.slot, now, deadline, repeatable, self.note_cancel)
-        taker = self.takers[to.slot] if to.slot >= 0 else self._any_node()
+        taker = self.takers[to.slot] if to.slot >= 0 else self._map.any_taker()
         taker.send(call)
         return call
 
@@ -164,7 +165,7 @@ class Router:
             return fail(TypeError("there is no command"))
         timeout = self.timeout_of(timeout)
         try:
-            address = self._address_of(where)
+            address = self._map.address_of(where)
             command = self.commands[args[0]].resolve(args)
             command.check_allowed(args)
             node = self._factory.node_at(address)
@@ -202,7 +203,7 @@ class Router:
 
     def node_for(self, slot: int) -> NodeConnection | None:
         """The owner of a slot, or for none any node; None, and a refresh is asked for, if there is none."""
-        taker = self.takers[slot] if slot >= 0 else self._any_node()
+        taker = self.takers[slot] if slot >= 0 else self._map.any_taker()
         if isinstance(taker, NodeConnection):
             return taker
         self._refresher.trigger()
@@ -273,12 +274,6 @@ class Router:
         """Fetch the slot map now."""
         return self._refresher.refresh()
 
-    def _any_node(self) -> NodeConnection | WaitingRoom:
-        if not self._primaries:
-            return self._unserved
-        ready = [node for node in self._primaries if node.state is State.READY]
-        return self._options.random.choice(ready or [n for n in self._primaries if not n.failing] or self._primaries)
-
     def _learners_room(self, on_enter: Callable[[], None]) -> WaitingRoom:
         what = "a node to say what the command means"
         cancels = self._factory.cancels
@@ -286,14 +281,6 @@ class Router:
 
     def _all_rooms(self) -> list[WaitingRoom]:
         return [self._unserved, self._learner.room, *self._rooms.values()]
-
-    def _address_of(self, where: Node | Address) -> Address:
-        if isinstance(where, Node):
-            known = self.topology.node(where.id) or where
-            if known.address is None:
-                raise RoutingError(f"node {where.id} has no address that can be dialled")
-            return known.address
-        return Address(*where)
 
     def _cancelled(self, deferred: Deferred[Any]) -> None:
         """Canceller of every command: its request is passed over, wherever it is."""
@@ -316,7 +303,7 @@ class Router:
                 elif isinstance(request, _Late):
                     self._start_late(request)
                 else:
-                    self._any_node().send(request)
+                    self._map.any_taker().send(request)
             except Exception as error:
                 doomed.append((request, error))
         # Last, since their callbacks may do anything, even close us.
@@ -358,8 +345,7 @@ class Router:
         self._ask_for_refresh(verdict.refresh)
 
     def _judge(self, node: NodeConnection, error: ReplyError, trail: Trail) -> Verdict:
-        listed = self._listed.get(node.address)
-        replica = listed is not None and listed.role == "replica"
+        replica = self._map.lists_as_replica(node.address)
         return judge_reply(error, node.address, from_replica=replica, redirects=trail.redirects)
 
     def _redirected(self, verdict: Verdict, target: Address, trail: Trail) -> NodeConnection:
@@ -368,8 +354,7 @@ class Router:
         node = self._factory.node_at(target)
         if verdict.act is Act.FOLLOW:
             self.statistics.moved += 1
-            self.takers[verdict.slot] = node
-            self._repointed = True
+            self._map.repoint(verdict.slot, node)
         else:
             self.statistics.asked += 1
         return node
@@ -442,43 +427,13 @@ class Router:
 
     # ---- the map
 
-    def _candidates(self) -> list[NodeConnection]:
-        """Whom to ask for the map: connected nodes, other known nodes, the seeds, and last those that fail."""
-        nodes = list(self._factory.nodes.values())
-        self._options.random.shuffle(nodes)
-        nodes.sort(key=lambda node: node.state is not State.READY)
-        seeds = [self._factory.node_at(address) for address in self._options.seeds]
-        working = [node for node in nodes if not node.failing]
-        return list(dict.fromkeys([*working, *seeds, *nodes]))
-
-    def _install(self, shards: tuple[Shard, ...]) -> None:
+    def _install(self, draft: Draft | None) -> None:
+        """Put a map in force, if it is another, and have everything tried again that one may help."""
         previous = self.topology
-        # The refresher hands over the very shards that it was given, if there is no change.
-        changed = shards is not previous.shards
         retries: list[Request] = []
         gone: list[NodeConnection] = []
-        if changed:
-            self.topology = Topology(previous.version + 1, shards)
-        if changed or self._repointed:
-            self._repointed = False
-            topology = self.topology
-            self._listed = {address: node for node in topology.nodes if (address := node.address) is not None}
-            retries, gone = self._factory.install(self._listed)
-            takers: list[NodeConnection | WaitingRoom] = [self._unserved] * SLOT_COUNT
-            primaries: list[NodeConnection] = []
-            for shard in topology.shards:
-                address = shard.primary.address if shard.primary is not None else None
-                if address is not None:
-                    owner = self._factory.node_at(address)
-                    primaries.append(owner)
-                    for start, end in shard.slots:
-                        if start == end:
-                            # A map in pieces has thousands of these; a slice costs six times as much.
-                            takers[start] = owner
-                        else:
-                            takers[start : end + 1] = [owner] * (end + 1 - start)
-            self.takers = takers
-            self._primaries = primaries
+        if draft is not None:
+            retries, gone = self._map.install(draft)
             rooms, self._rooms = self._rooms, {}
             for room in rooms.values():
                 retries += room.take()
@@ -487,7 +442,7 @@ class Router:
         for left in gone:
             left.close()
         self._learner.ask()
-        if changed:
+        if self.topology is not previous:
             self._emit(TopologyUpdated(self.topology, previous if previous.version else None))
             if not previous.version:
                 self._emit(Ready(self.topology))

@@ -25,6 +25,7 @@ class Node:
     port: int
     role: Role
     health: Health = "online"
+    # None if it is not known, or is what ``host`` says.
     ip: str | None = None
     hostname: str | None = None
     availability_zone: str | None = None

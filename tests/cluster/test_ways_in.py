@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
 from twisted.internet.endpoints import UNIXClientEndpoint
+from twisted.internet.task import deferLater
 
 from tests.cluster.base import ClusterTests
 from txvalkeycluster import Address, ClusterUnavailable, ReplyError, connect
@@ -37,6 +38,26 @@ class PlainTests(ClusterTests):
             self.assertEqual(await client.execute("SET", "k", source), b"OK")
         owners = [([(start, end, node.id) for start, end, node in ranges], ids) for ranges, ids in maps]
         self.assertEqual(owners, [owners[0]] * 3)
+
+    async def test_the_first_map_is_as_the_next(self) -> None:
+        """CLUSTER SHARDS and then CLUSTER SLOTS tell the same of every node, whatever endpoints the cluster prefers."""
+
+        async def everywhere(*words: str) -> list[Any]:
+            return await gatherResults([self.cluster.ask(server, *words) for server in self.cluster.servers])
+
+        for hostname in ("", "localhost"):
+            await everywhere("CONFIG", "SET", "cluster-announce-hostname", hostname)
+            while hostname and any(told.count(b",localhost") < 6 for told in await everywhere("CLUSTER", "NODES")):
+                await deferLater(reactor, 0.05)  # type: ignore[arg-type]
+            for kind in ("ip", "hostname", "unknown-endpoint"):
+                await everywhere("CONFIG", "SET", "cluster-preferred-endpoint-type", kind)
+                await everywhere("CONFIG", "RESETSTAT")
+                client = await self.connect()
+                self.assertTrue(any(b"cluster|shards" in told for told in await everywhere("INFO", "COMMANDSTATS")))
+                witness = await self.connect(topology_source="slots")
+                self.assertEqual(client.topology.shards, witness.topology.shards)
+                await client.refresh_topology()
+                self.assertEqual(client.topology.version, 1)
 
     async def test_encoding(self) -> None:
         """Replies are text if asked for, at every depth; bytes that are none are the one caller's error."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -12,9 +13,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.pure.test_topology import finish
 from txvalkeycluster.address import Address
 from txvalkeycluster.errors import ClientClosed, ClusterUnavailable, ConnectFailed, ReplyError, TopologyError
+from txvalkeycluster.handshake import ServerInfo
 from txvalkeycluster.options import Options
 from txvalkeycluster.reading import read_slots
 from txvalkeycluster.refresh import TopologyRefresher
+from txvalkeycluster.slotmap import Draft, SlotMap
 from txvalkeycluster.statistics import Statistics
 from txvalkeycluster.topology import Shard
 
@@ -50,6 +53,7 @@ class Teller:
         self.address = Address("h", number)
         self.asked: list[Deferred[Any]] = []
         self.questions: list[str] = []
+        self.info = ServerInfo(protocol=3, version="9.1.2")
 
     def call(self, *args: Any) -> Deferred[Any]:
         self.questions.append(args[1])
@@ -66,29 +70,56 @@ class Teller:
         self.asked[-1].errback(ConnectFailed(f"{self.address}: gone"))
 
 
+class Tellers:
+    """In the place of the factory: whoever can be asked, in the order in which they are."""
+
+    def __init__(self) -> None:
+        self.tellers = [Teller(number) for number in (1, 2, 3)]
+
+    def candidates(self) -> list[Teller]:
+        return list(self.tellers)
+
+    def node_at(self, address: Address) -> Teller:
+        known = [teller for teller in self.tellers if teller.address == address]
+        return known[0] if known else Teller(address.port)
+
+    def install(self, listed: Any) -> tuple[list[Any], list[Any]]:
+        return [], []
+
+
 class RefresherTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.tellers = [Teller(number) for number in (1, 2, 3)]
-        self.map: tuple[Shard, ...] = ()
+        factory: Any = Tellers()
+        self.tellers: list[Teller] = factory.tellers
+        self.slot_map = SlotMap(factory, "ownerless", Random(1))  # type: ignore[arg-type]
         self.failures: list[Exception] = []
         self.refresher = self.make()
 
-    def make(self, **options: Any) -> TopologyRefresher:
+    def make(self, protocol: int = 2, **options: Any) -> TopologyRefresher:
+        """A refresher; over RESP2 no server tells its version, and only CLUSTER SLOTS is asked."""
         return TopologyRefresher(
             self.clock,
-            Options(random=Random(1), **options),
-            candidates=lambda: list(self.tellers),  # type: ignore[arg-type]
-            node_at=lambda address: next(t for t in self.tellers if t.address == address),  # type: ignore[arg-type]
-            current=lambda: self.map,
+            Options(random=Random(1), protocol=protocol, **options),
+            self.slot_map,
+            self.slot_map._factory,
+            Statistics(),
             install=self.install,
             failed=self.failures.append,
             needed=lambda: False,
-            statistics=Statistics(),
         )
 
-    def install(self, shards: tuple[Shard, ...]) -> None:
-        self.map = shards
+    def install(self, draft: Draft | None) -> None:
+        if draft is not None:
+            self.slot_map.install(draft)
+
+    @property
+    def map(self) -> tuple[Shard, ...]:
+        return self.slot_map.topology.shards
+
+    def know(self, rows: Any) -> None:
+        """Have a map in force."""
+        self.install(finish(self.slot_map.draft(finish(read_slots(rows, Address("h", 1))))))
 
     @property
     def questions(self) -> int:
@@ -138,7 +169,8 @@ class RefresherTests(SynchronousTestCase):
 
     def test_nobody_answers(self) -> None:
         """One error that says what happened at each; the old map stands."""
-        self.map = old = (Shard(None),)
+        self.know([[0, 1]])
+        old = self.map
         done = self.refresher.refresh()
         for teller in self.tellers:
             teller.fail()
@@ -192,46 +224,86 @@ class RefresherTests(SynchronousTestCase):
         self.assertGreaterEqual(turns, 16)
         self.assertEqual([len(shard.slots) for shard in self.map], [2048, 2048])
 
-    def test_a_map_in_pieces_is_asked_for_by_shard(self) -> None:
-        """Until a server refuses; a map that is the same is the very same."""
+    def test_the_first_map_and_one_in_pieces_are_asked_for_by_shard(self) -> None:
+        """Another is not; a map that is the same is the very same."""
+        self.refresher = self.make(protocol=3)
         teller = self.tellers[0]
-        rows = pieces("a", "b", count=4096)
-        for answer, asked in ((rows, "SLOTS"), (by_shard(rows), "SHARDS"), (by_shard(rows), "SHARDS")):
-            known = self.map
+        few, many = slots("a", "b"), pieces("a", "b", count=4096)
+        maps = []
+        for answer, asked in (
+            (by_shard(few), "SHARDS"),
+            (few, "SLOTS"),
+            (many, "SLOTS"),
+            (by_shard(many), "SHARDS"),
+            (by_shard(few), "SHARDS"),
+            (few, "SLOTS"),
+        ):
             done = self.refresher.refresh()
             self.assertEqual(teller.questions[-1], asked)
             teller.answer(answer)
             self.clock.pump([0] * 100)
             self.successResultOf(done)
-        self.assertIs(self.map, known)
-        done = self.refresher.refresh()
-        teller.refuse()
-        self.assertEqual(teller.questions[-2:], ["SHARDS", "SLOTS"])
-        teller.answer(slots("a", "b"))
-        self.successResultOf(done)
-        self.assertEqual([len(shard.slots) for shard in self.map], [1, 1])
+            maps.append(self.map)
+        self.assertIs(maps[0], maps[1])
+        self.assertIs(maps[2], maps[3])
+        self.assertIs(maps[4], maps[5])
+        self.assertEqual(self.slot_map.topology.version, 3)
 
     def test_when_that_is_no_help(self) -> None:
-        """What cannot be read is asked for otherwise, this time; another node is asked if this one is not ready."""
-        teller, other = self.tellers[:2]
-        self.map = finish(read_slots(pieces("a", "b", count=4096), Address("h", 1)))
-        for answer in ([[b"odd"]], [{b"slots": [0, 1, 2], b"nodes": []}]):
+        """A refusal, an odd reply, slots without owner, or a server before 8: CLUSTER SLOTS is asked."""
+        self.refresher = self.make(protocol=3)
+        teller = self.tellers[0]
+        whole, part = by_shard(slots("a", "b")), by_shard(slots("a", "b"))[:1]
+        for answer, version in (([[b"odd"]], "9.1.2"), (part, "9.1.2"), (whole, "7.2.4"), (whole, ""), (None, "8.0.0")):
+            teller.info = None  # type: ignore[assignment]
             done = self.refresher.refresh()
-            teller.answer(answer)
+            teller.info = ServerInfo(protocol=3, version=version)
+            if answer is None:
+                teller.refuse()
+            else:
+                teller.answer(answer)
             self.assertEqual(teller.questions[-2:], ["SHARDS", "SLOTS"])
-            teller.answer(pieces("a", "b", count=4096))
-            self.clock.pump([0] * 100)
-            self.successResultOf(done)
+            teller.fail()
+            for other in self.tellers[1:]:
+                other.fail()
+            self.failureResultOf(done, ClusterUnavailable)
+        teller.info = ServerInfo(protocol=3, version="7.2.4")
         self.refresher.refresh()
-        teller.asked[-1].errback(ReplyError("LOADING"))
-        self.assertEqual((teller.questions[-1], other.questions[-1]), ("SHARDS", "SHARDS"))
+        self.assertEqual(teller.questions[-2:], ["SLOTS", "SLOTS"])
 
-    def test_endpoints_of_the_applications_own(self) -> None:
-        """Which of a node's two ports they take is not known."""
-        self.refresher = self.make(endpoint_for=lambda host, port: None)
-        self.map = finish(read_slots(pieces("a", "b", count=4096), Address("h", 1)))
-        self.refresher.refresh()
-        self.assertEqual(self.tellers[0].questions, ["SLOTS"])
+    def test_two_ports(self) -> None:
+        """Which of them ways of the application's own lead to is not known."""
+        teller = self.tellers[0]
+        reply = by_shard(slots("a"))
+        reply[0][b"nodes"][0][b"tls-port"] = 2
+        for own in ({"endpoint_for": lambda host, port: None}, {"address_map": lambda host, port: (host, port)}):
+            self.refresher = self.make(protocol=3, **own)
+            self.refresher.refresh()
+            teller.answer(reply)
+            self.assertEqual(teller.questions[-2:], ["SHARDS", "SLOTS"])
+
+    def test_a_moved_while_a_map_is_made_ready(self) -> None:
+        """The map is put in force whole, and a slot that was pointed elsewhere since is set right by the next."""
+        self.know(pieces("a", "b", count=4096))
+        done = self.refresher.refresh()
+        self.tellers[0].answer(pieces("b", "a", count=4096))
+        target: Any = Teller(3)
+        self.slot_map.repoint(5, target)
+        known = self.slot_map.topology
+        while not done.called:
+            self.assertIs(self.slot_map.topology, known)
+            self.assertIs(self.slot_map.takers[5], target)
+            self.clock.advance(0)
+        self.assertEqual(self.slot_map.topology.version, known.version + 1)
+        self.assertEqual(self.slot_map.takers[5].address.port, 2)
+        self.slot_map.repoint(5, target)
+        known = self.slot_map.topology
+        done = self.refresher.refresh()
+        self.tellers[0].answer(pieces("b", "a", count=4096))
+        self.clock.pump([0] * 100)
+        self.successResultOf(done)
+        self.assertIs(self.slot_map.topology, known)
+        self.assertEqual(self.slot_map.takers[5].address.port, 2)
 
     def test_close(self) -> None:
         """Whoever waits is told, and no timer is left."""
@@ -240,3 +312,27 @@ class RefresherTests(SynchronousTestCase):
         self.failureResultOf(done, ClientClosed)
         self.failureResultOf(self.refresher.refresh(), ClientClosed)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_close_in_the_midst_of_a_large_map(self) -> None:
+        """Reading it and making it ready end there."""
+        turns = 0
+        while not self.map:
+            refresher = self.make()
+            done = refresher.refresh()
+            self.tellers[0].answer(pieces("a", "b", count=4096))
+            self.after(turns, refresher.close)
+            self.clock.advance(0)
+            if self.map:
+                self.successResultOf(done)
+            else:
+                self.failureResultOf(done, ClientClosed)
+            self.assertEqual([call.func for call in self.clock.getDelayedCalls() if call.getTime() == 0], [])
+            turns += 1
+        self.assertGreater(turns, 16)
+
+    def after(self, turns: int, call: Callable[[], None]) -> None:
+        """Call something so many turns of the reactor later."""
+        if turns:
+            self.clock.callLater(0, self.after, turns - 1, call)
+        else:
+            call()

@@ -1,6 +1,7 @@
 """CLUSTER SLOTS, SHARDS and NODES, in every shape servers give them."""
 
-from typing import Any
+from collections.abc import Generator
+from typing import Any, TypeVar
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,8 +9,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txvalkeycluster.address import Address
 from txvalkeycluster.errors import TopologyError
-from txvalkeycluster.reading import SOURCES, Reading, as_slots_tell, read_nodes, read_shards, read_slots
+from txvalkeycluster.reading import SOURCES, as_slots_tell, read_nodes, read_shards, read_slots
 from txvalkeycluster.topology import Shard, Topology, lost_most_nodes, same_view
+
+_T = TypeVar("_T")
 
 ASKED = Address("10.0.0.9", 7000)
 SLOTS: list[Any] = [
@@ -19,21 +22,21 @@ SLOTS: list[Any] = [
 ]
 
 
-def finish(reading: Reading) -> tuple[Shard, ...]:
-    """Read at a stretch."""
+def finish(work: Generator[None, None, _T]) -> _T:
+    """Do at a stretch what is done in steps."""
     while True:
         try:
-            next(reading)
+            next(work)
         except StopIteration as done:
-            shards: tuple[Shard, ...] = done.value
-            return shards
+            result: _T = done.value
+            return result
 
 
 def parse_slots(reply: Any, asked: Address) -> tuple[Shard, ...]:
     return finish(read_slots(reply, asked))
 
 
-def parse_shards(reply: Any, asked: Address, *, tls: bool = False) -> tuple[Shard, ...]:
+def parse_shards(reply: Any, asked: Address, *, tls: bool | None = False) -> tuple[Shard, ...]:
     return finish(read_shards(reply, asked, tls=tls))
 
 
@@ -56,10 +59,13 @@ class SlotsTests(SynchronousTestCase):
         self.assertRaises(ValueError, topology.owner, 16384)
 
     def test_flat_metadata(self) -> None:
-        """RESP2 has a flat list where RESP3 has a map."""
+        """RESP2 has a flat list where RESP3 has a map; names that the host is already are left out."""
         (shard,) = parse_slots([[0, 1, [b"h", 1, b"a", [b"ip", b"10.0.0.5", b"hostname", b"x"]]]], ASKED)
         assert shard.primary is not None
         self.assertEqual((shard.primary.ip, shard.primary.hostname), ("10.0.0.5", "x"))
+        (shard,) = parse_slots([[0, 1, [b"h", 1, b"a", [b"ip", b"10.0.0.5", b"hostname", b"h"]]]], ASKED)
+        assert shard.primary is not None
+        self.assertEqual((shard.primary.ip, shard.primary.hostname), ("10.0.0.5", None))
 
     def test_endpoints(self) -> None:
         """NULL and empty are the host that was asked; ``?`` and port 0 are no address."""
@@ -142,15 +148,30 @@ class ShardsTests(SynchronousTestCase):
 
 
     def test_as_slots_tell(self) -> None:
-        """Without failed replicas, and without shards that serve nothing."""
-        nodes = [
-            {b"id": b"a", b"port": 1, b"endpoint": b"h", b"role": b"master"},
+        """Without replicas that do not serve, without shards that serve nothing, and without anybody's health."""
+        nodes: list[dict[bytes, Any]] = [
+            {b"id": b"a", b"port": 1, b"endpoint": b"h", b"role": b"master", b"health": b"fail", b"ip": b"1.2.3.4"},
             {b"id": b"b", b"port": 2, b"endpoint": b"h", b"role": b"replica", b"health": b"fail"},
             {b"id": b"c", b"port": 3, b"endpoint": b"h", b"role": b"replica", b"health": b"loading"},
+            {b"id": b"e", b"port": 4, b"endpoint": b"1.2.3.5", b"role": b"replica", b"ip": b"1.2.3.5"},
         ]
         reply = [{b"slots": [0, 5], b"nodes": nodes}, {b"slots": [], b"nodes": [{**nodes[0], b"id": b"d"}]}]
-        (shard,) = as_slots_tell(parse_shards(reply, ASKED))
-        self.assertEqual([node.id for node in shard.nodes], ["a", "c"])
+        told = [[0, 5, [b"h", 1, b"a", [b"ip", b"1.2.3.4"]], [b"1.2.3.5", 4, b"e", []]]]
+        self.assertEqual(as_slots_tell(parse_shards(reply, ASKED)), parse_slots(told, ASKED))
+
+    def test_two_ports(self) -> None:
+        """Where it cannot be told which of them counts, both are too many; one counts whichever it is."""
+        node = {b"id": b"a", b"port": 1, b"tls-port": 2, b"endpoint": b"h", b"role": b"master"}
+        error = self.assertRaises(
+            TopologyError, parse_shards, [{b"slots": [0, 5], b"nodes": [node]}], ASKED, tls=None
+        )
+        self.assertIn("CLUSTER SHARDS shard 0 node 0 has a port for TLS and one without", str(error))
+        for missing in (b"port", b"tls-port"):
+            for tls in (True, False, None):
+                one = {name: value for name, value in node.items() if name != missing}
+                (shard,) = parse_shards([{b"slots": [0, 5], b"nodes": [one]}], ASKED, tls=tls)
+                assert shard.primary is not None
+                self.assertEqual(shard.primary.port, 2 if missing == b"port" else 1)
 
 
 class NodesTests(SynchronousTestCase):

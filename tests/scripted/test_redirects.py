@@ -232,7 +232,7 @@ class EndpointTests(ScriptedTests):
 
         for node in self.nodes:
             node.script = script
-        client = await self.client(seeds=str(self.nodes[0].address))
+        client = await self.client(seeds=str(self.nodes[0].address), topology_source="slots")
         self.assertEqual(await client.execute("SET", keys[0], "v"), b"OK")
         self.assertEqual(await client.execute("SET", keys[1], "v"), b"OK")
         lost = client.execute("SET", keys[2], "v")

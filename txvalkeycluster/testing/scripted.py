@@ -1,7 +1,7 @@
 """Scripted nodes: servers on real sockets that misbehave on command, as no real server can be made to.
 
-A node answers the handshake and CLUSTER SLOTS by itself and asks a script for everything else.  It notes what it
-received, on which connection.
+A node answers the handshake, CLUSTER SLOTS and CLUSTER SHARDS by itself and asks a script for everything else.  It
+notes what it received, on which connection.
 """
 
 from __future__ import annotations
@@ -139,6 +139,8 @@ class ScriptedNode:
             return b"%2\r\n+proto\r\n:3\r\n+version\r\n+9.1.2\r\n"
         if name == b"CLUSTER" and words[1].upper() == b"SLOTS":
             return self.cluster.slots_reply()
+        if name == b"CLUSTER" and words[1].upper() == b"SHARDS":
+            return self.cluster.shards_reply()
         values = self.cluster.values
         if name == b"GET":
             value = values.get(words[1])
@@ -201,6 +203,21 @@ class ScriptedCluster:
             for start, end, node in self.ranges
         ]
         return b"*%d\r\n%b" % (len(rows), b"".join(rows))
+
+    def shards_reply(self) -> bytes:
+        """CLUSTER SHARDS for the ranges in force."""
+        bounds: dict[ScriptedNode, list[int]] = {node: [] for node in self.nodes}
+        for start, end, node in self.ranges:
+            bounds.setdefault(node, []).extend((start, end))
+        shards = []
+        for node, slots in bounds.items():
+            host, port = node.address
+            entry = b"%%5\r\n+id\r\n+%b\r\n+port\r\n:%d\r\n+ip\r\n+%b\r\n+endpoint\r\n+%b\r\n+role\r\n+master\r\n" % (
+                node.id.encode(), port, host.encode(), host.encode(),
+            )  # fmt: skip
+            numbers = b"".join(b":%d\r\n" % slot for slot in slots)
+            shards.append(b"%%2\r\n+slots\r\n*%d\r\n%b+nodes\r\n*1\r\n%b" % (len(slots), numbers, entry))
+        return b"*%d\r\n%b" % (len(shards), b"".join(shards))
 
 
 async def _awaited(result: Any) -> None:
