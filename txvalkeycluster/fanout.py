@@ -113,7 +113,7 @@ def send_apart(
     whole.one_suffices = True
     for place, node in enumerate(nodes):
         sent.append(send(node))
-        sent[-1].addCallbacks(partial(whole.answered, place), partial(whole.failed, place))
+        sent[-1].addCallbacks(lambda reply, at: whole.answered((at,), (reply,)), partial(whole.failed, place), (place,))
     return whole.deferred
 
 
@@ -161,10 +161,10 @@ class FanOut:
         """Whether nobody waits for it any more."""
         return bool(self.deferred.called)
 
-    def answered(self, place: int, reply: Any) -> None:
-        """Take the reply of a part."""
-        self._replies[place] = reply
-        self._left -= 1
+    def answered(self, places: Sequence[int], replies: Sequence[Any]) -> None:
+        """Take the replies of so many parts."""
+        self._replies.update(zip(places, replies, strict=True))
+        self._left -= len(replies)
         if not self._left:
             self._end()
 

@@ -21,8 +21,8 @@ class Whole(Protocol):
     def called(self) -> bool:
         """Whether nobody waits for it any more."""
 
-    def answered(self, place: int, reply: Any) -> None:
-        """Take a part's reply."""
+    def answered(self, places: Sequence[int], replies: Sequence[Any]) -> None:
+        """Take the replies of so many parts."""
 
     def failed(self, place: int, error: Any) -> None:
         """Take a part's error, or Failure."""
@@ -55,7 +55,7 @@ class Part(Request):
 
     def callback(self, result: Any) -> None:
         self._done = True
-        self._whole.answered(self._place, result)
+        self._whole.answered((self._place,), (result,))
 
     def errback(self, fail: Any = None) -> None:
         self._done = True
@@ -69,7 +69,7 @@ class Batch(Request):
     leaves it, and goes on as a `Part` of the whole.  The whole is told the replies when there are no more to come.
     """
 
-    __slots__ = ("_commands", "_packed", "_places", "_replies", "_slots", "_whole", "called")
+    __slots__ = ("_commands", "_packed", "_places", "_replies", "_slots", "_some_left", "_whole", "called")
 
     def __init__(self, whole: Whole, slot: int, since: float, deadline: float, repeatable: bool = False) -> None:
         """``slot`` is one of those that it is for; ``repeatable`` goes for all of its commands."""
@@ -82,6 +82,7 @@ class Batch(Request):
         self._commands: list[Command] = []
         self._slots: list[int] = []
         self._replies: list[Any] = []
+        self._some_left = False
 
     def __len__(self) -> int:
         """How many commands it is."""
@@ -136,6 +137,7 @@ class Batch(Request):
         """Have the command leave whose reply is the next; `settle` when it is where it goes."""
         part = self._part(len(self._replies))
         self._replies.append(_LEFT)
+        self._some_left = True
         self.called = len(self._replies) == len(self._places)
         return part
 
@@ -150,14 +152,17 @@ class Batch(Request):
         """Tell the whole the replies, if there are no more to come."""
         if not self.called:
             return
+        # After `dissolve` there are fewer replies than places.
         replies, self._replies = self._replies, []
+        places = self._places[: len(replies)]
+        if self._some_left:
+            places = [place for place, reply in zip(places, replies, strict=True) if reply is not _LEFT]
+            replies = [reply for reply in replies if reply is not _LEFT]
         # What it was sent as is not needed any more, and the whole may know us.
         self.payload = b""
         self._packed, self._commands, self._slots = [], [], []
-        answered = self._whole.answered
-        for place, reply in zip(self._places, replies, strict=False):
-            if reply is not _LEFT:
-                answered(place, reply)
+        if replies:
+            self._whole.answered(places, replies)
         self._ended()
 
     def _part(self, index: int) -> Part:

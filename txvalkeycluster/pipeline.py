@@ -106,7 +106,7 @@ class _Run:
         #: Whether nobody waits for it any more.
         self.called = False
         self._router = router
-        self._calls: Iterator[tuple[int, tuple[Arg, ...]]] | None = self._numbered(calls)
+        self._calls: Iterator[Sequence[Arg]] | None = None
         self._timeout = router.timeout_of(timeout)
         self._each = each
         self._count = 0
@@ -124,20 +124,28 @@ class _Run:
         self._full = False
         self._sending = False
         self._failure: Exception | None = None
+        try:
+            self._calls = iter(calls)
+        except Exception as error:
+            # It is the caller's, and may be anything.
+            self._stop(error)
         self._send()
 
     # ---- what becomes of them
 
-    def answered(self, place: int, reply: Any) -> None:
-        """Hand a reply, or an error, over."""
-        self._under_way -= 1
+    def answered(self, places: Sequence[int], replies: Sequence[Any]) -> None:
+        """Hand replies, or errors, over."""
+        self._under_way -= len(replies)
         if self._sizes:
-            self._bytes -= self._sizes.pop(place, 0)
-        if self._failure is None and not self.called:
-            try:
-                self._each(place, reply)
-            except Exception as error:
-                self._stop(error)
+            self._bytes -= sum(self._sizes.pop(place, 0) for place in places)
+        each = self._each
+        try:
+            for place, reply in zip(places, replies, strict=True):
+                if self.called or self._failure is not None:
+                    break
+                each(place, reply)
+        except Exception as error:
+            self._stop(error)
         # The next ones go out half a load at a time, so that each write holds many.
         if self._under_way <= self._most // 2 and not self._sending:
             self._go_on()
@@ -148,7 +156,7 @@ class _Run:
         if isinstance(error, ClientClosed):
             # Nobody will serve the rest.
             self._stop(error)
-        self.answered(place, error)
+        self.answered((place,), (error,))
 
     def _other_ended(self, result: Any, alone: _Alone) -> None:
         self._others.pop(alone.place)
@@ -160,7 +168,7 @@ class _Run:
         elif error is not None:
             self.failed(alone.place, error)
         else:
-            self.answered(alone.place, result)
+            self.answered((alone.place,), (result,))
 
     # ---- what goes out
 
@@ -236,44 +244,54 @@ class _Run:
         if self._failure is None:
             self._refused.append(entry)
 
-    def _take(self, calls: Iterator[tuple[int, tuple[Arg, ...]]], most: int) -> None:
+    def _take(self, calls: Iterator[Sequence[Arg]], most: int) -> None:
         """Send up to so many commands: most of them as batches, one for each node, the others by themselves."""
         commands, takers = self._router.commands, self._router.takers
         now = self._router.clock.seconds()
         deadline = inf if self._timeout is None else now + self._timeout
         batches: dict[NodeConnection | WaitingRoom, Batch] = {}
         first = self._count
-        for place, words in islice(calls, most):
-            self._count += 1
-            payload: Packed = []
-            try:
-                command = commands[words[0]]
-                if command.keyed and len(words) > 1:
-                    slot, payload = pack_keyed(command.wire_name, words)
-            except Exception:
-                # Sent by itself, it will be said what is wrong with it.
-                payload = []
-            if payload.__class__ is bytes:
-                taker = takers[slot]
-                batch = batches.get(taker)
-                if batch is None:
-                    batch = batches[taker] = Batch(self, slot, now, deadline)
-                batch.add(place, payload, command, slot)
-                if len(payload) > _SMALL:
-                    self._sizes[place] = len(payload)
-                    self._bytes += len(payload)
-            else:
-                # Those before it may be about the same keys.
-                self._send_batches(batches)
-                size = sum(len(word) for word in words if isinstance(word, (bytes, str, bytearray, memoryview)))
-                self._sizes[place] = size
-                self._bytes += size
-                self._send_entry(_Alone(self, place, words, deadline))
-            if self._bytes >= _BYTES:
-                break
+        try:
+            for place, words in enumerate(islice(calls, most), first):
+                self._count = place + 1
+                payload: Packed = []
+                try:
+                    command = commands[words[0]]
+                    if command.keyed and len(words) > 1 and words.__class__ is not str:
+                        slot, payload = pack_keyed(command.wire_name, words)
+                except Exception:
+                    # Sent by itself, it will be said what is wrong with it.
+                    payload = []
+                if payload.__class__ is bytes:
+                    taker = takers[slot]
+                    batch = batches.get(taker)
+                    if batch is None:
+                        batch = batches[taker] = Batch(self, slot, now, deadline)
+                    batch.add(place, payload, command, slot)
+                    if len(payload) > _SMALL:
+                        self._sizes[place] = len(payload)
+                        self._bytes += len(payload)
+                else:
+                    # Those before it may be about the same keys.
+                    self._send_batches(batches)
+                    self._take_alone(place, words, deadline)
+                if self._bytes >= _BYTES:
+                    break
+        except Exception as error:
+            # The caller's iterable raised.
+            self._stop(error)
         if self._count == first:
             self._calls = None
         self._send_batches(batches)
+
+    def _take_alone(self, place: int, words: Sequence[Arg], deadline: float) -> None:
+        if isinstance(words, (str, bytes)):
+            raise TypeError(f"a command is a sequence of words, not {type(words).__name__}")
+        # The caller may use a list of words again.
+        alone = _Alone(self, place, tuple(words), deadline)
+        self._sizes[place] = sum(len(w) for w in alone.words if isinstance(w, (bytes, str, bytearray, memoryview)))
+        self._bytes += self._sizes[place]
+        self._send_entry(alone)
 
     def _send_batches(self, batches: dict[NodeConnection | WaitingRoom, Batch]) -> None:
         gathered = list(batches.values())
@@ -281,17 +299,6 @@ class _Run:
         for batch in gathered:
             batch.seal()
             self._send_entry(batch)
-
-    def _numbered(self, calls: Iterable[Sequence[Arg]]) -> Iterator[tuple[int, tuple[Arg, ...]]]:
-        """The commands with their places, until the caller's iterable ends or raises."""
-        try:
-            for place, words in enumerate(calls):
-                if isinstance(words, (str, bytes)):
-                    raise TypeError(f"a command is a sequence of words, not {type(words).__name__}")
-                # The caller may use a list of words again.
-                yield place, tuple(words)
-        except Exception as error:
-            self._stop(error)
 
     # ---- the end
 

@@ -1,5 +1,6 @@
 """RESPProtocol over a transport in memory, with a clock that stands still."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -195,8 +196,8 @@ class Whole:
     def by_place(self) -> list[tuple[int, Any]]:
         return sorted(self.came, key=lambda came: came[0])
 
-    def answered(self, place: int, reply: Any) -> None:
-        self.came.append((place, reply))
+    def answered(self, places: Sequence[int], replies: Sequence[Any]) -> None:
+        self.came += zip(places, replies, strict=True)
 
     def failed(self, place: int, error: Any) -> None:
         self.came.append((place, type(error)))
