@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from functools import cached_property
 from typing import Any, Protocol
 
 import OpenSSL.SSL
@@ -88,8 +89,6 @@ class NodeConnection(Owner):
         self._dial = dial
         self._carrier = carrier
         self._waiting = Backlog(clock, options, cancels, self._describe)
-        #: Connections that one caller at a time has to itself.
-        self.pool = Pool(clock, options, self._establish, str(address))
         self._failures = 0
         self._not_before = 0.0
         self._ready_at = 0.0
@@ -99,6 +98,11 @@ class NodeConnection(Owner):
 
     def __repr__(self) -> str:
         return f"<NodeConnection {self.address} {self.state.value} waiting={len(self._waiting)} {self.protocol!r}>"
+
+    @cached_property
+    def pool(self) -> Pool:
+        """Connections that one caller at a time has to itself.  Most of 1,000 nodes never need one."""
+        return Pool(self._clock, self._options, self._establish, str(self.address))
 
     @property
     def pending(self) -> int:

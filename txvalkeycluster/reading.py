@@ -64,7 +64,7 @@ def _reader(command: str) -> Callable[[Callable[_P, Reading]], Callable[_P, Read
 def read_slots(reply: object, asked: Address) -> Reading:
     """Read CLUSTER SLOTS; ``asked`` is the node that answered, whose host stands in for an empty endpoint."""
     rows = list(reversed(_list(reply)))
-    # Freed row by row: all 16,384 at once take 6 ms.
+    # Freed as it is read: 16,384 rows at once take 6 ms.
     del reply
     reading = _Rows(asked)
     for index in range(len(rows)):
@@ -142,12 +142,15 @@ class _Rows:
 @_reader("CLUSTER SHARDS")
 def read_shards(reply: object, asked: Address, *, tls: bool | None = False) -> Reading:
     """Read CLUSTER SHARDS; ``tls`` chooses which of a node's two ports counts.  If it is None none may have two."""
+    entries = list(reversed(_list(reply)))
+    # Freed as it is read, as above.
+    del reply
     found = []
-    for index, entry in enumerate(_list(reply)):
+    for index in range(len(entries)):
         if index % _SHARDS == _SHARDS - 1:
             yield
         try:
-            found.append(_shard(entry, asked, tls))
+            found.append(_shard(entries.pop(), asked, tls))
         except TopologyError as error:
             raise TopologyError(f"shard {index} {error}") from None
     return (yield from _checked(found))
