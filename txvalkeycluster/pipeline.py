@@ -135,9 +135,6 @@ class _Run:
 
     def answered(self, places: Sequence[int], replies: Sequence[Any]) -> None:
         """Hand replies, or errors, over."""
-        self._under_way -= len(replies)
-        if self._sizes:
-            self._bytes -= sum(self._sizes.pop(place, 0) for place in places)
         each = self._each
         try:
             for place, reply in zip(places, replies, strict=True):
@@ -146,6 +143,11 @@ class _Run:
                 each(place, reply)
         except Exception as error:
             self._stop(error)
+        finally:
+            # Not before: ``each`` may have others end, and the last of all is to be handed over before we are done.
+            self._under_way -= len(replies)
+            if self._sizes:
+                self._bytes -= sum(self._sizes.pop(place, 0) for place in places)
         # The next ones go out half a load at a time, so that each write holds many.
         if self._under_way <= self._most // 2 and not self._sending:
             self._go_on()

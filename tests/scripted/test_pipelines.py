@@ -49,6 +49,32 @@ class StreamTests(ScriptedTests):
         await client.abort()
         await self.assertFailure(streaming, ClientClosed)
 
+    async def test_ended_in_the_midst_of_a_batch(self) -> None:
+        """Whoever is handed a reply may end the client, cancel, or raise: nothing comes after that, and one end."""
+        for deed, error in ((ClusterClient.abort, ClientClosed), (None, CancelledError), (len, TypeError)):
+            client = await self.client()
+            handed, ended = await self.stream_until_the_fifth(client, deed)
+            await client.abort()
+            self.assertEqual((handed, len(ended)), ([0, 1, 2, 3, 4], 1))
+            self.assertIsInstance(ended[0].value, error)
+
+    async def stream_until_the_fifth(
+        self, client: ClusterClient, deed: Callable[[Any], Any] | None
+    ) -> tuple[list[int], list[Any]]:
+        """Do something to the client, or cancel the stream, at the fifth reply; what was handed over, and the ends."""
+        handed: list[int] = []
+        ended: list[Any] = []
+
+        def each(place: int, reply: Any) -> None:
+            handed.append(place)
+            if len(handed) == 5:
+                streaming.cancel() if deed is None else deed(client)
+
+        streaming = client.pipeline().stream([("SET", f"{{k}}{n}", n) for n in range(100)], each)
+        streaming.addBoth(ended.append)
+        await self.until(lambda: ended)
+        return handed, ended
+
     async def test_before_the_first_map(self) -> None:
         """A lazy client's first commands, of which one is refused and one goes to a node that is not there any more."""
         client = self.lazy_client()
