@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from .workloads import WORKLOADS, Workload, measure
+from .workloads import WORKLOADS, Workload, measure, warm_up
 
 _BY_NAME = {workload.name: workload for workload in WORKLOADS}
 
@@ -48,7 +48,7 @@ async def _answer(client: Any, line: str, gather: Callable[[list[Any]], Any]) ->
     workload, seconds = _request(line)
     try:
         await workload.prepare(client)
-        await measure(client, workload, seconds / 5, gather)
+        await warm_up(client, workload, seconds / 5, gather)
         return json.dumps(asdict(await measure(client, workload, seconds, gather)))
     except Exception as error:
         # Whatever a client comes to is its result.
@@ -86,13 +86,17 @@ def _serve_asyncio(peer: Any, addresses: list[tuple[str, int]], ca: str | None) 
 def _serve_twisted(peer: Any, addresses: list[tuple[str, int]], ca: str | None) -> None:
     peer.REACTOR()
     from twisted.internet import reactor as installed
-    from twisted.internet.defer import Deferred, gatherResults
+    from twisted.internet.defer import Deferred, FirstError, gatherResults
     from twisted.internet.threads import deferToThread
 
     reactor: Any = installed
 
     async def gather(workers: list[Any]) -> None:
-        await gatherResults([w if isinstance(w, Deferred) else Deferred.fromCoroutine(w) for w in workers])
+        working = [w if isinstance(w, Deferred) else Deferred.fromCoroutine(w) for w in workers]
+        try:
+            await gatherResults(working, consumeErrors=True)
+        except FirstError as error:
+            raise error.subFailure.value from None
 
     async def run() -> None:
         try:

@@ -11,9 +11,11 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 
 KEYS = [f"key:{number}" for number in range(10_000)]
 SMALL = b"x" * 64
+# A key of each of three primaries.
+NODES = "abc"
 MANY = [f"many:{number}" for number in range(100)]
 # The same in three slots, each on a node of its own.
-TAGGED = [f"{{{'abc'[number % 3]}}}:{number}" for number in range(100)]
+TAGGED = [f"{{{NODES[number % 3]}}}:{number}" for number in range(100)]
 BY_TAG = [TAGGED[start::3] for start in range(3)]
 PIPELINE = [("SET", KEYS[number], "v") if number % 2 else ("GET", KEYS[number]) for number in range(10_000)]
 HASH = "hash"
@@ -244,3 +246,11 @@ async def measure(client: Any, workload: Workload, seconds: float, gather: Calla
     numbers = [worker * 7919 for worker in range(workload.in_flight)]
     await gather([style(client, number, tally) if style is not None else awaiting(number) for number in numbers])
     return tally.sample(perf_counter() - begun, process_time() - cpu)
+
+
+async def warm_up(client: Any, workload: Workload, seconds: float, gather: Callable[[list[Any]], Any]) -> None:
+    """Have all connections opened, and the workers at it for a while."""
+    for key in NODES:
+        # Some clients have a connection for each command in flight.
+        await gather([client.get(key) for _ in range(workload.in_flight)])
+    await measure(client, workload, seconds, gather)

@@ -47,6 +47,16 @@ class FloorTests(TestCase):
         assert pipelined is not None and awaited is not None
         self.assertLess(pipelined, awaited)
 
+    async def test_who_fails_is_named(self) -> None:
+        """With the error, and does the next workload all the same."""
+        workloads = [workload for workload in choose(None) if workload.name in (SPLIT, set_and_get(1))]
+        workloads.reverse()
+        results = await run(reactor, [FLOOR, "nobody"], workloads, rounds=1, seconds=0.02, progress=lambda _: None)
+        self.assertEqual(results.error_of(FLOOR, SPLIT), "NotImplementedError: it knows no hash tags")
+        self.assertEqual(len(results.samples(FLOOR, set_and_get(1))), 1)
+        for workload in workloads:
+            self.assertIn("ModuleNotFoundError", results.error_of("nobody", workload.name) or "")
+
 
 class ReportTests(TestCase):
     def sample(self, rate: float, cpu_us: float) -> Sample:
