@@ -274,9 +274,7 @@ class _Builder:
         else:
             self._alternatives(argument, indent, needed=True)
 
-    def _alternatives(
-        self, argument: Argument, indent: str, *, needed: bool, check: bool = True
-    ) -> list[str]:
+    def _alternatives(self, argument: Argument, indent: str, *, needed: bool, check: bool = True) -> list[str]:
         given: list[str] = []
         counts: list[str] = []
         place = len(self._signature.code)

@@ -143,9 +143,7 @@ class ClusterClient(Commands[Text]):
             for item in flat_pairs(members):
                 yield item
 
-    async def sscan_iter(
-        self, key: Key, match: Key | None = None, *, count: int | None = None
-    ) -> AsyncIterator[Text]:
+    async def sscan_iter(self, key: Key, match: Key | None = None, *, count: int | None = None) -> AsyncIterator[Text]:
         """Every member of a set, at least once."""
         async for members in self._members("SSCAN", key, match, count):
             for member in members:
@@ -244,9 +242,7 @@ class ClusterClient(Commands[Text]):
 
 
 @overload
-def connect(
-    reactor: Any, url: str | None = None, *, encoding: str, **options: Any
-) -> Deferred[ClusterClient[str]]: ...
+def connect(reactor: Any, url: str | None = None, *, encoding: str, **options: Any) -> Deferred[ClusterClient[str]]: ...
 
 
 @overload

@@ -111,9 +111,7 @@ def _plain(args: Sequence[Arg], index: int) -> Arg:
             return str.__str__(arg) if kind is str else kind(arg)  # type: ignore[arg-type]
     if isinstance(arg, (bytearray, memoryview)):
         return bytes(arg)
-    raise TypeError(
-        f"argument {index} of {_name(args)} is of type {type(arg).__name__}, not bytes, str, int or float"
-    )
+    raise TypeError(f"argument {index} of {_name(args)} is of type {type(arg).__name__}, not bytes, str, int or float")
 
 
 def _name(args: Sequence[Arg]) -> str:

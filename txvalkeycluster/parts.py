@@ -98,9 +98,7 @@ class Batch(Request):
     def regrouped(self, takers: Sequence[object]) -> list[Batch]:
         """It, or if its slots have come to several of ``takers`` since, a batch for each; as long as it is not sent."""
         batches: dict[object, Batch] = {}
-        for place, payload, command, slot in zip(
-            self._places, self._packed, self._commands, self._slots, strict=True
-        ):
+        for place, payload, command, slot in zip(self._places, self._packed, self._commands, self._slots, strict=True):
             taker = takers[slot]
             if taker not in batches:
                 batches[taker] = Batch(self._whole, slot, self.since, self.deadline, self.repeatable)

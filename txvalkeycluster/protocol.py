@@ -77,9 +77,7 @@ class RESPProtocol(protocol.Protocol):
         self._cork = cork
         self._cancels_seen = cork.cancels.count
         self._decode = _decoder(options.encoding, options.encoding_errors) if options.encoding else None
-        self._reader = hiredis.Reader(
-            protocolError=ProtocolError, replyError=ReplyError, notEnoughData=_NOTHING
-        )
+        self._reader = hiredis.Reader(protocolError=ProtocolError, replyError=ReplyError, notEnoughData=_NOTHING)
         self._reader.setmaxbuf(_READER_MEMORY)
         self._unsent: list[Request] = []
         self._sent: deque[Request] = deque()

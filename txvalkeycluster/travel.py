@@ -84,9 +84,7 @@ class Travel:
         trail = Trail()
         return self.track(self._run(slot, unit, trail, repeatable), name, timeout, trail)
 
-    def track(
-        self, coroutine: Coroutine[Any, Any, _T], name: str, timeout: float | None, trail: Trail
-    ) -> Deferred[_T]:
+    def track(self, coroutine: Coroutine[Any, Any, _T], name: str, timeout: float | None, trail: Trail) -> Deferred[_T]:
         """Run a coroutine to its end, or the client's, or for ``timeout`` seconds."""
         if self._closed:
             coroutine.close()

@@ -155,6 +155,7 @@ JSON.GET k path
 WATCH a b
 """
 
+
 def words(call: str) -> list[str]:
     return [word.replace("''", "") for word in call.split()]
 

@@ -21,9 +21,7 @@ class PipelineTests(ClusterTests):
         results = await pipeline.execute()
         error = results.pop(3)
         self.assertIsInstance(error, ReplyError)
-        self.assertEqual(
-            results, [b"OK", 1, {b"f": b"1"}, 1, [(b"m", 1.5)], b"x", 3, [b"x", None]]
-        )
+        self.assertEqual(results, [b"OK", 1, {b"f": b"1"}, 1, [(b"m", 1.5)], b"x", 3, [b"x", None]])
         self.assertEqual(await pipeline.execute(), [])
 
     async def test_the_first_error(self) -> None:

@@ -146,7 +146,6 @@ class ShardsTests(SynchronousTestCase):
         ]:
             self.assertIn(text, str(self.assertRaises(TopologyError, parse_shards, [shard], ASKED)))
 
-
     def test_as_slots_tell(self) -> None:
         """Without replicas that do not serve, without shards that serve nothing, and without anybody's health."""
         nodes: list[dict[bytes, Any]] = [
@@ -162,9 +161,7 @@ class ShardsTests(SynchronousTestCase):
     def test_two_ports(self) -> None:
         """Where it cannot be told which of them counts, both are too many; one counts whichever it is."""
         node = {b"id": b"a", b"port": 1, b"tls-port": 2, b"endpoint": b"h", b"role": b"master"}
-        error = self.assertRaises(
-            TopologyError, parse_shards, [{b"slots": [0, 5], b"nodes": [node]}], ASKED, tls=None
-        )
+        error = self.assertRaises(TopologyError, parse_shards, [{b"slots": [0, 5], b"nodes": [node]}], ASKED, tls=None)
         self.assertIn("CLUSTER SHARDS shard 0 node 0 has a port for TLS and one without", str(error))
         for missing in (b"port", b"tls-port"):
             for tls in (True, False, None):

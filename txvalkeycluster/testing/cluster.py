@@ -491,5 +491,3 @@ def _free_ports(host: str, count: int) -> list[int]:
     finally:
         for sock in held:
             sock.close()
-
-
