@@ -82,7 +82,7 @@ class ClusterFactory:
         gone: list[NodeConnection] = []
         for address in [address for address in self.nodes if address not in listed]:
             node = self.nodes[address]
-            if node.listed or not node.pending:
+            if node.listed or node.unused:
                 moved += node.take_waiting()
                 gone.append(self.nodes.pop(address))
         for address in listed:

@@ -110,6 +110,11 @@ class NodeConnection(Owner):
         return len(self._waiting) + (self.protocol.pending if self.protocol is not None else 0)
 
     @property
+    def unused(self) -> bool:
+        """Whether it has no requests, and nobody has one of its connections to itself."""
+        return not self.pending and not ("pool" in vars(self) and self.pool.leases)
+
+    @property
     def failing(self) -> bool:
         """Whether the last try to dial it came to nothing."""
         return self._failures > 0 and self.state is not State.READY

@@ -131,6 +131,8 @@ class TopologyRefresher:
         self._again = False
         self._closed = False
         self._started_at = float("-inf")
+        # Drawn once for each refresh: of many draws the least would count.
+        self._jitter = 0.0
         self._refreshing: Deferred[Draft | None] | None = None
         self._timer: IDelayedCall | None = None
         self._timer_at = float("inf")
@@ -144,7 +146,7 @@ class TopologyRefresher:
             self._again = True
             return
         interval = _URGENT_INTERVAL if urgent else self._options.refresh_interval
-        self._schedule(self._started_at + interval + (0.0 if urgent else self._jitter()))
+        self._schedule(self._started_at + interval + (0.0 if urgent else self._jitter))
 
     def refresh(self) -> Deferred[None]:
         """Refresh now; fire when a map asked for from now on is in force, or fail with why there is none."""
@@ -169,7 +171,7 @@ class TopologyRefresher:
         for waiter in waiters:
             waiter.errback(ClientClosed("the client was closed"))
 
-    def _jitter(self) -> float:
+    def _draw_jitter(self) -> float:
         nodes = sum(len(shard.nodes) for shard in self._map.topology.shards)
         return self._options.random.uniform(0, (nodes - _LARGE_CLUSTER) / 100) if nodes > _LARGE_CLUSTER else 0.0
 
@@ -229,7 +231,7 @@ class TopologyRefresher:
             shards = await self._by_shard(node) or await self._ask_for("slots", node, None)
         else:
             shards = await self._ask_for(source, node, self._options.tls)
-        if not any(shard.slots for shard in shards):
+        if not any(shard.slots and shard.primary is not None for shard in shards):
             raise TopologyError(f"{node.address} knows no node that serves a slot; is the cluster formed?")
         return shards
 
@@ -282,8 +284,9 @@ class TopologyRefresher:
         self._running = False
         if self._closed:
             return
+        self._jitter = self._draw_jitter()
         if self._again:
-            next_in = self._options.refresh_interval
+            next_in = self._options.refresh_interval + self._jitter
         if self._waiters:
             self._start()
         elif next_in is not None:

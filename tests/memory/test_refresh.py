@@ -100,7 +100,7 @@ class RefresherTests(SynchronousTestCase):
         """A refresher; over RESP2 no server tells its version, and only CLUSTER SLOTS is asked."""
         return TopologyRefresher(
             self.clock,
-            Options(random=Random(1), protocol=protocol, **options),
+            Options(**{"random": Random(1), "protocol": protocol, **options}),
             self.slot_map,
             self.slot_map._factory,
             Statistics(),
@@ -146,6 +146,33 @@ class RefresherTests(SynchronousTestCase):
         self.refresher.trigger(urgent=True)
         self.clock.advance(0.05)
         self.assertEqual(self.questions, 2)
+
+    def test_in_a_large_cluster_clients_do_not_ask_at_once(self) -> None:
+        """However often each of them has a reason to ask."""
+        delays = []
+        for seed in range(20):
+            random = Random(seed)
+            self.refresher = self.make(random=random)
+            self.refresher.refresh()
+            self.tellers[0].answer(slots(*map(str, range(1000))))
+            self.clock.pump([0] * 100)
+            self.refresher.trigger()
+            (first,) = [call.getTime() for call in self.clock.getDelayedCalls()]
+            for _ in range(1000):
+                self.refresher.trigger()
+            (last,) = [call.getTime() for call in self.clock.getDelayedCalls()]
+            self.assertEqual(first, last)
+            delays.append(last - self.clock.seconds())
+            self.refresher.close()
+        self.assertGreater(max(delays) - min(delays), 5.0)
+
+    def test_a_map_in_which_nobody_serves_a_slot(self) -> None:
+        """Is none: another node is asked."""
+        done = self.refresher.refresh()
+        self.tellers[0].answer([[0, 16383]])
+        self.tellers[1].answer(slots("a"))
+        self.successResultOf(done)
+        self.assertEqual(len(self.map), 1)
 
     def test_unasked(self) -> None:
         """With nothing amiss, once a period."""
@@ -250,11 +277,20 @@ class RefresherTests(SynchronousTestCase):
         self.assertEqual(self.slot_map.topology.version, 3)
 
     def test_when_that_is_no_help(self) -> None:
-        """A refusal, an odd reply, slots without owner, or a server before 8: CLUSTER SLOTS is asked."""
+        """A refusal, an odd reply, slots without owner, a failover, or a server before 8: CLUSTER SLOTS is asked."""
         self.refresher = self.make(protocol=3)
         teller = self.tellers[0]
-        whole, part = by_shard(slots("a", "b")), by_shard(slots("a", "b"))[:1]
-        for answer, version in (([[b"odd"]], "9.1.2"), (part, "9.1.2"), (whole, "7.2.4"), (whole, ""), (None, "8.0.0")):
+        whole, part, failover = (by_shard(slots("a", "b")) for _ in range(3))
+        part.pop()
+        failover[0][b"nodes"] += failover[1][b"nodes"]
+        for answer, version in (
+            ([[b"odd"]], "9.1.2"),
+            (part, "9.1.2"),
+            (failover, "9.1.2"),
+            (whole, "7.2.4"),
+            (whole, ""),
+            (None, "8.0.0"),
+        ):
             teller.info = None  # type: ignore[assignment]
             done = self.refresher.refresh()
             teller.info = ServerInfo(protocol=3, version=version)

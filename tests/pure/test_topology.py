@@ -80,6 +80,15 @@ class SlotsTests(SynchronousTestCase):
             assert shard.primary is not None
             self.assertEqual(shard.primary.address, address)
 
+    def test_nodes_are_shared(self) -> None:
+        """By all maps, whoever told of them, unless who that was counts."""
+        told, untold = ([[0, 5, [host, 1, b"a"]]] for host in (b"h", b""))
+        others = Address("other", 1)
+        self.assertIs(parse_slots(told, ASKED)[0].primary, parse_slots(told, others)[0].primary)
+        one, other = parse_slots(untold, ASKED)[0].primary, parse_slots(untold, others)[0].primary
+        assert one is not None and other is not None
+        self.assertEqual((one.host, other.host), (ASKED.host, "other"))
+
     def test_slots_without_owner(self) -> None:
         """A row without nodes is a shard without primary."""
         topology = Topology(1, parse_slots([[5, 6]], ASKED))
@@ -96,7 +105,10 @@ class SlotsTests(SynchronousTestCase):
             ([[0, 1, [b"h"]]], "row 0 node 0 has 1 elements"),
             ([[0, 1, [b"h", b"x", b"a"]]], "row 0 node 0 port: b'x' is not a number"),
             ([[0, 1, [b"h", 70000, b"a"]]], "the port 70000"),
-            ([[0, 1, [b"h", 1, b"a"]], [1, 2, [b"h", 2, b"b"]]], "gives slot 1 to two nodes"),
+            ([[0, 1, [b"h", b"1" * 5000, b"a"]]], "... is not a number"),
+            ([[0, 1, [b"h", "²", b"a"]]], "port: '²' is not a number"),
+            ([[0, 1, [0, 1, b"a"]]], "row 0 node 0 endpoint: 0 is not text"),
+            ([[0, 1, [b"h", 1, b"a"]], [1, 2, [b"h", 2, b"b"]]], "gives slot 1 twice, to h:1 and to h:2"),
             ([[0, 1, [b"h", 1, b"a", [b"odd"]]]], "odd number of elements"),
         ]:
             error = self.assertRaises(TopologyError, parse_slots, reply, ASKED)
@@ -143,8 +155,17 @@ class ShardsTests(SynchronousTestCase):
             ({b"slots": [1], b"nodes": []}, "odd number of slot bounds"),
             ({b"slots": [], b"nodes": [{b"id": b"x"}]}, "has no role"),
             ({b"slots": [], b"nodes": [{b"id": b"x", b"role": b"king"}]}, "unknown role 'king'"),
+            ({b"nodes": []}, "shard 0 has no slots"),
+            ({b"slots": [0, 1]}, "shard 0 has no nodes"),
         ]:
             self.assertIn(text, str(self.assertRaises(TopologyError, parse_shards, [shard], ASKED)))
+
+    def test_two_primaries(self) -> None:
+        """Of which both are said to be well, as in a failover: nobody knows which of them is."""
+        shard = {b"slots": [0, 9], b"nodes": [{**self.NODES[1], b"id": b"one"}, self.NODES[1]]}
+        error = self.assertRaises(TopologyError, parse_shards, [shard], ASKED)
+        self.assertIn("shard 0 has two primaries that are online, h2:3 and h2:3", str(error))
+        self.assertEqual(len(parse_shards([{**shard, b"slots": []}], ASKED)), 1)
 
     def test_as_slots_tell(self) -> None:
         """Without replicas that do not serve, without shards that serve nothing, and without anybody's health."""

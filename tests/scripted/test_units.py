@@ -17,6 +17,7 @@ from txvalkeycluster import (
     TooManyPending,
     TransactionAborted,
 )
+from txvalkeycluster.slots import key_slot
 from txvalkeycluster.testing import CLOSE, SILENCE, USUAL, ScriptedNode
 
 
@@ -125,6 +126,21 @@ class EndTests(ScriptedTests):
             node.script = lambda node, words, _: CLOSE if words[0] == b"GET" else USUAL
             await self.assertFailure(session.get(self.key_of(node)), ConnectionLost)
             await self.assertFailure(session.transaction().get(self.key_of(node)).execute(), ConnectionLost)
+
+    async def test_a_session_at_a_node_that_no_map_lists(self) -> None:
+        """A new map does not cut it."""
+        target = ScriptedNode(self.cluster, 3)
+        await target.listen(reactor)
+        self.addCleanup(target.stop)
+        client = await self.client()
+        key = self.key_of(self.nodes[0])
+        there = b"-ASK %d %b\r\n" % (key_slot(key), str(target.address).encode())
+        self.nodes[0].script = lambda _, words, __: there if words[0] == b"WATCH" else USUAL
+        async with client.watch(key) as session:
+            self.cluster.ranges = [(0, 16383, self.nodes[0])]
+            await client.refresh_topology()
+            self.assertIsNone(await session.get(key))
+        self.assertEqual(target.count(b"GET"), 1)
 
 
 class TransactionTests(ScriptedTests):
