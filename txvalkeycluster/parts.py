@@ -66,10 +66,10 @@ class Batch(Request):
     """Commands of a whole that go to one node as one: one record, one write, one deadline.
 
     In the queue of a connection it stands once for each reply that it is owed.  What goes otherwise than straight
-    leaves it, and goes on as a `Part` of the whole.  The whole is told the replies when there are no more to come.
+    leaves it, and goes on as a `Part` of the whole.  The whole is told the replies that came in one read at once.
     """
 
-    __slots__ = ("_commands", "_packed", "_places", "_replies", "_slots", "_some_left", "_whole", "called")
+    __slots__ = ("_commands", "_due", "_packed", "_places", "_replies", "_slots", "_whole", "called")
 
     def __init__(self, whole: Whole, slot: int, since: float, deadline: float, repeatable: bool = False) -> None:
         """``slot`` is one of those that it is for; ``repeatable`` goes for all of its commands."""
@@ -81,8 +81,9 @@ class Batch(Request):
         self._packed: list[bytes] = []
         self._commands: list[Command] = []
         self._slots: list[int] = []
+        # Replies that the whole has not been told, and how many these and those to come are.
         self._replies: list[Any] = []
-        self._some_left = False
+        self._due = 0
 
     def __len__(self) -> int:
         """How many commands it is."""
@@ -112,13 +113,22 @@ class Batch(Request):
     def seal(self) -> None:
         """Be ready to be sent."""
         self.payload = b"".join(self._packed)
+        self._due = len(self._places)
 
     def callback(self, result: Any) -> None:
         replies = self._replies
         replies.append(result)
-        if len(replies) == len(self._places):
+        if len(replies) == self._due:
             self.called = True
             self.settle()
+
+    def hand_over(self) -> None:
+        """Tell the whole the replies that have come."""
+        if self._replies:
+            replies, self._replies = self._replies, []
+            told = len(self._places) - self._due
+            self._due -= len(replies)
+            self._whole.answered(self._places[told : told + len(replies)], replies)
 
     def errback(self, fail: Any = None) -> None:
         self._end_all(lambda part: part.fail(fail))
@@ -131,12 +141,17 @@ class Batch(Request):
             end(part)
         self.settle()
 
-    def leave(self) -> Part:
-        """Have the command leave whose reply is the next; `settle` when it is where it goes."""
-        part = self._part(len(self._replies))
-        self._replies.append(_LEFT)
-        self._some_left = True
-        self.called = len(self._replies) == len(self._places)
+    def leave(self) -> Part | None:
+        """Have the command leave whose reply is the next; `settle` when it is where it goes.
+
+        The whole is told first what has come before.  None if that has been the end of it all.
+        """
+        self.hand_over()
+        if self.called:
+            return None
+        part = self._part(len(self._places) - self._due)
+        self._due -= 1
+        self.called = not self._due
         return part
 
     def dissolve(self) -> list[Part]:
@@ -144,23 +159,17 @@ class Batch(Request):
         if self.called:
             return []
         self.called = True
-        return [self._part(index) for index in range(len(self._replies), len(self._places))]
+        count = len(self._places)
+        return [self._part(index) for index in range(count - self._due + len(self._replies), count)]
 
     def settle(self) -> None:
-        """Tell the whole the replies, if there are no more to come."""
+        """If there are no more replies to come, tell the whole those that have."""
         if not self.called:
             return
-        # After `dissolve` there are fewer replies than places.
-        replies, self._replies = self._replies, []
-        places = self._places[: len(replies)]
-        if self._some_left:
-            places = [place for place, reply in zip(places, replies, strict=True) if reply is not _LEFT]
-            replies = [reply for reply in replies if reply is not _LEFT]
         # What it was sent as is not needed any more, and the whole may know us.
         self.payload = b""
         self._packed, self._commands, self._slots = [], [], []
-        if replies:
-            self._whole.answered(places, replies)
+        self.hand_over()
         self._ended()
 
     def _part(self, index: int) -> Part:
@@ -171,8 +180,6 @@ class Batch(Request):
         return Part(self._whole, place, payload, command, slot, self.since, self.deadline, repeatable)
 
 
-# In the place of the reply to a command that has left its batch.
-_LEFT = object()
 _BATCH = Command("a batch")
 
 

@@ -18,6 +18,7 @@ from .errors import ClientClosed, CommandTimeout, PartialFailure, TooManyPending
 from .node import NodeConnection
 from .pack import Arg, Packed, pack_keyed
 from .parts import Batch
+from .request import Trail
 from .router import Router
 from .waiting import WaitingRoom
 
@@ -26,6 +27,8 @@ _COMMANDS = 4096
 _BYTES = 1 << 20
 # Sent before the next are packed, so that the servers start early.
 _AT_ONCE = 2048
+# Taken before others have their turn, however fast they end.
+_AT_A_TIME = 2 * _COMMANDS
 # Below this a command counts as one, and its bytes do not.
 _SMALL = 256
 
@@ -33,8 +36,9 @@ _SMALL = 256
 class Pipeline(QueuedCommands[Text]):
     """Commands that are queued by the client's own methods, and go out together.
 
-    They go to their nodes side by side, in order for each key, and each follows its own redirects.  It is no
-    transaction: other clients' commands may come in between, and one that fails keeps no other from being executed.
+    They go to their nodes side by side, and are sent in order for each key; one that is redirected or put off may fall
+    behind the next.  It is no transaction: other clients' commands may come in between, and one that fails keeps no
+    other from being executed.
     """
 
     def __init__(self, router: Router, timeout: float | None) -> None:
@@ -58,12 +62,13 @@ class Pipeline(QueuedCommands[Text]):
     def execute(self, *, raise_first: bool = False) -> Deferred[list[Any]]:
         """Send what is queued, and begin anew; fires with the results in order, errors in their places.
 
-        With ``raise_first`` it fails, when all have ended, with the first error there is.
+        With ``raise_first`` it fails, when all have ended, with the first error there is.  It fails with ClientClosed
+        if the client has been closed before, or is aborted.
         """
         calls, self._calls = self._calls, []
         converts, self._converts = self._converts, {}
         results: list[Any] = [None] * len(calls)
-        done = _Run(self._router, calls, self._timeout, results.__setitem__).done
+        done = _Run(self._router, calls, self._timeout, results.__setitem__, to_the_end=True).done
 
         def finish(_: object) -> list[Any]:
             for place, convert in converts.items():
@@ -81,9 +86,10 @@ class Pipeline(QueuedCommands[Text]):
         """Send commands as they come out of an iterable, and hand each result, or error, to ``each`` with its number.
 
         No more of them is held in memory than is on its way.  Results come in the order in which they arrive.  Fires
-        with how many there were; fails with what ``commands`` or ``each`` raises, when those on their way have ended.
+        with how many there were; fails with what ``commands`` or ``each`` raises, or with ClientClosed when the client
+        is closed, once those on their way have ended.  Of these ``each`` is told, unless it was that which raised.
         """
-        return _Run(self._router, commands, self._timeout, each).done
+        return _Run(self._router, commands, self._timeout, each, to_the_end=False).done
 
     def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Any:
         if convert is not None:
@@ -101,14 +107,19 @@ class _Run:
         calls: Iterable[Sequence[Arg]],
         timeout: float | None,
         each: Callable[[int, Any], object],
+        *,
+        to_the_end: bool,
     ) -> None:
-        self.done: Deferred[Any] = Deferred(self._cancelled)
+        """``to_the_end`` has a client that is closed meanwhile serve them all, and not only what is on its way."""
+        self._trail = Trail()
+        self.done: Deferred[Any] = router.travel.watch(Deferred(self._cancelled), self._trail)
         #: Whether nobody waits for it any more.
         self.called = False
         self._router = router
         self._calls: Iterator[Sequence[Arg]] | None = None
         self._timeout = router.timeout_of(timeout)
         self._each = each
+        self._to_the_end = to_the_end
         self._count = 0
         self._under_way = 0
         self._most = max(min(_COMMANDS, router.max_pending // 2), 1)
@@ -123,12 +134,17 @@ class _Run:
         # Whether one has been turned away: what follows waits behind it.
         self._full = False
         self._sending = False
-        self._failure: Exception | None = None
-        try:
-            self._calls = iter(calls)
-        except Exception as error:
-            # It is the caller's, and may be anything.
-            self._stop(error)
+        self._failure: BaseException | None = None
+        # Whether ``each`` has raised, and is told nothing more.
+        self._given_up = False
+        if router.closed:
+            self._stop(ClientClosed("the client is closed"))
+        else:
+            try:
+                self._calls = iter(calls)
+            except BaseException as error:
+                # It is the caller's, and may be anything.
+                self._stop(error)
         self._send()
 
     # ---- what becomes of them
@@ -138,10 +154,13 @@ class _Run:
         each = self._each
         try:
             for place, reply in zip(places, replies, strict=True):
-                if self.called or self._failure is not None:
+                if self.called or self._given_up:
                     break
                 each(place, reply)
-        except Exception as error:
+        except BaseException as error:
+            # As a Deferred keeps whatever its callbacks raise.
+            self._given_up = True
+            self._refused.clear()
             self._stop(error)
         finally:
             # Not before: ``each`` may have others end, and the last of all is to be handed over before we are done.
@@ -154,16 +173,12 @@ class _Run:
 
     def failed(self, place: int, error: Any) -> None:
         """Hand an error over."""
-        error = error.value if isinstance(error, Failure) else error
-        if isinstance(error, ClientClosed):
-            # Nobody will serve the rest.
-            self._stop(error)
-        self.answered((place,), (error,))
+        self.answered((place,), (error.value if isinstance(error, Failure) else error,))
 
     def _other_ended(self, result: Any, alone: _Alone) -> None:
         self._others.pop(alone.place)
         error = result.value if isinstance(result, Failure) else None
-        if _is_for_want_of_room(error) and not self.called and self._failure is None:
+        if _is_for_want_of_room(error) and not self.called and not self._given_up:
             self._turn_away(alone)
             if not self._sending:
                 self._try_again()
@@ -193,6 +208,8 @@ class _Run:
             self._check()
 
     def _send(self) -> None:
+        if self._sending:
+            return
         # Replies may come while we send, of commands that fail at once.
         self._sending = True
         self._full = False
@@ -208,8 +225,16 @@ class _Run:
                     self._send_entry(batch)
             else:
                 self._send_entry(entry)
+        enough = self._count + _AT_A_TIME
         while self._calls is not None and self._room > 0:
-            self._take(self._calls, min(self._room, _AT_ONCE))
+            if self._router.closed and not self._to_the_end:
+                self._stop(ClientClosed("the client was closed", maybe_executed=self._trail.written))
+            elif self._count >= enough:
+                # They all fail at once, and there may be no end of them.
+                self._router.retries.add(self._send)
+                break
+            else:
+                self._take(self._calls, min(self._room, _AT_ONCE))
         self._sending = False
         self._try_again()
         self._check()
@@ -232,18 +257,20 @@ class _Run:
                 self._router.send_batch(entry)
             except TooManyPending:
                 self._turn_away(entry)
-            except ClientClosed as error:
-                entry.fail(error)
+            else:
+                self._trail.written = True
         else:
             timeout = None if entry.deadline == inf else max(entry.deadline - self._router.clock.seconds(), 0)
-            sent = self._router.execute(entry.words, None, timeout)
+            self._trail.written = True
+            # Past what a closed client has in its place, for it serves what was queued before.
+            sent = Router.execute(self._router, entry.words, None, timeout)
             self._others[entry.place] = sent
             sent.addBoth(self._other_ended, entry)
 
     def _turn_away(self, entry: _Entry) -> None:
         self._under_way -= len(entry)
         self._full = True
-        if self._failure is None:
+        if not self._given_up:
             self._refused.append(entry)
 
     def _take(self, calls: Iterator[Sequence[Arg]], most: int) -> None:
@@ -279,7 +306,7 @@ class _Run:
                     self._take_alone(place, words, deadline)
                 if self._bytes >= _BYTES:
                     break
-        except Exception as error:
+        except BaseException as error:
             # The caller's iterable raised.
             self._stop(error)
         if self._count == first:
@@ -304,27 +331,27 @@ class _Run:
 
     # ---- the end
 
-    def _stop(self, error: Exception) -> None:
+    def _stop(self, error: BaseException) -> None:
+        """Take no more, and fail when those that were taken have ended."""
         self._failure = self._failure or error
-        self._give_up_the_rest()
-
-    def _give_up_the_rest(self) -> None:
         self._calls = None
-        self._refused.clear()
 
     def _check(self) -> None:
         if not self._more and not self._under_way and not self.called:
             self.called = True
             self._batches = []
-            if self._failure is not None:
-                self.done.errback(self._failure)
+            failure, self._failure = self._failure, None
+            if failure is not None:
+                self.done.errback(failure)
             else:
                 self.done.callback(self._count)
 
     def _cancelled(self, done: Deferred[Any]) -> None:
         self.called = True
-        self._give_up_the_rest()
-        for batch in self._batches:
+        self._calls = None
+        self._refused.clear()
+        batches, self._batches = self._batches, []
+        for batch in batches:
             batch.called = True
         # What is not written will not be.
         self._router.note_cancel(done)

@@ -269,6 +269,9 @@ class RESPProtocol(protocol.Protocol):
                         request.callback(reply)
                     else:
                         self._answer(request, reply)
+            if sent and isinstance(sent[0], Batch):
+                # The rest may be long in coming, and be large.
+                sent[0].hand_over()
         except Exception as error:
             # Nothing of ours or of the caller's raises in the loop: Deferreds keep what callbacks raise.
             doubt = error if isinstance(error, ProtocolError) else ProtocolError(f"{self.peer}: {error!r}")
@@ -288,8 +291,9 @@ class RESPProtocol(protocol.Protocol):
             except Exception as error:
                 # Some codecs and error handlers raise others than UnicodeDecodeError.
                 if isinstance(request, Batch):
-                    request.leave().fail(error)
-                    request.settle()
+                    if (part := request.leave()) is not None:
+                        part.fail(error)
+                        request.settle()
                 else:
                     request.fail(error)
                 return
@@ -299,8 +303,9 @@ class RESPProtocol(protocol.Protocol):
         if request.called:
             return
         if isinstance(request, Batch):
-            self.owner.reply_failed(self, request.leave(), error)
-            request.settle()
+            if (part := request.leave()) is not None:
+                self.owner.reply_failed(self, part, error)
+                request.settle()
         elif request.command is None:
             request.fail(error)
         else:

@@ -66,7 +66,8 @@ class Router:
         self._emit = emit
         self._factory = ClusterFactory(reactor, options)
         self._factory.carrier = self
-        self._closed = False
+        #: Whether no new commands are taken.
+        self.closed = False
         self._farewell: Farewell | None = None
         self._unserved = WaitingRoom(
             reactor,
@@ -159,7 +160,7 @@ class Router:
 
     def execute_on(self, where: Node | Address, args: Sequence[Arg], timeout: float | None = USUAL) -> Deferred[Any]:
         """Send a command to one node: no redirect, no repetition."""
-        if self._closed:
+        if self.closed:
             return fail(ClientClosed("the client is closed"))
         if not args:
             return fail(TypeError("there is no command"))
@@ -180,9 +181,7 @@ class Router:
         return call
 
     def send_batch(self, batch: Batch) -> None:
-        """Send commands that go as one to what takes the batch's slot.  Raises TooManyPending, and ClientClosed."""
-        if self._closed:
-            raise ClientClosed("the client is closed")
+        """Send commands that go as one to what takes the batch's slot.  Raises TooManyPending."""
         self.takers[batch.slot].send_batch(batch)
 
     def timeout_of(self, given: float | None) -> float | None:
@@ -392,7 +391,7 @@ class Router:
             for request in requests:
                 request.failed_attempt(reason).written |= written
                 verdict = judge_loss(written=written, repeatable=request.repeatable)
-                if request.slot == THIS_NODE or verdict.act is Act.FAIL or self._closed:
+                if request.slot == THIS_NODE or verdict.act is Act.FAIL or self.closed:
                     doomed.append((request, written))
                 else:
                     self.statistics.repeated += written
@@ -489,7 +488,7 @@ class Router:
 
     def _refuse_commands(self) -> None:
         """From here on: a method is replaced, so that while the client is open no command pays for the question."""
-        self._closed = True
+        self.closed = True
         self.execute = lambda *_, **__: fail(ClientClosed("the client is closed"))  # type: ignore[method-assign]
 
     def _shut(self) -> Deferred[None]:

@@ -72,6 +72,7 @@ class Travel:
         self._note_cancel = note_cancel
         self._under_way: set[Deferred[Any]] = set()
         self._closed = False
+        self._aborted = False
         self._when_done: list[Deferred[None]] = []
 
     def run(
@@ -92,6 +93,10 @@ class Travel:
         done: Deferred[_T] = Deferred.fromCoroutine(coroutine)
         if timeout is not None and timeout != inf:
             done.addTimeout(timeout, self._clock, lambda _, __: _timed_out(name, timeout, trail))
+        return self.watch(done, trail)
+
+    def watch(self, done: Deferred[_T], trail: Trail) -> Deferred[_T]:
+        """Have the client's close wait for something, and its abort end it."""
         if not done.called:
             self._under_way.add(done)
         return done.addBoth(self._ended, done, trail)
@@ -107,7 +112,7 @@ class Travel:
 
     def abort(self) -> None:
         """End all of them."""
-        self._closed = True
+        self._closed = self._aborted = True
         for done in list(self._under_way):
             done.cancel()
 
@@ -117,7 +122,7 @@ class Travel:
             waiters, self._when_done = self._when_done, []
             for waiter in waiters:
                 waiter.callback(None)
-        if self._closed and isinstance(result, Failure) and isinstance(result.value, CancelledError):
+        if self._aborted and isinstance(result, Failure) and isinstance(result.value, CancelledError):
             return Failure(ClientClosed("the client was aborted", maybe_executed=trail.written))  # type: ignore[no-untyped-call]
         return result
 

@@ -249,7 +249,7 @@ class BatchTests(Base):
         self.batch("1", "2", "3")
         self.clock.advance(0)
         self.receive(b"+1\r\n")
-        self.assertEqual(self.whole.came, [])
+        self.assertEqual(self.whole.came, [(0, b"1")])
         self.lose()
         self.assertEqual(self.whole.by_place(), [(0, b"1"), (1, ConnectionLost), (2, ConnectionLost)])
 

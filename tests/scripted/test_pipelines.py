@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.task import deferLater
 
 from tests.scripted.base import ScriptedTests
 from txvalkeycluster import (
@@ -17,6 +20,7 @@ from txvalkeycluster import (
     PartialFailure,
     ReplyError,
 )
+from txvalkeycluster.parts import Batch
 from txvalkeycluster.slots import key_slot
 from txvalkeycluster.testing import CLOSE, SILENCE, USUAL, ScriptedNode
 
@@ -75,6 +79,91 @@ class StreamTests(ScriptedTests):
         await self.until(lambda: ended)
         return handed, ended
 
+    async def test_replies_are_not_held_back(self) -> None:
+        """They are handed over in the order in which they come, and do not wait for those that do not."""
+        client = await self.client()
+        key = self.key_of(self.nodes[0])
+        commands = [("INCR", key), ("INCR", key), ("SET", key), ("INCR", key), ("GET", key)]
+        self.nodes[0].script = lambda _, words, __: (
+            SILENCE if words[0] == b"GET" else b"-ERR no\r\n" if words[0] == b"SET" else USUAL
+        )
+        came: list[Any] = []
+
+        def each(place: int, reply: Any) -> None:
+            came.append((place, type(reply)))
+
+        streaming = client.pipeline(timeout=None).stream(commands, each)
+        await self.until(lambda: len(came) == 4)
+        self.assertEqual(came, [(0, int), (1, int), (2, ReplyError), (3, int)])
+        streaming.cancel()
+        await self.assertFailure(streaming, CancelledError)
+
+    async def test_commands_that_raise(self) -> None:
+        """Whatever that is, those before it are sent, and each is told what became of it."""
+        client = await self.client()
+        key = self.key_of(self.nodes[0])
+        for count, error in ((10, KeyError), (10, asyncio.CancelledError), (9000, asyncio.CancelledError)):
+
+            def commands(count: int = count, error: type[BaseException] = error) -> Any:
+                for _ in range(count):
+                    yield "INCR", key
+                raise error
+
+            self.cluster.values.clear()
+            results: list[Any] = []
+            streaming = client.pipeline().stream(commands(), lambda _, reply, results=results: results.append(reply))
+            ended: list[Any] = []
+            streaming.addBoth(ended.append)
+            await self.until(lambda ended=ended: ended)
+            self.assertTrue(ended[0].check(error))
+            self.assertEqual(results, list(range(1, count + 1)))
+
+    async def test_whoever_is_told_raises(self) -> None:
+        """Whatever that is, it ends the stream."""
+        client = await self.client()
+        key = self.key_of(self.nodes[0])
+
+        def each(place: int, _: Any) -> None:
+            raise asyncio.CancelledError
+
+        ended: list[Any] = []
+        client.pipeline().stream([("INCR", key)] * 9000, each).addBoth(ended.append)
+        await self.until(lambda: ended)
+        self.assertTrue(ended[0].check(asyncio.CancelledError))
+        self.assertLessEqual(self.cluster.count(b"INCR"), 4096)
+
+    async def test_an_endless_stream_of_bad_commands(self) -> None:
+        """Others have their turn, and may end it."""
+        client = await self.client()
+        failed = 0
+
+        def each(_: int, reply: Any) -> None:
+            nonlocal failed
+            failed += isinstance(reply, TypeError)
+
+        streaming = client.pipeline().stream((("GET", None) for _ in iter(int, 1)), each)  # type: ignore[misc]
+        self.assertEqual(await client.get("k"), None)
+        await self.until(lambda: failed > 20_000)
+        await client.close()
+        await self.assertFailure(streaming, ClientClosed)
+
+    async def test_a_cancelled_one_is_freed(self) -> None:
+        """At once, and not when the garbage collector comes by."""
+        client = await self.client()
+        key = self.key_of(self.nodes[0])
+        self.nodes[0].script = lambda *_: SILENCE
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        for _ in range(10):
+            executing = client.pipeline().get(key).get(key).execute()
+            executing.cancel()
+            await self.assertFailure(executing, CancelledError)
+        del executing
+        await deferLater(reactor, 0)  # type: ignore[arg-type]
+        # The connection has one, or none, that it has written.
+        self.assertLessEqual(sum(isinstance(found, Batch) for found in gc.get_objects()), 1)
+
     async def test_before_the_first_map(self) -> None:
         """A lazy client's first commands, of which one is refused and one goes to a node that is not there any more."""
         client = self.lazy_client()
@@ -128,15 +217,21 @@ class StreamTests(ScriptedTests):
         self.assertEqual(results[1::2], [b"4"] * 10)
 
     async def test_closed_meanwhile(self) -> None:
-        """A graceful end waits for what is on its way."""
+        """A graceful end waits for all that was queued; an abort says that it may have been executed."""
         client = await self.client()
         keys = self.cluster.keys_of(self.nodes[0], 20)
         pipeline = client.pipeline()
-        for key in keys:
+        for key in keys * 500:
             pipeline.set(key, 1)
+        pipeline.ping()
         executing = pipeline.execute()
         await client.close()
-        self.assertEqual(await executing, [b"OK"] * 20)
+        self.assertEqual(await executing, [b"OK"] * 10_000 + [b"PONG"])
+        client = await self.client()
+        executing = client.pipeline().set(keys[0], 1).execute()
+        await client.abort()
+        error = await self.assertFailure(executing, ClientClosed)
+        self.assertTrue(error.maybe_executed)
 
     async def test_words_are_no_text(self) -> None:
         client = await self.client()
@@ -353,15 +448,17 @@ class FullTests(ScriptedTests):
         self.assertEqual(self.nodes[0].count(b"GET", key.encode()), 0)
 
     async def test_the_client_ends(self) -> None:
-        """Nobody will make room."""
+        """What was queued before a close is served, when there is room; after an abort nobody will make room."""
         for end in ("close", "abort"):
             client, key = await self.full(10)
             executing = client.pipeline(timeout=None).get(key).execute()
             ended = getattr(client, end)()
-            await self.assertFailure(executing, ClientClosed)
             if end == "close":
                 await self.release()
+                self.assertEqual(await executing, [b"1"])
             else:
+                error = await self.assertFailure(executing, ClientClosed)
+                self.assertFalse(error.maybe_executed)
                 await gatherResults([self.assertFailure(other, ClientClosed) for other in self.others])
             await ended
 
