@@ -123,6 +123,8 @@ class _Run:
         self._count = 0
         self._under_way = 0
         self._most = max(min(_COMMANDS, router.max_pending // 2), 1)
+        # The next ones go out when so many are left under way.
+        self._resume_at = self._most // 2
         # Of those that are not small.
         self._sizes: dict[int, int] = {}
         self._bytes = 0
@@ -167,8 +169,7 @@ class _Run:
             self._under_way -= len(replies)
             if self._sizes:
                 self._bytes -= sum(self._sizes.pop(place, 0) for place in places)
-        # The next ones go out half a load at a time, so that each write holds many.
-        if self._under_way <= self._most // 2 and not self._sending:
+        if self._under_way <= self._resume_at and not self._sending:
             self._go_on()
 
     def failed(self, place: int, error: Any) -> None:
@@ -178,7 +179,7 @@ class _Run:
     def _other_ended(self, result: Any, alone: _Alone) -> None:
         self._others.pop(alone.place)
         error = result.value if isinstance(result, Failure) else None
-        if _is_for_want_of_room(error) and not self.called and not self._given_up:
+        if self._is_for_want_of_room(error) and not self.called and not self._given_up:
             self._turn_away(alone)
             if not self._sending:
                 self._try_again()
@@ -186,6 +187,13 @@ class _Run:
             self.failed(alone.place, error)
         else:
             self.answered((alone.place,), (result,))
+
+    def _is_for_want_of_room(self, error: BaseException | None) -> bool:
+        """Whether a command, or every part of it, was turned away, and need not be the next time."""
+        if isinstance(error, PartialFailure):
+            refused = all(isinstance(outcome, TooManyPending) for _, outcome in error.outcomes)
+            return refused and len(error.outcomes) <= self._router.max_pending
+        return isinstance(error, TooManyPending)
 
     # ---- what goes out
 
@@ -236,6 +244,8 @@ class _Run:
             else:
                 self._take(self._calls, min(self._room, _AT_ONCE))
         self._sending = False
+        # Half a load at a time, so that each write holds many, and that not every reply has the refused tried again.
+        self._resume_at = (self._under_way if self._full else self._most) // 2
         self._try_again()
         self._check()
 
@@ -246,18 +256,18 @@ class _Run:
 
     def _send_entry(self, entry: _Entry) -> None:
         """Send a batch or a command by itself, or have it wait behind what was turned away."""
-        if self.called:
+        if self.called or self._given_up:
             return
         self._under_way += len(entry)
         if self._full:
             self._turn_away(entry)
         elif isinstance(entry, Batch):
-            self._batches.append(entry)
             try:
                 self._router.send_batch(entry)
             except TooManyPending:
                 self._turn_away(entry)
             else:
+                self._batches.append(entry)
                 self._trail.written = True
         else:
             timeout = None if entry.deadline == inf else max(entry.deadline - self._router.clock.seconds(), 0)
@@ -279,7 +289,7 @@ class _Run:
         now = self._router.clock.seconds()
         deadline = inf if self._timeout is None else now + self._timeout
         batches: dict[NodeConnection | WaitingRoom, Batch] = {}
-        first = self._count
+        first, router, to_the_end = self._count, self._router, self._to_the_end
         try:
             for place, words in enumerate(islice(calls, most), first):
                 self._count = place + 1
@@ -304,13 +314,15 @@ class _Run:
                     # Those before it may be about the same keys.
                     self._send_batches(batches)
                     self._take_alone(place, words, deadline)
-                if self._bytes >= _BYTES:
+                if self._bytes >= _BYTES or self._calls is not calls or (router.closed and not to_the_end):
+                    # In the last two cases the caller's code has ended it, while it gave a command or was told of one.
                     break
+            else:
+                if self._count - first < most:
+                    self._calls = None
         except BaseException as error:
             # The caller's iterable raised.
             self._stop(error)
-        if self._count == first:
-            self._calls = None
         self._send_batches(batches)
 
     def _take_alone(self, place: int, words: Sequence[Arg], deadline: float) -> None:
@@ -340,6 +352,7 @@ class _Run:
         if not self._more and not self._under_way and not self.called:
             self.called = True
             self._batches = []
+            self._each = _to_nobody
             failure, self._failure = self._failure, None
             if failure is not None:
                 self.done.errback(failure)
@@ -349,6 +362,8 @@ class _Run:
     def _cancelled(self, done: Deferred[Any]) -> None:
         self.called = True
         self._calls = None
+        # Tombstones may know us for long.
+        self._each = _to_nobody
         self._refused.clear()
         batches, self._batches = self._batches, []
         for batch in batches:
@@ -381,11 +396,8 @@ class _Alone:
 _Entry = Batch | _Alone
 
 
-def _is_for_want_of_room(error: BaseException | None) -> bool:
-    """Whether a command, or every part of it, was turned away."""
-    if isinstance(error, PartialFailure):
-        return all(isinstance(outcome, TooManyPending) for _, outcome in error.outcomes)
-    return isinstance(error, TooManyPending)
+def _to_nobody(place: int, reply: object) -> None:
+    """In the place of ``each`` when that is not to be told any more."""
 
 
 def _converted(convert: Convert, reply: Any) -> Any:

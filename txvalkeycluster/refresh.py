@@ -129,6 +129,7 @@ class TopologyRefresher:
         self._statistics = statistics
         self._running = False
         self._again = False
+        self._urgent = False
         self._closed = False
         self._started_at = float("-inf")
         # Drawn once for each refresh: of many draws the least would count.
@@ -144,6 +145,7 @@ class TopologyRefresher:
             return
         if self._running:
             self._again = True
+            self._urgent |= urgent
             return
         interval = _URGENT_INTERVAL if urgent else self._options.refresh_interval
         self._schedule(self._started_at + interval + (0.0 if urgent else self._jitter))
@@ -196,7 +198,7 @@ class TopologyRefresher:
     def _start(self) -> None:
         self._cancel_timer()
         self._running = True
-        self._again = False
+        self._again = self._urgent = False
         self._statistics.refreshes += 1
         self._started_at = self._clock.seconds()
         waiters, self._waiters = self._waiters, []
@@ -286,7 +288,7 @@ class TopologyRefresher:
             return
         self._jitter = self._draw_jitter()
         if self._again:
-            next_in = self._options.refresh_interval + self._jitter
+            next_in = _URGENT_INTERVAL if self._urgent else self._options.refresh_interval + self._jitter
         if self._waiters:
             self._start()
         elif next_in is not None:

@@ -174,6 +174,16 @@ class RefresherTests(SynchronousTestCase):
         self.successResultOf(done)
         self.assertEqual(len(self.map), 1)
 
+    def test_urgent_while_one_is_under_way(self) -> None:
+        """In a large cluster, too."""
+        self.know(slots(*map(str, range(1000))))
+        self.refresher.trigger()
+        self.refresher.trigger(urgent=True)
+        self.tellers[0].answer(slots(*map(str, range(1000))))
+        self.clock.pump([0] * 100)
+        self.clock.advance(0.06)
+        self.assertEqual(self.questions, 2)
+
     def test_unasked(self) -> None:
         """With nothing amiss, once a period."""
         self.refresher.trigger()

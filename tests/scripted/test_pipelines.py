@@ -6,6 +6,7 @@ import asyncio
 import gc
 from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
@@ -131,6 +132,67 @@ class StreamTests(ScriptedTests):
         await self.until(lambda: ended)
         self.assertTrue(ended[0].check(asyncio.CancelledError))
         self.assertLessEqual(self.cluster.count(b"INCR"), 4096)
+
+    async def test_ended_while_commands_are_taken(self) -> None:
+        """By whoever is told of one that fails at once, or by what gives them: no more are taken and sent."""
+
+        def stop(_: ClusterClient) -> None:
+            raise KeyError
+
+        for deed, error in ((stop, KeyError), (ClusterClient.close, ClientClosed), (ClusterClient.abort, ClientClosed)):
+            for by in ("each", "commands"):
+                client = await self.client()
+                taken: list[int] = []
+                ended: list[Any] = []
+
+                def commands(client: Any = client, taken: Any = taken, by: str = by, deed: Any = deed) -> Any:
+                    yield "SET", "k", object()
+                    while True:
+                        taken.append(1)
+                        if by == "commands" and len(taken) == 3:
+                            deed(client)
+                        yield "SET", "k", 1
+
+                def each(_: int, reply: Any, client: Any = client, by: str = by, deed: Any = deed) -> None:
+                    if by == "each" and isinstance(reply, TypeError):
+                        deed(client)
+
+                before = self.cluster.count(b"SET")
+                client.pipeline().stream(commands(), each).addBoth(ended.append)
+                await self.until(lambda ended=ended: ended)
+                self.assertTrue(ended[0].check(error))
+                self.assertLessEqual(len(taken), 3)
+                self.assertLessEqual(self.cluster.count(b"SET") - before, len(taken))
+                await client.abort()
+
+    async def test_served_before_the_close(self) -> None:
+        """It is no failure to have nothing left."""
+        client = await self.client(max_pending=4)
+        told: list[Any] = []
+        streaming = client.pipeline().stream([("SET", "k", 1)], lambda place, reply: told.append(client.close()))
+        self.assertEqual(await streaming, 1)
+        await told[0]
+
+    async def test_results_are_not_kept(self) -> None:
+        """By what is left of commands that a node has yet to answer."""
+        client = await self.client(unresponsive_after=60)
+        key, other = self.key_of(self.nodes[0]), self.key_of(self.nodes[1])
+        self.nodes[0].script = lambda *_: SILENCE
+
+        class Told:
+            def __call__(self, place: int, reply: Any) -> None:
+                """Is what must not be kept."""
+
+        each = Told()
+        kept = ref(each)
+        streaming = client.pipeline(timeout=0.1).stream([("GET", key), ("GET", other)], each)
+        del each
+        self.assertEqual(await streaming, 2)
+        del streaming
+        # We are being called by what is to be freed.
+        await deferLater(reactor, 0)  # type: ignore[arg-type]
+        gc.collect()
+        self.assertIsNone(kept())
 
     async def test_an_endless_stream_of_bad_commands(self) -> None:
         """Others have their turn, and may end it."""
@@ -461,6 +523,34 @@ class FullTests(ScriptedTests):
                 self.assertFalse(error.maybe_executed)
                 await gatherResults([self.assertFailure(other, ClientClosed) for other in self.others])
             await ended
+
+    async def test_more_parts_than_there_can_be(self) -> None:
+        """A command that never fits fails, and holds nothing up."""
+        client = await self.client(max_pending=10)
+        keys = self.cluster.keys_of(self.nodes[0], 20)
+        pipeline = client.pipeline(timeout=None).mget(*keys).set(keys[0], 1)
+        refused, done = await pipeline.execute()
+        self.assertIsInstance(refused, PartialFailure)
+        self.assertEqual(done, b"OK")
+
+    async def test_what_was_refused_is_not_tried_at_each_reply(self) -> None:
+        """A thousand errors of another node have it tried a few times."""
+        client, key = await self.full(5000)
+        other = self.key_of(self.nodes[1])
+        await client.get(other)
+        self.nodes[1].script = lambda *_: b"-ERR no\r\n"
+        tries: list[int] = []
+        send_batch = client._router.send_batch
+        self.patch(client._router, "send_batch", lambda batch: tries.append(1) or send_batch(batch))
+        pipeline = client.pipeline()
+        for _ in range(1000):
+            pipeline.get(other).set(key, 1)
+        executing = pipeline.execute()
+        await self.until(lambda: self.nodes[1].count(b"GET") > 1000)
+        await client.pipeline().get(other).execute()
+        self.assertLess(len(tries), 40)
+        await self.release()
+        self.assertEqual((await executing)[1::2], [b"OK"] * 1000)
 
     async def test_a_list_that_is_used_again(self) -> None:
         """What was taken out of a stream stays as it was then."""
