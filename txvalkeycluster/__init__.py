@@ -17,8 +17,10 @@ from .errors import (
     TooManyPending,
     TopologyError,
     TransactionAborted,
+    TransactionRefused,
     ValkeyError,
     WatchError,
+    WritesUnconfirmed,
 )
 from .events import (
     Closed,
@@ -67,9 +69,11 @@ __all__ = [
     "TopologyUpdated",
     "Transaction",
     "TransactionAborted",
+    "TransactionRefused",
     "ValkeyError",
     "WatchError",
     "WatchSession",
+    "WritesUnconfirmed",
     "connect",
     "key_slot",
 ]

@@ -122,11 +122,11 @@ class ClusterClient(Commands[Text]):
 
     def script(self, source: str | bytes) -> Script[Text]:
         """A Lua script to be called with keys and arguments."""
-        return Script(self, source)
+        return Script(self, source, repeats=self.options.repeat_scripts)
 
     def function(self, name: str, library: str | bytes | None = None) -> Function[Text]:
         """A server's function to be called with keys and arguments; ``library`` is loaded where it is missing."""
-        return Function(self, name, library)
+        return Function(self, name, library, repeats=self.options.repeat_scripts)
 
     def scan_iter(
         self, match: Key | None = None, *, count: int | None = None, type: str | None = None

@@ -36,6 +36,13 @@ class ConnectionLost(MaybeExecuted, ConnectionError):
     """The connection ended before the reply came, and the command is not one to repeat unasked."""
 
 
+class WritesUnconfirmed(ConnectionLost):
+    """WAIT or WAITAOF cannot confirm all writes since the last one that succeeded.
+
+    A connection that may have carried some of them was replaced, or leads to a node that is no primary any more.
+    """
+
+
 class CommandTimeout(MaybeExecuted, TimeoutError):
     """The deadline passed; the text says node, attempts, last reply and the state of the queue."""
 
@@ -45,11 +52,26 @@ class ClientClosed(MaybeExecuted):
 
 
 class TransactionAborted(ReplyError):
-    """The server refused commands as they were queued, and executed none; ``refusals`` holds its texts."""
+    """The server accepted MULTI, but refused to execute the transaction: no command ran.
+
+    ``refusals`` holds the server's texts.
+    """
 
     def __init__(self, message: str, refusals: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.refusals = tuple(refusals)
+
+
+class TransactionRefused(MaybeExecuted):
+    """The server refused MULTI, so the commands are not a transaction.
+
+    If they were sent, they ran one by one: ``maybe_executed`` is true, and ``results`` holds the reply or the error of
+    each.  If the refusal was known before, nothing was sent: ``maybe_executed`` is false, and ``results`` is empty.
+    """
+
+    def __init__(self, message: str, results: Sequence[object] = (), *, maybe_executed: bool = False) -> None:
+        super().__init__(message, maybe_executed=maybe_executed)
+        self.results = tuple(results)
 
 
 class WatchError(ValkeyError):

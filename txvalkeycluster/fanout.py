@@ -14,10 +14,11 @@ from .commands import Command
 from .errors import PartialFailure, TooManyPending
 from .node import NodeConnection
 from .pack import Arg, Packed, pack
-from .parts import Batch, Part
+from .parts import Batch, Part, ShardPart
 from .request import Request
 from .routes import cut
 from .slots import THIS_NODE
+from .topology import Shard
 
 NoteCancel = Callable[[Deferred[Any]], None]
 # Makes one result of the replies, by the places of the parts.
@@ -87,13 +88,23 @@ def send_to_all(
     command: Command,
     payload: Packed,
     nodes: list[NodeConnection],
+    shards: Sequence[Shard] | None,
     note_cancel: NoteCancel,
     now: float,
     deadline: float,
 ) -> Deferred[Any]:
-    """Send a command to each node, once, and make one reply of theirs."""
+    """Send a command to each node, and make one reply of theirs.
+
+    With ``shards``, of which the nodes are the primaries, a part that certainly did not run is sent to the next primary
+    of its shard.
+    """
     whole = _over_nodes(command, nodes, note_cancel)
-    parts = [Part(whole, place, payload, command, THIS_NODE, now, deadline) for place in range(len(nodes))]
+    parts: list[Part] = []
+    for place in range(len(nodes)):
+        if shards is None:
+            parts.append(Part(whole, place, payload, command, THIS_NODE, now, deadline))
+        else:
+            parts.append(ShardPart(whole, place, payload, command, shards[place], now, deadline))
     for node, part in zip(nodes, parts, strict=True):
         _give(node, part)
     return whole.deferred

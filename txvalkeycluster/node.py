@@ -20,14 +20,14 @@ from twisted.python.failure import Failure
 
 from .address import Address
 from .backlog import Backlog
-from .errors import ClientClosed, ConnectFailed, ConnectionLost, TLSFailed, ValkeyError
+from .errors import ClientClosed, ConnectFailed, ConnectionLost, ReplyError, TLSFailed, ValkeyError
 from .handshake import ServerInfo, handshake
 from .options import Options
 from .pack import Arg
 from .parts import Batch
 from .pool import Pool
 from .protocol import Owner, RESPProtocol
-from .request import Cancels, Request, Trail, internal_call
+from .request import Cancels, MarkedCall, Request, Trail, internal_call, marked_call
 from .slots import ANY_NODE, THIS_NODE
 
 # A connection that lived shorter than this does not count as a success of dialling.
@@ -56,6 +56,12 @@ class Carrier(Protocol):
     def dial_failed(self, node: NodeConnection, stranded: list[Request], reason: ValkeyError) -> None:
         """Dialling failed; ``stranded`` cannot wait for the next try here."""
 
+    def noticed(self, node: NodeConnection, error: ReplyError) -> None:
+        """An error reply on an exclusive connection, which is the caller's, but may say that the map is old."""
+
+    def writes_lost(self, node: NodeConnection, why: str) -> None:
+        """No WAIT can confirm any more what the shared connection has carried."""
+
     def connected(self, node: NodeConnection) -> None:
         """The handshake was answered."""
 
@@ -81,6 +87,8 @@ class NodeConnection(Owner):
         self.info: ServerInfo | None = None
         #: Whether a slot map has ever listed this node.
         self.listed = False
+        #: When this node last refused MULTI to our user, and what it said.
+        self.multi_refusal: tuple[float, str] | None = None
         self.protocol: RESPProtocol | None = None
         #: Takes a request.  Raises TooManyPending.
         self.send: Callable[[Request], None] = self._wait
@@ -102,7 +110,14 @@ class NodeConnection(Owner):
     @cached_property
     def pool(self) -> Pool:
         """Connections that one caller at a time has to itself.  Most of 1,000 nodes never need one."""
-        return Pool(self._clock, self._options, self._establish, str(self.address))
+        return Pool(self._clock, self._options, self._establish, str(self.address), self._lease_failed)
+
+    def _lease_failed(self, error: Exception) -> None:
+        """Pass up what befell a connection that somebody has to himself."""
+        if isinstance(error, ReplyError):
+            self._carrier.noticed(self, error)
+        else:
+            self._carrier.lost(self, [], [], error)
 
     @property
     def pending(self) -> int:
@@ -139,8 +154,32 @@ class NodeConnection(Owner):
     def call(self, *args: Arg) -> Deferred[Any]:
         """Ask this node something on the client's own behalf, dialling it if need be."""
         request = internal_call(args, self._clock.seconds(), 2 * self._options.connect_timeout)
-        self.send(request)
+        self._send_internal(request)
         return request
+
+    def marked_call(self, *args: Arg) -> MarkedCall:
+        """The same, by a request that knows which commands it was written behind."""
+        request = marked_call(args, self._clock.seconds(), 2 * self._options.connect_timeout)
+        self._send_internal(request)
+        return request
+
+    def _send_internal(self, request: Request) -> None:
+        if self.protocol is not None:
+            self.protocol.send_internal(request)
+        else:
+            self._wait(request)
+
+    @property
+    def has_unconfirmed(self) -> bool:
+        """Whether the connection has carried callers' commands that no WAIT has confirmed."""
+        return self.protocol is not None and self.protocol.carried > self.protocol.confirmed
+
+    def give_up_unconfirmed(self) -> bool:
+        """Whether it has; from now on those commands count no more."""
+        if self.protocol is None or not self.has_unconfirmed:
+            return False
+        self.protocol.confirmed = self.protocol.carried
+        return True
 
     def dial(self) -> None:
         """Connect now, unless that is under way, done, or has just failed."""
@@ -190,7 +229,7 @@ class NodeConnection(Owner):
         if connection is not None:
             connection.drain()
         for request in waiting:
-            request.fail(ConnectionLost(f"{self.address}: the connection was closed"))
+            request.fail_unanswered(ConnectionLost, f"{self.address}: the connection was closed")
 
     def abort(self, reason: Exception) -> list[Request]:
         """End at once; hand over the routed requests that waited."""
@@ -204,7 +243,7 @@ class NodeConnection(Owner):
 
     def _wait(self, request: Request) -> None:
         if self.state is State.CLOSED:
-            request.fail(ConnectionLost(f"{self.address}: the connection was closed"))
+            request.fail_unanswered(ConnectionLost, f"{self.address}: the connection was closed")
             return
         self._waiting.add(request)
         self.dial()
@@ -251,6 +290,7 @@ class NodeConnection(Owner):
             self._dial_ended_badly(Failure(closed))  # type: ignore[no-untyped-call]
             return
         self.state = State.READY
+        self._last_failure = ""
         self._ready_at = self._clock.seconds()
         self.protocol = connection
         connection.owner = self
@@ -260,6 +300,8 @@ class NodeConnection(Owner):
             request.trail = request.trail or Trail()
             if request.trail.asking:
                 connection.ask(request)
+            elif request.command is None:
+                connection.send_internal(request)
             else:
                 connection.send(request)
         self._carrier.connected(self)
@@ -296,6 +338,9 @@ class NodeConnection(Owner):
             self._back_off()
 
     def _detach(self, state: State) -> None:
+        # What is unsent may still be written while the connection is drained.
+        if self.give_up_unconfirmed() or (self.protocol is not None and self.protocol.has_any_unsent):
+            self._carrier.writes_lost(self, "the connection that carried commands was replaced")
         self.protocol = None
         self.send = self._wait
         self.state = state

@@ -81,6 +81,9 @@ class Options:
     commands: CommandTable = field(default_factory=CommandTable)
     #: Spread MGET, MSET, MSETEX, DEL, UNLINK, EXISTS and TOUCH over the slots of their keys; else they are refused.
     split_keys: bool = True
+    #: Follow redirects of, and repeat, scripts, functions and module commands when the server says that they did not
+    #: run.  A script can forge the server's words: with False it is never sent twice.
+    repeat_scripts: bool = True
     #: The source of every random choice.
     random: Random = field(default_factory=Random, repr=False)
 

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 from .commands import Command
 from .pack import Packed
 from .request import Request
+from .slots import ANY_NODE
+from .topology import Shard
 
 
 class Whole(Protocol):
@@ -60,6 +62,18 @@ class Part(Request):
     def errback(self, fail: Any = None) -> None:
         self._done = True
         self._whole.failed(self._place, fail)
+
+
+class ShardPart(Part):
+    """A part for the primary of a shard, whichever node that is by the time it is sent."""
+
+    __slots__ = ("shard",)
+
+    def __init__(
+        self, whole: Whole, place: int, payload: Packed, command: Command, shard: Shard, since: float, deadline: float
+    ) -> None:
+        super().__init__(whole, place, payload, command, ANY_NODE, since, deadline, command.repeatable)
+        self.shard = shard
 
 
 class Batch(Request):

@@ -10,10 +10,11 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
-from .errors import ConnectionLost
+from .errors import ConnectionLost, ReplyError
 from .handshake import ServerInfo
 from .options import Options
 from .protocol import Owner, RESPProtocol
+from .request import Request
 
 # An idle one is closed after about this long.
 _KEPT = 30.0
@@ -22,15 +23,31 @@ _KEPT = 30.0
 class Lease(Owner):
     """One such connection.  It is given back with `Pool.give_back`, whatever has become of it."""
 
-    def __init__(self, connection: RESPProtocol, info: ServerInfo) -> None:
+    def __init__(self, connection: RESPProtocol, info: ServerInfo, failed: Callable[[Exception], None]) -> None:
+        """``failed`` is told error replies, and the loss of the connection while somebody has it."""
         self.connection = connection
         self.info = info
         #: Whether it is waiting for a reply that the server may hold back for long.
         self.blocked = False
         self.idle_since = 0.0
+        self.leased = False
+        self._failed = failed
         connection.owner = self
         # A reply that is held back is no silence; of a dead peer keepalive tells.
         connection.patience = inf
+
+    def reply_failed(self, connection: RESPProtocol, request: Request, error: ReplyError) -> None:
+        """The error is the caller's."""
+        self._failed(error)
+        request.fail(error)
+
+    def connection_ended(
+        self, connection: RESPProtocol, unsent: list[Request], sent: list[Request], reason: Exception
+    ) -> None:
+        """What was asked fails."""
+        if self.leased:
+            self._failed(reason)
+        super().connection_ended(connection, unsent, sent, reason)
 
 
 class Pool:
@@ -42,11 +59,14 @@ class Pool:
         options: Options,
         establish: Callable[[], Deferred[tuple[RESPProtocol, ServerInfo]]],
         where: str,
+        failed: Callable[[Exception], None],
     ) -> None:
+        """``failed`` is told error replies, and lost connections that somebody had."""
         self._clock = clock
         self._options = options
         self._establish = establish
         self._where = where
+        self._failed = failed
         self._idle: list[Lease] = []
         self._leased: set[Lease] = set()
         self._dialling: set[Deferred[Any]] = set()
@@ -77,6 +97,7 @@ class Pool:
     def give_back(self, lease: Lease, *, clean: bool) -> None:
         """Take one back; one that is not ``clean`` owes replies or holds state, and is cut."""
         self._leased.discard(lease)
+        lease.leased = False
         if not clean or lease.connection.ended or lease.connection.pending:
             lease.connection.abort(ConnectionLost(f"{self._where}: given up"))
         elif self._closed is not None:
@@ -133,6 +154,7 @@ class Pool:
             if not lease.connection.ended:
                 wanted = self._waiting.popleft()
                 self._leased.add(lease)
+                lease.leased = True
                 wanted.callback(lease)
         room = self._options.max_exclusive - len(self._leased) - len(self._dialling)
         if self._failures:
@@ -157,7 +179,8 @@ class Pool:
         self._dialling.discard(dialling)
         if isinstance(result, tuple):
             self._failures = 0
-            lease = Lease(*result)
+            connection, info = result
+            lease = Lease(connection, info, self._failed)
             if self._closed is not None:
                 lease.connection.drain()
                 return

@@ -25,7 +25,7 @@ from .deadlines import Alarm, not_too_soon, split_expired
 from .errors import ConnectionLost, ProtocolError, ReplyError, TooManyPending
 from .options import Options
 from .parts import Batch, dissolved
-from .request import ASKING, Request, internal_call, size
+from .request import ASKING, MarkedCall, Request, internal_call, size
 
 # The reader's own default, False, is also RESP3's #f.
 _NOTHING = object()
@@ -84,8 +84,13 @@ class RESPProtocol(protocol.Protocol):
         # How many unsent commands make `send` look closer: a burst, the limit, or any at all while paused.
         self._crowd = min(_BURST, options.max_pending)
         self._max_pending = options.max_pending
+        #: Writes so far that held callers' commands, and how many of them WAIT has confirmed.
+        self.carried = 0
+        self.confirmed = 0
         # By how much the commands of unsent batches outnumber the batches.
         self._batched = 0
+        # Whether there are requests of the client's own, or batches, among the unsent.
+        self._mixed = False
         self._paused = False
         self._paused_bytes = 0
         self._alarm = Alarm(clock, self._sweep)
@@ -93,6 +98,8 @@ class RESPProtocol(protocol.Protocol):
         self._suspected = -1.0
         self._outgoing_seen = 0
         self._draining = False
+        # Whether it was closed before the replies to cancelled commands had come.
+        self._owed_at_close = False
         self._reason: Exception | None = None
         self._direct: tcp.Connection | None = None
         self._close_timer: IDelayedCall | None = None
@@ -111,6 +118,11 @@ class RESPProtocol(protocol.Protocol):
     def everything(self) -> list[Request]:
         """Every request it has, sent and unsent."""
         return [*self._sent, *self._unsent]
+
+    @property
+    def has_any_unsent(self) -> bool:
+        """Whether requests are queued and not written."""
+        return bool(self._unsent)
 
     def has_unsent(self, request: Request) -> bool:
         """Whether it is queued and not written."""
@@ -138,6 +150,7 @@ class RESPProtocol(protocol.Protocol):
         if not self._unsent:
             self._cork.touch(self)
         self._unsent.append(batch)
+        self._mixed = True
         self._batched += len(batch) - 1
         self._crowd = min(self._crowd, max(self._max_pending - len(self._sent) - self._batched, 0))
         if batch.deadline < self._alarm.at:
@@ -150,6 +163,7 @@ class RESPProtocol(protocol.Protocol):
         # Not through `send`, whose early flush could part them.
         if not self._unsent:
             self._cork.touch(self)
+        self._mixed = True
         self._unsent += (ASKING, request)
         self._paused_bytes += size(request)
         self._alarm.by(request.deadline)
@@ -160,8 +174,13 @@ class RESPProtocol(protocol.Protocol):
         if self.ended:
             request.fail(ConnectionLost(f"{self.peer}: the connection has ended"))
         else:
-            self.send(request)
+            self.send_internal(request)
         return request
+
+    def send_internal(self, request: Request) -> None:
+        """As `send`, for a request of the client's own."""
+        self._mixed = True
+        self.send(request)
 
     def flush(self) -> None:
         """Write what is queued, unless the transport is still busy with what it has."""
@@ -180,12 +199,11 @@ class RESPProtocol(protocol.Protocol):
             self._heard_at = now = self._seconds()
             if now + self.patience < self._alarm.at:
                 self._alarm.by(now + self.patience)
-        if self._batched:
-            self._batched = 0
-            for request in unsent:
-                sent.extend([request] * len(request) if isinstance(request, Batch) else [request])
+        if self._mixed:
+            self._extend_sent(unsent)
         else:
             sent.extend(unsent)
+            self.carried += 1
         room = self._max_pending - len(sent)
         self._crowd = _BURST if room >= _BURST else max(room, 0)
         try:
@@ -205,6 +223,21 @@ class RESPProtocol(protocol.Protocol):
                     return
                 data = data[written:]
         self._transport().write(data)
+
+    def _extend_sent(self, unsent: list[Request]) -> None:
+        """Await a reply for each command of these, and count what callers have written."""
+        self._mixed = False
+        self._batched = 0
+        counted = False
+        for request in unsent:
+            self._sent.extend([request] * len(request) if isinstance(request, Batch) else [request])
+            if request.command is None:
+                counted = False
+                if isinstance(request, MarkedCall):
+                    request.written_on(self)
+            elif not counted:
+                counted = True
+                self.carried += 1
 
     def _admit(self, request: Request, count: int = 1) -> None:
         """Refuse new commands where too much is waiting; those that were taken before are not turned away."""
@@ -452,7 +485,7 @@ class RESPProtocol(protocol.Protocol):
         if self._close_timer is not None:
             timer, self._close_timer = self._close_timer, None
             timer.cancel()
-        clean = self._draining and self._reason is None and not self.pending
+        clean = self._draining and self._reason is None and not self.pending and not self._owed_at_close
         if not self.ended:
             error = reason.value
             text = f"{self.peer}: {error}"
@@ -467,6 +500,7 @@ class RESPProtocol(protocol.Protocol):
             return
         self.ended = True
         self._alarm.stop()
+        self._owed_at_close = bool(self._sent)
         self._sent.clear()
         transport = self._transport()
         if transport is None:

@@ -9,16 +9,18 @@ over many nodes are in `parts`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, Protocol
 
+import hiredis
 from twisted.internet.defer import Deferred
 
 from .commands import Command
+from .commands.by_hand import SCRIPTS
 from .direct import DirectDeferred
-from .errors import CommandTimeout
+from .errors import CommandTimeout, MaybeExecuted
 from .pack import Arg, Packed, pack
-from .slots import THIS_NODE
+from .slots import THIS_NODE, key_slot
 
 
 class Trail:
@@ -34,7 +36,8 @@ class Trail:
         self.last = ""
         #: Whether the next node must be told ASKING first.
         self.asking = False
-        #: Whether an attempt was lost after it was written, so that the server may have executed it.
+        #: Whether an earlier attempt may have been executed: it was written and its reply lost, or its error proves
+        #: nothing.
         self.written = False
         #: Called when a reply has come, before the caller is told: there are others that wait for the same.
         self.on_reply: Callable[[], None] | None = None
@@ -107,6 +110,14 @@ class Request:
         """End it with an error, or a Failure, unless it has ended."""
         self._end(self.errback, error)
 
+    def fail_unanswered(
+        self, kind: type[MaybeExecuted], text: str, *, written: bool = False, cause: Exception | None = None
+    ) -> None:
+        """End it without a reply.  ``written`` is said of the last attempt; earlier ones count too."""
+        error = kind(text, maybe_executed=written or (self.trail is not None and self.trail.written))
+        error.__cause__ = cause
+        self.fail(error)
+
     def _end(self, tell: Callable[[Any], object], result: object) -> None:
         self.payload = b""
         if not self.called:
@@ -124,8 +135,7 @@ class Request:
         text = f"{name} had no reply within {now - self.since:.2f} s: {where}"
         if self.trail is not None and self.trail.attempts:
             text += f"; earlier attempts: {self.trail.attempts}, the last ended with: {self.trail.last}"
-            written = written or self.trail.written
-        self.fail(CommandTimeout(text, maybe_executed=written))
+        self.fail_unanswered(CommandTimeout, text, written=written)
 
 
 class Call(DirectDeferred[Any], Request):
@@ -152,6 +162,41 @@ class Call(DirectDeferred[Any], Request):
         self.deadline = deadline
         self.repeatable = repeatable
         self.trail = None
+
+
+def own_slots(request: Request) -> Collection[int]:
+    """The slots that a redirect may name: that of the keys, or of every argument if the keys are not known."""
+    command = request.command
+    if request.slot >= 0:
+        return (request.slot,)
+    if command is None or command.key_specs or command.name in SCRIPTS:
+        return ()
+    reader = hiredis.Reader()
+    reader.feed(request.payload if isinstance(request.payload, bytes) else b"".join(request.payload))
+    return {key_slot(word) for word in reader.gets()[1:]}
+
+
+class MarkedCall(Call):
+    """A request of the client's own that knows which callers' commands were written before it on its connection."""
+
+    __slots__ = ("_connection", "_position")
+
+    def written_on(self, connection: Carrier) -> None:
+        """Note where it stands, as it is written."""
+        self._connection = connection
+        self._position = connection.carried
+
+    def confirm(self) -> None:
+        """Its reply says that the commands before it are safe.  Only for one that was answered."""
+        self._connection.confirmed = max(self._connection.confirmed, self._position)
+
+
+class Carrier(Protocol):
+    """A connection, as far as the counting of its writes goes."""
+
+    #: Writes so far that held callers' commands, and how many of them are confirmed.
+    carried: int
+    confirmed: int
 
 
 def size(request: Request) -> int:
@@ -181,6 +226,11 @@ class Cancels:
 def internal_call(args: tuple[Arg, ...], now: float, timeout: float) -> Call:
     """A request of the client's own, for one node only: no redirect, no repetition."""
     return Call(pack(args), None, THIS_NODE, now, now + timeout)
+
+
+def marked_call(args: tuple[Arg, ...], now: float, timeout: float) -> MarkedCall:
+    """The same, that knows which commands it was written behind."""
+    return MarkedCall(pack(args), None, THIS_NODE, now, now + timeout)
 
 
 ASKING = internal_call(("ASKING",), 0.0, float("inf"))

@@ -6,7 +6,7 @@ the slot's owner, or the room where commands wait for an owner.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from math import inf
 from typing import Any
 
@@ -14,9 +14,9 @@ from twisted.internet.defer import Deferred, fail, gatherResults
 
 from .address import Address
 from .closing import Farewell
-from .commands import Command
+from .commands import Command, can_fail_after_writing
 from .commands.replies import Convert
-from .errors import ClientClosed, ConnectionLost, ReplyError, RoutingError, ValkeyError
+from .errors import ClientClosed, ConnectionLost, MaybeExecuted, ReplyError, RoutingError, ValkeyError
 from .events import (
     Event,
     NodeConnected,
@@ -32,17 +32,18 @@ from .learning import Learner
 from .node import NodeConnection
 from .options import Options
 from .pack import Arg, pack, pack_keyed
-from .parts import Batch
+from .parts import Batch, ShardPart
 from .protocol import RESPProtocol
 from .refresh import TopologyRefresher
-from .request import Call, Request, Trail, live
+from .replica_wait import ReplicaWait
+from .request import Call, Request, Trail, live, own_slots
 from .routes import Breadth, route
 from .slotmap import Draft, SlotMap
 from .slots import ANY_NODE, THIS_NODE, UNROUTED
 from .statistics import Statistics
 from .topology import Node, Topology
 from .travel import Travel
-from .verdict import Act, Refresh, Verdict, judge_loss, judge_reply
+from .verdict import Act, Refresh, Verdict, ends_transaction, judge_loss, judge_reply, proves_not_executed
 from .waiting import Retries, WaitingRoom
 
 #: In the place of a timeout: the option of that name.
@@ -95,6 +96,7 @@ class Router:
         self.retries = Retries(reactor)
         #: Takes what goes out as a whole to where its slot is.
         self.travel = Travel(reactor, options, self, self.note_cancel)
+        self._replica_wait = ReplicaWait(reactor, options, self._primary_nodes, self._unconfirmed_nodes, self.noticed)
         self._learner = Learner(reactor, self.commands, self._learners_room, lambda: self.node_for(ANY_NODE))
         self._rooms: dict[tuple[Address, str], WaitingRoom] = {}
 
@@ -193,7 +195,7 @@ class Router:
     ) -> Deferred[Any]:
         """Send to one node what the shared connection is not for."""
         if command.name in ("WAIT", "WAITAOF"):
-            return self.travel.wait(args, [node])
+            return self._wait_for_replicas(args, node)
         if not command.blocks(args):
             return self.travel.apart(node, command, args, timeout)
         return self.travel.block_on(node, command, args, timeout)
@@ -208,15 +210,17 @@ class Router:
         self._refresher.trigger()
         return None
 
-    def redirect(self, node: NodeConnection, error: ReplyError, trail: Trail) -> tuple[NodeConnection | None, bool]:
+    def redirect(
+        self, node: NodeConnection, error: ReplyError, trail: Trail, command: Command, slot: int
+    ) -> tuple[NodeConnection | None, bool]:
         """Where a unit goes after an error reply (None: after a pause, where the map says), and whether after ASKING.
 
         Raises ``error`` if it is the caller's.
         """
-        verdict = self._judge(node, error, trail)
+        verdict = self._judge(node, error, trail.redirects, command, (slot,))
+        self._ask_for_refresh(verdict.refresh)
         if verdict.act is Act.FAIL:
             raise error
-        self._ask_for_refresh(verdict.refresh)
         if verdict.target is not None:
             return self._redirected(verdict, verdict.target, trail), verdict.act is Act.ASK
         if verdict.act is Act.REDIAL:
@@ -229,21 +233,42 @@ class Router:
         """Ask for a map without the node that a unit could not be sent to."""
         self._refresher.trigger()
 
+    def noticed(self, node: NodeConnection, error: ReplyError) -> None:
+        """Ask for a new map if an error that goes to its caller shows that the one in force is old."""
+        self._ask_for_refresh(self._judge(node, error, 0).refresh)
+
     def _send_to_all(
         self, command: Command, args: Sequence[Arg], breadth: Breadth, now: float, deadline: float
     ) -> Deferred[Any]:
         """Send a command to every primary or every node."""
-        listed = self.topology.primaries if breadth is Breadth.SHARDS else self.topology.nodes
-        nodes = [self._factory.node_at(node.address) for node in listed if node.address is not None]
+        shards = [s for s in self.topology.shards if s.primary is not None and s.primary.address is not None]
+        listed = [shard.primary for shard in shards] if breadth is Breadth.SHARDS else self.topology.nodes
+        addresses = [node.address for node in listed if node is not None]
+        nodes = [self._factory.node_at(address) for address in addresses if address is not None]
         if not nodes:
             raise RoutingError(f"{command.name} is for several nodes, and none has an address that can be dialled")
         if command.blocks(args):
-            return self.travel.wait(args, nodes)
+            return self._wait_for_replicas(args)
         if command.response_policy == "one_succeeded":
             # SCRIPT KILL and FUNCTION KILL: on the shared connection they would stand behind what they are to kill.
             timeout = _time_left(now, deadline)
             return send_apart(command, nodes, lambda node: self.travel.apart(node, command, args, timeout))
-        return send_to_all(command, pack(args), nodes, self.note_cancel, now, deadline)
+        leads = shards if breadth is Breadth.SHARDS else None
+        return send_to_all(command, pack(args), nodes, leads, self.note_cancel, now, deadline)
+
+    def _wait_for_replicas(self, args: Sequence[Arg], only: NodeConnection | None = None) -> Deferred[Any]:
+        """WAIT and WAITAOF, which have a time of their own and no deadline."""
+        return self.travel.track(self._replica_wait.wait(tuple(args), only), str(args[0]), None, Trail())
+
+    def writes_lost(self, node: NodeConnection, why: str) -> None:
+        """Have the next wait fail."""
+        self._replica_wait.writes_lost(node.address, why)
+
+    def _primary_nodes(self) -> list[NodeConnection]:
+        return [self._factory.node_at(node.address) for node in self.topology.primaries if node.address is not None]
+
+    def _unconfirmed_nodes(self) -> list[NodeConnection]:
+        return [node for node in self._factory.nodes.values() if node.has_unconfirmed]
 
     def _put_off(
         self,
@@ -301,6 +326,8 @@ class Router:
                     self.takers[request.slot].send(request)
                 elif isinstance(request, _Late):
                     self._start_late(request)
+                elif isinstance(request, ShardPart):
+                    self._map.primary_of(request.shard).send(request)
                 else:
                     self._map.any_taker().send(request)
             except Exception as error:
@@ -332,20 +359,41 @@ class Router:
     def reply_failed(self, node: NodeConnection, connection: RESPProtocol, request: Request, error: Any) -> None:
         """Carry out the verdict on an error reply."""
         if request.slot == THIS_NODE:
+            self.noticed(node, error)
+            if request.command is not None and request.command.name == "EXEC" and not ends_transaction(error):
+                # The transaction is still open, and would swallow what others send.
+                connection.abort(ConnectionLost(f"{node.address} refused EXEC: {error}"))
             request.fail(error)
             return
         trail = request.failed_attempt(error)
         trail.asking = False
-        verdict = self._judge(node, error, trail)
+        verdict = self._judge(node, error, trail.redirects, request.command, own_slots(request))
         if verdict.act is Act.FAIL:
+            self._ask_for_refresh(verdict.refresh)
             request.fail(error)
             return
+        if request.command is not None and can_fail_after_writing(request.command):
+            # A script can forge the server's words.
+            trail.written = True
         self._carry_out(verdict, node, connection, request, trail)
         self._ask_for_refresh(verdict.refresh)
 
-    def _judge(self, node: NodeConnection, error: ReplyError, trail: Trail) -> Verdict:
+    def _judge(
+        self,
+        node: NodeConnection,
+        error: ReplyError,
+        redirects: int,
+        command: Command | None = None,
+        slots: Collection[int] = (),
+    ) -> Verdict:
+        """Judge an error reply, to ``command`` if it may be sent again; its keys are in ``slots``."""
         replica = self._map.lists_as_replica(node.address)
-        return judge_reply(error, node.address, from_replica=replica, redirects=trail.redirects)
+        verdict = judge_reply(error, node.address, from_replica=replica, redirects=redirects)
+        if verdict.act is Act.FAIL or command is None or not can_fail_after_writing(command):
+            return verdict
+        if not proves_not_executed(error, slots):
+            return Verdict(Act.FAIL)
+        return verdict if self._options.repeat_scripts else Verdict(Act.FAIL, verdict.refresh)
 
     def _redirected(self, verdict: Verdict, target: Address, trail: Trail) -> NodeConnection:
         """Count a redirect, and point the slot at a MOVED's target."""
@@ -398,10 +446,8 @@ class Router:
                     self._again([request])
         for request, written in doomed:
             name = request.command.name if request.command is not None else "a request"
-            kind = ClientClosed if isinstance(reason, ClientClosed) else ConnectionLost
-            error = kind(f"{name} lost its reply: {reason}", maybe_executed=written)
-            error.__cause__ = reason
-            request.fail(error)
+            kind: type[MaybeExecuted] = ClientClosed if isinstance(reason, ClientClosed) else ConnectionLost
+            request.fail_unanswered(kind, f"{name} lost its reply: {reason}", written=written, cause=reason)
 
     def dial_failed(self, node: NodeConnection, stranded: list[Request], reason: ValkeyError) -> None:
         """Ask for a fresh map; what was asked of this node alone fails, what need not wait for it goes back."""
@@ -436,6 +482,8 @@ class Router:
             rooms, self._rooms = self._rooms, {}
             for room in rooms.values():
                 retries += room.take()
+            self._give_up_demoted()
+        self._unserved.detail = ""
         retries += self._unserved.take()
         self._again(retries)
         for left in gone:
@@ -445,6 +493,13 @@ class Router:
             self._emit(TopologyUpdated(self.topology, previous if previous.version else None))
             if not previous.version:
                 self._emit(Ready(self.topology))
+
+    def _give_up_demoted(self) -> None:
+        """A primary that became a replica may have dropped what it had not handed on, even if it leads again later."""
+        primaries = {node.address for node in self.topology.primaries}
+        for node in self._unconfirmed_nodes():
+            if node.address not in primaries and node.give_up_unconfirmed():
+                self.writes_lost(node, "the node that carried commands is no primary any more")
 
     def _refresh_failed(self, reason: Exception) -> None:
         self._unserved.detail = str(reason)
@@ -456,6 +511,7 @@ class Router:
         """Take no new commands, wait for the unanswered ones, then close every connection."""
         self._refuse_commands()
         self._farewell = Farewell(self.clock, self._everything())
+        self._replica_wait.closed = True
         units = self.travel.close()
         self._factory.unblock()
         ended: Deferred[Any] = gatherResults([self._farewell.finished, units])
@@ -480,7 +536,7 @@ class Router:
         self._refresher.close()
         more, gone = self._factory.abort(ClientClosed("the client was aborted"))
         for request in live([*waiting, *more]):
-            request.fail(ClientClosed("the client was aborted"))
+            request.fail_unanswered(ClientClosed, "the client was aborted")
         if self._farewell is not None:
             self._farewell.give_up()
         self.retries.call_now()

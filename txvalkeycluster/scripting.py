@@ -13,6 +13,10 @@ from .commands.building import Key, Text, Value, each
 from .commands.methods import Commands
 from .errors import PartialFailure, ReplyError
 
+# To the letter, since a script that did run may fail with the same first word.
+_NO_SCRIPT = ("NOSCRIPT No matching script.", "NOSCRIPT No matching script. Please use EVAL.")
+_NO_FUNCTION = ("ERR Function not found",)
+
 Keys = Key | Iterable[Key]
 Values = Value | Iterable[Value]
 
@@ -20,11 +24,13 @@ Values = Value | Iterable[Value]
 class Script(Generic[Text]):
     """A Lua script, sent by its hash, and whole to a node that does not have it yet."""
 
-    def __init__(self, commands: Commands[Text], source: str | bytes) -> None:
+    def __init__(self, commands: Commands[Text], source: str | bytes, *, repeats: bool = True) -> None:
+        """Without ``repeats`` it is always sent whole, so that no reply can have it sent twice."""
         self.source = source
         #: Its SHA-1 in hexadecimal, by which servers know it.
         self.sha = sha1(source if isinstance(source, bytes) else source.encode()).hexdigest()
         self._commands = commands
+        self._repeats = repeats
 
     def __repr__(self) -> str:
         return f"<Script {self.sha}>"
@@ -34,10 +40,12 @@ class Script(Generic[Text]):
         run, send = ("EVALSHA_RO", "EVAL_RO") if read_only else ("EVALSHA", "EVAL")
         named = each(keys)
         rest = (len(named), *named, *each(args))
+        if not self._repeats:
+            return self._commands._run((send, self.source, *rest))
         done = self._commands._run((run, self.sha, *rest))
 
         def missing(failure: Failure) -> Any:
-            _only(failure, "NOSCRIPT")
+            _only(failure, _NO_SCRIPT)
             return self._commands._run((send, self.source, *rest))
 
         return done.addErrback(missing)
@@ -46,8 +54,12 @@ class Script(Generic[Text]):
 class Function(Generic[Text]):
     """A function of a library; given the library's code, it is loaded into every shard if it is not there."""
 
-    def __init__(self, commands: Commands[Text], name: str, library: str | bytes | None) -> None:
+    def __init__(
+        self, commands: Commands[Text], name: str, library: str | bytes | None, *, repeats: bool = True
+    ) -> None:
+        """Without ``repeats`` the library is not loaded after a call that missed it."""
         self.name = name
+        self._repeats = repeats
         self._commands = commands
         self._library = library
 
@@ -61,8 +73,8 @@ class Function(Generic[Text]):
         done = self._commands._run(call)
 
         def missing(failure: Failure) -> Any:
-            _only(failure, "ERR", "Function not found")
-            if self._library is None:
+            _only(failure, _NO_FUNCTION)
+            if self._library is None or not self._repeats:
                 return failure
             # Without REPLACE: a shard that has it, maybe in a newer version, keeps it.
             loaded = self._commands.function_load(self._library).addErrback(_there_already)
@@ -79,8 +91,7 @@ def _there_already(failure: Failure) -> None:
         failure.raiseException()
 
 
-def _only(failure: Failure, code: str, text: str = "") -> None:
-    """Raise what failed unless it is this error."""
-    error = failure.value
-    if not isinstance(error, ReplyError) or error.code != code or text not in str(error):
+def _only(failure: Failure, texts: tuple[str, ...]) -> None:
+    """Raise what failed unless it is an error with one of these texts."""
+    if not isinstance(failure.value, ReplyError) or str(failure.value) not in texts:
         failure.raiseException()

@@ -99,6 +99,14 @@ class SlotMap:
         listed = self._listed.get(address)
         return listed is not None and listed.role == "replica"
 
+    def primary_of(self, shard: Shard) -> Taker:
+        """The primary of a shard of this or an earlier map; the room for want of an owner if none is known."""
+        ids = {node.id for node in shard.nodes}
+        for primary in self.topology.primaries:
+            if primary.id in ids and primary.address is not None:
+                return self._factory.node_at(primary.address)
+        return self._ownerless
+
     def any_taker(self) -> Taker:
         """A primary by chance, a connected one if there is any; the room for want of an owner before the first map."""
         if not self._primaries:

@@ -11,12 +11,12 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.task import deferLater
 
-from .commands import Command
+from .commands import Command, can_fail_after_writing
 from .commands.building import Key, Text
 from .commands.methods import Commands
 from .commands.queued import QueuedCommands
 from .commands.replies import Convert
-from .errors import ConnectionLost, ReplyError, RoutingError, TransactionAborted, WatchError
+from .errors import ConnectionLost, ReplyError, RoutingError, TransactionRefused, WatchError
 from .node import NodeConnection
 from .pack import Arg, Packed, pack
 from .pool import Lease
@@ -24,13 +24,16 @@ from .request import Call, Request, Trail
 from .router import Router
 from .routes import Breadth, route
 from .slots import ANY_NODE, THIS_NODE, argument_slot
-from .verdict import NOT_HERE_OR_NOT_NOW
+from .transaction_outcome import outcome
+from .verdict import NOT_HERE_OR_NOT_NOW, ends_transaction, proves_not_executed
 
 _T = TypeVar("_T")
 _MULTI, _EXEC, _ASKING = Command("MULTI"), Command("EXEC"), Command("ASKING")
 _WATCH, _UNWATCH = Command("WATCH"), Command("UNWATCH")
 # Before an optimistic function is run again because its slot has moved.
 _PAUSE = 0.03
+#: For how many seconds a node that has refused MULTI is taken to go on refusing it.
+REFUSAL_KEPT = 10.0
 # How long the end of a session waits for the server to forget what was watched.
 _PATIENCE = 1.0
 
@@ -65,9 +68,10 @@ class Transaction(QueuedCommands[Text]):
     def execute(self, *, raise_first: bool = False) -> Deferred[list[Any]]:
         """Have it executed, and begin anew; fires with the results in order, errors of execution in their places.
 
-        Fails with TransactionAborted if the server refused a command, so that none was executed; with WatchError if
-        a watched key has changed; else as a single command does.  With ``raise_first`` it fails with the first error
-        of a command, too.
+        Fails with TransactionAborted if the server refused a command, so that none was executed; with
+        TransactionRefused if it refused MULTI, so that each may have been executed by itself; with WatchError if a
+        watched key has changed; else as a single command does.  With ``raise_first`` it fails with the first error of
+        a command, too.
         """
         calls, self._calls = self._calls, []
         slot, self._slot = self._slot, ANY_NODE if self._session is None else self._session.slot
@@ -76,7 +80,7 @@ class Transaction(QueuedCommands[Text]):
         else:
             unit = _Unit(self._router, calls)
             repeatable = all(command.repeatable for command, _, _ in calls)
-            done = self._router.travel.run("EXEC", slot, unit.on_shared, self._timeout, repeatable)
+            done = self._router.travel.run(_EXEC, slot, unit.on_shared, self._timeout, repeatable)
         return done.addCallback(_results, calls, raise_first)
 
     def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Any:
@@ -123,7 +127,7 @@ class WatchSession(Commands[Text], Generic[Text]):
         route(Command("WATCH", key_specs=router.commands["WATCH"].key_specs), ("WATCH", *keys), split=False)
 
     async def __aenter__(self) -> Self:
-        await self._router.travel.run("WATCH", self.slot, self._watch, self._timeout, repeatable=True)
+        await self._router.travel.run(_WATCH, self.slot, self._watch, self._timeout, repeatable=True)
         return self
 
     async def __aexit__(
@@ -201,25 +205,33 @@ class WatchSession(Commands[Text], Generic[Text]):
             return reply
         except ReplyError as error:
             clean = True
-            _check_watch(error)
+            # A script may have written before it failed; then the watch is not to blame.
+            if not can_fail_after_writing(command) or proves_not_executed(error, (self.slot,)):
+                _check_watch(error)
             raise
         finally:
             self._clean = clean
 
     async def _execute(self, calls: list[_Queued], trail: Trail) -> Any:
         lease = self._leased()
+        assert self._node is not None
+        if self._node.multi_refusal is not None:
+            await _ask_for_multi(self._router, self._node)
         if lease.connection.ended:
             raise ConnectionLost(f"{lease.connection.peer}: the connection has ended")
         self._clean, clean = False, False
         try:
             trail.written = True
             requests = _send_unit(lease.connection.send, self._router, calls, asking=self._asking)
-            replies = await DeferredList(requests, consumeErrors=True)
-            clean = True
+            replies = await _replies(requests, asking=self._asking)
+            clean = not isinstance(replies[-1], ReplyError) or ends_transaction(replies[-1])
         finally:
             self._clean = clean
         try:
-            return _outcome(replies)
+            return outcome(replies)
+        except TransactionRefused as error:
+            self._node.multi_refusal = self._router.clock.seconds(), str(error.__cause__ or error)
+            raise
         except ReplyError as error:
             _check_watch(error)
             raise
@@ -234,10 +246,15 @@ class _Unit:
 
     async def on_shared(self, node: NodeConnection, asking: bool, trail: Trail) -> Any:
         """On the connection that all commands share: its requests stand in a row, so nothing comes between them."""
+        if node.multi_refusal is not None:
+            await _ask_for_multi(self._router, node)
         requests = _send_unit(node.send, self._router, self._calls, asking=asking)
         trail.written = True
         try:
-            return _outcome(await _shielded(DeferredList(requests, consumeErrors=True)))
+            return outcome(await _shielded(_replies(requests, asking=asking)))
+        except TransactionRefused as error:
+            node.multi_refusal = self._router.clock.seconds(), str(error.__cause__ or error)
+            raise
         except CancelledError:
             # Once its first word is written the rest has to follow: a MULTI without its EXEC would swallow what others
             # send.  Until then it is taken back as a whole.
@@ -246,6 +263,21 @@ class _Unit:
                 for request in requests:
                     request.cancel()
             raise
+
+
+async def _ask_for_multi(router: Router, node: NodeConnection) -> None:
+    """Raise TransactionRefused if a node has refused MULTI; once in a while an empty transaction asks it again."""
+    now = router.clock.seconds()
+    refused_at, why = node.multi_refusal or (now, "")
+    if now - refused_at >= REFUSAL_KEPT:
+        multi, executed = await _replies(_send_unit(node.send, router, [], asking=False), asking=False)
+        if not isinstance(multi, ReplyError):
+            if isinstance(executed, Exception):
+                raise executed
+            node.multi_refusal = None
+            return
+        node.multi_refusal = now, str(multi)
+    raise TransactionRefused(f"nothing was sent, since {node.address} does not accept MULTI: {why}")
 
 
 def _send_unit(send: Callable[[Request], None], router: Router, calls: list[_Queued], *, asking: bool) -> list[Call]:
@@ -265,6 +297,12 @@ def _send_unit(send: Callable[[Request], None], router: Router, calls: list[_Que
     return requests
 
 
+def _replies(requests: list[Call], *, asking: bool) -> Deferred[list[Any]]:
+    """The replies or errors of MULTI, the commands and EXEC."""
+    ended: Deferred[Any] = DeferredList(requests, consumeErrors=True)
+    return ended.addCallback(lambda pairs: [value if good else value.value for good, value in pairs][asking:])
+
+
 def _shielded(deferred: Deferred[_T]) -> Deferred[_T]:
     shield: Deferred[_T] = Deferred()
 
@@ -280,29 +318,6 @@ def _check_watch(error: ReplyError) -> None:
     """What was watched may not be here any more; the next try goes where it is."""
     if error.code in NOT_HERE_OR_NOT_NOW:
         raise WatchError(f"the watch is lost: {error}", lost=True) from error
-
-
-def _outcome(replies: list[tuple[bool, Any]]) -> Any:
-    """EXEC's reply; raises what the whole came to instead."""
-    errors = [result.value for success, result in replies if not success]
-    for error in errors:
-        # A lost connection takes them all; whether EXEC was written decides whether it was executed.
-        if not isinstance(error, ReplyError):
-            last = replies[-1][1]
-            raise last.value if not replies[-1][0] else error
-    for error in errors:
-        if error.code in NOT_HERE_OR_NOT_NOW:
-            raise error
-    if "EXEC without MULTI" in str(errors[-1:]):
-        # MULTI itself was refused, to a user who may not use it: what followed was executed, one by one.
-        raise errors[0]
-    if errors:
-        refused = [str(error) for error in errors if error.code != "EXECABORT"]
-        raise TransactionAborted("; ".join(refused) or str(errors[0]), refused)
-    reply = replies[-1][1]
-    if reply is None:
-        raise WatchError("a watched key has changed")
-    return reply
 
 
 def _results(replies: list[Any], calls: list[_Queued], raise_first: bool) -> list[Any]:

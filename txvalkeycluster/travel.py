@@ -12,11 +12,11 @@ from functools import partial
 from math import inf
 from typing import Any, Protocol, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, FirstError, fail, gatherResults, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from .commands import Command
+from .commands import Command, can_fail_after_writing
 from .commands.by_hand import block_time
 from .errors import (
     ClientClosed,
@@ -37,8 +37,6 @@ _T = TypeVar("_T")
 # The first and the longest pause before a unit is tried again.
 _FIRST_PAUSE = 0.01
 _LONGEST_PAUSE = 0.06
-# WAIT on a shared connection holds it up for a millisecond, this often.
-_WAIT_PAUSE = 0.01
 
 #: Does its work at a node, behind ASKING or not, and notes in the trail that something was written.
 Unit = Callable[[NodeConnection, bool, Trail], Awaitable[_T]]
@@ -50,7 +48,9 @@ class Guide(Protocol):
     def node_for(self, slot: int) -> NodeConnection | None:
         """The owner of a slot, or any node; None, and a refresh is asked for, if there is none."""
 
-    def redirect(self, node: NodeConnection, error: ReplyError, trail: Trail) -> tuple[NodeConnection | None, bool]:
+    def redirect(
+        self, node: NodeConnection, error: ReplyError, trail: Trail, command: Command, slot: int
+    ) -> tuple[NodeConnection | None, bool]:
         """Where a unit goes after an error reply (None: after a pause, where the map says), and whether after ASKING.
 
         Raises ``error`` if it is the caller's.
@@ -76,14 +76,14 @@ class Travel:
         self._when_done: list[Deferred[None]] = []
 
     def run(
-        self, name: str, slot: int, unit: Unit[_T], timeout: float | None, repeatable: bool = False
+        self, command: Command, slot: int, unit: Unit[_T], timeout: float | None, repeatable: bool = False
     ) -> Deferred[_T]:
         """Run ``unit`` until it is not redirected; it is cancelled when ``timeout`` seconds have passed.
 
         Fails as a single command does.  ``repeatable`` has it run again after its replies were lost.
         """
         trail = Trail()
-        return self.track(self._run(slot, unit, trail, repeatable), name, timeout, trail)
+        return self.track(self._run(command, slot, unit, trail, repeatable), command.name, timeout, trail)
 
     def track(self, coroutine: Coroutine[Any, Any, _T], name: str, timeout: float | None, trail: Trail) -> Deferred[_T]:
         """Run a coroutine to its end, or the client's, or for ``timeout`` seconds."""
@@ -126,9 +126,11 @@ class Travel:
             return Failure(ClientClosed("the client was aborted", maybe_executed=trail.written))  # type: ignore[no-untyped-call]
         return result
 
-    async def _run(self, slot: int, unit: Unit[_T], trail: Trail, repeatable: bool) -> _T:
+    async def _run(self, command: Command, slot: int, unit: Unit[_T], trail: Trail, repeatable: bool) -> _T:
         node: NodeConnection | None = None
         asking = False
+        # Whether an earlier attempt may have been executed.
+        written = False
         pause = _FIRST_PAUSE
         while True:
             node = node or self._guide.node_for(slot)
@@ -138,14 +140,17 @@ class Travel:
                 except ReplyError as error:
                     trail.attempts += 1
                     trail.last = str(error)
-                    trail.written = False
-                    node, asking = self._guide.redirect(node, error, trail)
+                    trail.written = written
+                    node, asking = self._guide.redirect(node, error, trail, command, slot)
+                    # A module's command may have written before it failed.
+                    trail.written = written = written or can_fail_after_writing(command)
                 except (ConnectFailed, ConnectionLost) as error:
                     trail.attempts += 1
                     trail.last = str(error)
-                    trail.written = isinstance(error, MaybeExecuted) and error.maybe_executed
+                    lost = isinstance(error, MaybeExecuted) and error.maybe_executed
+                    trail.written = written = written or lost
                     self._guide.unreachable(node, error)
-                    if trail.written and not repeatable:
+                    if lost and not repeatable:
                         raise
                     node, asking = None, False
                 self._check_open(trail)
@@ -169,7 +174,7 @@ class Travel:
         """
         call = _BlockingCall(command, tuple(args), self._clock.seconds())
         unit = partial(self._send_blocking, call)
-        return self.run(command.name, slot, unit, call.limit(timeout), repeatable)
+        return self.run(command, slot, unit, call.limit(timeout), repeatable)
 
     def block_on(
         self, node: NodeConnection, command: Command, args: Sequence[Arg], timeout: float | None
@@ -225,36 +230,6 @@ class Travel:
             lease.connection.send(call)
         return call
 
-    def wait(self, args: Sequence[Arg], nodes: Sequence[NodeConnection]) -> Deferred[Any]:
-        """WAIT and WAITAOF: how many replicas have what this client's connections to the nodes have written.
-
-        It counts the writes of the connection it is sent on, so it goes over the shared ones, a millisecond at a time.
-        """
-        return self.track(self._wait_for_all(tuple(args), nodes), "WAIT", None, Trail())
-
-    async def _wait_for_all(self, args: tuple[Arg, ...], nodes: Sequence[NodeConnection]) -> Any:
-        waiting = [Deferred.fromCoroutine(self._wait(args, node)) for node in nodes]
-        try:
-            replies = await gatherResults(waiting, consumeErrors=True)
-        except FirstError as first:
-            first.subFailure.raiseException()
-        return [min(column) for column in zip(*replies, strict=True)] if isinstance(replies[0], list) else min(replies)
-
-    async def _wait(self, args: tuple[Arg, ...], node: NodeConnection) -> Any:
-        wanted = [_whole(arg) for arg in args[1:]]
-        if len(wanted) < 2 or min(wanted) < 0:
-            # The server says what is wrong with it, and does not block.
-            return await node.call(*args)
-        *wanted, limit = wanted
-        ends_at = inf if limit == 0 else self._clock.seconds() + limit / 1000
-        while True:
-            reply = await node.call(args[0], *wanted, 1)
-            got = reply if isinstance(reply, list) else [reply]
-            enough = len(got) != len(wanted) or all(have >= want for have, want in zip(got, wanted, strict=True))
-            if enough or self._clock.seconds() >= ends_at or self._closed:
-                return reply
-            await deferLater(self._clock, _WAIT_PAUSE)
-
 
 class _BlockingCall:
     """One blocking command, and how long it blocks."""
@@ -298,11 +273,3 @@ def _number(arg: Arg) -> float:
         return max(float(arg), 0.0)
     except (TypeError, ValueError):
         return 0.0
-
-
-def _whole(arg: Arg) -> int:
-    """A number of the caller's, or -1."""
-    try:
-        return int(arg)
-    except (TypeError, ValueError):
-        return -1

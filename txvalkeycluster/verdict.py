@@ -5,6 +5,7 @@ Its rows are a table of the project's design; the router carries them out.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -38,7 +39,7 @@ class Refresh(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One decision.  ``target`` belongs to FOLLOW and ASK, ``slot`` to FOLLOW."""
+    """One decision.  ``target`` belongs to FOLLOW and ASK, ``slot`` to FOLLOW; ``refresh`` may belong to any."""
 
     act: Act
     refresh: Refresh = Refresh.NO
@@ -47,6 +48,23 @@ class Verdict:
 
 
 _FAIL = Verdict(Act.FAIL)
+# Every error line that servers since 7.0 send before they execute anything, for the codes that a client acts on.
+# A command that can fail after it has written is believed only if it answers one of these, to the letter.
+_SENT_BEFORE_EXECUTION = frozenset(
+    [
+        "TRYAGAIN Multiple keys request during rehashing of slot",
+        "CLUSTERDOWN The cluster is down",
+        "CLUSTERDOWN The cluster is down and only accepts read commands",
+        "CLUSTERDOWN Hash slot not served",
+        "LOADING Valkey is loading the dataset in memory",
+        "LOADING Redis is loading the dataset in memory",
+        "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        "MASTERDOWN Link with MASTER is down, replica-serve-stale-data is set to 'no' "
+        "and 'allow-stale' flag is not set on the script.",
+        "READONLY You can't write against a read only replica.",
+        "READONLY Can not run script with write flag on readonly replica",
+    ]
+)
 # What a server tells the clients that it holds up as it turns from a primary into a replica.
 _DEMOTED = "instance state changed"
 _WAITS = {
@@ -71,7 +89,29 @@ def judge_reply(error: ReplyError, sender: Address, *, from_replica: bool, redir
         return Verdict(Act.WAIT, Refresh.NOW)
     if from_replica and code in ("LOADING", "MASTERDOWN"):
         return Verdict(Act.REROUTE)
+    if is_from_demoted(error):
+        return Verdict(Act.FAIL, Refresh.NOW)
     return _WAITS.get(code, _FAIL)
+
+
+def is_from_demoted(error: ReplyError) -> bool:
+    """Whether WAIT or WAITAOF was asked of a node that is no primary any more."""
+    return "cannot be used with replica instances" in str(error)
+
+
+def proves_not_executed(error: ReplyError, slots: Collection[int]) -> bool:
+    """Whether an error of a command that can fail after it has written shows that it was not executed.
+
+    A redirect must name one of the command's own ``slots``; anything else must be the server's own text.
+    """
+    if error.code in ("MOVED", "ASK"):
+        return _redirected_slot(error) in slots
+    return str(error) in _SENT_BEFORE_EXECUTION
+
+
+def ends_transaction(error: ReplyError) -> bool:
+    """Whether the server has left the MULTI state though it answered EXEC with this error."""
+    return error.code in ("EXECABORT", *NOT_HERE_OR_NOT_NOW) or "without MULTI" in str(error)
 
 
 def judge_loss(*, written: bool, repeatable: bool) -> Verdict:
@@ -81,9 +121,9 @@ def judge_loss(*, written: bool, repeatable: bool) -> Verdict:
 
 def _judge_redirect(error: ReplyError, sender: Address, redirects: int) -> Verdict:
     words = str(error).split(" ")
-    if len(words) < 3 or not (words[1].isascii() and words[1].isdigit()) or int(words[1]) >= SLOT_COUNT:
+    slot = _redirected_slot(error)
+    if slot is None or len(words) < 3:
         return _FAIL
-    slot = int(words[1])
     try:
         host, port = parse_address(words[2])
     except ValueError:
@@ -98,3 +138,13 @@ def _judge_redirect(error: ReplyError, sender: Address, redirects: int) -> Verdi
     if target == sender:
         return Verdict(Act.REDIAL, Refresh.SOON)
     return Verdict(Act.FOLLOW, Refresh.SOON, target, slot)
+
+
+def _redirected_slot(error: ReplyError) -> int | None:
+    """The slot that a MOVED or ASK names; None if it names none."""
+    text = str(error).split(" ", 2)[1:2]
+    # More digits than a slot has are not worth a number, and of some thousands Python makes none.
+    if not text or not (text[0].isascii() and text[0].isdigit() and len(text[0]) <= 5):
+        return None
+    slot = int(text[0])
+    return slot if slot < SLOT_COUNT else None

@@ -24,7 +24,9 @@ from txvalkeycluster.errors import (
     TooManyPending,
     TopologyError,
     TransactionAborted,
+    TransactionRefused,
     ValkeyError,
+    WritesUnconfirmed,
 )
 
 CLASSES = [
@@ -44,6 +46,7 @@ def examples() -> list[ValkeyError]:
         if issubclass(made, MaybeExecuted):
             found += [made("a text", maybe_executed=True), made("", maybe_executed=False)]
     found += [TransactionAborted("ERR no; ERR nor this", ["ERR no", "ERR nor this"])]
+    found += [TransactionRefused("NOPERM MULTI", [b"OK", ReplyError("ERR no")], maybe_executed=True)]
     found += [ClusterUnavailable("no map", ATTEMPTS), PartialFailure("DBSIZE failed", OUTCOMES)]
     return [*found, ReplyError(""), ReplyError("\u00e9 \x00\n")]
 
@@ -53,6 +56,7 @@ def state(error: BaseException) -> tuple[object, ...]:
     names = ("maybe_executed", "code", "attempts", "errno", "__notes__")
     refusals = getattr(error, "refusals", ())
     outcomes = [(where, str(what)) for where, what in getattr(error, "outcomes", ())]
+    outcomes += [("result", str(what)) for what in getattr(error, "results", ())]
     plain = [getattr(error, name, "none") for name in names]
     return type(error), str(error), str(error.args), outcomes, refusals, *plain
 
@@ -61,7 +65,7 @@ class SurvivalTests(SynchronousTestCase):
     def test_every_class_is_tried(self) -> None:
         """The examples leave none out."""
         self.assertEqual({type(error) for error in examples()}, set(CLASSES))
-        self.assertEqual(len(CLASSES), 17)
+        self.assertEqual(len(CLASSES), 19)
 
     def test_pickle(self) -> None:
         """Every protocol brings back class, text and attributes."""
@@ -102,7 +106,14 @@ class SurvivalTests(SynchronousTestCase):
 class ClassTests(SynchronousTestCase):
     def test_builtins(self) -> None:
         """Code that knows only the builtins catches these, and no others."""
-        connection = {ConnectionLost, ConnectFailed, AuthenticationFailed, TLSFailed, ClusterUnavailable}
+        connection = {
+            ConnectionLost,
+            WritesUnconfirmed,
+            ConnectFailed,
+            AuthenticationFailed,
+            TLSFailed,
+            ClusterUnavailable,
+        }
         for made in CLASSES:
             self.assertEqual(issubclass(made, ConnectionError), made in connection, made)
             self.assertEqual(issubclass(made, TimeoutError), made is CommandTimeout, made)
@@ -113,7 +124,8 @@ class ClassTests(SynchronousTestCase):
     def test_families(self) -> None:
         """Which of ours are kinds of which."""
         families: dict[type[ValkeyError], set[type[ValkeyError]]] = {
-            MaybeExecuted: {ConnectionLost, CommandTimeout, ClientClosed},
+            MaybeExecuted: {ConnectionLost, WritesUnconfirmed, CommandTimeout, ClientClosed, TransactionRefused},
+            ConnectionLost: {WritesUnconfirmed},
             ConnectFailed: {AuthenticationFailed, TLSFailed},
             ReplyError: {TransactionAborted},
             TooManyPending: set(),

@@ -10,7 +10,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from txvalkeycluster import ClusterClient
-from txvalkeycluster.testing import ScriptedCluster, ScriptedNode
+from txvalkeycluster.testing import USUAL, ScriptedCluster, ScriptedNode
 
 
 class ScriptedTests(TestCase):
@@ -43,6 +43,22 @@ class ScriptedTests(TestCase):
     def until(self, condition: Any) -> Deferred[None]:
         """Fires when the condition holds; the test's own timeout is what ends it otherwise."""
         return Deferred.fromCoroutine(_until(condition))
+
+
+def transactional(node: ScriptedNode, words: list[bytes], connection: Any) -> Any:
+    """A node that knows MULTI and EXEC."""
+    queue = vars(connection).setdefault("queue", None)
+    if words[0] == b"MULTI":
+        connection.queue = []
+    elif words[0] == b"EXEC":
+        connection.queue = None
+        return b"*%d\r\n%b" % (len(queue), b"".join(queue))
+    elif queue is not None:
+        queue.append(node.usual(words, asking=False))
+        return b"+QUEUED\r\n"
+    else:
+        return USUAL
+    return b"+OK\r\n"
 
 
 async def _until(condition: Any) -> None:

@@ -8,14 +8,13 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
-from tests.scripted.base import ScriptedTests
+from tests.scripted.base import ScriptedTests, transactional
 from txvalkeycluster import (
     ClientClosed,
     CommandTimeout,
     ConnectionLost,
     RoutingError,
     TooManyPending,
-    TransactionAborted,
 )
 from txvalkeycluster.slots import key_slot
 from txvalkeycluster.testing import CLOSE, SILENCE, USUAL, ScriptedNode
@@ -23,22 +22,6 @@ from txvalkeycluster.testing import CLOSE, SILENCE, USUAL, ScriptedNode
 
 def silent_on(*names: bytes) -> Any:
     return lambda node, words, _: SILENCE if words[0] in names else USUAL
-
-
-def transactional(node: ScriptedNode, words: list[bytes], connection: Any) -> Any:
-    """A node that knows MULTI and EXEC."""
-    queue = vars(connection).setdefault("queue", None)
-    if words[0] == b"MULTI":
-        connection.queue = []
-    elif words[0] == b"EXEC":
-        connection.queue = None
-        return b"*%d\r\n%b" % (len(queue), b"".join(queue))
-    elif queue is not None:
-        queue.append(node.usual(words, asking=False))
-        return b"+QUEUED\r\n"
-    else:
-        return USUAL
-    return b"+OK\r\n"
 
 
 class EndTests(ScriptedTests):
@@ -181,6 +164,8 @@ class TransactionTests(ScriptedTests):
         def script(node: ScriptedNode, words: list[bytes], connection: Any) -> Any:
             if connection.number <= 2 and words[0] in (b"SET", b"BLPOP"):
                 return moved
+            if connection.number <= 2 and words[0] == b"EXEC":
+                return b"-EXECABORT Transaction discarded because of previous errors.\r\n"
             return b"*2\r\n$1\r\nl\r\n$1\r\nv\r\n" if words[0] == b"BLPOP" else transactional(node, words, connection)
 
         client = await self.client()
@@ -188,17 +173,6 @@ class TransactionTests(ScriptedTests):
         node.script = script
         self.assertEqual(await client.transaction().set(key, "v").execute(), [b"OK"])
         self.assertEqual(await client.blpop(key, 0), (b"l", b"v"))
-
-    async def test_refused_multi(self) -> None:
-        """Of an EXEC without MULTI the caller hears that MULTI was refused."""
-        client = await self.client()
-        self.nodes[0].script = lambda node, words, _: {
-            b"MULTI": b"-NOPERM no MULTI\r\n", b"EXEC": b"-ERR EXEC without MULTI\r\n"
-        }.get(words[0], USUAL)  # fmt: skip
-        failing = client.transaction().get(self.key_of(self.nodes[0])).execute()
-        error = await self.assertFailure(failing, Exception)
-        self.assertNotIsInstance(error, TransactionAborted)
-        self.assertIn("NOPERM", str(error))
 
     async def test_never_sent(self) -> None:
         """A deadline before anything could be written says so."""

@@ -2,6 +2,6 @@
 
 from .arguments import DefinitionError
 from .model import Command, KeySpec
-from .table import CommandTable
+from .table import CommandTable, can_fail_after_writing
 
-__all__ = ["Command", "CommandTable", "DefinitionError", "KeySpec"]
+__all__ = ["Command", "CommandTable", "DefinitionError", "KeySpec", "can_fail_after_writing"]

@@ -41,6 +41,9 @@ POLICIES: dict[str, tuple[str | None, str | None]] = {
 #: Neither reads nor writes by their flags, yet harmless to run twice.
 REPEATABLE = frozenset(["PING", "ECHO", "TIME", "LASTSAVE", "DBSIZE", "ROLE", "INFO"])
 
+#: Commands that run a program, which can write first and then fail with an error of its own.
+SCRIPTS = frozenset(["EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "FCALL", "FCALL_RO"])
+
 # The options of XREAD and XREADGROUP that take values, with the arguments each takes up: a group may be named BLOCK.
 _WIDTHS = {b"COUNT": 2, b"GROUP": 3}
 # The options of SORT that take values, and those of MIGRATE, so that a value is not taken for an option.

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from .by_hand import SCRIPTS
 from .definition import assemble, read_definitions
 from .generated import COMMANDS
 from .model import Command
@@ -14,6 +15,17 @@ from .reply import read_reply
 
 # Names come from the program, in few spellings; the bound is for one that passes on what strangers type.
 _MAX_SPELLINGS = 4096
+_VALKEYS_OWN = frozenset(command.name for command in COMMANDS)
+
+
+def can_fail_after_writing(command: Command) -> bool:
+    """Whether an error reply leaves open what the command has done before.
+
+    Valkey's own commands check everything before they write.  Scripts, functions and commands of modules need not.
+    """
+    if command.name in SCRIPTS:
+        return True
+    return "readonly" not in command.flags and command.name.partition(" ")[0] not in _VALKEYS_OWN
 
 
 class CommandTable(dict[Any, Command]):

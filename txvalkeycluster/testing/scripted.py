@@ -166,6 +166,8 @@ class ScriptedCluster:
             (index * SLOT_COUNT // count, (index + 1) * SLOT_COUNT // count - 1, node)
             for index, node in enumerate(self.nodes)
         ]
+        #: The replicas of nodes that serve slots, as the nodes tell of them; the scripts may change it.
+        self.replicas: dict[ScriptedNode, list[ScriptedNode]] = {}
         self.reactor = reactor
 
     def start(self) -> Deferred[Any]:
@@ -197,26 +199,33 @@ class ScriptedCluster:
 
     def slots_reply(self) -> bytes:
         """CLUSTER SLOTS for the ranges in force."""
-        rows = [
-            b"*3\r\n:%d\r\n:%d\r\n*4\r\n$%d\r\n%b\r\n:%d\r\n$40\r\n%b\r\n*0\r\n"
-            % (start, end, len(node.address.host), node.address.host.encode(), node.address.port, node.id.encode())
-            for start, end, node in self.ranges
-        ]
+        rows = []
+        for start, end, primary in self.ranges:
+            nodes = [primary, *self.replicas.get(primary, ())]
+            entries = [
+                b"*4\r\n$%d\r\n%b\r\n:%d\r\n$40\r\n%b\r\n*0\r\n"
+                % (len(node.address.host), node.address.host.encode(), node.address.port, node.id.encode())
+                for node in nodes
+            ]
+            rows.append(b"*%d\r\n:%d\r\n:%d\r\n%b" % (2 + len(nodes), start, end, b"".join(entries)))
         return b"*%d\r\n%b" % (len(rows), b"".join(rows))
 
     def shards_reply(self) -> bytes:
         """CLUSTER SHARDS for the ranges in force."""
-        bounds: dict[ScriptedNode, list[int]] = {node: [] for node in self.nodes}
+        following = {node for replicas in self.replicas.values() for node in replicas}
+        bounds: dict[ScriptedNode, list[int]] = {node: [] for node in self.nodes if node not in following}
         for start, end, node in self.ranges:
             bounds.setdefault(node, []).extend((start, end))
         shards = []
-        for node, slots in bounds.items():
-            host, port = node.address
-            entry = b"%%5\r\n+id\r\n+%b\r\n+port\r\n:%d\r\n+ip\r\n+%b\r\n+endpoint\r\n+%b\r\n+role\r\n+master\r\n" % (
-                node.id.encode(), port, host.encode(), host.encode(),
-            )  # fmt: skip
+        for primary, slots in bounds.items():
+            nodes = [(primary, b"master"), *((replica, b"replica") for replica in self.replicas.get(primary, ()))]
+            entries = b"".join(
+                b"%%5\r\n+id\r\n+%b\r\n+port\r\n:%d\r\n+ip\r\n+%b\r\n+endpoint\r\n+%b\r\n+role\r\n+%b\r\n"
+                % (node.id.encode(), node.address.port, node.address.host.encode(), node.address.host.encode(), role)
+                for node, role in nodes
+            )
             numbers = b"".join(b":%d\r\n" % slot for slot in slots)
-            shards.append(b"%%2\r\n+slots\r\n*%d\r\n%b+nodes\r\n*1\r\n%b" % (len(slots), numbers, entry))
+            shards.append(b"%%2\r\n+slots\r\n*%d\r\n%b+nodes\r\n*%d\r\n%b" % (len(slots), numbers, len(nodes), entries))
         return b"*%d\r\n%b" % (len(shards), b"".join(shards))
 
 

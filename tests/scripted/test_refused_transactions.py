@@ -1,0 +1,148 @@
+"""Transactions of users who may not say MULTI: the server executes their commands one by one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+import txvalkeycluster.transaction
+from tests.scripted.base import ScriptedTests, transactional
+from txvalkeycluster import ClusterClient, ConnectionLost, ReplyError, TransactionAborted, TransactionRefused
+from txvalkeycluster.testing import CLOSE, SILENCE, USUAL
+
+NOT_ALLOWED = b"-NOPERM User default has no permissions to run the 'multi' command\r\n"
+WITHOUT_MULTI = b"-ERR EXEC without MULTI\r\n"
+
+
+class RefusedTests(ScriptedTests):
+    #: What a node answers to a command in place of executing it.
+    answers: dict[bytes, Any]
+
+    async def setUp(self) -> None:
+        await super().setUp()
+        self.answers = {b"MULTI": NOT_ALLOWED, b"EXEC": WITHOUT_MULTI}
+        for node in self.nodes:
+            node.script = lambda node, words, _: self.answers.get(words[0], USUAL)
+
+    async def refused(self, client: ClusterClient, executing: Deferred[Any]) -> TransactionRefused:
+        error = await self.assertFailure(executing, TransactionRefused)
+        self.assertNotIsInstance(error, ReplyError)
+        assert isinstance(error, TransactionRefused)
+        return error
+
+    async def test_its_commands_may_have_run(self) -> None:
+        """The caller is told so, with the reply of each."""
+        client = await self.client()
+        key = self.key_of(self.nodes[0])
+        error = await self.refused(client, client.transaction().incr(key).get(key).execute())
+        self.assertTrue(error.maybe_executed)
+        self.assertEqual(error.results, (1, b"1"))
+        self.assertIn("NOPERM", str(error))
+
+    async def test_it_is_not_repeated(self) -> None:
+        """Even if one of its commands meets a state that passes, or a redirect: another one has run."""
+        key = self.key_of(self.nodes[0])
+        for text in (
+            b"-TRYAGAIN Multiple keys request during rehashing of slot\r\n",
+            b"-LOADING Valkey is loading the dataset in memory\r\n",
+            b"-CLUSTERDOWN The cluster is down\r\n",
+            b"-MOVED 1 %b\r\n" % str(self.nodes[1].address).encode(),
+            b"-ASK 1 %b\r\n" % str(self.nodes[1].address).encode(),
+        ):
+            client = await self.client()
+            self.answers[b"GET"] = text
+            before = self.cluster.count(b"INCR")
+            error = await self.refused(client, client.transaction().incr(key).get(key).execute())
+            self.assertTrue(error.maybe_executed)
+            self.assertEqual(self.cluster.count(b"INCR"), before + 1)
+            await client.close()
+
+    async def test_multi_itself_meets_a_state_that_passes(self) -> None:
+        """Whatever the reason is for which MULTI is refused, the commands behind it are not held up by it."""
+        client = await self.client()
+        key = self.key_of(self.nodes[0])
+        self.answers[b"MULTI"] = b"-LOADING Valkey is loading the dataset in memory\r\n"
+        error = await self.refused(client, client.transaction().incr(key).execute())
+        self.assertTrue(error.maybe_executed)
+        self.assertEqual(self.cluster.count(b"INCR"), 1)
+
+    async def test_the_next_is_not_sent(self) -> None:
+        """To that node; another one has to say for itself."""
+        client = await self.client()
+        one, other = self.key_of(self.nodes[0]), self.key_of(self.nodes[1])
+        await self.refused(client, client.transaction().incr(one).execute())
+        sent = len(self.nodes[0].received)
+        error = await self.refused(client, client.transaction().incr(one).execute())
+        self.assertFalse(error.maybe_executed)
+        self.assertEqual(error.results, ())
+        self.assertEqual(len(self.nodes[0].received), sent)
+        error = await self.refused(client, client.transaction().incr(other).execute())
+        self.assertTrue(error.maybe_executed)
+
+    async def test_a_right_that_is_granted_later(self) -> None:
+        """After a while an empty transaction asks again, before anything is sent."""
+        self.patch(txvalkeycluster.transaction, "REFUSAL_KEPT", 0.0)
+        client = await self.client()
+        key = self.key_of(self.nodes[0])
+        await self.refused(client, client.transaction().incr(key).execute())
+        error = await self.refused(client, client.transaction().incr(key).execute())
+        self.assertFalse(error.maybe_executed)
+        self.assertEqual(self.cluster.count(b"INCR"), 1)
+        self.nodes[0].script = transactional
+        for number in (2, 3):
+            self.assertEqual(await client.transaction().incr(key).execute(), [number])
+        # One that was refused, two empty ones, and two more.
+        self.assertEqual(self.nodes[0].count(b"EXEC"), 5)
+
+    async def test_in_a_session(self) -> None:
+        """The same for watched keys; its connection is free for the next."""
+        client = await self.client()
+        key = self.key_of(self.nodes[0])
+        async with client.watch(key) as session:
+            error = await self.refused(client, session.transaction().incr(key).execute())
+            self.assertTrue(error.maybe_executed)
+        async with client.watch(key) as session:
+            error = await self.refused(client, session.transaction().incr(key).execute())
+            self.assertFalse(error.maybe_executed)
+        self.assertEqual(self.cluster.count(b"INCR"), 1)
+
+    async def test_lost_before_multi_was_answered(self) -> None:
+        """Nobody knows whether it was refused, so what was written may have run; it is not repeated."""
+        client = await self.client()
+        key = self.key_of(self.nodes[0])
+        self.answers = {b"MULTI": SILENCE, b"EXEC": CLOSE}
+        error = await self.assertFailure(client.transaction().incr(key).execute(), ConnectionLost)
+        self.assertTrue(error.maybe_executed)
+        self.assertEqual(self.cluster.count(b"INCR"), 1)
+
+    async def test_an_exec_that_leaves_the_transaction_open(self) -> None:
+        """No command of others is queued in it: the connection ends."""
+        client = await self.client()
+        key = self.key_of(self.nodes[0])
+        await client.get(key)
+        self.answers = {b"MULTI": b"+OK\r\n", b"INCR": b"+QUEUED\r\n", b"EXEC": b"-ERR unknown command 'EXEC'\r\n"}
+        executing = client.transaction().incr(key).execute()
+        later = client.get(key)
+        await self.assertFailure(executing, TransactionAborted)
+        self.assertIsNone(await later)
+        self.assertEqual(self.nodes[0].accepted, 2)
+        async with client.watch(key) as session:
+            await self.assertFailure(session.transaction().incr(key).execute(), TransactionAborted)
+            leased = self.nodes[0].accepted
+        async with client.watch(key):
+            self.assertEqual(self.nodes[0].accepted, leased + 1)
+
+    async def test_why_exec_was_refused(self) -> None:
+        """A state that passes is waited for; anything else is told."""
+        client = await self.client()
+        key = self.key_of(self.nodes[0])
+        reason = b"-EXECABORT Transaction discarded because of: %b\r\n"
+        self.answers = {b"MULTI": b"+OK\r\n", b"INCR": b"+QUEUED\r\n", b"EXEC": reason % b"OOM too much"}
+        error = await self.assertFailure(client.transaction().incr(key).execute(), TransactionAborted)
+        self.assertEqual(error.refusals, ("OOM too much",))
+        self.answers[b"EXEC"] = reason % b"READONLY You can't write against a read only replica."
+        executing = client.transaction().incr(key).execute()
+        await self.until(lambda: self.nodes[0].count(b"EXEC") == 3)
+        self.answers[b"EXEC"] = b"*1\r\n:1\r\n"
+        self.assertEqual(await executing, [1])

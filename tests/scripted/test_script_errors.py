@@ -1,0 +1,176 @@
+"""Commands that can write and then fail: what their errors prove, and what is sent again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.scripted.base import ScriptedTests
+from txvalkeycluster import (
+    ClientClosed,
+    ClusterClient,
+    CommandTimeout,
+    ConnectionLost,
+    ReplyError,
+    WatchError,
+    key_slot,
+)
+from txvalkeycluster.testing import CLOSE, USUAL
+
+# The first words that mean something to a client, with texts of a script's own.
+FORGED = [
+    "TRYAGAIN later", "LOADING", "LOADING my data", "READONLY is this row", "CLUSTERDOWN x", "MASTERDOWN x",
+    "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+    "MOVED 1 127.0.0.1:1", "ASK 1 127.0.0.1:1", "MOVED 99999999999999999999 127.0.0.1:1", "NOSCRIPT of mine",
+    "READONLY You can't write against a read only replica. script: 1234, on @user_script:1.",
+]  # fmt: skip
+TRUE = [
+    "TRYAGAIN Multiple keys request during rehashing of slot", "LOADING Valkey is loading the dataset in memory",
+    "READONLY You can't write against a read only replica.", "CLUSTERDOWN Hash slot not served",
+    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+]  # fmt: skip
+PROGRAMS = (b"EVAL", b"EVALSHA", b"FCALL", b"EVAL_RO", b"MOD.WRITE")
+
+
+class ScriptErrorTests(ScriptedTests):
+    async def setUp(self) -> None:
+        await super().setUp()
+        self.key = self.key_of(self.nodes[0])
+        #: Answered to programs, one after the other; then what they come to.
+        self.errors: list[str] = []
+        for node in self.nodes:
+            node.script = self.answer
+
+    def answer(self, node: Any, words: list[bytes], _: Any) -> Any:
+        if words[:2] == [b"COMMAND", b"INFO"]:
+            entry = b"*7\r\n$9\r\nmod.write\r\n:-2\r\n*1\r\n+write\r\n:1\r\n:1\r\n:1\r\n*0\r\n"
+            return b"*%d\r\n" % len(words[2:]) + b"".join(entry if w == b"MOD.WRITE" else b"*-1\r\n" for w in words[2:])
+        if words[0] not in (*PROGRAMS, b"MOD.UNKNOWN"):
+            return USUAL
+        return b"-%b\r\n" % self.errors.pop(0).encode() if self.errors else b":1\r\n"
+
+    def calls(self, client: ClusterClient) -> dict[bytes, Any]:
+        """Each way to run one."""
+        return {
+            b"EVAL": lambda: client.eval("s", [self.key]),
+            b"EVALSHA": lambda: client.script("s")(self.key),
+            b"FCALL": lambda: client.fcall("f", [self.key]),
+            b"EVAL_RO": lambda: client.eval_ro("s", [self.key]),
+            b"MOD.WRITE": lambda: client.execute("MOD.WRITE", self.key),
+        }
+
+    async def test_an_error_of_its_own(self) -> None:
+        """It is the caller's, however it begins, and nothing is sent again: it may have written."""
+        client = await self.client()
+        for name, run in self.calls(client).items():
+            for text in FORGED:
+                before = self.cluster.count(name)
+                self.errors = [text]
+                error = await self.assertFailure(run(), ReplyError)
+                self.assertEqual(str(error), text)
+                self.assertEqual(self.cluster.count(name), before + 1, (name, text))
+
+    async def test_in_a_pipeline(self) -> None:
+        client = await self.client()
+        for text in FORGED:
+            before = self.cluster.count(b"EVAL")
+            self.errors = [text]
+            results = await client.pipeline().incr(self.key).eval("s", [self.key]).incr(self.key).execute()
+            self.assertEqual(str(results[1]), text)
+            self.assertEqual(self.cluster.count(b"EVAL"), before + 1)
+
+    async def test_the_servers_own_words(self) -> None:
+        """Those that it sends before it executes anything: waited for, and sent again."""
+        client = await self.client()
+        for name, run in self.calls(client).items():
+            for text in TRUE:
+                before = self.cluster.count(name)
+                self.errors = [text, text]
+                self.assertEqual(await run(), 1)
+                self.assertEqual(self.cluster.count(name), before + 3, (name, text))
+
+    async def test_a_redirect_of_its_own_slot(self) -> None:
+        """It is followed, also by a command of which nobody knows the keys."""
+        client = await self.client()
+        slot, target = key_slot(self.key), self.nodes[1]
+        for name, run in [
+            *self.calls(client).items(),
+            (b"MOD.UNKNOWN", lambda: client.execute("MOD.UNKNOWN", self.key)),
+        ]:
+            for word in ("MOVED", "ASK"):
+                self.errors = [f"{word} {slot} {target.address}"]
+                before = target.count(name)
+                self.assertEqual(await run(), 1)
+                self.assertLessEqual(target.count(name), before + 1)
+                self.assertFalse(self.errors)
+                await client.refresh_topology()
+        self.errors = [f"MOVED {(slot + 1) % 16384} {target.address}"]
+        await self.assertFailure(client.execute("MOD.UNKNOWN", self.key), ReplyError)
+
+    async def test_after_a_repetition_it_may_have_run(self) -> None:
+        """A script can forge the server's words."""
+        client = await self.client(timeout=0.3, unresponsive_after=60)
+        self.errors = [TRUE[0]] * 1000
+        error = await self.assertFailure(client.eval("s", [self.key]), CommandTimeout)
+        self.assertTrue(error.maybe_executed)
+        error = await self.assertFailure(
+            client.pipeline().eval("s", [self.key]).execute(raise_first=True), CommandTimeout
+        )
+        self.assertTrue(error.maybe_executed)
+        self.errors = [TRUE[0]] * 1000
+        failing = client.set(self.key, "v")
+        self.nodes[0].script = lambda node, words, _: b"-TRYAGAIN x\r\n" if words[0] == b"SET" else USUAL
+        error = await self.assertFailure(failing, CommandTimeout)
+        self.assertFalse(error.maybe_executed)
+
+    async def test_repetition_forbidden(self) -> None:
+        """With repeat_scripts=False every error is the caller's; a script is always sent whole."""
+        client = await self.client(repeat_scripts=False)
+        slot = key_slot(self.key)
+        missing = "NOSCRIPT No matching script."
+        for text in [*TRUE, f"MOVED {slot} {self.nodes[1].address}", f"ASK {slot} {self.nodes[1].address}", missing]:
+            for run in self.calls(client).values():
+                self.errors = [text, text]
+                error = await self.assertFailure(run(), ReplyError)
+                self.assertEqual(str(error), text)
+                self.assertEqual(len(self.errors), 1)
+        self.assertEqual(self.cluster.count(b"EVALSHA"), 0)
+        self.assertEqual(await client.incr(self.key), 1)
+
+    async def test_a_missing_script(self) -> None:
+        """It is sent whole for the server's own words alone, old or new."""
+        client = await self.client()
+        for text in ("NOSCRIPT No matching script.", "NOSCRIPT No matching script. Please use EVAL."):
+            self.errors = [text]
+            before = self.cluster.count(b"EVAL")
+            self.assertEqual(await client.script("s")(self.key), 1)
+            self.assertEqual(self.cluster.count(b"EVAL"), before + 1)
+        self.errors = ["ERR Function not found in my table"]
+        before = self.cluster.count(b"FCALL")
+        await self.assertFailure(client.function("f", "code")(self.key), ReplyError)
+        self.assertEqual((self.cluster.count(b"FCALL"), self.cluster.count(b"FUNCTION")), (before + 1, 0))
+
+    async def test_in_a_session(self) -> None:
+        """A script that fails by itself is no lost watch."""
+        client = await self.client()
+        async with client.watch(self.key) as session:
+            self.errors = ["TRYAGAIN later"]
+            error = await self.assertFailure(session.eval("s", [self.key]), ReplyError)
+            self.assertEqual(str(error), "TRYAGAIN later")
+            self.errors = [TRUE[0]]
+            await self.assertFailure(session.eval("s", [self.key]), WatchError)
+
+    async def test_a_loss_after_a_doubtful_error(self) -> None:
+        """What was repeated once, and then could not even be sent, may have run before."""
+        client = await self.client()
+        self.errors = [TRUE[0]]
+        running = client.eval("s", [self.key])
+        await self.until(lambda: not self.errors)
+        await client.abort()
+        error = await self.assertFailure(running, ClientClosed)
+        self.assertTrue(error.maybe_executed)
+
+    async def test_a_lost_reply(self) -> None:
+        client = await self.client()
+        self.nodes[0].script = lambda node, words, _: CLOSE if words[0] == b"EVAL" else USUAL
+        error = await self.assertFailure(client.eval("s", [self.key]), ConnectionLost)
+        self.assertTrue(error.maybe_executed)
