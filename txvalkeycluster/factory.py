@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -16,6 +16,7 @@ from .node import Carrier, NodeConnection, State
 from .options import Options
 from .protocol import RESPProtocol
 from .request import Request
+from .topology import Node
 
 
 class _DialledFactory(Factory):
@@ -73,7 +74,7 @@ class ClusterFactory:
         working = [node for node in nodes if not node.failing]
         return list(dict.fromkeys([*working, *seeds, *nodes]))
 
-    def install(self, listed: Collection[Address]) -> tuple[list[Request], list[NodeConnection]]:
+    def install(self, listed: Mapping[Address, Node]) -> tuple[list[Request], list[NodeConnection]]:
         """Keep the nodes that the new map lists; return the others, which are to be closed, and what waited for any.
 
         A node that no map has listed yet, such as the target of an ASK, goes once it has nothing to do.
@@ -85,9 +86,10 @@ class ClusterFactory:
             if node.listed or node.unused:
                 moved += node.take_waiting()
                 gone.append(self.nodes.pop(address))
-        for address in listed:
+        for address, as_told in listed.items():
             node = self.node_at(address)
             node.listed = True
+            node.leads = as_told.role == "primary"
             if node.state is not State.READY and node.pending:
                 moved += node.take_waiting()
             if self._options.warm_up:

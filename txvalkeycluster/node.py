@@ -90,6 +90,7 @@ class NodeConnection(Owner):
         #: When this node last refused MULTI to our user, and what it said.
         self.multi_refusal: tuple[float, str] | None = None
         self.protocol: RESPProtocol | None = None
+        self._leads = True
         #: Takes a request.  Raises TooManyPending.
         self.send: Callable[[Request], None] = self._wait
         self._clock = clock
@@ -154,25 +155,48 @@ class NodeConnection(Owner):
     def call(self, *args: Arg) -> Deferred[Any]:
         """Ask this node something on the client's own behalf, dialling it if need be."""
         request = internal_call(args, self._clock.seconds(), 2 * self._options.connect_timeout)
-        self._send_internal(request)
+        self._send_mixed(request)
         return request
 
     def marked_call(self, *args: Arg) -> MarkedCall:
         """The same, by a request that knows which commands it was written behind."""
         request = marked_call(args, self._clock.seconds(), 2 * self._options.connect_timeout)
-        self._send_internal(request)
+        self._send_mixed(request)
         return request
 
-    def _send_internal(self, request: Request) -> None:
+    def send_marked(self, request: MarkedCall, *, asking: bool = False) -> None:
+        """Take a request that must know its connection, behind an ASKING or not.  Raises TooManyPending."""
+        if asking:
+            request.trail = Trail()
+            request.trail.asking = True
+            self.ask(request)
+        else:
+            self._send_mixed(request)
+
+    def _send_mixed(self, request: Request) -> None:
         if self.protocol is not None:
-            self.protocol.send_internal(request)
+            self.protocol.send_mixed(request)
         else:
             self._wait(request)
 
     @property
+    def leads(self) -> bool:
+        """Whether it is a primary, as far as is known.  What a replica is sent are no writes."""
+        return self._leads
+
+    @leads.setter
+    def leads(self, leads: bool) -> None:
+        if self._leads and not leads and self.give_up_unconfirmed():
+            # It may have dropped what it had not handed on, even if it leads again later.
+            self._carrier.writes_lost(self, "the node that carried commands is no primary any more")
+        if leads and not self._leads and self.protocol is not None:
+            self.protocol.confirmed = self.protocol.carried
+        self._leads = leads
+
+    @property
     def has_unconfirmed(self) -> bool:
         """Whether the connection has carried callers' commands that no WAIT has confirmed."""
-        return self.protocol is not None and self.protocol.carried > self.protocol.confirmed
+        return self._leads and self.protocol is not None and self.protocol.carried > self.protocol.confirmed
 
     def give_up_unconfirmed(self) -> bool:
         """Whether it has; from now on those commands count no more."""
@@ -300,10 +324,8 @@ class NodeConnection(Owner):
             request.trail = request.trail or Trail()
             if request.trail.asking:
                 connection.ask(request)
-            elif request.command is None:
-                connection.send_internal(request)
             else:
-                connection.send(request)
+                connection.send_mixed(request)
         self._carrier.connected(self)
 
     def _dial_ended_badly(self, failure: Failure) -> None:
@@ -339,7 +361,8 @@ class NodeConnection(Owner):
 
     def _detach(self, state: State) -> None:
         # What is unsent may still be written while the connection is drained.
-        if self.give_up_unconfirmed() or (self.protocol is not None and self.protocol.has_any_unsent):
+        unsent = self._leads and self.protocol is not None and self.protocol.has_any_unsent
+        if self.give_up_unconfirmed() or unsent:
             self._carrier.writes_lost(self, "the connection that carried commands was replaced")
         self.protocol = None
         self.send = self._wait

@@ -89,7 +89,7 @@ class RESPProtocol(protocol.Protocol):
         self.confirmed = 0
         # By how much the commands of unsent batches outnumber the batches.
         self._batched = 0
-        # Whether there are requests of the client's own, or batches, among the unsent.
+        # Whether there may be others than callers' commands among the unsent: batches, marked ones, the client's own.
         self._mixed = False
         self._paused = False
         self._paused_bytes = 0
@@ -174,11 +174,11 @@ class RESPProtocol(protocol.Protocol):
         if self.ended:
             request.fail(ConnectionLost(f"{self.peer}: the connection has ended"))
         else:
-            self.send_internal(request)
+            self.send_mixed(request)
         return request
 
-    def send_internal(self, request: Request) -> None:
-        """As `send`, for a request of the client's own."""
+    def send_mixed(self, request: Request) -> None:
+        """As `send`, for a request that is not simply a caller's command."""
         self._mixed = True
         self.send(request)
 
@@ -231,10 +231,10 @@ class RESPProtocol(protocol.Protocol):
         counted = False
         for request in unsent:
             self._sent.extend([request] * len(request) if isinstance(request, Batch) else [request])
+            if isinstance(request, MarkedCall):
+                request.written_on(self)
             if request.command is None:
                 counted = False
-                if isinstance(request, MarkedCall):
-                    request.written_on(self)
             elif not counted:
                 counted = True
                 self.carried += 1

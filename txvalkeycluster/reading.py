@@ -10,7 +10,7 @@ generators that stop now and then for others to do something, and return the sha
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, wraps
 from typing import Any, ParamSpec
 
@@ -216,9 +216,8 @@ def read_nodes(reply: object, asked: Address) -> Reading:
     for number, line in enumerate(_text(reply).splitlines()):
         if number % _SHARDS == _SHARDS - 1:
             yield
-        fields = line.split(" ")
         try:
-            if not line or (len(fields) > 2 and "handshake" in fields[2].split(",")):
+            if (fields := _nodes_fields(line)) is None:
                 continue
             node = _nodes_node(fields, asked)
             if node.role == "replica":
@@ -235,9 +234,50 @@ def read_nodes(reply: object, asked: Address) -> Reading:
     return (yield from _checked(found))
 
 
-def _nodes_node(fields: Sequence[str], asked: Address) -> Node:
+@dataclass(frozen=True, slots=True)
+class OwnView:
+    """What a node says of itself in CLUSTER NODES, and where the others are that it knows."""
+
+    node: Node
+    epoch: int
+    slots: tuple[tuple[int, int], ...]
+    open_slots: tuple[OpenSlot, ...]
+    #: The nodes that its open slots are moved to or from, by id.
+    others: dict[str, Node]
+
+
+def read_own_view(reply: object, asked: Address) -> OwnView:
+    """Read of a CLUSTER NODES reply what the node that gave it says of itself.  Raises TopologyError."""
+    lines: dict[str, Sequence[str]] = {}
+    own: Sequence[str] = ()
+    for line in _text(reply).splitlines():
+        if (fields := _nodes_fields(line)) is not None:
+            lines[fields[0]] = fields
+            if "myself" in fields[2].split(","):
+                own = fields
+    try:
+        if not own:
+            raise TopologyError("does not say who gave it")
+        slots, open_slots = _nodes_slots(own[8:])
+        ids = {slot.node_id for slot in open_slots} & lines.keys()
+        others = {node_id: _nodes_node(lines[node_id], asked) for node_id in ids}
+        epoch = _integer(own[6], "configuration epoch")
+        return OwnView(_nodes_node(own, asked), epoch, tuple(slots), tuple(open_slots), others)
+    except TopologyError as error:
+        raise TopologyError(f"CLUSTER NODES {error}") from None
+
+
+def _nodes_fields(line: str) -> list[str] | None:
+    """The fields of a line; None for one that is to be passed over."""
+    fields = line.split(" ")
+    if not line or (len(fields) > 2 and "handshake" in fields[2].split(",")):
+        return None
     if len(fields) < 8:
         raise TopologyError(f"has {len(fields)} fields, not at least 8")
+    return fields
+
+
+def _nodes_node(fields: Sequence[str], asked: Address) -> Node:
     flags = fields[2].split(",")
     address, *extra = fields[1].split(",")
     ip, colon, port = address.partition("@")[0].rpartition(":")

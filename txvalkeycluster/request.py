@@ -177,21 +177,21 @@ def own_slots(request: Request) -> Collection[int]:
 
 
 class MarkedCall(Call):
-    """A request of the client's own that knows which callers' commands were written before it on its connection."""
+    """A request that knows on which connection it was written, and behind which of the callers' commands."""
 
-    __slots__ = ("_connection", "_position")
+    __slots__ = ("_position", "connection")
 
-    def written_on(self, connection: Carrier) -> None:
+    def written_on(self, connection: CountsWrites) -> None:
         """Note where it stands, as it is written."""
-        self._connection = connection
+        self.connection = connection
         self._position = connection.carried
 
     def confirm(self) -> None:
         """Its reply says that the commands before it are safe.  Only for one that was answered."""
-        self._connection.confirmed = max(self._connection.confirmed, self._position)
+        self.connection.confirmed = max(self.connection.confirmed, self._position)
 
 
-class Carrier(Protocol):
+class CountsWrites(Protocol):
     """A connection, as far as the counting of its writes goes."""
 
     #: Writes so far that held callers' commands, and how many of them are confirmed.

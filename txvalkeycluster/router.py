@@ -182,6 +182,10 @@ class Router:
             return fail()
         return call
 
+    def connection_of(self, where: Node | Address) -> RESPProtocol | None:
+        """The connection that `execute_on` uses now."""
+        return self._factory.node_at(self._map.address_of(where)).protocol
+
     def send_batch(self, batch: Batch) -> None:
         """Send commands that go as one to what takes the batch's slot.  Raises TooManyPending."""
         self.takers[batch.slot].send_batch(batch)
@@ -399,6 +403,7 @@ class Router:
         """Count a redirect, and point the slot at a MOVED's target."""
         trail.redirects += 1
         node = self._factory.node_at(target)
+        node.leads = True
         if verdict.act is Act.FOLLOW:
             self.statistics.moved += 1
             self._map.repoint(verdict.slot, node)
@@ -482,7 +487,6 @@ class Router:
             rooms, self._rooms = self._rooms, {}
             for room in rooms.values():
                 retries += room.take()
-            self._give_up_demoted()
         self._unserved.detail = ""
         retries += self._unserved.take()
         self._again(retries)
@@ -493,13 +497,6 @@ class Router:
             self._emit(TopologyUpdated(self.topology, previous if previous.version else None))
             if not previous.version:
                 self._emit(Ready(self.topology))
-
-    def _give_up_demoted(self) -> None:
-        """A primary that became a replica may have dropped what it had not handed on, even if it leads again later."""
-        primaries = {node.address for node in self.topology.primaries}
-        for node in self._unconfirmed_nodes():
-            if node.address not in primaries and node.give_up_unconfirmed():
-                self.writes_lost(node, "the node that carried commands is no primary any more")
 
     def _refresh_failed(self, reason: Exception) -> None:
         self._unserved.detail = str(reason)

@@ -1,43 +1,64 @@
 """Iteration over all keys of the cluster, and over the members of one: asynchronous iterators.
 
-Every key that is there from beginning to end is given at least once, whatever moves meanwhile.  A scan of a slot is
-good if the slot had the same owner, of the same configuration epoch, and was as open or closed, when it began and when
-it ended; the slots of which that cannot be said are scanned again.  Keys on their way out of an open slot are looked
-for at its target after its source.
+Every key that is there from beginning to end is given at least once, whatever moves meanwhile.  For each node that is
+proved by what it says of itself before and after its scan: the scan holds for the slots that it served all the time,
+as the same process, in the same configuration epoch, and as open or closed as before.  Any other slot is scanned again,
+at its owner of that time.  A key on its way out of an open slot is looked for at the target after the source: keys
+move from the source to the target only.
+
+CLUSTERSCAN is not used.  Where its cursor meets an open slot, the server sends the client to the target, whose cursor
+leads past everything that the source still holds (Valkey 9.1.2).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
-from twisted.internet.defer import DeferredList
 from twisted.internet.task import deferLater
 
+from .address import Address
 from .errors import ClientClosed, CommandTimeout, ConnectFailed, ConnectionLost, ReplyError, ValkeyError
-from .pack import Arg
+from .node import NodeConnection
+from .pack import Arg, pack
+from .reading import OwnView, read_own_view
+from .request import MarkedCall, Trail
 from .router import Router
-from .slots import SLOT_COUNT, argument_slot
-from .topology import Node
+from .slots import SLOT_COUNT, THIS_NODE, argument_slot
+from .topology import Node, Shard
+from .verdict import NOT_HERE_OR_NOT_NOW
 
 _DONE = (b"0", "0")
-# Between two passes over slots that have moved.
-_PAUSE = 0.05
-_Lost = (ConnectFailed, ConnectionLost, CommandTimeout)
+#: Between two passes over slots that have moved, and before a step is repeated.
+PAUSE = 0.05
+# How often a step is repeated at the same cursor after its connection was lost.
+_REPEATED = 3
+
+
+class _Unsettled(Exception):
+    """A node that cannot be scanned just now."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Standing:
-    """How a slot stands, by its owner's own word."""
+    """What a node says of itself, and which process says it."""
 
-    owner: str
-    epoch: int
-    #: The node its keys are being moved to; empty if it is not open.
-    target: str
+    view: OwnView
+    #: The server's run id; the connection for users who may not ask.
+    process: object
 
+    @property
+    def holder(self) -> tuple[str, bool, int, object]:
+        """All that has to stay the same for any of its slots."""
+        return self.view.node.id, self.view.node.role == "primary", self.view.epoch, self.process
 
-_NOBODYS = _Standing("", 0, "")
+    def slots(self) -> dict[int, str]:
+        """Its slots, each with the id of the node that its keys are moved to; empty if it is closed."""
+        slots = dict.fromkeys((slot for start, end in self.view.slots for slot in range(start, end + 1)), "")
+        slots.update((slot.slot, slot.node_id) for slot in self.view.open_slots if slot.direction == "migrating")
+        return slots
 
 
 class KeyScan:
@@ -47,152 +68,124 @@ class KeyScan:
         self._router = router
         self._options = options
         self._timeout = timeout
-        # One byte for each slot that has yet to be scanned.
-        self._pending = bytearray(b"\1" * SLOT_COUNT)
-        # The nodes that were gone through from end to end in this pass.
-        self._scanned: set[str] = set()
+        self._pending = set(range(SLOT_COUNT))
+        # Those without an owner in the map before, and since when no slot was proved.
+        self._unowned: set[int] = set()
+        self._stuck_since: float | None = None
 
     async def keys(self) -> AsyncIterator[Any]:
         """Every key, at least once."""
-        whole = True
-        stuck_since: float | None = None
         while True:
-            self._scanned.clear()
-            lost: Exception | None = None
-            before = await self._standings()
-            try:
-                if whole and _NOBODYS not in before.values():
-                    async for key in self._by_cursor():
-                        yield key
-                else:
-                    async for key in self._by_node(before):
-                        yield key
-                async for key in self._of_open_slots(before):
-                    yield key
-            except _Lost as error:
-                # The map catches up with what befell the node; what it has not given is still pending.
-                lost = error
-            else:
-                whole = False
-            after = await self._standings()
-            if not whole and self._settle(before, after):
-                stuck_since = None
-            elif stuck_since is None:
-                stuck_since = self._router.clock.seconds()
-            if not any(self._pending):
+            left = len(self._pending)
+            reason = await self._refresh()
+            for shard in self._router.topology.shards:
+                if shard.primary is not None and self._is_wanted(shard):
+                    try:
+                        async for key in self._scan_node(shard.primary):
+                            yield key
+                    except _Unsettled as error:
+                        reason = str(error)
+            if not self._pending:
                 return
-            if self._is_over(stuck_since):
-                raise lost or ConnectionLost(f"{sum(self._pending)} slots did not stand still to be scanned")
-            await deferLater(self._router.clock, _PAUSE)
+            self._check_progress(left, reason)
+            await deferLater(self._router.clock, PAUSE)
 
-    def _is_over(self, stuck_since: float | None) -> bool:
-        if stuck_since is None or self._timeout is None:
-            return False
-        return bool(self._router.clock.seconds() > stuck_since + self._timeout)
-
-    def _settle(self, before: dict[int, _Standing], after: dict[int, _Standing]) -> bool:
-        """Tick off the slots that stood still; return whether there were any."""
-        good = [
-            slot
-            for slot, standing in before.items()
-            if self._pending[slot] and after.get(slot) == standing and standing.owner in self._scanned
-        ]
-        for slot in good:
-            self._pending[slot] = 0
-        return bool(good)
-
-    async def _by_cursor(self) -> AsyncIterator[Any]:
-        """CLUSTERSCAN, whose cursor leads from slot to slot; servers before 9.1 have it not."""
-        cursor: Any = "0"
-        while True:
-            try:
-                words = ("CLUSTERSCAN", cursor, *self._options)
-                cursor, keys = await self._router.execute(words, None, self._timeout)
-            except ReplyError as error:
-                if cursor != "0" or not _is_missing(error):
-                    raise
-                async for key in self._by_node(None):
-                    yield key
-                return
-            for key in keys:
-                yield key
-            if cursor in _DONE:
-                self._scanned.update(node.id for node in self._router.topology.primaries)
-                return
-
-    async def _by_node(self, standings: dict[int, _Standing] | None) -> AsyncIterator[Any]:
-        """SCAN of the owners of pending slots."""
-        owners = {standing.owner for slot, standing in (standings or {}).items() if self._pending[slot]}
-        for node in self._router.topology.primaries:
-            if standings is None or node.id in owners:
-                async for key in self._scan(node):
-                    yield key
-                self._scanned.add(node.id)
-        self._scanned.add(_NOBODYS.owner)
-
-    async def _of_open_slots(self, standings: dict[int, _Standing]) -> AsyncIterator[Any]:
-        """SCAN of the nodes that keys of open slots leave, then of those they come to.
-
-        CLUSTERSCAN itself is redirected to the target as soon as a slot is open, and misses what has not left yet.
-        """
-        slots = [standing for slot, standing in standings.items() if standing.target and self._pending[slot]]
-        for ids in ({standing.owner for standing in slots}, {standing.target for standing in slots}):
-            for node in self._router.topology.primaries:
-                if node.id in ids:
-                    async for key in self._scan(node):
-                        yield key
-
-    async def _scan(self, node: Node) -> AsyncIterator[Any]:
-        cursor: Any = "0"
-        while True:
-            cursor, keys = await self._router.execute_on(node, ("SCAN", cursor, *self._options), self._timeout)
-            for key in keys:
-                if self._pending[argument_slot(key)]:
-                    yield key
-            if cursor in _DONE:
-                return
-
-    async def _standings(self) -> dict[int, _Standing]:
-        """How every slot stands whose owner answers."""
+    async def _refresh(self) -> str:
+        """Have a new map, and tick off the slots that have had no owner for two maps: they have no keys."""
         try:
             await self._router.refresh()
         except ClientClosed:
             raise
-        except ValkeyError:
-            # Without a new map the old one has to serve, and what it does not show is scanned again.
-            pass
-        primaries = self._router.topology.primaries
-        asked = [self._router.execute_on(node, ("CLUSTER", "NODES"), self._timeout) for node in primaries]
-        found: dict[int, _Standing] = {}
-        for success, reply in await DeferredList(asked, consumeErrors=True):
-            if success:
-                found.update(_own_standings(reply))
-            elif reply.check(ClientClosed) or not reply.check(ValkeyError):
-                reply.raiseException()
+        except ValkeyError as error:
+            # The old map has to serve.  It proves nothing.
+            return str(error)
         owned = {slot for start, end, _ in self._router.topology.ranges() for slot in range(start, end + 1)}
-        found.update((slot, _NOBODYS) for slot in range(SLOT_COUNT) if slot not in owned)
-        return found
+        unowned = set() if len(owned) == SLOT_COUNT else self._pending - owned
+        self._pending -= self._unowned & unowned
+        self._unowned = unowned
+        return "slots moved"
 
+    def _is_wanted(self, shard: Shard) -> bool:
+        """Whether it has a slot that is still pending."""
+        return any(slot in self._pending for start, end in shard.slots for slot in range(start, end + 1))
 
-def _is_missing(error: ReplyError) -> bool:
-    return error.code == "NOPERM" or "unknown command" in str(error)
+    def _check_progress(self, left: int, reason: str) -> None:
+        now = self._router.clock.seconds()
+        if len(self._pending) < left or self._stuck_since is None:
+            self._stuck_since = now if len(self._pending) == left else None
+        elif now > self._stuck_since + (self._timeout or inf):
+            raise CommandTimeout(
+                f"a scan made no progress for {now - self._stuck_since:.1f} s: {len(self._pending)} slots are left, "
+                f"the first is {min(self._pending)}: {reason}"
+            )
 
+    async def _scan_node(self, node: Node) -> AsyncIterator[Any]:
+        """Scan the pending slots of one node, and those they are moved to."""
+        before = await self._standing(node)
+        slots = {slot: target for slot, target in before.slots().items() if slot in self._pending}
+        if not slots or before.view.node.role != "primary":
+            return
+        async for key in self._scan(node, before, slots):
+            yield key
+        for target in {target for target in slots.values() if target}:
+            leaving = [slot for slot, its_target in slots.items() if its_target == target]
+            async for key in self._scan_target(before.view.others.get(target), leaving):
+                yield key
+        after = await self._standing(node)
+        if after.holder == before.holder:
+            stood = after.slots()
+            self._pending.difference_update(slot for slot, target in slots.items() if stood.get(slot) == target)
 
-def _own_standings(reply: Any) -> dict[int, _Standing]:
-    """The slots of the node that gave a CLUSTER NODES reply."""
-    text = reply if isinstance(reply, str) else reply.decode("utf-8", "replace")
-    own = next((line.split() for line in text.splitlines() if "myself" in line.split()[2]), [])
-    closed: list[int] = []
-    targets: dict[int, str] = {}
-    for word in own[8:]:
-        if word.startswith("["):
-            slot, arrow, target = word.strip("[]").partition("->-")
-            if arrow:
-                targets[int(slot)] = target
-        else:
-            first, _, last = word.partition("-")
-            closed += range(int(first), int(last or first) + 1)
-    return {slot: _Standing(own[0], int(own[6]), targets.get(slot, "")) for slot in closed}
+    async def _scan_target(self, target: Node | None, slots: list[int]) -> AsyncIterator[Any]:
+        if target is None:
+            raise _Unsettled("an open slot is moved to a node that its source does not know")
+        before = await self._standing(target)
+        async for key in self._scan(target, before, slots):
+            yield key
+        if (await self._standing(target)).holder != before.holder:
+            raise _Unsettled(f"{target.address} changed while it was scanned")
+
+    async def _scan(self, node: Node, standing: _Standing, slots: Iterable[int]) -> AsyncIterator[Any]:
+        """The keys of some slots on one node."""
+        wanted = frozenset(slots)
+        cursor: Any = "0"
+        lost = 0
+        while True:
+            try:
+                cursor, keys = await self._ask(node, "SCAN", cursor, *self._options)
+                lost = 0
+            except _Unsettled:
+                # The cursor is good as long as the process lives.
+                lost += 1
+                await deferLater(self._router.clock, PAUSE)
+                if lost > _REPEATED or (await self._standing(node)).process != standing.process:
+                    raise
+                continue
+            for key in keys:
+                if argument_slot(key) in wanted:
+                    yield key
+            if cursor in _DONE:
+                return
+
+    async def _standing(self, node: Node) -> _Standing:
+        view = read_own_view(await self._ask(node, "CLUSTER", "NODES"), node.address or Address("", 0))
+        try:
+            info = await self._ask(node, "INFO", "server")
+        except ReplyError:
+            return _Standing(view, self._router.connection_of(node))
+        text = info if isinstance(info, str) else info.decode("utf-8", "replace")
+        return _Standing(view, next((line for line in text.splitlines() if line.startswith("run_id:")), None))
+
+    async def _ask(self, node: Node, *words: Arg) -> Any:
+        """Ask one node.  Raises _Unsettled for what may be better at the next try."""
+        try:
+            return await self._router.execute_on(node, words, self._timeout)
+        except (ConnectFailed, ConnectionLost, CommandTimeout) as error:
+            raise _Unsettled(str(error)) from error
+        except ReplyError as error:
+            if error.code in NOT_HERE_OR_NOT_NOW:
+                raise _Unsettled(f"{node.address}: {error}") from error
+            raise
 
 
 class MemberScan:
@@ -200,24 +193,34 @@ class MemberScan:
 
     def __init__(self, router: Router, command: str, key: Any, options: tuple[Arg, ...], timeout: float | None) -> None:
         self._router = router
-        self._command = command
+        self._command = router.commands[command]
         self._key = key
         self._options = options
         self._timeout = timeout
         self._slot = argument_slot(key)
+        self._cursor: Any = "0"
+        # Where the cursor comes from: to any other process it means nothing.
+        self._connection: object = None
 
     async def replies(self) -> AsyncIterator[list[Any]]:
-        """The members of each step, flat; begun anew where the key has come to another node, whose cursors differ."""
-        cursor: Any = "0"
-        node = self._router.node_for(self._slot)
+        """The members of each step, flat.
+
+        It begins anew where the key has come to another node, or the connection was replaced.
+        """
         while True:
-            words = (self._command, self._key, cursor, *self._options)
-            cursor, members = await self._router.execute(words, None, self._timeout)
-            now = self._router.node_for(self._slot)
-            if now is not node and node is not None:
-                cursor, node = "0", now
-                continue
-            node = now
+            step = self._router.travel.run(self._command, self._slot, self._step, self._timeout, repeatable=True)
+            self._cursor, members = await step
             yield members
-            if cursor in _DONE:
+            if self._cursor in _DONE:
                 return
+
+    async def _step(self, node: NodeConnection, asking: bool, trail: Trail) -> Any:
+        # A node that is asked first, and sends us on to where the cursor comes from, does not count.
+        begun = node.protocol is not None and node.protocol is self._connection
+        words = (self._command.name, self._key, self._cursor if begun else "0", *self._options)
+        now = self._router.clock.seconds()
+        call = MarkedCall(pack(words), self._command, THIS_NODE, now, inf, canceller=self._router.note_cancel)
+        node.send_marked(call, asking=asking)
+        reply = await call
+        self._connection = call.connection
+        return reply

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from random import Random
 from typing import Any
 
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 
 from tests.cluster.base import ClusterTests
-from txvalkeycluster import ClusterClient, RoutingError
+from txvalkeycluster import ClusterClient, RoutingError, key_slot
 
 
 class ScanTests(ClusterTests):
-    #: Whether CLUSTERSCAN is there, as it is from 9.1 on.
-    old = False
-
     async def filled(self, count: int = 5000) -> ClusterClient:
         client = await self.connect()
-        if self.old:
-            for node in client.nodes():
-                await client.execute_on(node, "ACL", "SETUSER", "default", "-clusterscan")
         await client.mset({f"key:{number}": number for number in range(count)})
         return client
 
@@ -77,6 +75,48 @@ class ScanTests(ClusterTests):
         found = await self.scanned(client)
         self.assertLessEqual({b"{a}%d" % number for number in range(300)}, set(found))
 
+    async def test_a_slot_opens_meanwhile(self) -> None:
+        """All that its source has is given, though keys of later slots are asked for after it opened."""
+        client = await self.filled(3000)
+        source, target = self.cluster.servers[1], self.cluster.servers[0]
+        first = (await self.cluster.ranges_of(source))[0][0]
+        found = set()
+        async for key in client.scan_iter(count=10):
+            if not found:
+                await self.cluster.open_slot(first, source, target)
+            found.add(key)
+        self.assertEqual(len(found), 3000)
+
+    async def test_to_a_node_that_had_no_slots(self) -> None:
+        """No map lists it yet, and keys have come to it."""
+        client = await self.filled(200)
+        source, target = self.cluster.servers[:2]
+        for server in self.cluster.servers:
+            # Else a primary that has given its last slot away becomes a replica.
+            await self.cluster.ask(server, "CONFIG", "SET", "cluster-allow-replica-migration", "no")
+        for owned in await self.cluster.ranges_of(target):
+            await self.cluster.migrate_atomically(owned[0], owned[-1], target, self.cluster.servers[2])
+        slot = key_slot("{b}")
+        await client.mset({f"{{b}}{number}": number for number in range(100)})
+        await self.cluster.open_slot(slot, source, target)
+        keys = await self.cluster.ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 50)
+        await self.cluster.ask(source, "MIGRATE", self.cluster.host, target.port, "", 0, 5000, "KEYS", *keys)
+        found = await self.scanned(client)
+        self.assertLessEqual({b"{b}%d" % number for number in range(100)}, set(found))
+
+    async def test_a_server_restarts_meanwhile(self) -> None:
+        """Its cursors are those of another process, though its slots and its epoch are what they were."""
+        client = await self.filled(2000)
+        server = self.cluster.servers[0]
+        found = set()
+        async for key in client.scan_iter(count=10):
+            if len(found) == 200:
+                await self.cluster.ask(server, "SAVE")
+                self.cluster.kill(server)
+                await self.cluster.restart(server)
+            found.add(key)
+        self.assert_whole(Counter(found), 2000)
+
     async def test_a_primary_dies(self) -> None:
         """Its successor is scanned in its place."""
         client = await self.filled()
@@ -108,10 +148,84 @@ class ScanTests(ClusterTests):
         self.assert_whole(await self.scanned(client), 100)
 
 
-class OldScanTests(ScanTests):
-    """Node by node, for servers and users without CLUSTERSCAN."""
+class ScanStoryTests(ClusterTests):
+    """Scans one after the other, while slots move and primaries step down by chance."""
 
-    old = True
+    timeout = 300
+    scans = 200
+
+    async def setUp(self) -> None:
+        await super().setUp()
+        self.random = Random(2026)
+        self.client = await self.connect(random=Random(2026))
+        # Most of the keys are in slots that move.
+        self.slots = [key_slot(f"{{t{number}}}") for number in range(24)]
+        self.keys = {b"{t%d}%d" % (tag, number) for tag in range(24) for number in range(40)}
+        self.keys |= {b"key:%d" % number for number in range(1000)}
+        await self.client.mset(dict.fromkeys(self.keys, 1))
+        self.members = {b"m%d" % number for number in range(600)}
+        await self.client.sadd("{t0}s", *self.members)
+        await self.client.hset("{t1}h", dict.fromkeys(self.members, 1))
+        await self.client.zadd("{t2}z", dict.fromkeys(self.members, 1))
+
+    async def befall(self) -> None:
+        """One thing that happens to the cluster."""
+        kind = self.random.random()
+        if kind < 0.1:
+            replica = self.random.choice([s for s in self.cluster.servers if s not in await self.cluster.primaries()])
+            await self.cluster.failover(replica)
+            await self.cluster.wait_until_whole()
+            return
+        slots = self.random.sample(self.slots, self.random.randrange(1, 5))
+        for slot in slots:
+            source = await self.cluster.owner_of(slot)
+            target = self.random.choice([s for s in await self.cluster.primaries() if s is not source])
+            if kind < 0.8:
+                await self.cluster.open_slot(slot, source, target)
+                keys = await self.cluster.ask(source, "CLUSTER", "GETKEYSINSLOT", slot, self.random.randrange(1, 40))
+                await self.cluster.ask(source, "MIGRATE", self.cluster.host, target.port, "", 0, 5000, "KEYS", *keys)
+                await self.progress(self.random.randrange(1, 4))
+                await self.cluster.move_keys(slot, source, target)
+                await self.cluster.close_slot(slot, source, target)
+            else:
+                await self.cluster.migrate_atomically(slot, slot, source, target)
+
+    async def progress(self, count: Any) -> None:
+        """Wait until that many more scans have ended."""
+        goal = min(self.ended + count, self.scans)
+        while self.ended < goal:
+            await deferLater(reactor, 0.005)
+
+    async def run_all(self, scan: Callable[[], Any], expected: set[bytes]) -> None:
+        """Scan again and again while things befall the cluster, and miss nothing."""
+        self.ended = 0
+
+        async def befall_again() -> None:
+            while self.ended < self.scans:
+                await self.befall()
+
+        befalling = Deferred.fromCoroutine(befall_again())
+        for number in range(self.scans):
+            found = {item[0] if isinstance(item, tuple) else item async for item in scan()}
+            self.ended += 1
+            self.assertEqual(expected - found, set(), f"scan {number}")
+        await befalling
+
+    async def test_keys(self) -> None:
+        await self.run_all(lambda: self.client.scan_iter(count=self.random.randrange(5, 200)), self.keys)
+
+    async def test_members(self) -> None:
+        def scan() -> Any:
+            count = self.random.randrange(1, 60)
+            return self.random.choice(
+                [
+                    self.client.sscan_iter("{t0}s", count=count),
+                    self.client.hscan_iter("{t1}h", count=count),
+                    self.client.zscan_iter("{t2}z", count=count),
+                ]
+            )
+
+        await self.run_all(scan, self.members)
 
 
 class MemberScanTests(ClusterTests):

@@ -5,11 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import CancelledError, gatherResults
 from twisted.internet.task import deferLater
 
 from tests.scripted.base import ScriptedTests
-from txvalkeycluster import CommandTimeout, ConnectionLost, NodeDisconnected, ReplyError, TooManyPending
+from txvalkeycluster import (
+    ClusterUnavailable,
+    CommandTimeout,
+    ConnectionLost,
+    NodeDisconnected,
+    ReplyError,
+    TooManyPending,
+)
 from txvalkeycluster.testing import CLOSE, SILENCE, USUAL, ScriptedNode
 
 
@@ -64,6 +71,49 @@ class NotJustNowTests(ScriptedTests):
         self.assertFalse(error.maybe_executed)
         for part in (str(node.address), "earlier attempts", "CLUSTERDOWN The cluster is down"):
             self.assertIn(part, str(error))
+
+    async def test_a_reason_that_has_ended_is_not_named(self) -> None:
+        """Neither why there was no map, once there is one, nor why a node could not be dialled, once it could."""
+        self.cluster.ranges = [(0, 100, self.nodes[1])]
+        for node in self.nodes:
+            node.script = lambda node, words, _: b"-ERR not yet\r\n" if words[0] == b"CLUSTER" else USUAL
+        client = self.lazy_client()
+        await self.assertFailure(client.refresh_topology(), ClusterUnavailable)
+        for node in self.nodes:
+            node.script = None
+        await client.refresh_topology()
+        error = await self.assertFailure(client.execute("SET", "a", "v", timeout=0.1), CommandTimeout)
+        self.assertNotIn("not yet", str(error))
+        node = self.nodes[1]
+        key = self.key_of(node)
+        port = node.address.port
+        await node.stop()
+        await self.assertFailure(client.execute("SET", key, "v", timeout=0.2), CommandTimeout)
+        await node.listen(self.cluster.reactor, port)
+        self.assertEqual(await client.execute("SET", key, "v"), b"OK")
+        node.script = lambda node, words, _: SILENCE if words[0] in (b"SET", b"HELLO") else USUAL
+        for connection in node.connections:
+            connection.close()
+        await self.until(lambda: not node.connections)
+        error = await self.assertFailure(client.execute("SET", key, "v", timeout=0.1), CommandTimeout)
+        self.assertNotIn("refused", str(error))
+
+    async def test_a_close_that_left_a_reply_behind_is_not_clean(self) -> None:
+        """Even if nobody waited for the reply any more."""
+        events: list[Any] = []
+        client = await self.client()
+        client.add_listener(events.append)
+        node = self.nodes[0]
+        await client.execute("GET", self.key_of(self.nodes[1]))
+        node.script = lambda node, words, _: SILENCE if words[0] == b"SET" else USUAL
+        setting = client.execute("SET", self.key_of(node), "v")
+        await self.until(lambda: node.count(b"SET"))
+        setting.cancel()
+        await self.assertFailure(setting, CancelledError)
+        await client.close()
+        clean = {event.address: event.clean for event in events if isinstance(event, NodeDisconnected)}
+        self.assertFalse(clean.pop(node.address))
+        self.assertEqual(set(clean.values()), {True})
 
     async def test_any_other_error_is_the_callers(self) -> None:
         node = self.nodes[0]

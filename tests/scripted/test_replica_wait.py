@@ -137,6 +137,24 @@ class ReplicaWaitTests(ScriptedTests):
         await client.refresh_topology()
         await self.unconfirmed(client.wait(1, 1000))
 
+    async def test_a_map_that_shows_it_as_a_replica(self) -> None:
+        """The same, though its connection lives on.  What a replica is sent are no writes."""
+        one, other = self.nodes[:2]
+        self.cluster.ranges = [(0, 16383, one)]
+        self.cluster.replicas = {one: [other]}
+        client = await self.client()
+        for node in client.topology.nodes:
+            await client.execute_on(node, "PING")
+        await client.set(self.key, "v")
+        self.assertEqual(await client.wait(1, 1000), 1)
+        self.assertEqual(other.count(b"WAIT"), 0)
+        await client.set(self.key, "v")
+        self.cluster.ranges, self.cluster.replicas = [(0, 16383, other)], {other: [one]}
+        await client.refresh_topology()
+        self.cluster.ranges, self.cluster.replicas = [(0, 16383, one)], {one: [other]}
+        await client.refresh_topology()
+        await self.unconfirmed(client.wait(1, 1000))
+
     async def test_an_old_map_and_no_writes(self) -> None:
         """Nothing is in doubt: the successor is asked as soon as the map shows it."""
         self.cluster.ranges = [(0, 10922, self.nodes[0]), (10923, 16383, self.nodes[1])]
