@@ -190,19 +190,19 @@ class NodeConnection(Owner):
             # It may have dropped what it had not handed on, even if it leads again later.
             self._carrier.writes_lost(self, "the node that carried commands is no primary any more")
         if leads and not self._leads and self.protocol is not None:
-            self.protocol.confirmed = self.protocol.carried
+            self.protocol.confirmed = self.protocol.carried()
         self._leads = leads
 
     @property
     def has_unconfirmed(self) -> bool:
         """Whether the connection has carried callers' commands that no WAIT has confirmed."""
-        return self._leads and self.protocol is not None and self.protocol.carried > self.protocol.confirmed
+        return self._leads and self.protocol is not None and self.protocol.carried() > self.protocol.confirmed
 
     def give_up_unconfirmed(self) -> bool:
         """Whether it has; from now on those commands count no more."""
         if self.protocol is None or not self.has_unconfirmed:
             return False
-        self.protocol.confirmed = self.protocol.carried
+        self.protocol.confirmed = self.protocol.carried()
         return True
 
     def dial(self) -> None:

@@ -62,11 +62,22 @@ class Owner:
 class RESPProtocol(protocol.Protocol):
     """One connection to one node."""
 
+    # In the class until they are set: CPython reads attributes of an instance with more than 30 of them more slowly.
+    #: Called with each push; a push nobody asked for is passed over.
+    on_push: Callable[[list[Any]], None] | None = None
+    #: How many of the writes that held callers' commands WAIT has confirmed.
+    confirmed = 0
+    # Whether it was closed before the replies to cancelled commands had come.
+    _owed_at_close = False
+    _draining = False
+    _reason: Exception | None = None
+    _close_timer: IDelayedCall | None = None
+    # Until the TLS handshake is done.
+    _secured: Deferred[None] | None = None
+
     def __init__(self, clock: IReactorTime, options: Options, cork: Cork, peer: str) -> None:
         self.peer = peer
         self.owner = Owner()
-        #: Called with each push; a push nobody asked for is passed over.
-        self.on_push: Callable[[list[Any]], None] | None = None
         #: No requests are taken any more, and none is left.
         self.ended = False
         #: Seconds of silence, while replies are owed, after which the peer is given up.
@@ -84,9 +95,9 @@ class RESPProtocol(protocol.Protocol):
         # How many unsent commands make `send` look closer: a burst, the limit, or any at all while paused.
         self._crowd = min(_BURST, options.max_pending)
         self._max_pending = options.max_pending
-        #: Writes so far that held callers' commands, and how many of them WAIT has confirmed.
-        self.carried = 0
-        self.confirmed = 0
+        # Writes so far that held callers' commands, but for those since the last request that asked for the number.
+        self._carried = 0
+        self._carried_more = False
         # By how much the commands of unsent batches outnumber the batches.
         self._batched = 0
         # Whether there may be others than callers' commands among the unsent: batches, marked ones, the client's own.
@@ -97,14 +108,7 @@ class RESPProtocol(protocol.Protocol):
         self._heard_at = 0.0
         self._suspected = -1.0
         self._outgoing_seen = 0
-        self._draining = False
-        # Whether it was closed before the replies to cancelled commands had come.
-        self._owed_at_close = False
-        self._reason: Exception | None = None
         self._direct: tcp.Connection | None = None
-        self._close_timer: IDelayedCall | None = None
-        # Until the TLS handshake is done.
-        self._secured: Deferred[None] | None = None
 
     def __repr__(self) -> str:
         state = "ended" if self.ended else "draining" if self._draining else "paused" if self._paused else "open"
@@ -118,6 +122,13 @@ class RESPProtocol(protocol.Protocol):
     def everything(self) -> list[Request]:
         """Every request it has, sent and unsent."""
         return [*self._sent, *self._unsent]
+
+    def carried(self) -> int:
+        """Grows from one question to the next if callers' commands were written in between."""
+        if self._carried_more:
+            self._carried_more = False
+            self._carried += 1
+        return self._carried
 
     @property
     def has_any_unsent(self) -> bool:
@@ -203,7 +214,7 @@ class RESPProtocol(protocol.Protocol):
             self._extend_sent(unsent)
         else:
             sent.extend(unsent)
-            self.carried += 1
+            self._carried_more = True
         room = self._max_pending - len(sent)
         self._crowd = _BURST if room >= _BURST else max(room, 0)
         try:
@@ -228,16 +239,12 @@ class RESPProtocol(protocol.Protocol):
         """Await a reply for each command of these, and count what callers have written."""
         self._mixed = False
         self._batched = 0
-        counted = False
         for request in unsent:
             self._sent.extend([request] * len(request) if isinstance(request, Batch) else [request])
             if isinstance(request, MarkedCall):
                 request.written_on(self)
-            if request.command is None:
-                counted = False
-            elif not counted:
-                counted = True
-                self.carried += 1
+            if request.command is not None:
+                self._carried_more = True
 
     def _admit(self, request: Request, count: int = 1) -> None:
         """Refuse new commands where too much is waiting; those that were taken before are not turned away."""

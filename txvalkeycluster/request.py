@@ -184,7 +184,7 @@ class MarkedCall(Call):
     def written_on(self, connection: CountsWrites) -> None:
         """Note where it stands, as it is written."""
         self.connection = connection
-        self._position = connection.carried
+        self._position = connection.carried()
 
     def confirm(self) -> None:
         """Its reply says that the commands before it are safe.  Only for one that was answered."""
@@ -194,9 +194,11 @@ class MarkedCall(Call):
 class CountsWrites(Protocol):
     """A connection, as far as the counting of its writes goes."""
 
-    #: Writes so far that held callers' commands, and how many of them are confirmed.
-    carried: int
+    #: What `carried` gave when all was confirmed.
     confirmed: int
+
+    def carried(self) -> int:
+        """Grows from one question to the next if callers' commands were written in between."""
 
 
 def size(request: Request) -> int:
