@@ -88,12 +88,16 @@ class ClusterClient(Commands[Text]):
         twice does no harm, so that it is sent again when its reply was lost.
 
         Fails with ReplyError, PartialFailure, CommandTimeout, ConnectionLost, TooManyPending, RoutingError,
-        ClientClosed or TypeError.
+        ClientClosed or TypeError; WAIT and WAITAOF also with WritesUnconfirmed or ConnectFailed.
         """
         return self._router.execute(args, None, timeout, repeatable)
 
     def execute_on(self, node: Node | Address, *args: Arg, timeout: float | None = USUAL) -> Deferred[Any]:
-        """Send a command to one node of `topology`: no redirect, no repetition."""
+        """Send a command to one node of `topology`: no redirect, no repetition.
+
+        Fails with ReplyError, CommandTimeout, ConnectionLost, TooManyPending, RoutingError, ClientClosed or TypeError;
+        with ConnectFailed, or one of its kinds, if the node could not be connected to, so that nothing was sent.
+        """
         return self._router.execute_on(node, args, timeout)
 
     def pipeline(self, *, timeout: float | None = USUAL) -> Pipeline[Text]:
