@@ -102,9 +102,10 @@ class SlotMap:
     def primary_of(self, shard: Shard) -> Taker:
         """The primary of a shard of this or an earlier map; the room for want of an owner if none is known."""
         ids = {node.id for node in shard.nodes}
-        for primary in self.topology.primaries:
-            if primary.id in ids and primary.address is not None:
-                return self._factory.node_at(primary.address)
+        for now in self.topology.shards:
+            # Any node in common will do: the new primary may have been missing from the map, and the old one follows it.
+            if now.primary is not None and now.primary.address is not None and any(n.id in ids for n in now.nodes):
+                return self._factory.node_at(now.primary.address)
         return self._ownerless
 
     def any_taker(self) -> Taker:

@@ -45,6 +45,14 @@ class BroadcastTests(TwoShards):
         self.assertEqual(await client.flushall(), b"OK")
         self.assertEqual([node.count(b"FLUSHALL") for node in (self.nodes[0], self.nodes[2])], [1, 1])
 
+    async def test_a_successor_that_no_map_listed(self) -> None:
+        """Its replica was away when the map was made; the new one lists the old primary behind it."""
+        self.cluster.replicas = {}
+        client = await self.client(refresh_interval=60.0, timeout=2.0)
+        self.nodes[1].script = lambda node, words, _: READONLY if words[0] == b"FLUSHALL" else USUAL
+        self.lead(2, 1)
+        self.assertEqual(await client.flushall(), b"OK")
+
     async def test_one_that_is_gone(self) -> None:
         """What was not sent goes to the successor, once the map shows it."""
         client = await self.client()
