@@ -103,7 +103,7 @@ class SlotMap:
         """The primary of a shard of this or an earlier map; the room for want of an owner if none is known."""
         ids = {node.id for node in shard.nodes}
         for now in self.topology.shards:
-            # Any node in common will do: the new primary may have been missing from the map, and the old one follows it.
+            # Any node in common will do: the earlier map may not have listed the one that leads now.
             if now.primary is not None and now.primary.address is not None and any(n.id in ids for n in now.nodes):
                 return self._factory.node_at(now.primary.address)
         return self._ownerless
