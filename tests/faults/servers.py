@@ -1,0 +1,223 @@
+"""What can befall the servers of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import count
+from random import Random
+from typing import Any
+
+from twisted.internet.task import deferLater
+
+from txvalkeycluster import key_slot
+from txvalkeycluster.slots import SLOT_COUNT
+from txvalkeycluster.testing import LocalCluster, Server
+
+from .health import until
+from .ledger import Ledger
+
+# So many MB are more than what the system keeps for a socket that is not read.
+_BALLAST = 24
+
+
+class ServerFaults:
+    """Each method is a fault: it returns, when the fault is over, what it was; the cluster may need a while longer."""
+
+    def __init__(
+        self, reactor: Any, cluster: LocalCluster, ledger: Ledger, random: Random, keys: Iterable[Sequence[str]]
+    ) -> None:
+        """``keys`` are those whose slots are worth moving, of each kind of work its own."""
+        #: The slots whose owners the present fault changes on purpose.
+        self.explained: set[int] = set()
+        self._reactor = reactor
+        self._cluster = cluster
+        self._ledger = ledger
+        self._random = random
+        self._slots = [sorted(map(key_slot, each)) for each in keys if each]
+        self._paused: list[Server] = []
+
+    async def kill(self) -> str:
+        """SIGKILL of a primary, which comes back as a replica once it has been replaced."""
+        victim = await self._primary()
+        text = await self._endanger(victim)
+        self._cluster.kill(victim)
+        self._let_replicas_go_on()
+        await self._cluster.wait_for_takeover(victim)
+        await self._pause(0, 1)
+        await self._cluster.restart(victim)
+        return f"server {victim.index}{text}"
+
+    async def pause_long(self) -> str:
+        """SIGSTOP of a primary until it has been replaced, then SIGCONT."""
+        victim = await self._primary()
+        text = await self._endanger(victim)
+        self._cluster.pause(victim)
+        self._let_replicas_go_on()
+        await self._cluster.wait_for_takeover(victim)
+        await self._pause(0, 1)
+        self._cluster.resume(victim)
+        return f"server {victim.index}{text}"
+
+    async def pause_short(self) -> str:
+        """SIGSTOP of a primary, so short that it is not replaced."""
+        victim = await self._primary()
+        self._cluster.pause(victim)
+        seconds = await self._pause(0.2, 1)
+        self._cluster.resume(victim)
+        return f"server {victim.index} for {seconds:.2f} s"
+
+    async def failover(self) -> str:
+        """A graceful failover, which loses nothing."""
+        primary, replica = await self._primary_and_replica()
+        self.explained = await self._slots_of(primary)
+        await self._cluster.failover(replica)
+        return f"server {primary.index} to {replica.index}"
+
+    async def takeover(self) -> str:
+        """A replica takes over without asking anybody."""
+        primary, replica = await self._primary_and_replica()
+        text = await self._endanger(primary)
+        taken = self._cluster.ask(replica, "CLUSTER", "FAILOVER", "TAKEOVER")
+        self._let_replicas_go_on()
+        await taken
+        await self._cluster.wait_for_takeover(primary)
+        await until(self._reactor, lambda: self._is_replica(primary), f"{primary} to be a replica")
+        return f"server {replica.index} from {primary.index}{text}"
+
+    async def move_by_key(self) -> str:
+        """Slots with keys of the work move one by one."""
+        source, target = await self._two_primaries()
+        slots = await self._used_slots(source, self._random.randint(10, 60))
+        self.explained = set(slots)
+        await self._cluster.migrate_by_key(slots, source, target)
+        return f"{len(slots)} slots from server {source.index} to {target.index}"
+
+    async def slots_half_open(self) -> str:
+        """A few slots are left half moved for a while."""
+        source, target = await self._two_primaries()
+        slots = await self._used_slots(source, self._random.randint(2, 12))
+        self.explained = set(slots)
+        for slot in slots:
+            await self._cluster.open_slot(slot, source, target)
+            await self._move_some(slot, source, target)
+        seconds = await self._pause(0.5, 3)
+        text = f"{len(slots)} slots from server {source.index} to {target.index} for {seconds:.2f} s"
+        if self._random.random() < 0.3:
+            source, target = await self._fail_one_over(source, target)
+            text += f", which then were {source.index} and {target.index}"
+            await self._pause(0.5, 3)
+        for slot in slots:
+            await self._cluster.move_keys(slot, source, target)
+            await self._cluster.close_slot(slot, source, target)
+        return text
+
+    async def _fail_one_over(self, source: Server, target: Server) -> tuple[Server, Server]:
+        """Replace one of two primaries gracefully by its replica; returns the two primaries of then."""
+        old = self._random.choice([source, target])
+        self.explained |= await self._slots_of(old)
+        new = self._random.choice(await self._cluster.replicas_of(old))
+        await self._cluster.failover(new)
+        await self._cluster.wait_until_whole()
+        return (new, target) if old is source else (source, new)
+
+    async def move_atomically(self) -> str:
+        """A range of slots moves at once."""
+        source, target = await self._two_primaries()
+        longest = max(await self._cluster.ranges_of(source), key=len)
+        first = self._random.randrange(longest.start, longest.stop)
+        last = min(first + self._random.randint(0, 400), longest.stop - 1)
+        self.explained = set(range(first, last + 1))
+        await self._cluster.migrate_atomically(first, last, source, target)
+        return f"slots {first} to {last} from server {source.index} to {target.index}"
+
+    async def client_kill(self) -> str:
+        """Every client of every server is thrown out."""
+        for server in self._cluster.servers:
+            await self._cluster.ask(server, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        return "all servers"
+
+    async def debug_sleep(self) -> str:
+        """One server sleeps, so short that it is not replaced."""
+        server = self._random.choice(self._cluster.servers)
+        seconds = self._random.uniform(0.1, 1.5)
+        await self._cluster.ask(server, "DEBUG", "SLEEP", f"{seconds:.2f}")
+        return f"server {server.index} for {seconds:.2f} s"
+
+    async def script_flush(self) -> str:
+        """Every server forgets its scripts."""
+        for server in self._cluster.servers:
+            await self._cluster.ask(server, "SCRIPT", "FLUSH")
+        return "all servers"
+
+    async def new_addresses(self) -> str:
+        """Every server is saved, killed, and started on other ports."""
+        self.explained = set(range(SLOT_COUNT))
+        self._ledger.endanger(self.explained)
+        # What is written between the SAVE of a primary and its end is lost, even if its replica has it.
+        began = self._reactor.seconds()
+        await self._cluster.restart_elsewhere()
+        self._ledger.erase(began, self._reactor.seconds())
+        return "all servers"
+
+    # ---- whom it befalls
+
+    async def _primary(self) -> Server:
+        return self._random.choice(await self._cluster.primaries())
+
+    async def _two_primaries(self) -> list[Server]:
+        return self._random.sample(await self._cluster.primaries(), 2)
+
+    async def _primary_and_replica(self) -> tuple[Server, Server]:
+        primary = await self._primary()
+        return primary, self._random.choice(await self._cluster.replicas_of(primary))
+
+    async def _slots_of(self, server: Server) -> set[int]:
+        return {slot for owned in await self._cluster.ranges_of(server) for slot in owned}
+
+    # ---- what is lost with a primary
+
+    async def _endanger(self, primary: Server) -> str:
+        """Prepare for a primary that is about to go, together with what it has not replicated.
+
+        On one machine that is next to nothing.  So in most cases its replica is stopped a little before, and the
+        buffers between them are filled: then all that is written from here on is lost.
+        """
+        slots = await self._slots_of(primary)
+        self.explained |= slots
+        self._ledger.endanger(slots)
+        if self._random.random() < 0.3:
+            return ""
+        for replica in await self._cluster.replicas_of(primary):
+            self._cluster.pause(replica)
+            self._paused.append(replica)
+        key = next(key for key in map("ballast:{}".format, count()) if key_slot(key) in slots)
+        for _ in range(_BALLAST):
+            await self._cluster.ask(primary, "SET", key, bytes(1 << 20))
+        seconds = await self._pause(0.05, 0.5)
+        return f", with what it was told in its last {seconds:.2f} s"
+
+    def _let_replicas_go_on(self) -> None:
+        paused, self._paused = self._paused, []
+        for replica in paused:
+            self._cluster.resume(replica)
+
+    async def _used_slots(self, source: Server, number: int) -> list[int]:
+        """Some slots of a server in which the work has keys, of each kind of work about as many."""
+        owned = await self._slots_of(source)
+        chosen = {self._random.choice(self._random.choice(self._slots)) for _ in range(3 * number)} & owned
+        return self._random.sample(sorted(chosen), min(number, len(chosen))) or [min(owned)]
+
+    async def _move_some(self, slot: int, source: Server, target: Server) -> None:
+        """MIGRATE about half of the keys of an open slot."""
+        keys = await self._cluster.ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 100)
+        some = [key for key in keys if self._random.random() < 0.5]
+        if some:
+            await self._cluster.ask(source, "MIGRATE", self._cluster.host, target.port, "", 0, 5000, "KEYS", *some)
+
+    async def _is_replica(self, server: Server) -> bool:
+        return bool((await self._cluster.ask(server, "ROLE"))[0] == b"slave")
+
+    async def _pause(self, least: float, most: float) -> float:
+        seconds = self._random.uniform(least, most)
+        await deferLater(self._reactor, seconds)
+        return seconds

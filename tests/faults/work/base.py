@@ -1,0 +1,144 @@
+"""What all kinds of work have in common: workers that repeat a step, and the counting of what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, ClassVar
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+
+from txvalkeycluster import ClusterClient
+from txvalkeycluster.errors import CommandTimeout, ConnectionLost
+
+from ..book import Book
+from ..ledger import Ledger, Outcome
+
+#: What any command may fail with while faults happen.
+USUAL = (CommandTimeout, ConnectionLost)
+#: How long after its deadline a command may take to fire.
+GRACE = 5.0
+
+
+@dataclass
+class Environment:
+    """What every kind of work needs."""
+
+    reactor: Any
+    client: ClusterClient[bytes]
+    #: Makes another client of the cluster, with options of its own; it is closed with the first one.
+    connect: Callable[..., ClusterClient[bytes]]
+    book: Book
+    ledger: Ledger
+    random: Random
+
+
+class Work:
+    """One kind of work."""
+
+    name: ClassVar[str]
+    #: How many workers do it at the same time.
+    workers: ClassVar[int] = 3
+    #: The longest pause of a worker between two steps, in seconds.
+    pause: ClassVar[float] = 0.06
+
+    def __init__(self, environment: Environment) -> None:
+        self.reactor = environment.reactor
+        self.client = environment.client
+        self.connect = environment.connect
+        self.book = environment.book
+        self.ledger = environment.ledger
+        self.random = Random(environment.random.random())
+        self.timeout = self.client.options.timeout or 0.0
+        self._stopping = False
+        self._running: list[Deferred[None]] = []
+
+    async def prepare(self) -> None:
+        """Write what must be there from the beginning."""
+
+    async def step(self, worker: int) -> None:
+        """Do one piece of work."""
+        raise NotImplementedError
+
+    async def check(self) -> None:
+        """Verify, once the work has stopped and the cluster is healthy, what it has left behind."""
+
+    def keys(self) -> Sequence[str]:
+        """Keys of which it is useful to move the slots."""
+        return ()
+
+    def probes(self) -> dict[str, Callable[[], Awaitable[Outcome]]]:
+        """What tries once whether the client works again, for kinds that need more than keys to be read and written."""
+        return {}
+
+    def start(self) -> None:
+        """Set the workers going."""
+        self._running = [Deferred.fromCoroutine(self._repeat(worker)) for worker in range(self.workers)]
+
+    async def stop(self) -> None:
+        """Wait until each worker has ended its present step."""
+        self._stopping = True
+        await DeferredList(self._running)
+
+    async def _repeat(self, worker: int) -> None:
+        while not self._stopping:
+            try:
+                await self.step(worker)
+            except Exception:
+                # A step deals with all that a client can do to it.
+                self.violation(f"a step raised:\n{Failure().getTraceback()}")  # type: ignore[no-untyped-call]
+            await deferLater(self.reactor, self.random.uniform(0, self.pause))
+
+    # ---- for steps and checks
+
+    def violation(self, text: str) -> None:
+        """Note that something happened which must not happen."""
+        self.book.violation(self.name, text)
+
+    async def run(
+        self,
+        what: str,
+        deferred: Deferred[Any],
+        *,
+        expected: tuple[type[BaseException], ...] = USUAL,
+        fits: Callable[[BaseException], bool] = lambda _: True,
+        timeout: float | None = None,
+        cancel_after: float | None = None,
+        takes: float = 0.0,
+    ) -> Outcome:
+        """Wait for a command and count what becomes of it.
+
+        ``timeout`` is its own deadline, if it is not the client's.  ``cancel_after`` has it cancelled after so many
+        seconds.  ``takes`` is for how long it may wait for something on a healthy cluster.
+        """
+        issued = self.reactor.seconds()
+        timer = None
+        if cancel_after is not None:
+            timer = self.reactor.callLater(cancel_after, deferred.cancel)
+            expected = (*expected, CancelledError)
+        limit = (self.timeout if timeout is None else timeout) + GRACE
+        outcome = await self.book.observe(self.name, what, deferred, limit)
+        if timer is not None and timer.active():
+            timer.cancel()
+        self.book.note(self.name, what, outcome, expected, fits)
+        self.book.took(self.name, what, outcome, issued, takes)
+        return outcome
+
+    async def certainly(self, what: str, action: Callable[[], Deferred[Any]]) -> Any:
+        """The reply of a command on a healthy cluster; what fails more than twice is a violation, and gives None."""
+        outcome = Outcome()
+        for _ in range(3):
+            outcome = await self.book.observe(self.name, what, action(), self.timeout + GRACE)
+            if outcome.succeeded:
+                return outcome.reply
+        self.violation(f"{what} failed on a healthy cluster: {outcome.error!r}")
+        return None
+
+    async def in_batches(self, items: Iterable[Any], action: Callable[[list[Any]], Awaitable[object]]) -> None:
+        """Do something with 500 items at a time."""
+        left = list(items)
+        for start in range(0, len(left), 500):
+            await action(left[start : start + 500])

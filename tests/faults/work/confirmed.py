@@ -1,0 +1,75 @@
+"""Writes that WAIT has confirmed: they must be there, whatever befalls the primary afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from twisted.internet.task import deferLater
+
+from txvalkeycluster.errors import ConnectFailed, ReplyError
+
+from .base import USUAL, Environment, Work
+
+# In milliseconds.
+_WAITS = (100, 1000, 3000)
+# WAIT says that it cannot confirm what was written to a connection that is no more, but not for ever: what was written
+# long before is not asked about.
+_SOON = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """Times are reactor.seconds()."""
+
+    key: str
+    written_at: float
+    confirmed_at: float
+
+
+class Confirmed(Work):
+    """SET of a few new keys, then WAIT for one replica of each shard.
+
+    With one replica for each primary, what that replica has survives all that happens to the primary alone.
+    """
+
+    name = "confirmed"
+    workers = 4
+    pause = 0.2
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        self._confirmed: list[_Write] = []
+        self._number = 0
+
+    async def step(self, worker: int) -> None:
+        """Write, wait, and remember what is confirmed."""
+        written: dict[str, float] = {}
+        for _ in range(self.random.randint(1, 4)):
+            self._number += 1
+            key = f"confirmed:{self._number}"
+            if (await self.run(f"SET {key}", self.client.set(key, key))).succeeded:
+                written[key] = self.reactor.seconds()
+        await deferLater(self.reactor, self.random.choice([0, 0, 0.3]))
+        begun = self.reactor.seconds()
+        # WritesUnconfirmed is a ConnectionLost: not confirmed.
+        expected = (*USUAL, ConnectFailed, ReplyError)
+        limit = self.random.choice(_WAITS)
+        timeout = self.timeout + limit / 1000
+        outcome = await self.run(
+            "WAIT", self.client.wait(1, limit), expected=expected, timeout=timeout, takes=limit / 1000
+        )
+        if outcome.succeeded and outcome.reply >= 1:
+            now = self.reactor.seconds()
+            self._confirmed += [_Write(key, at, now) for key, at in written.items() if begun - at < _SOON]
+
+    async def check(self) -> None:
+        """Read every confirmed key."""
+        await self.in_batches([w for w in self._confirmed if not self.ledger.may_be_erased(w.written_at)], self._read)
+
+    async def _read(self, writes: list[_Write]) -> None:
+        values = await self.certainly("MGET", lambda: self.client.mget(*(write.key for write in writes)))
+        for write, value in zip(writes, values or (), strict=values is not None):
+            if value != write.key.encode():
+                times = write.written_at - self.book.began, write.confirmed_at - self.book.began
+                when = "acknowledged at {:.2f} s and confirmed at {:.2f} s".format(*times)
+                self.violation(f"{write.key}, {when}, is {value!r}")
