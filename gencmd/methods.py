@@ -7,9 +7,9 @@ import re
 import textwrap
 from collections.abc import Iterable, Mapping
 
-from txvalkeycluster.commands import DefinitionError, replies
-from txvalkeycluster.commands.by_hand import REFUSED
+from txvalkeycluster.commands import DefinitionError, converters
 from txvalkeycluster.commands.definition import Definition
+from txvalkeycluster.commands.overrides import REFUSED
 
 from .signature import Signature, identifier, signature_of
 
@@ -32,8 +32,8 @@ from typing import Any, Generic, Literal
 
 from twisted.internet.defer import Deferred
 
-from {package} import replies
-from {building} import (
+from {package} import converters
+from {method_support} import (
     AnyKey,
     AnyValue,
     Bound,
@@ -53,7 +53,7 @@ from {building} import (
 _QUEUED = """from collections.abc import Iterable, Mapping, Sequence
 from typing import Generic, Literal, Self
 
-from .building import AnyKey, AnyValue, Bound, Key, Text, Value
+from .method_support import AnyKey, AnyValue, Bound, Key, Text, Value
 
 class {name}(Generic[Text]):
 """
@@ -72,7 +72,7 @@ def write_methods(
     methods = [_method(definition, *of[definition.name]) for definition in chosen]
     body = "\n\n".join(methods)
     package = "" if inside else "txvalkeycluster.commands"
-    header = _MODULE.format(package=package or ".", building=f"{package}.building")
+    header = _MODULE.format(package=package or ".", method_support=f"{package}.method_support")
     title = "Every command as a method."
     made = "".join(line + "\n" for name, convert in constants.items() for line in _constant(name, convert))
     klass = f"\n\nclass {class_name}(Runner, Generic[Text]):\n"
@@ -124,10 +124,10 @@ def _only_used(header: str, body: str) -> str:
     return "\n".join(kept) + "\n"
 
 
-def _of_replies(convert: str) -> str:
+def _of_converters(convert: str) -> str:
     """A converter's expression with its names looked up in the module."""
-    names = {name for name, value in vars(replies).items() if not name.startswith("_") and builtins.callable(value)}
-    return re.sub(r"(?<![\w\"-])([a-z_]+)\b(?!=)", lambda m: f"replies.{m[0]}" if m[0] in names else m[0], convert)
+    names = {name for name, value in vars(converters).items() if not name.startswith("_") and builtins.callable(value)}
+    return re.sub(r"(?<![\w\"-])([a-z_]+)\b(?!=)", lambda m: f"converters.{m[0]}" if m[0] in names else m[0], convert)
 
 
 def _head(definition: Definition, signature: Signature, returns: str) -> str:
@@ -148,7 +148,7 @@ def _method(definition: Definition, type_: str, convert: str | None) -> str:
     result = ""
     if convert is not None:
         made = _is_made(convert)
-        result = f", _{identifier(definition.name).upper()}" if made else f", {_of_replies(convert)}"
+        result = f", _{identifier(definition.name).upper()}" if made else f", {_of_converters(convert)}"
     opening = ", ".join(signature.opening)
     tuple_ = f"({opening},)" if len(signature.opening) == 1 else f"({opening})"
     if not signature.code:
@@ -184,7 +184,7 @@ def _is_made(convert: str) -> bool:
 
 
 def _constant(name: str, convert: str) -> list[str]:
-    line = f"{name} = {_of_replies(convert)}"
+    line = f"{name} = {_of_converters(convert)}"
     if len(line) <= _WIDTH + 4:
         return [line]
     head, _, tail = line.partition("(")

@@ -14,13 +14,14 @@ AT_ONCE = 2
 EVERYWHERE = ("default", "select", "asyncio", "uvloop")
 # Each file of the real-cluster tests is a suite of its own, since they take the longest.
 CLUSTER = sorted(f"tests.cluster.{file.stem}" for file in Path(__file__).parent.glob("cluster/test_*.py"))
+# Without servers, a folder for each package of ours.
+PACKAGES = [f"tests.{name}" for name in ("commands", "connection", "public", "requests", "routing", "topology")]
 SUITES = {
     **dict.fromkeys(CLUSTER, ("default",)),
     "tests.cluster.test_failover": EVERYWHERE,
     "tests.faults": ("default",),
     "tests.scripted": EVERYWHERE,
-    "tests.memory": ("default",),
-    "tests.pure": ("default",),
+    **dict.fromkeys(PACKAGES, ("default",)),
 }
 _TRIAL = "from twisted.scripts.trial import run; run()"
 # trial knows no uvloop; a reactor that is installed before it starts stays.

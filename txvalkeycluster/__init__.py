@@ -35,7 +35,7 @@ from .options import Options
 from .pipeline import Pipeline
 from .slots import key_slot
 from .statistics import Statistics
-from .topology import Node, Shard, Topology
+from .topology.model import Node, Shard, Topology
 from .transaction import Transaction, WatchSession
 
 __all__ = [

@@ -12,19 +12,19 @@ from twisted.logger import Logger
 
 from .address import Address
 from .commands import CommandTable
-from .commands.building import Key, Text
+from .commands.converters import flat_pairs, scored
+from .commands.encoder import Arg
+from .commands.method_support import Key, Text
 from .commands.methods import Commands
-from .commands.replies import flat_pairs, scored
 from .errors import ClientClosed
 from .events import Closed, Event
-from .options import Options
-from .pack import Arg
+from .options import DEFAULT, Options
 from .pipeline import Pipeline
-from .router import USUAL, Router
+from .routing.router import Router
 from .scan import KeyScan, MemberScan
 from .scripting import Function, Script
 from .statistics import Statistics
-from .topology import Node, Topology
+from .topology.model import Node, Topology
 from .transaction import Transaction, WatchSession, optimistically
 
 _log = Logger()
@@ -79,7 +79,7 @@ class ClusterClient(Commands[Text]):
         """What the commands mean; ``extend`` adds those of a module."""
         return self._router.commands
 
-    def execute(self, *args: Arg, timeout: float | None = USUAL, repeatable: bool = False) -> Deferred[Any]:
+    def execute(self, *args: Arg, timeout: float | None = DEFAULT, repeatable: bool = False) -> Deferred[Any]:
         """Send a command to the node its keys live on; one without keys goes where its policy says, or to any primary.
 
         The reply is as the server gave it; replies of several nodes are put together as the policy says.
@@ -92,7 +92,7 @@ class ClusterClient(Commands[Text]):
         """
         return self._router.execute(args, None, timeout, repeatable)
 
-    def execute_on(self, node: Node | Address, *args: Arg, timeout: float | None = USUAL) -> Deferred[Any]:
+    def execute_on(self, node: Node | Address, *args: Arg, timeout: float | None = DEFAULT) -> Deferred[Any]:
         """Send a command to one node of `topology`: no redirect, no repetition.
 
         Fails with ReplyError, CommandTimeout, ConnectionLost, TooManyPending, RoutingError, ClientClosed or TypeError;
@@ -100,15 +100,15 @@ class ClusterClient(Commands[Text]):
         """
         return self._router.execute_on(node, args, timeout)
 
-    def pipeline(self, *, timeout: float | None = USUAL) -> Pipeline[Text]:
+    def pipeline(self, *, timeout: float | None = DEFAULT) -> Pipeline[Text]:
         """Commands to be queued and sent together; ``timeout`` is that of each."""
         return Pipeline(self._router, timeout)
 
-    def transaction(self, *, timeout: float | None = USUAL) -> Transaction[Text]:
+    def transaction(self, *, timeout: float | None = DEFAULT) -> Transaction[Text]:
         """Commands to be queued and executed at once, on one slot."""
         return Transaction(self._router, self._router.timeout_of(timeout))
 
-    def watch(self, *keys: Key, timeout: float | None = USUAL) -> WatchSession[Text]:
+    def watch(self, *keys: Key, timeout: float | None = DEFAULT) -> WatchSession[Text]:
         """Keys of one slot under watch: ``async with client.watch("k") as session``.
 
         Raises RoutingError for keys in several slots.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .address import Address
-from .topology import Topology
+from .topology.model import Topology
 
 
 @dataclass(frozen=True, slots=True)

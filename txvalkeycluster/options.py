@@ -11,9 +11,21 @@ from urllib.parse import parse_qsl, unquote
 
 from .address import Address, parse_address
 from .commands import CommandTable
-from .reading import SOURCES
+from .topology.parsers import SOURCES
 
 DEFAULT_PORT = 6379
+
+
+class _Default:
+    """The type of `DEFAULT`."""
+
+    def __repr__(self) -> str:
+        return "DEFAULT"
+
+
+#: In the place of a timeout: the client's option of that name.
+DEFAULT: Any = _Default()
+
 _SCHEMES = {"valkey": False, "redis": False, "valkeys": True, "rediss": True}
 
 

@@ -11,16 +11,16 @@ from typing import Any, Self
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from .commands.building import Text
+from .commands.converters import Convert
+from .commands.encoder import Arg, Packed, pack_keyed
+from .commands.method_support import Text
 from .commands.queued import QueuedCommands
-from .commands.replies import Convert
+from .connection.node import NodeConnection
 from .errors import ClientClosed, CommandTimeout, PartialFailure, TooManyPending
-from .node import NodeConnection
-from .pack import Arg, Packed, pack_keyed
-from .parts import Batch
-from .request import Trail
-from .router import Router
-from .waiting import WaitingRoom
+from .requests.batch import Batch
+from .requests.request import History
+from .requests.retry_queue import RetryQueue
+from .routing.router import Router
 
 # What is on its way at any time: enough to keep every node busy, too little to fill the memory.
 _COMMANDS = 4096
@@ -111,8 +111,8 @@ class _Run:
         to_the_end: bool,
     ) -> None:
         """``to_the_end`` has a client that is closed meanwhile serve them all, and not only what is on its way."""
-        self._trail = Trail()
-        self.done: Deferred[Any] = router.travel.watch(Deferred(self._cancelled), self._trail)
+        self._history = History()
+        self.done: Deferred[Any] = router.units.watch(Deferred(self._cancelled), self._history)
         #: Whether nobody waits for it any more.
         self.called = False
         self._router = router
@@ -176,7 +176,7 @@ class _Run:
         """Hand an error over."""
         self.answered((place,), (error.value if isinstance(error, Failure) else error,))
 
-    def _other_ended(self, result: Any, alone: _Alone) -> None:
+    def _other_ended(self, result: Any, alone: _SingleCommand) -> None:
         self._others.pop(alone.place)
         error = result.value if isinstance(result, Failure) else None
         if self._is_for_want_of_room(error) and not self.called and not self._given_up:
@@ -229,14 +229,14 @@ class _Run:
                 self._under_way += len(entry)
                 entry.time_out(now, "turned away for want of room", written=False)
             elif isinstance(entry, Batch):
-                for batch in entry.regrouped(self._router.takers):
+                for batch in entry.regrouped(self._router.destinations):
                     self._send_entry(batch)
             else:
                 self._send_entry(entry)
         enough = self._count + _AT_A_TIME
         while self._calls is not None and self._room > 0:
             if self._router.closed and not self._to_the_end:
-                self._stop(ClientClosed("the client was closed", maybe_executed=self._trail.written))
+                self._stop(ClientClosed("the client was closed", maybe_executed=self._history.written))
             elif self._count >= enough:
                 # They all fail at once, and there may be no end of them.
                 self._router.retries.add(self._send)
@@ -268,10 +268,10 @@ class _Run:
                 self._turn_away(entry)
             else:
                 self._batches.append(entry)
-                self._trail.written = True
+                self._history.written = True
         else:
             timeout = None if entry.deadline == inf else max(entry.deadline - self._router.clock.seconds(), 0)
-            self._trail.written = True
+            self._history.written = True
             # Past what a closed client has in its place, for it serves what was queued before.
             sent = Router.execute(self._router, entry.words, None, timeout)
             self._others[entry.place] = sent
@@ -285,10 +285,10 @@ class _Run:
 
     def _take(self, calls: Iterator[Sequence[Arg]], most: int) -> None:
         """Send up to so many commands: most of them as batches, one for each node, the others by themselves."""
-        commands, takers = self._router.commands, self._router.takers
+        commands, destinations = self._router.commands, self._router.destinations
         now = self._router.clock.seconds()
         deadline = inf if self._timeout is None else now + self._timeout
-        batches: dict[NodeConnection | WaitingRoom, Batch] = {}
+        batches: dict[NodeConnection | RetryQueue, Batch] = {}
         first, router, to_the_end = self._count, self._router, self._to_the_end
         try:
             for place, words in enumerate(islice(calls, most), first):
@@ -302,10 +302,10 @@ class _Run:
                     # Sent by itself, it will be said what is wrong with it.
                     payload = []
                 if payload.__class__ is bytes:
-                    taker = takers[slot]
-                    batch = batches.get(taker)
+                    destination = destinations[slot]
+                    batch = batches.get(destination)
                     if batch is None:
-                        batch = batches[taker] = Batch(self, slot, now, deadline)
+                        batch = batches[destination] = Batch(self, slot, now, deadline)
                     batch.add(place, payload, command, slot)
                     if len(payload) > _SMALL:
                         self._sizes[place] = len(payload)
@@ -329,12 +329,12 @@ class _Run:
         if isinstance(words, (str, bytes)):
             raise TypeError(f"a command is a sequence of words, not {type(words).__name__}")
         # The caller may use a list of words again.
-        alone = _Alone(self, place, tuple(words), deadline)
+        alone = _SingleCommand(self, place, tuple(words), deadline)
         self._sizes[place] = sum(len(w) for w in alone.words if isinstance(w, (bytes, str, bytearray, memoryview)))
         self._bytes += self._sizes[place]
         self._send_entry(alone)
 
-    def _send_batches(self, batches: dict[NodeConnection | WaitingRoom, Batch]) -> None:
+    def _send_batches(self, batches: dict[NodeConnection | RetryQueue, Batch]) -> None:
         gathered = list(batches.values())
         batches.clear()
         for batch in gathered:
@@ -374,7 +374,7 @@ class _Run:
             sent.cancel()
 
 
-class _Alone:
+class _SingleCommand:
     """A command of a run that goes by itself."""
 
     def __init__(self, run: _Run, place: int, words: tuple[Arg, ...], deadline: float) -> None:
@@ -393,7 +393,7 @@ class _Alone:
         self._run.failed(self.place, CommandTimeout(f"{name!r} had no reply: {where}", maybe_executed=written))
 
 
-_Entry = Batch | _Alone
+_Entry = Batch | _SingleCommand
 
 
 def _to_nobody(place: int, reply: object) -> None:

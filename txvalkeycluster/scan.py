@@ -20,15 +20,15 @@ from typing import Any
 from twisted.internet.task import deferLater
 
 from .address import Address
+from .commands.encoder import Arg, pack
+from .connection.node import NodeConnection
 from .errors import ClientClosed, CommandTimeout, ConnectFailed, ConnectionLost, ReplyError, ValkeyError
-from .node import NodeConnection
-from .pack import Arg, pack
-from .reading import OwnView, read_own_view
-from .request import MarkedCall, Trail
-from .router import Router
+from .requests.request import History, MarkedCall
+from .routing.retry_policy import NOT_HERE_OR_NOT_NOW
+from .routing.router import Router
 from .slots import SLOT_COUNT, THIS_NODE, argument_slot
-from .topology import Node, Shard
-from .verdict import NOT_HERE_OR_NOT_NOW
+from .topology.model import Node, Shard
+from .topology.parsers import OwnView, read_own_view
 
 _DONE = (b"0", "0")
 #: Between two passes over slots that have moved, and before a step is repeated.
@@ -208,13 +208,13 @@ class MemberScan:
         It begins anew where the key has come to another node, or the connection was replaced.
         """
         while True:
-            step = self._router.travel.run(self._command, self._slot, self._step, self._timeout, repeatable=True)
+            step = self._router.units.run(self._command, self._slot, self._step, self._timeout, repeatable=True)
             self._cursor, members = await step
             yield members
             if self._cursor in _DONE:
                 return
 
-    async def _step(self, node: NodeConnection, asking: bool, trail: Trail) -> Any:
+    async def _step(self, node: NodeConnection, asking: bool, history: History) -> Any:
         # A node that is asked first, and sends us on to where the cursor comes from, does not count.
         begun = node.protocol is not None and node.protocol is self._connection
         words = (self._command.name, self._key, self._cursor if begun else "0", *self._options)

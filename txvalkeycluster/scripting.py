@@ -9,7 +9,7 @@ from typing import Any, Generic
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from .commands.building import Key, Text, Value, each
+from .commands.method_support import Key, Text, Value, each
 from .commands.methods import Commands
 from .errors import PartialFailure, ReplyError
 

@@ -12,20 +12,20 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.task import deferLater
 
 from .commands import Command, can_fail_after_writing
-from .commands.building import Key, Text
+from .commands.converters import Convert
+from .commands.encoder import Arg, Packed, pack
+from .commands.method_support import Key, Text
 from .commands.methods import Commands
 from .commands.queued import QueuedCommands
-from .commands.replies import Convert
+from .connection.exclusive_pool import Lease
+from .connection.node import NodeConnection
 from .errors import ConnectionLost, ReplyError, RoutingError, TransactionRefused, WatchError
-from .node import NodeConnection
-from .pack import Arg, Packed, pack
-from .pool import Lease
-from .request import Call, Request, Trail
-from .router import Router
-from .routes import Breadth, route
+from .requests.request import Call, History, Request
+from .routing.plan import Scope, plan_command
+from .routing.retry_policy import NOT_HERE_OR_NOT_NOW, ends_transaction, proves_not_executed
+from .routing.router import Router
+from .routing.transaction_outcome import outcome
 from .slots import ANY_NODE, THIS_NODE, argument_slot
-from .transaction_outcome import outcome
-from .verdict import NOT_HERE_OR_NOT_NOW, ends_transaction, proves_not_executed
 
 _T = TypeVar("_T")
 _MULTI, _EXEC, _ASKING = Command("MULTI"), Command("EXEC"), Command("ASKING")
@@ -80,7 +80,7 @@ class Transaction(QueuedCommands[Text]):
         else:
             unit = _Unit(self._router, calls)
             repeatable = all(command.repeatable for command, _, _ in calls)
-            done = self._router.travel.run(_EXEC, slot, unit.on_shared, self._timeout, repeatable)
+            done = self._router.units.run(_EXEC, slot, unit.on_shared, self._timeout, repeatable)
         return done.addCallback(_results, calls, raise_first)
 
     def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Any:
@@ -124,10 +124,10 @@ class WatchSession(Commands[Text], Generic[Text]):
         self._asking = False
         #: Of the watched keys.
         self.slot = argument_slot(keys[0])
-        route(Command("WATCH", key_specs=router.commands["WATCH"].key_specs), ("WATCH", *keys), split=False)
+        plan_command(Command("WATCH", key_specs=router.commands["WATCH"].key_specs), ("WATCH", *keys), split=False)
 
     async def __aenter__(self) -> Self:
-        await self._router.travel.run(_WATCH, self.slot, self._watch, self._timeout, repeatable=True)
+        await self._router.units.run(_WATCH, self.slot, self._watch, self._timeout, repeatable=True)
         return self
 
     async def __aexit__(
@@ -139,7 +139,7 @@ class WatchSession(Commands[Text], Generic[Text]):
         clean = False
         try:
             if self._clean and not lease.connection.pending:
-                unwatched = self._router.travel.send_on(lease, _UNWATCH, pack(("UNWATCH",)))
+                unwatched = self._router.units.send_on(lease, _UNWATCH, pack(("UNWATCH",)))
                 await unwatched.addTimeout(_PATIENCE, self._router.clock)
                 clean = True
         except (ReplyError, ConnectionLost, DeferredTimeout):
@@ -158,8 +158,8 @@ class WatchSession(Commands[Text], Generic[Text]):
 
     def run(self, calls: list[_Queued]) -> Deferred[Any]:
         """Execute a transaction here.  It ends the watch."""
-        trail = Trail()
-        return self._router.travel.track(self._execute(calls, trail), "EXEC", self._timeout, trail)
+        history = History()
+        return self._router.units.track(self._execute(calls, history), "EXEC", self._timeout, history)
 
     def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Deferred[Any]:
         args = tuple(words)
@@ -169,17 +169,17 @@ class WatchSession(Commands[Text], Generic[Text]):
         slot = _slot_of(command, args)
         if slot not in (ANY_NODE, self.slot):
             raise RoutingError(f"{command.name} has a key in slot {slot}, and the watched ones are in {self.slot}")
-        trail = Trail()
-        done = self._router.travel.track(self._send(command, pack(args), trail), command.name, self._timeout, trail)
+        history = History()
+        done = self._router.units.track(self._send(command, pack(args), history), command.name, self._timeout, history)
         return done if convert is None else done.addCallback(convert)
 
-    async def _watch(self, node: NodeConnection, asking: bool, trail: Trail) -> None:
+    async def _watch(self, node: NodeConnection, asking: bool, history: History) -> None:
         lease = await node.pool.lease()
         watched = False
         clean = False
         try:
             words = pack(("WATCH", *self._keys))
-            await self._router.travel.send_on(lease, _WATCH, words, asking=asking)
+            await self._router.units.send_on(lease, _WATCH, words, asking=asking)
             watched = clean = True
         except ReplyError:
             clean = True
@@ -195,12 +195,12 @@ class WatchSession(Commands[Text], Generic[Text]):
             raise RoutingError("the session is not entered, or has been left")
         return self._lease
 
-    async def _send(self, command: Command, payload: Packed, trail: Trail) -> Any:
+    async def _send(self, command: Command, payload: Packed, history: History) -> Any:
         lease = self._leased()
         self._clean, clean = False, False
         try:
-            trail.written = True
-            reply = await self._router.travel.send_on(lease, command, payload, asking=self._asking)
+            history.written = True
+            reply = await self._router.units.send_on(lease, command, payload, asking=self._asking)
             clean = True
             return reply
         except ReplyError as error:
@@ -212,7 +212,7 @@ class WatchSession(Commands[Text], Generic[Text]):
         finally:
             self._clean = clean
 
-    async def _execute(self, calls: list[_Queued], trail: Trail) -> Any:
+    async def _execute(self, calls: list[_Queued], history: History) -> Any:
         lease = self._leased()
         assert self._node is not None
         if self._node.multi_refusal is not None:
@@ -221,7 +221,7 @@ class WatchSession(Commands[Text], Generic[Text]):
             raise ConnectionLost(f"{lease.connection.peer}: the connection has ended")
         self._clean, clean = False, False
         try:
-            trail.written = True
+            history.written = True
             requests = _send_unit(lease.connection.send, self._router, calls, asking=self._asking)
             replies = await _replies(requests, asking=self._asking)
             clean = not isinstance(replies[-1], ReplyError) or ends_transaction(replies[-1])
@@ -244,12 +244,12 @@ class _Unit:
         self._router = router
         self._calls = calls
 
-    async def on_shared(self, node: NodeConnection, asking: bool, trail: Trail) -> Any:
+    async def on_shared(self, node: NodeConnection, asking: bool, history: History) -> Any:
         """On the connection that all commands share: its requests stand in a row, so nothing comes between them."""
         if node.multi_refusal is not None:
             await _ask_for_multi(self._router, node)
         requests = _send_unit(node.send, self._router, self._calls, asking=asking)
-        trail.written = True
+        history.written = True
         try:
             return outcome(await _shielded(_replies(requests, asking=asking)))
         except TransactionRefused as error:
@@ -259,7 +259,7 @@ class _Unit:
             # Once its first word is written the rest has to follow: a MULTI without its EXEC would swallow what others
             # send.  Until then it is taken back as a whole.
             if node.has_unsent(requests[0]):
-                trail.written = False
+                history.written = False
                 for request in requests:
                     request.cancel()
             raise
@@ -290,7 +290,7 @@ def _send_unit(send: Callable[[Request], None], router: Router, calls: list[_Que
         request = Call(payload, command, THIS_NODE, now, inf, canceller=router.note_cancel)
         if requests:
             # Only the first may be turned away: later it would be half a transaction.
-            request.trail = Trail()
+            request.history = History()
         requests.append(request)
     for request in requests:
         send(request)
@@ -333,8 +333,8 @@ def _results(replies: list[Any], calls: list[_Queued], raise_first: bool) -> lis
 def _slot_of(command: Command, args: tuple[Arg, ...]) -> int:
     """Raises RoutingError for a command that is not for one slot."""
     command.check_allowed(args)
-    to = route(command, args, split=False)
-    if to.breadth is not Breadth.ONE:
+    to = plan_command(command, args, split=False)
+    if to.breadth is not Scope.ONE:
         raise RoutingError(f"{command.name} is for several nodes, and a transaction is on one")
     return to.slot
 

@@ -11,7 +11,7 @@ from twisted.internet.utils import getProcessOutputAndValue
 
 from tests.cluster.base import ClusterTests
 from txvalkeycluster import Options
-from txvalkeycluster.commands.by_hand import REFUSED
+from txvalkeycluster.commands.overrides import REFUSED
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

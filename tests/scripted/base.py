@@ -10,7 +10,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from txvalkeycluster import ClusterClient
-from txvalkeycluster.testing import USUAL, ScriptedCluster, ScriptedNode
+from txvalkeycluster.testing import DEFAULT_REPLY, ScriptedCluster, ScriptedNode
 
 
 class ScriptedTests(TestCase):
@@ -57,7 +57,7 @@ def transactional(node: ScriptedNode, words: list[bytes], connection: Any) -> An
         queue.append(node.usual(words, asking=False))
         return b"+QUEUED\r\n"
     else:
-        return USUAL
+        return DEFAULT_REPLY
     return b"+OK\r\n"
 
 

@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from txvalkeycluster.slots import SLOT_COUNT, key_slot
-from txvalkeycluster.testing import USUAL, ScriptedCluster, ScriptedNode
+from txvalkeycluster.testing import DEFAULT_REPLY, ScriptedCluster, ScriptedNode
 
 _PRIMARIES = 3
 _MOVING = 5
@@ -86,14 +86,14 @@ class Simulation:
             self.cluster.ranges = self._ranges(member)
             replicas = [m for m in self.members if m.primary is not None]
             self.cluster.replicas = {m.primary.node: [m.node] for m in replicas if m.primary is not None}
-            return USUAL
+            return DEFAULT_REPLY
         if name == b"INFO":
             return _bulk(b"# Server\r\nrun_id:%b-%d\r\n" % (node.id.encode(), member.process))
         if name == b"SCAN":
             return self._step(member, list(member.data), words[1:])
         if name in (b"HSCAN", b"SSCAN", b"ZSCAN"):
             return self._scan_members(member, words, asking=connection.asking)
-        return USUAL
+        return DEFAULT_REPLY
 
     def _scan_members(self, member: Member, words: list[bytes], *, asking: bool) -> bytes:
         slot = key_slot(words[1])

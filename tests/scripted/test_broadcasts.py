@@ -17,7 +17,7 @@ from txvalkeycluster import (
     TransactionRefused,
     WatchError,
 )
-from txvalkeycluster.testing import CLOSE, USUAL, ScriptedNode
+from txvalkeycluster.testing import CLOSE, DEFAULT_REPLY, ScriptedNode
 
 READONLY = b"-READONLY You can't write against a read only replica.\r\n"
 
@@ -40,7 +40,7 @@ class BroadcastTests(TwoShards):
     async def test_one_that_steps_down(self) -> None:
         """READONLY shows that the map is old; its successor gets the command, each of the others has it once."""
         client = await self.client(refresh_interval=60.0)
-        self.nodes[1].script = lambda node, words, _: READONLY if words[0] == b"FLUSHALL" else USUAL
+        self.nodes[1].script = lambda node, words, _: READONLY if words[0] == b"FLUSHALL" else DEFAULT_REPLY
         self.lead(2, 1)
         self.assertEqual(await client.flushall(), b"OK")
         self.assertEqual([node.count(b"FLUSHALL") for node in (self.nodes[0], self.nodes[2])], [1, 1])
@@ -57,7 +57,7 @@ class BroadcastTests(TwoShards):
         """What was not sent goes to the successor, once the map shows it."""
         client = await self.client()
         await self.nodes[1].stop()
-        self.nodes[2].script = lambda node, words, _: b"$1\r\nf\r\n" if words[0] == b"FUNCTION" else USUAL
+        self.nodes[2].script = lambda node, words, _: b"$1\r\nf\r\n" if words[0] == b"FUNCTION" else DEFAULT_REPLY
         self.nodes[0].script = self.nodes[2].script
         loading = client.function_load("code")
         await self.until(lambda: self.nodes[0].count(b"FUNCTION"))
@@ -70,7 +70,7 @@ class BroadcastTests(TwoShards):
         client = await self.client()
         busy = [True]
         loading = b"-LOADING Valkey is loading the dataset in memory\r\n"
-        self.nodes[1].script = lambda node, words, _: loading if words[0] == b"FLUSHALL" and busy else USUAL
+        self.nodes[1].script = lambda node, words, _: loading if words[0] == b"FLUSHALL" and busy else DEFAULT_REPLY
         flushing = client.flushall()
         await self.until(lambda: self.nodes[1].count(b"FLUSHALL") > 3)
         busy.clear()
@@ -79,7 +79,7 @@ class BroadcastTests(TwoShards):
     async def test_a_lost_reply(self) -> None:
         """A write is not sent again, a read is."""
         client = await self.client()
-        self.nodes[1].script = lambda node, words, _: CLOSE if words[0] == b"FLUSHALL" else USUAL
+        self.nodes[1].script = lambda node, words, _: CLOSE if words[0] == b"FLUSHALL" else DEFAULT_REPLY
         error = await self.assertFailure(client.flushall(), PartialFailure)
         outcomes = dict(error.outcomes)
         self.assertEqual(outcomes[str(self.nodes[0].address)], b"OK")
@@ -90,7 +90,7 @@ class BroadcastTests(TwoShards):
 
         def once(node: ScriptedNode, words: list[bytes], _: Any) -> Any:
             if words[0] != b"DBSIZE":
-                return USUAL
+                return DEFAULT_REPLY
             if node is self.nodes[1] and not closed:
                 closed.append(1)
                 return CLOSE
@@ -112,7 +112,7 @@ class OldMapTests(TwoShards):
         def script(_: ScriptedNode, words: list[bytes], __: Any) -> Any:
             if words[0] == refused:
                 return READONLY
-            return b"+QUEUED\r\n" if refused == b"EXEC" and words[0] == b"SET" else USUAL
+            return b"+QUEUED\r\n" if refused == b"EXEC" and words[0] == b"SET" else DEFAULT_REPLY
 
         self.nodes[1].script = script
         self.lead(2, 1)
@@ -137,5 +137,5 @@ class OldMapTests(TwoShards):
         await self.asks(b"SET", lambda client, _, key: Deferred.fromCoroutine(call(client, key)))
 
     async def test_a_command_that_ends_another(self) -> None:
-        self.nodes[0].script = lambda _, words, __: b"-NOTBUSY no\r\n" if words[0] == b"SCRIPT" else USUAL
+        self.nodes[0].script = lambda _, words, __: b"-NOTBUSY no\r\n" if words[0] == b"SCRIPT" else DEFAULT_REPLY
         await self.asks(b"SCRIPT", lambda client, _, __: client.script_kill())

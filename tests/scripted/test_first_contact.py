@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError
 
 from tests.scripted.base import ScriptedTests
 from txvalkeycluster import ClusterUnavailable, CommandTimeout, connect
-from txvalkeycluster.testing import CLOSE, SILENCE, USUAL, Certificates, ScriptedNode, terminate_tls
+from txvalkeycluster.testing import CLOSE, DEFAULT_REPLY, SILENCE, Certificates, ScriptedNode, terminate_tls
 
 
 class ConnectTests(ScriptedTests):
@@ -26,7 +26,7 @@ class ConnectTests(ScriptedTests):
 
     def answer(self, first: bytes, reply: Any) -> None:
         def script(node: ScriptedNode, words: list[bytes], _: Any) -> Any:
-            return reply if words[0] == first else USUAL
+            return reply if words[0] == first else DEFAULT_REPLY
 
         self.nodes[0].script = script
 
@@ -72,8 +72,8 @@ class ConnectTests(ScriptedTests):
     async def test_every_seed_has_its_line(self) -> None:
         """Three seeds with three troubles: one error, three reasons."""
         one, two, three = self.nodes
-        one.script = lambda node, words, _: b"*0\r\n" if words[0] == b"CLUSTER" else USUAL
-        two.script = lambda node, words, _: b"-NOAUTH who are you\r\n" if words[0] == b"HELLO" else USUAL
+        one.script = lambda node, words, _: b"*0\r\n" if words[0] == b"CLUSTER" else DEFAULT_REPLY
+        two.script = lambda node, words, _: b"-NOAUTH who are you\r\n" if words[0] == b"HELLO" else DEFAULT_REPLY
         await three.stop()
         connecting = connect(reactor, self.cluster.url, connect_timeout=1.0)
         error = await self.assertFailure(connecting, ClusterUnavailable)

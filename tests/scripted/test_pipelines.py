@@ -21,9 +21,9 @@ from txvalkeycluster import (
     PartialFailure,
     ReplyError,
 )
-from txvalkeycluster.parts import Batch
+from txvalkeycluster.requests.batch import Batch
 from txvalkeycluster.slots import key_slot
-from txvalkeycluster.testing import CLOSE, SILENCE, USUAL, ScriptedNode
+from txvalkeycluster.testing import CLOSE, DEFAULT_REPLY, SILENCE, ScriptedNode
 
 
 class StreamTests(ScriptedTests):
@@ -86,7 +86,7 @@ class StreamTests(ScriptedTests):
         key = self.key_of(self.nodes[0])
         commands = [("INCR", key), ("INCR", key), ("SET", key), ("INCR", key), ("GET", key)]
         self.nodes[0].script = lambda _, words, __: (
-            SILENCE if words[0] == b"GET" else b"-ERR no\r\n" if words[0] == b"SET" else USUAL
+            SILENCE if words[0] == b"GET" else b"-ERR no\r\n" if words[0] == b"SET" else DEFAULT_REPLY
         )
         came: list[Any] = []
 
@@ -231,7 +231,9 @@ class StreamTests(ScriptedTests):
         client = self.lazy_client()
         gone = self.nodes[2]
         await gone.stop()
-        self.nodes[0].script = lambda node, words, _: b"-ERR no\r\n" if words[:2] == [b"SET", refused] else USUAL
+        self.nodes[0].script = lambda node, words, _: (
+            b"-ERR no\r\n" if words[:2] == [b"SET", refused] else DEFAULT_REPLY
+        )
         keys = [self.key_of(node, number) for number in range(3) for node in self.nodes]
         refused = keys[0].encode()
         pipeline = client.pipeline(timeout=1.0)
@@ -266,7 +268,7 @@ class StreamTests(ScriptedTests):
         await client.set(key, "v")
 
         def script(node: ScriptedNode, words: list[bytes], connection: Any) -> Any:
-            return CLOSE if words == [b"SET", key.encode(), b"5"] and node.accepted == 1 else USUAL
+            return CLOSE if words == [b"SET", key.encode(), b"5"] and node.accepted == 1 else DEFAULT_REPLY
 
         self.nodes[0].script = script
         pipeline = client.pipeline()
@@ -340,7 +342,7 @@ class EndTests(ScriptedTests):
         def ends(how: Callable[[Any], None]) -> Any:
             def script(_: ScriptedNode, words: list[bytes], connection: Any) -> Any:
                 if words[0] != b"INCR":
-                    return USUAL
+                    return DEFAULT_REPLY
                 reactor.callLater(0.05, how, connection)  # type: ignore[attr-defined]
                 return SILENCE
 
@@ -407,7 +409,7 @@ class EndTests(ScriptedTests):
         """close() does not wait for what the client asked on its own behalf."""
         client = await self.client(refresh_period=None)
         for node in self.nodes:
-            node.script = lambda _, words, __: SILENCE if words[0] == b"CLUSTER" else USUAL
+            node.script = lambda _, words, __: SILENCE if words[0] == b"CLUSTER" else DEFAULT_REPLY
         asked = self.cluster.count(b"CLUSTER")
         refreshing = client.refresh_topology()
         await self.until(lambda: self.cluster.count(b"CLUSTER") == asked + 2)
@@ -486,11 +488,11 @@ class FullTests(ScriptedTests):
     def obedient(self, node: ScriptedNode, words: list[bytes], _: Any) -> Any:
         """MOVED for what belongs elsewhere."""
         if words[0] not in (b"GET", b"SET"):
-            return USUAL
+            return DEFAULT_REPLY
         slot = key_slot(words[1])
         owner = self.cluster.owner(slot)
         assert owner is not None
-        return USUAL if owner is node else b"-MOVED %d 127.0.0.1:%d\r\n" % (slot, owner.address.port)
+        return DEFAULT_REPLY if owner is node else b"-MOVED %d 127.0.0.1:%d\r\n" % (slot, owner.address.port)
 
     async def test_many_slots(self) -> None:
         """A command whose every part is turned away waits as well."""

@@ -17,7 +17,7 @@ from txvalkeycluster import (
     ReplyError,
     TooManyPending,
 )
-from txvalkeycluster.testing import CLOSE, SILENCE, USUAL, ScriptedNode
+from txvalkeycluster.testing import CLOSE, DEFAULT_REPLY, SILENCE, ScriptedNode
 
 
 class NotJustNowTests(ScriptedTests):
@@ -26,7 +26,7 @@ class NotJustNowTests(ScriptedTests):
         node = self.nodes[0]
         keys = self.cluster.keys_of(node, 500)
         refusing = [True]
-        node.script = lambda node, words, _: text if words[0] == b"SET" and refusing else USUAL
+        node.script = lambda node, words, _: text if words[0] == b"SET" and refusing else DEFAULT_REPLY
         client = await self.client()
         waiting = [client.execute("SET", key, "v") for key in keys]
         await self.until(lambda: node.count(b"SET") >= 700)
@@ -57,7 +57,7 @@ class NotJustNowTests(ScriptedTests):
         old, new = self.nodes[:2]
         key = self.key_of(old)
         client = await self.client(refresh_interval=60.0)
-        old.script = lambda node, words, _: b"-READONLY no\r\n" if words[0] == b"SET" else USUAL
+        old.script = lambda node, words, _: b"-READONLY no\r\n" if words[0] == b"SET" else DEFAULT_REPLY
         self.cluster.ranges = [(0, 10922, new), (10923, 16383, self.nodes[2])]
         self.assertEqual(await client.execute("SET", key, "v"), b"OK")
         self.assertEqual(new.count(b"SET"), 1)
@@ -65,7 +65,9 @@ class NotJustNowTests(ScriptedTests):
     async def test_deadline_while_waiting(self) -> None:
         """What waits to no end says for what, and how often it was tried."""
         node = self.nodes[0]
-        node.script = lambda node, words, _: b"-CLUSTERDOWN The cluster is down\r\n" if words[0] == b"SET" else USUAL
+        node.script = lambda node, words, _: (
+            b"-CLUSTERDOWN The cluster is down\r\n" if words[0] == b"SET" else DEFAULT_REPLY
+        )
         client = await self.client()
         error = await self.assertFailure(client.execute("SET", self.key_of(node), "v", timeout=0.3), CommandTimeout)
         self.assertFalse(error.maybe_executed)
@@ -76,7 +78,7 @@ class NotJustNowTests(ScriptedTests):
         """Neither why there was no map, once there is one, nor why a node could not be dialled, once it could."""
         self.cluster.ranges = [(0, 100, self.nodes[1])]
         for node in self.nodes:
-            node.script = lambda node, words, _: b"-ERR not yet\r\n" if words[0] == b"CLUSTER" else USUAL
+            node.script = lambda node, words, _: b"-ERR not yet\r\n" if words[0] == b"CLUSTER" else DEFAULT_REPLY
         client = self.lazy_client()
         await self.assertFailure(client.refresh_topology(), ClusterUnavailable)
         for node in self.nodes:
@@ -91,7 +93,7 @@ class NotJustNowTests(ScriptedTests):
         await self.assertFailure(client.execute("SET", key, "v", timeout=0.2), CommandTimeout)
         await node.listen(self.cluster.reactor, port)
         self.assertEqual(await client.execute("SET", key, "v"), b"OK")
-        node.script = lambda node, words, _: SILENCE if words[0] in (b"SET", b"HELLO") else USUAL
+        node.script = lambda node, words, _: SILENCE if words[0] in (b"SET", b"HELLO") else DEFAULT_REPLY
         for connection in node.connections:
             connection.close()
         await self.until(lambda: not node.connections)
@@ -105,7 +107,7 @@ class NotJustNowTests(ScriptedTests):
         client.add_listener(events.append)
         node = self.nodes[0]
         await client.execute("GET", self.key_of(self.nodes[1]))
-        node.script = lambda node, words, _: SILENCE if words[0] == b"SET" else USUAL
+        node.script = lambda node, words, _: SILENCE if words[0] == b"SET" else DEFAULT_REPLY
         setting = client.execute("SET", self.key_of(node), "v")
         await self.until(lambda: node.count(b"SET"))
         setting.cancel()
@@ -117,7 +119,7 @@ class NotJustNowTests(ScriptedTests):
 
     async def test_any_other_error_is_the_callers(self) -> None:
         node = self.nodes[0]
-        node.script = lambda node, words, _: b"-OOM command not allowed\r\n" if words[0] == b"SET" else USUAL
+        node.script = lambda node, words, _: b"-OOM command not allowed\r\n" if words[0] == b"SET" else DEFAULT_REPLY
         client = await self.client()
         error = await self.assertFailure(client.execute("SET", self.key_of(node), "v"), ReplyError)
         self.assertEqual(error.code, "OOM")
@@ -127,7 +129,7 @@ class NotJustNowTests(ScriptedTests):
         """execute_on neither follows a redirect nor waits."""
         node = self.nodes[0]
         for text in (b"-MOVED 1 127.0.0.1:1\r\n", b"-LOADING wait\r\n", b"-CLUSTERDOWN no\r\n"):
-            node.script = lambda node, words, _, text=text: text if words[0] == b"PING" else USUAL
+            node.script = lambda node, words, _, text=text: text if words[0] == b"PING" else DEFAULT_REPLY
             client = await self.client()
             await self.assertFailure(client.execute_on(node.address, "PING"), ReplyError)
 
@@ -140,7 +142,7 @@ class LossTests(ScriptedTests):
 
         def script(node: ScriptedNode, words: list[bytes], connection: Any) -> Any:
             if words[0] != name or not left:
-                return USUAL
+                return DEFAULT_REPLY
             left.clear()
             if after_executing:
                 node.usual(words, asking=False)
@@ -197,7 +199,7 @@ class LossTests(ScriptedTests):
             if words[0] == b"GET" and left:
                 left.clear()
                 return b"?what\r\n"
-            return USUAL
+            return DEFAULT_REPLY
 
         node.script = script
         client = await self.client()
@@ -211,7 +213,7 @@ class SilenceTests(ScriptedTests):
     async def test_a_silent_node(self) -> None:
         """Its commands end at their deadlines, others are served meanwhile, and what may wait is bounded."""
         silent, other = self.nodes[:2]
-        silent.script = lambda node, words, _: SILENCE if words[0] in (b"GET", b"SET") else USUAL
+        silent.script = lambda node, words, _: SILENCE if words[0] in (b"GET", b"SET") else DEFAULT_REPLY
         client = await self.client(max_pending=100)
         key = self.key_of(silent)
         waiting = [client.execute("GET", key, timeout=0.3) for _ in range(100)]
@@ -229,7 +231,7 @@ class SilenceTests(ScriptedTests):
         def script(node: ScriptedNode, words: list[bytes], connection: Any) -> Any:
             if words[0] == b"GET" and not old:
                 old.append(connection.number)
-            return SILENCE if words[0] == b"GET" and connection.number in old else USUAL
+            return SILENCE if words[0] == b"GET" and connection.number in old else DEFAULT_REPLY
 
         node.script = script
         self.assertEqual(await client.execute("GET", self.key_of(node)), None)

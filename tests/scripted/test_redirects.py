@@ -9,7 +9,7 @@ from twisted.internet.defer import gatherResults
 
 from tests.scripted.base import ScriptedTests
 from txvalkeycluster import Address, CommandTimeout, ReplyError, key_slot
-from txvalkeycluster.testing import SILENCE, USUAL, ScriptedNode
+from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE, ScriptedNode
 
 NOWHERE = Address("127.0.0.1", 1)
 
@@ -30,12 +30,12 @@ class AskTests(ScriptedTests):
         plain = self.cluster.keys_of(target, 25)
 
         def migrating(node: ScriptedNode, words: list[bytes], connection: Any) -> Any:
-            return ask(words[1], target.address) if words[0] == b"SET" else USUAL
+            return ask(words[1], target.address) if words[0] == b"SET" else DEFAULT_REPLY
 
         def importing(node: ScriptedNode, words: list[bytes], connection: Any) -> Any:
             if words[0] == b"SET" and words[1].decode() in asked and not connection.asking:
                 return moved(words[1], source.address)
-            return USUAL
+            return DEFAULT_REPLY
 
         source.script, target.script = migrating, importing
         client = await self.client()
@@ -53,7 +53,7 @@ class AskTests(ScriptedTests):
         source, stranger = self.nodes[0], self.nodes[2]
         self.cluster.ranges = [(0, 8191, source), (8192, 16383, self.nodes[1])]
         key = self.key_of(source)
-        source.script = lambda node, words, _: ask(words[1], stranger.address) if words[0] == b"GET" else USUAL
+        source.script = lambda node, words, _: ask(words[1], stranger.address) if words[0] == b"GET" else DEFAULT_REPLY
         self.cluster.values[key.encode()] = b"v"
         client = await self.client(seeds=str(source.address))
         self.assertEqual(await client.execute("GET", key), b"v")
@@ -67,9 +67,9 @@ class AskTests(ScriptedTests):
 
         def script(node: ScriptedNode, words: list[bytes], _: Any) -> Any:
             if words[0] != b"SET":
-                return USUAL
+                return DEFAULT_REPLY
             left[0] -= 1
-            return ask(words[1], NOWHERE) if left[0] >= 0 else USUAL
+            return ask(words[1], NOWHERE) if left[0] >= 0 else DEFAULT_REPLY
 
         source.script = script
         client = await self.client()
@@ -84,7 +84,7 @@ class MovedTests(ScriptedTests):
         source, target = self.nodes[0], self.nodes[1]
         keys = self.cluster.keys_of(source, 200)
         client = await self.client()
-        source.script = lambda node, words, _: moved(words[1], target.address) if words[0] == b"SET" else USUAL
+        source.script = lambda node, words, _: moved(words[1], target.address) if words[0] == b"SET" else DEFAULT_REPLY
         before = self.cluster.count(b"CLUSTER", b"SLOTS")
         self.cluster.ranges = [(0, 10922, target), (10923, 16383, self.nodes[2])]
         replies = await gatherResults([client.execute("SET", key, "v") for key in keys])
@@ -98,7 +98,7 @@ class MovedTests(ScriptedTests):
         source, target = self.nodes[0], self.nodes[1]
         key = self.key_of(source)
         source.script = lambda node, words, _: (
-            moved(words[1], f":{target.address.port}") if words[0] == b"SET" else USUAL
+            moved(words[1], f":{target.address.port}") if words[0] == b"SET" else DEFAULT_REPLY
         )
         client = await self.client()
         self.assertEqual(await client.execute("SET", key, "v"), b"OK")
@@ -112,7 +112,7 @@ class MovedTests(ScriptedTests):
         await client.execute("SET", key, "v")
         old = source.accepted
         source.script = lambda node, words, connection: (
-            moved(words[1], source.address) if words[0] == b"SET" and connection.number <= old else USUAL
+            moved(words[1], source.address) if words[0] == b"SET" and connection.number <= old else DEFAULT_REPLY
         )
         self.assertEqual(await client.execute("SET", key, "v"), b"OK")
         self.assertEqual(source.accepted, old + 1)
@@ -139,7 +139,7 @@ class MovedTests(ScriptedTests):
         keys = self.cluster.keys_of(source, len(texts) + 1)
         answers = dict(zip(keys, texts, strict=False))
         source.script = lambda node, words, _: (
-            b"-%b\r\n" % answers[words[1].decode()] if words[1:] and words[1].decode() in answers else USUAL
+            b"-%b\r\n" % answers[words[1].decode()] if words[1:] and words[1].decode() in answers else DEFAULT_REPLY
         )
         client = await self.client()
         for key, text in answers.items():
@@ -152,8 +152,8 @@ class MovedTests(ScriptedTests):
         """Two nodes that point at each other: no busy loop, an end at the deadline, and others are served."""
         one, other, third = self.nodes
         key = self.key_of(one)
-        one.script = lambda node, words, _: moved(words[1], other.address) if words[0] == b"SET" else USUAL
-        other.script = lambda node, words, _: moved(words[1], one.address) if words[0] == b"SET" else USUAL
+        one.script = lambda node, words, _: moved(words[1], other.address) if words[0] == b"SET" else DEFAULT_REPLY
+        other.script = lambda node, words, _: moved(words[1], one.address) if words[0] == b"SET" else DEFAULT_REPLY
         client = await self.client()
         looping = client.execute("SET", key, "v", timeout=0.5)
         self.assertEqual(await client.execute("SET", self.key_of(third), "v"), b"OK")
@@ -169,7 +169,7 @@ class MovedTests(ScriptedTests):
 
         def script(node: ScriptedNode, words: list[bytes], _: Any) -> Any:
             if words[0] != b"SET" or left[0] == 0:
-                return USUAL
+                return DEFAULT_REPLY
             left[0] -= 1
             return moved(words[1], other.address if node is one else one.address)
 
@@ -186,7 +186,7 @@ class MovedTests(ScriptedTests):
 
         def script(node: ScriptedNode, words: list[bytes], _: Any) -> Any:
             if words[0] != b"SET":
-                return USUAL
+                return DEFAULT_REPLY
             self.cluster.ranges = [(0, 10922, target), (10923, 16383, self.nodes[2])]
             return moved(words[1], "?:7000")
 
@@ -204,7 +204,7 @@ class StrayTests(ScriptedTests):
 
         def script(node: ScriptedNode, words: list[bytes], _: Any) -> Any:
             if words[0] != b"GET" or not stray:
-                return USUAL
+                return DEFAULT_REPLY
             stray.clear()
             return moved(words[1], NOWHERE)
 
@@ -228,7 +228,7 @@ class EndpointTests(ScriptedTests):
         answers = [b"*3\r\n" + b"".join(rows)]
 
         def script(node: ScriptedNode, words: list[bytes], _: Any) -> Any:
-            return answers[0] if words[:2] == [b"CLUSTER", b"SLOTS"] and answers else USUAL
+            return answers[0] if words[:2] == [b"CLUSTER", b"SLOTS"] and answers else DEFAULT_REPLY
 
         for node in self.nodes:
             node.script = script
@@ -244,8 +244,8 @@ class EndpointTests(ScriptedTests):
         """A command that went to an unlisted node and is never answered ends at its deadline, and close() after it."""
         source, stranger = self.nodes[0], self.nodes[2]
         self.cluster.ranges = [(0, 8191, source), (8192, 16383, self.nodes[1])]
-        source.script = lambda node, words, _: ask(words[1], stranger.address) if words[0] == b"GET" else USUAL
-        stranger.script = lambda node, words, _: SILENCE if words[0] == b"GET" else USUAL
+        source.script = lambda node, words, _: ask(words[1], stranger.address) if words[0] == b"GET" else DEFAULT_REPLY
+        stranger.script = lambda node, words, _: SILENCE if words[0] == b"GET" else DEFAULT_REPLY
         client = await self.client(seeds=str(source.address))
         waiting = client.execute("GET", self.key_of(source), timeout=0.3)
         await self.until(lambda: stranger.count(b"GET"))
@@ -274,7 +274,7 @@ class PartsTests(ScriptedTests):
         keys = [self.key_of(node) for node in self.nodes]
         self.cluster.values.update({key.encode(): b"v" for key in keys})
         refusals = [b"-TRYAGAIN wait\r\n"]
-        one.script = lambda node, words, _: moved(words[1], three.address) if words[0] == b"DEL" else USUAL
-        two.script = lambda node, words, _: refusals.pop() if words[0] == b"DEL" and refusals else USUAL
+        one.script = lambda node, words, _: moved(words[1], three.address) if words[0] == b"DEL" else DEFAULT_REPLY
+        two.script = lambda node, words, _: refusals.pop() if words[0] == b"DEL" and refusals else DEFAULT_REPLY
         self.assertEqual(await client.del_(*keys), 3)
         self.assertEqual([node.count(b"DEL") for node in self.nodes], [1, 2, 2])

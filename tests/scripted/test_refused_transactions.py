@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 import txvalkeycluster.transaction
 from tests.scripted.base import ScriptedTests, transactional
 from txvalkeycluster import ClusterClient, ConnectionLost, ReplyError, TransactionAborted, TransactionRefused
-from txvalkeycluster.testing import CLOSE, SILENCE, USUAL
+from txvalkeycluster.testing import CLOSE, DEFAULT_REPLY, SILENCE
 
 NOT_ALLOWED = b"-NOPERM User default has no permissions to run the 'multi' command\r\n"
 WITHOUT_MULTI = b"-ERR EXEC without MULTI\r\n"
@@ -23,7 +23,7 @@ class RefusedTests(ScriptedTests):
         await super().setUp()
         self.answers = {b"MULTI": NOT_ALLOWED, b"EXEC": WITHOUT_MULTI}
         for node in self.nodes:
-            node.script = lambda node, words, _: self.answers.get(words[0], USUAL)
+            node.script = lambda node, words, _: self.answers.get(words[0], DEFAULT_REPLY)
 
     async def refused(self, client: ClusterClient, executing: Deferred[Any]) -> TransactionRefused:
         error = await self.assertFailure(executing, TransactionRefused)

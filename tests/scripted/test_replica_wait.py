@@ -9,8 +9,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from tests.scripted.base import ScriptedTests
-from txvalkeycluster import ClusterClient, ConnectFailed, ReplyError, WritesUnconfirmed, replica_wait
-from txvalkeycluster.testing import SILENCE, USUAL, ScriptedNode
+from txvalkeycluster import ClusterClient, ConnectFailed, ReplyError, WritesUnconfirmed
+from txvalkeycluster.routing import replica_wait
+from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE, ScriptedNode
 
 REPLICA = b"-ERR WAIT cannot be used with replica instances. Please also note ...\r\n"
 
@@ -25,7 +26,7 @@ class ReplicaWaitTests(ScriptedTests):
             node.script = self.answer
 
     def answer(self, node: ScriptedNode, words: list[bytes], _: Any) -> Any:
-        return self.answers[node] if words[0] == b"WAIT" else USUAL
+        return self.answers[node] if words[0] == b"WAIT" else DEFAULT_REPLY
 
     async def cut(self, client: ClusterClient, node: ScriptedNode) -> None:
         """End a node's connections, and wait for the client to notice."""

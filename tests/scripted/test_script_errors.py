@@ -14,7 +14,7 @@ from txvalkeycluster import (
     WatchError,
     key_slot,
 )
-from txvalkeycluster.testing import CLOSE, USUAL
+from txvalkeycluster.testing import CLOSE, DEFAULT_REPLY
 
 # The first words that mean something to a client, with texts of a script's own.
 FORGED = [
@@ -45,7 +45,7 @@ class ScriptErrorTests(ScriptedTests):
             entry = b"*7\r\n$9\r\nmod.write\r\n:-2\r\n*1\r\n+write\r\n:1\r\n:1\r\n:1\r\n*0\r\n"
             return b"*%d\r\n" % len(words[2:]) + b"".join(entry if w == b"MOD.WRITE" else b"*-1\r\n" for w in words[2:])
         if words[0] not in (*PROGRAMS, b"MOD.UNKNOWN"):
-            return USUAL
+            return DEFAULT_REPLY
         return b"-%b\r\n" % self.errors.pop(0).encode() if self.errors else b":1\r\n"
 
     def calls(self, client: ClusterClient) -> dict[bytes, Any]:
@@ -117,7 +117,7 @@ class ScriptErrorTests(ScriptedTests):
         self.assertTrue(error.maybe_executed)
         self.errors = [TRUE[0]] * 1000
         failing = client.set(self.key, "v")
-        self.nodes[0].script = lambda node, words, _: b"-TRYAGAIN x\r\n" if words[0] == b"SET" else USUAL
+        self.nodes[0].script = lambda node, words, _: b"-TRYAGAIN x\r\n" if words[0] == b"SET" else DEFAULT_REPLY
         error = await self.assertFailure(failing, CommandTimeout)
         self.assertFalse(error.maybe_executed)
 
@@ -170,6 +170,6 @@ class ScriptErrorTests(ScriptedTests):
 
     async def test_a_lost_reply(self) -> None:
         client = await self.client()
-        self.nodes[0].script = lambda node, words, _: CLOSE if words[0] == b"EVAL" else USUAL
+        self.nodes[0].script = lambda node, words, _: CLOSE if words[0] == b"EVAL" else DEFAULT_REPLY
         error = await self.assertFailure(client.eval("s", [self.key]), ConnectionLost)
         self.assertTrue(error.maybe_executed)

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from tests.scripted.base import ScriptedTests
 from txvalkeycluster import ClientClosed, ClusterClient
-from txvalkeycluster.testing import CLOSE, SILENCE, USUAL, ScriptedNode
+from txvalkeycluster.testing import CLOSE, DEFAULT_REPLY, SILENCE, ScriptedNode
 
 DEEDS = ("nothing", "close", "abort", "cancel", "raise", "commands raise", "another stream")
 
@@ -42,7 +42,7 @@ class Story:
 
     def script(self, node: ScriptedNode, words: list[bytes], _: Any) -> Any:
         if words[0] not in (b"INCR", b"GET", b"SET") or self.random.random() >= self.trouble:
-            return USUAL
+            return DEFAULT_REPLY
         there = self.random.choice(self.nodes).address.port
         answers = [b"-ERR no", b"-TRYAGAIN no", b"-LOADING no", b"-CLUSTERDOWN no"]
         answers += [b"-%b 1 127.0.0.1:%d" % (how, there) for how in (b"MOVED", b"ASK")]

@@ -10,7 +10,7 @@ from twisted.internet.task import deferLater
 
 from tests.scripted.base import ScriptedTests
 from txvalkeycluster import ClientClosed, Closed, ConnectionLost, RoutingError
-from txvalkeycluster.testing import CLOSE, SILENCE, USUAL
+from txvalkeycluster.testing import CLOSE, DEFAULT_REPLY, SILENCE
 
 
 class EndTests(ScriptedTests):
@@ -48,7 +48,7 @@ class EndTests(ScriptedTests):
     async def test_closed_is_said_once(self) -> None:
         """However often, and from wherever, a client is closed and aborted."""
         node = self.nodes[0]
-        node.script = lambda node, words, _: SILENCE if words[0] == b"SET" else USUAL
+        node.script = lambda node, words, _: SILENCE if words[0] == b"SET" else DEFAULT_REPLY
         client = await self.client()
         events: list[Any] = []
         client.add_listener(events.append)
@@ -64,7 +64,7 @@ class EndTests(ScriptedTests):
     async def test_callbacks_may_do_anything(self) -> None:
         """Commands issued, cancelled and refreshed from callbacks of lost connections all end."""
         node = self.nodes[0]
-        node.script = lambda node, words, _: CLOSE if words[0] == b"INCR" else USUAL
+        node.script = lambda node, words, _: CLOSE if words[0] == b"INCR" else DEFAULT_REPLY
         client = await self.client()
         key = self.key_of(node)
         inner: list[Any] = []

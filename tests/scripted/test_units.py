@@ -17,11 +17,11 @@ from txvalkeycluster import (
     TooManyPending,
 )
 from txvalkeycluster.slots import key_slot
-from txvalkeycluster.testing import CLOSE, SILENCE, USUAL, ScriptedNode
+from txvalkeycluster.testing import CLOSE, DEFAULT_REPLY, SILENCE, ScriptedNode
 
 
 def silent_on(*names: bytes) -> Any:
-    return lambda node, words, _: SILENCE if words[0] in names else USUAL
+    return lambda node, words, _: SILENCE if words[0] in names else DEFAULT_REPLY
 
 
 class EndTests(ScriptedTests):
@@ -73,7 +73,9 @@ class EndTests(ScriptedTests):
         """What the caller gives up, close does not wait for, though the server never answers UNBLOCK."""
         client = await self.client()
         asked = ([b"BLPOP"], [b"CLIENT", b"UNBLOCK"])
-        self.nodes[0].script = lambda node, words, _: SILENCE if words[:1] in asked or words[:2] in asked else USUAL
+        self.nodes[0].script = lambda node, words, _: (
+            SILENCE if words[:1] in asked or words[:2] in asked else DEFAULT_REPLY
+        )
         waiting = client.blpop(self.key_of(self.nodes[0]), 0)
         await self.until(lambda: self.nodes[0].count(b"BLPOP"))
         closed = client.close()
@@ -106,7 +108,7 @@ class EndTests(ScriptedTests):
         client = await self.client(timeout=None)
         node = self.nodes[0]
         async with client.watch(self.key_of(node)) as session:
-            node.script = lambda node, words, _: CLOSE if words[0] == b"GET" else USUAL
+            node.script = lambda node, words, _: CLOSE if words[0] == b"GET" else DEFAULT_REPLY
             await self.assertFailure(session.get(self.key_of(node)), ConnectionLost)
             await self.assertFailure(session.transaction().get(self.key_of(node)).execute(), ConnectionLost)
 
@@ -118,7 +120,7 @@ class EndTests(ScriptedTests):
         client = await self.client()
         key = self.key_of(self.nodes[0])
         there = b"-ASK %d %b\r\n" % (key_slot(key), str(target.address).encode())
-        self.nodes[0].script = lambda _, words, __: there if words[0] == b"WATCH" else USUAL
+        self.nodes[0].script = lambda _, words, __: there if words[0] == b"WATCH" else DEFAULT_REPLY
         async with client.watch(key) as session:
             self.cluster.ranges = [(0, 16383, self.nodes[0])]
             await client.refresh_topology()
@@ -230,13 +232,13 @@ class TimeLeftTests(ScriptedTests):
 
         def script(node: ScriptedNode, words: list[bytes], connection: Any) -> Any:
             if words[0] != b"BLPOP":
-                return USUAL
+                return DEFAULT_REPLY
             late = b"-MOVED %d %b\r\n" % (0, str(two.address).encode())
             deferLater(reactor, 0.3).addCallback(lambda _: connection.write(late))  # type: ignore[arg-type]
             return SILENCE
 
         one.script = script
-        two.script = lambda node, words, _: waited.append(words) or b"_\r\n" if words[0] == b"BLPOP" else USUAL
+        two.script = lambda node, words, _: waited.append(words) or b"_\r\n" if words[0] == b"BLPOP" else DEFAULT_REPLY
         self.assertIsNone(await client.blpop(key, 10))
         self.assertEqual(one.received[-1][1][-1], b"10")
         self.assertTrue(5.0 < float(waited[0][-1]) < 9.9)
@@ -248,7 +250,7 @@ class NoAddressTests(ScriptedTests):
         client = await self.client()
         reply = b"*1\r\n*3\r\n:0\r\n:16383\r\n*4\r\n$1\r\n?\r\n:7000\r\n$40\r\n%b\r\n*0\r\n" % (b"a" * 40)
         for node in self.nodes:
-            node.script = lambda node, words, _: reply if words[:2] == [b"CLUSTER", b"SLOTS"] else USUAL
+            node.script = lambda node, words, _: reply if words[:2] == [b"CLUSTER", b"SLOTS"] else DEFAULT_REPLY
         await client.refresh_topology()
         for call in (client.dbsize(), client.wait(1, 0), client.script_kill()):
             await self.assertFailure(call, RoutingError)

@@ -21,7 +21,7 @@ from ..client import ClusterClient
 from ..errors import ConnectionLost, ReplyError
 from ..testing import LocalCluster, Report, Workload
 from ..testing.cluster import MigrationFailed, migrated
-from ..topology import Node
+from ..topology.model import Node
 from .running import run
 
 _FRAME = 0.25

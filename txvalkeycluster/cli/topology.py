@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from ..client import ClusterClient, connect
 from ..errors import ValkeyError
-from ..topology import Node
+from ..topology.model import Node
 from .running import run
 
 _PINGS = 3

@@ -8,8 +8,8 @@ from typing import Any, Generic, Literal
 
 from twisted.internet.defer import Deferred
 
-from . import replies
-from .building import (
+from . import converters
+from .method_support import (
     AnyKey,
     AnyValue,
     Bound,
@@ -26,31 +26,35 @@ from .building import (
     needed,
 )
 
-_ACL_GETUSER = replies.mapping(fields={"selectors": replies.list_of(replies.plain_mapping)})
-_ACL_LOG = replies.list_of(replies.mapping(fields={"age-seconds": replies.number}))
-_CLUSTER_GETSLOTMIGRATIONS = replies.list_of(replies.plain_mapping)
-_CLUSTER_LINKS = replies.list_of(replies.plain_mapping)
-_CLUSTER_SHARDS = replies.list_of(replies.mapping(fields={"nodes": replies.list_of(replies.plain_mapping)}))
-_CLUSTER_SLOT_STATS = replies.list_of(replies.row(None, replies.plain_mapping))
-_CLUSTER_SLOTS = replies.list_of(
-    replies.row(None, None, replies.row(None, None, None, replies.plain_mapping), rest=replies.row(None, None, None,
-    replies.plain_mapping))
+_ACL_GETUSER = converters.mapping(fields={"selectors": converters.list_of(converters.plain_mapping)})
+_ACL_LOG = converters.list_of(converters.mapping(fields={"age-seconds": converters.number}))
+_CLUSTER_GETSLOTMIGRATIONS = converters.list_of(converters.plain_mapping)
+_CLUSTER_LINKS = converters.list_of(converters.plain_mapping)
+_CLUSTER_SHARDS = converters.list_of(converters.mapping(fields={"nodes": converters.list_of(converters.plain_mapping)}))
+_CLUSTER_SLOT_STATS = converters.list_of(converters.row(None, converters.plain_mapping))
+_CLUSTER_SLOTS = converters.list_of(
+    converters.row(None, None, converters.row(None, None, None, converters.plain_mapping), rest=converters.row(None,
+    None, None, converters.plain_mapping))
 )
-_FUNCTION_LIST = replies.list_of(replies.mapping(fields={"functions": replies.list_of(replies.plain_mapping)}))
-_FUNCTION_STATS = replies.by_node(replies.function_stats)
-_GEOPOS = replies.list_of(replies.coordinates)
-_GEORADIUS = replies.list_of(replies.located)
-_GEORADIUSBYMEMBER = replies.list_of(replies.located)
-_GEORADIUSBYMEMBER_RO = replies.list_of(replies.located)
-_GEORADIUS_RO = replies.list_of(replies.located)
-_GEOSEARCH = replies.list_of(replies.located)
-_LATENCY_HISTOGRAM = replies.by_node(replies.mapping(replies.mapping(fields={"histogram_usec": replies.plain_mapping})))
-_MEMORY_STATS = replies.by_node(replies.nested_mapping)
-_MODULE_LIST = replies.list_of(replies.plain_mapping)
-_XINFO_CONSUMERS = replies.list_of(replies.plain_mapping)
-_XINFO_GROUPS = replies.list_of(replies.plain_mapping)
-_XINFO_STREAM = replies.mapping(fields={"groups": replies.stream_groups})
-_ZMSCORE = replies.list_of(replies.number)
+_FUNCTION_LIST = converters.list_of(
+    converters.mapping(fields={"functions": converters.list_of(converters.plain_mapping)})
+)
+_FUNCTION_STATS = converters.by_node(converters.function_stats)
+_GEOPOS = converters.list_of(converters.coordinates)
+_GEORADIUS = converters.list_of(converters.located)
+_GEORADIUSBYMEMBER = converters.list_of(converters.located)
+_GEORADIUSBYMEMBER_RO = converters.list_of(converters.located)
+_GEORADIUS_RO = converters.list_of(converters.located)
+_GEOSEARCH = converters.list_of(converters.located)
+_LATENCY_HISTOGRAM = converters.by_node(
+    converters.mapping(converters.mapping(fields={"histogram_usec": converters.plain_mapping}))
+)
+_MEMORY_STATS = converters.by_node(converters.nested_mapping)
+_MODULE_LIST = converters.list_of(converters.plain_mapping)
+_XINFO_CONSUMERS = converters.list_of(converters.plain_mapping)
+_XINFO_GROUPS = converters.list_of(converters.plain_mapping)
+_XINFO_STREAM = converters.mapping(fields={"groups": converters.stream_groups})
+_ZMSCORE = converters.list_of(converters.number)
 
 
 class Commands(Runner, Generic[Text]):
@@ -296,21 +300,21 @@ class Commands(Runner, Generic[Text]):
         words += (len(listed), *listed, where)
         if count is not None:
             words += ("COUNT", count)
-        return self._run(words, replies.as_tuple)
+        return self._run(words, converters.as_tuple)
 
     def blpop(self, keys: Key | Iterable[Key], timeout: float) -> Deferred[tuple[Text, Text] | None]:
         """BLPOP key [key ...] timeout
 
         O(N).  Since 2.0.0.  https://valkey.io/commands/blpop/
         """
-        return self._run(("BLPOP", *each(keys), timeout), replies.as_tuple)
+        return self._run(("BLPOP", *each(keys), timeout), converters.as_tuple)
 
     def brpop(self, keys: Key | Iterable[Key], timeout: float) -> Deferred[tuple[Text, Text] | None]:
         """BRPOP key [key ...] timeout
 
         O(N).  Since 2.0.0.  https://valkey.io/commands/brpop/
         """
-        return self._run(("BRPOP", *each(keys), timeout), replies.as_tuple)
+        return self._run(("BRPOP", *each(keys), timeout), converters.as_tuple)
 
     def brpoplpush(self, source: Key, destination: Key, timeout: float) -> Deferred[Text | None]:
         """BRPOPLPUSH source destination timeout
@@ -331,21 +335,21 @@ class Commands(Runner, Generic[Text]):
         words += (len(listed), *listed, where)
         if count is not None:
             words += ("COUNT", count)
-        return self._run(words, replies.scored_of_key)
+        return self._run(words, converters.scored_of_key)
 
     def bzpopmax(self, keys: Key | Iterable[Key], timeout: float) -> Deferred[tuple[Text, Text, float] | None]:
         """BZPOPMAX key [key ...] timeout
 
         O(log(N)).  Since 5.0.0.  https://valkey.io/commands/bzpopmax/
         """
-        return self._run(("BZPOPMAX", *each(keys), timeout), replies.popped_keyed)
+        return self._run(("BZPOPMAX", *each(keys), timeout), converters.popped_keyed)
 
     def bzpopmin(self, keys: Key | Iterable[Key], timeout: float) -> Deferred[tuple[Text, Text, float] | None]:
         """BZPOPMIN key [key ...] timeout
 
         O(log(N)).  Since 5.0.0.  https://valkey.io/commands/bzpopmin/
         """
-        return self._run(("BZPOPMIN", *each(keys), timeout), replies.popped_keyed)
+        return self._run(("BZPOPMIN", *each(keys), timeout), converters.popped_keyed)
 
     def client_getname(self) -> Deferred[Text | None]:
         """CLIENT GETNAME
@@ -620,7 +624,7 @@ class Commands(Runner, Generic[Text]):
 
         O(1).  Since 6.2.0.  https://valkey.io/commands/client-trackinginfo/
         """
-        return self._run(("CLIENT", "TRACKINGINFO"), replies.plain_mapping)
+        return self._run(("CLIENT", "TRACKINGINFO"), converters.plain_mapping)
 
     def client_unblock(self, client_id: int, *, timeout: bool = False, error: bool = False) -> Deferred[int]:
         """CLIENT UNBLOCK client-id [TIMEOUT | ERROR]
@@ -975,14 +979,14 @@ class Commands(Runner, Generic[Text]):
             words += ("TYPE", type)
         if slot is not None:
             words += ("SLOT", slot)
-        return self._run(words, replies.scanned)
+        return self._run(words, converters.scanned)
 
     def command(self) -> Deferred[list[Any]]:
         """COMMAND
 
         O(N).  Since 2.8.13.  https://valkey.io/commands/command/
         """
-        return self._run(("COMMAND",), replies.command_info)
+        return self._run(("COMMAND",), converters.command_info)
 
     def command_count(self) -> Deferred[int]:
         """COMMAND COUNT
@@ -996,7 +1000,7 @@ class Commands(Runner, Generic[Text]):
 
         O(N).  Since 7.0.0.  https://valkey.io/commands/command-docs/
         """
-        return self._run(("COMMAND", "DOCS", *command_names), replies.command_docs)
+        return self._run(("COMMAND", "DOCS", *command_names), converters.command_docs)
 
     def command_getkeys(self, command: Value, *args: Value) -> Deferred[list[Text]]:
         """COMMAND GETKEYS command [arg [arg ...]]
@@ -1024,7 +1028,7 @@ class Commands(Runner, Generic[Text]):
 
         O(N).  Since 2.8.13.  https://valkey.io/commands/command-info/
         """
-        return self._run(("COMMAND", "INFO", *command_names), replies.command_info)
+        return self._run(("COMMAND", "INFO", *command_names), converters.command_info)
 
     def command_list(
         self, *, module: Value | None = None, aclcat: Value | None = None, pattern: Key | None = None
@@ -1081,7 +1085,7 @@ class Commands(Runner, Generic[Text]):
 
         O(N).  Since 2.0.0.  https://valkey.io/commands/config-get/
         """
-        return self._run(("CONFIG", "GET", *parameters), replies.plain_mapping)
+        return self._run(("CONFIG", "GET", *parameters), converters.plain_mapping)
 
     def config_help(self) -> Deferred[list[Text]]:
         """CONFIG HELP
@@ -1992,7 +1996,7 @@ class Commands(Runner, Generic[Text]):
 
         O(N).  Since 2.0.0.  https://valkey.io/commands/hgetall/
         """
-        return self._run(("HGETALL", key), replies.plain_mapping)
+        return self._run(("HGETALL", key), converters.plain_mapping)
 
     def hgetdel(self, key: Key, *fields: Value) -> Deferred[list[Text | None]]:
         """HGETDEL key FIELDS numfields field [field ...]
@@ -2165,7 +2169,7 @@ class Commands(Runner, Generic[Text]):
                 words += ("WITHVALUES",)
         elif withvalues:
             raise leaderless("HRANDFIELD", "count", "withvalues")
-        return self._run(words, replies.flat_pairs if withvalues else None)
+        return self._run(words, converters.flat_pairs if withvalues else None)
 
     def hscan(
         self, key: Key, cursor: Value, *, match: Key | None = None, count: int | None = None, novalues: bool = False
@@ -2181,7 +2185,7 @@ class Commands(Runner, Generic[Text]):
             words += ("COUNT", count)
         if novalues:
             words += ("NOVALUES",)
-        return self._run(words, replies.scanned if novalues else replies.scanned_pairs)
+        return self._run(words, converters.scanned if novalues else converters.scanned_pairs)
 
     def hset(self, key: Key, data: Mapping[AnyValue, Value] | Iterable[tuple[Value, Value]]) -> Deferred[int]:
         """HSET key field value [field value ...]
@@ -2382,7 +2386,7 @@ class Commands(Runner, Generic[Text]):
             words += ("MINMATCHLEN", minmatchlen)
         if withmatchlen:
             words += ("WITHMATCHLEN",)
-        return self._run(words, replies.plain_mapping if idx else None)
+        return self._run(words, converters.plain_mapping if idx else None)
 
     def lindex(self, key: Key, index: int) -> Deferred[Text | None]:
         """LINDEX key index
@@ -2426,7 +2430,7 @@ class Commands(Runner, Generic[Text]):
         words += (len(listed), *listed, where)
         if count is not None:
             words += ("COUNT", count)
-        return self._run(words, replies.as_tuple)
+        return self._run(words, converters.as_tuple)
 
     def lolwut(self, *, version: int | None = None) -> Deferred[Text]:
         """LOLWUT [VERSION version]
@@ -2899,7 +2903,7 @@ class Commands(Runner, Generic[Text]):
 
         O(N).  Since 2.8.0.  https://valkey.io/commands/pubsub-numsub/
         """
-        return self._run(("PUBSUB", "NUMSUB", *channels), replies.plain_mapping)
+        return self._run(("PUBSUB", "NUMSUB", *channels), converters.plain_mapping)
 
     def pubsub_shardchannels(self, pattern: Key | None = None) -> Deferred[list[Text]]:
         """PUBSUB SHARDCHANNELS [pattern]
@@ -2916,7 +2920,7 @@ class Commands(Runner, Generic[Text]):
 
         O(N).  Since 7.0.0.  https://valkey.io/commands/pubsub-shardnumsub/
         """
-        return self._run(("PUBSUB", "SHARDNUMSUB", *shardchannels), replies.plain_mapping)
+        return self._run(("PUBSUB", "SHARDNUMSUB", *shardchannels), converters.plain_mapping)
 
     def randomkey(self) -> Deferred[Text | None]:
         """RANDOMKEY
@@ -3066,7 +3070,7 @@ class Commands(Runner, Generic[Text]):
             words += ("COUNT", count)
         if type is not None:
             words += ("TYPE", type)
-        return self._run(words, replies.scanned)
+        return self._run(words, converters.scanned)
 
     def scard(self, key: Key) -> Deferred[int]:
         """SCARD key
@@ -3129,7 +3133,7 @@ class Commands(Runner, Generic[Text]):
 
         O(N).  Since 1.0.0.  https://valkey.io/commands/sdiff/
         """
-        return self._run(("SDIFF", *keys), replies.as_set)
+        return self._run(("SDIFF", *keys), converters.as_set)
 
     def sdiffstore(self, destination: Key, *keys: Key) -> Deferred[int]:
         """SDIFFSTORE destination key [key ...]
@@ -3259,7 +3263,7 @@ class Commands(Runner, Generic[Text]):
 
         O(N*M).  Since 1.0.0.  https://valkey.io/commands/sinter/
         """
-        return self._run(("SINTER", *keys), replies.as_set)
+        return self._run(("SINTER", *keys), converters.as_set)
 
     def sintercard(self, keys: Key | Iterable[Key], *, limit: int | None = None) -> Deferred[int]:
         """SINTERCARD numkeys key [key ...] [LIMIT limit]
@@ -3330,7 +3334,7 @@ class Commands(Runner, Generic[Text]):
 
         O(N).  Since 1.0.0.  https://valkey.io/commands/smembers/
         """
-        return self._run(("SMEMBERS", key), replies.as_set)
+        return self._run(("SMEMBERS", key), converters.as_set)
 
     def smismember(self, key: Key, *members: Value) -> Deferred[list[int]]:
         """SMISMEMBER key member [member ...]
@@ -3423,7 +3427,7 @@ class Commands(Runner, Generic[Text]):
         words: list[Any] = ["SPOP", key]
         if count is not None:
             words += (count,)
-        return self._run(words, replies.as_set)
+        return self._run(words, converters.as_set)
 
     def spublish(self, shardchannel: Value, message: Value) -> Deferred[int]:
         """SPUBLISH shardchannel message
@@ -3461,7 +3465,7 @@ class Commands(Runner, Generic[Text]):
             words += ("MATCH", match)
         if count is not None:
             words += ("COUNT", count)
-        return self._run(words, replies.scanned)
+        return self._run(words, converters.scanned)
 
     def strlen(self, key: Key) -> Deferred[int]:
         """STRLEN key
@@ -3482,7 +3486,7 @@ class Commands(Runner, Generic[Text]):
 
         O(N).  Since 1.0.0.  https://valkey.io/commands/sunion/
         """
-        return self._run(("SUNION", *keys), replies.as_set)
+        return self._run(("SUNION", *keys), converters.as_set)
 
     def sunionstore(self, destination: Key, *keys: Key) -> Deferred[int]:
         """SUNIONSTORE destination key [key ...]
@@ -3503,7 +3507,7 @@ class Commands(Runner, Generic[Text]):
 
         O(1).  Since 2.6.0.  https://valkey.io/commands/time/
         """
-        return self._run(("TIME",), replies.as_tuple)
+        return self._run(("TIME",), converters.as_tuple)
 
     def touch(self, *keys: Key) -> Deferred[int]:
         """TOUCH key [key ...]
@@ -3547,7 +3551,7 @@ class Commands(Runner, Generic[Text]):
 
         O(1).  Since 7.2.0.  https://valkey.io/commands/waitaof/
         """
-        return self._run(("WAITAOF", numlocal, numreplicas, timeout), replies.as_tuple)
+        return self._run(("WAITAOF", numlocal, numreplicas, timeout), converters.as_tuple)
 
     def xack(self, key: Key, group: Value, *ids: Value) -> Deferred[int]:
         """XACK key group id [id ...]
@@ -3608,7 +3612,7 @@ class Commands(Runner, Generic[Text]):
             words += ("COUNT", count)
         if justid:
             words += ("JUSTID",)
-        return self._run(words, replies.autoclaimed)
+        return self._run(words, converters.autoclaimed)
 
     def xclaim(
         self,
@@ -3633,7 +3637,7 @@ class Commands(Runner, Generic[Text]):
         if not (
             idle is not None or time is not None or retrycount is not None or force or justid or lastid is not None
         ):
-            return self._run(("XCLAIM", key, group, consumer, min_idle_time, *each(ids)), replies.entries)
+            return self._run(("XCLAIM", key, group, consumer, min_idle_time, *each(ids)), converters.entries)
         words: list[Any] = ["XCLAIM", key, group, consumer, min_idle_time, *each(ids)]
         if idle is not None:
             words += ("IDLE", idle)
@@ -3647,7 +3651,7 @@ class Commands(Runner, Generic[Text]):
             words += ("JUSTID",)
         if lastid is not None:
             words += ("LASTID", lastid)
-        return self._run(words, replies.entries)
+        return self._run(words, converters.entries)
 
     def xdel(self, key: Key, *ids: Value) -> Deferred[int]:
         """XDEL key id [id ...]
@@ -3790,7 +3794,7 @@ class Commands(Runner, Generic[Text]):
         words: list[Any] = ["XRANGE", key, start, end]
         if count is not None:
             words += ("COUNT", count)
-        return self._run(words, replies.entries)
+        return self._run(words, converters.entries)
 
     def xread(
         self, streams: Mapping[AnyKey, Value], *, count: int | None = None, block: int | None = None
@@ -3805,7 +3809,7 @@ class Commands(Runner, Generic[Text]):
         if block is not None:
             words += ("BLOCK", block)
         words += ("STREAMS", *columns(streams))
-        return self._run(words, replies.streams)
+        return self._run(words, converters.streams)
 
     def xreadgroup(
         self,
@@ -3830,7 +3834,7 @@ class Commands(Runner, Generic[Text]):
         if noack:
             words += ("NOACK",)
         words += ("STREAMS", *columns(streams))
-        return self._run(words, replies.streams)
+        return self._run(words, converters.streams)
 
     def xrevrange(
         self, key: Key, end: Value, start: Value, *, count: int | None = None
@@ -3842,7 +3846,7 @@ class Commands(Runner, Generic[Text]):
         words: list[Any] = ["XREVRANGE", key, end, start]
         if count is not None:
             words += ("COUNT", count)
-        return self._run(words, replies.entries)
+        return self._run(words, converters.entries)
 
     def xsetid(
         self, key: Key, last_id: Value, *, entriesadded: int | None = None, maxdeletedid: Value | None = None
@@ -3913,7 +3917,7 @@ class Commands(Runner, Generic[Text]):
         if incr:
             words += ("INCR",)
         words += (*flat_reversed(data),)
-        return self._run(words, replies.number)
+        return self._run(words, converters.number)
 
     def zcard(self, key: Key) -> Deferred[int]:
         """ZCARD key
@@ -3941,7 +3945,7 @@ class Commands(Runner, Generic[Text]):
         words += (len(listed), *listed)
         if withscores:
             words += ("WITHSCORES",)
-        return self._run(words, replies.scored if withscores else None)
+        return self._run(words, converters.scored if withscores else None)
 
     def zdiffstore(self, destination: Key, *keys: Key) -> Deferred[int]:
         """ZDIFFSTORE destination numkeys key [key ...]
@@ -3955,7 +3959,7 @@ class Commands(Runner, Generic[Text]):
 
         O(log(N)).  Since 1.2.0.  https://valkey.io/commands/zincrby/
         """
-        return self._run(("ZINCRBY", key, increment, member), replies.number)
+        return self._run(("ZINCRBY", key, increment, member), converters.number)
 
     def zinter(
         self,
@@ -3978,7 +3982,7 @@ class Commands(Runner, Generic[Text]):
             words += ("AGGREGATE", aggregate)
         if withscores:
             words += ("WITHSCORES",)
-        return self._run(words, replies.scored if withscores else None)
+        return self._run(words, converters.scored if withscores else None)
 
     def zintercard(self, keys: Key | Iterable[Key], *, limit: int | None = None) -> Deferred[int]:
         """ZINTERCARD numkeys key [key ...] [LIMIT limit]
@@ -4033,7 +4037,7 @@ class Commands(Runner, Generic[Text]):
         words += (len(listed), *listed, where)
         if count is not None:
             words += ("COUNT", count)
-        return self._run(words, replies.scored_of_key)
+        return self._run(words, converters.scored_of_key)
 
     def zmscore(self, key: Key, *members: Value) -> Deferred[list[float | None]]:
         """ZMSCORE key member [member ...]
@@ -4052,7 +4056,7 @@ class Commands(Runner, Generic[Text]):
         words: list[Any] = ["ZPOPMAX", key]
         if count is not None:
             words += (count,)
-        return self._run(words, replies.popped if count is None else replies.scored)
+        return self._run(words, converters.popped if count is None else converters.scored)
 
     def zpopmin(
         self, key: Key, count: int | None = None
@@ -4064,7 +4068,7 @@ class Commands(Runner, Generic[Text]):
         words: list[Any] = ["ZPOPMIN", key]
         if count is not None:
             words += (count,)
-        return self._run(words, replies.popped if count is None else replies.scored)
+        return self._run(words, converters.popped if count is None else converters.scored)
 
     def zrandmember(
         self, key: Key, *, count: int | None = None, withscores: bool = False
@@ -4080,7 +4084,7 @@ class Commands(Runner, Generic[Text]):
                 words += ("WITHSCORES",)
         elif withscores:
             raise leaderless("ZRANDMEMBER", "count", "withscores")
-        return self._run(words, replies.scored if withscores else None)
+        return self._run(words, converters.scored if withscores else None)
 
     def zrange(
         self,
@@ -4111,7 +4115,7 @@ class Commands(Runner, Generic[Text]):
             words += ("LIMIT", *limit)
         if withscores:
             words += ("WITHSCORES",)
-        return self._run(words, replies.scored if withscores else None)
+        return self._run(words, converters.scored if withscores else None)
 
     def zrangebylex(
         self, key: Key, min: Value, max: Value, *, limit: tuple[int, int] | None = None
@@ -4137,7 +4141,7 @@ class Commands(Runner, Generic[Text]):
             words += ("WITHSCORES",)
         if limit is not None:
             words += ("LIMIT", *limit)
-        return self._run(words, replies.scored if withscores else None)
+        return self._run(words, converters.scored if withscores else None)
 
     def zrangestore(
         self,
@@ -4178,7 +4182,7 @@ class Commands(Runner, Generic[Text]):
         words: list[Any] = ["ZRANK", key, member]
         if withscore:
             words += ("WITHSCORE",)
-        return self._run(words, replies.scored_pair)
+        return self._run(words, converters.scored_pair)
 
     def zrem(self, key: Key, *members: Value) -> Deferred[int]:
         """ZREM key member [member ...]
@@ -4218,7 +4222,7 @@ class Commands(Runner, Generic[Text]):
         words: list[Any] = ["ZREVRANGE", key, start, stop]
         if withscores:
             words += ("WITHSCORES",)
-        return self._run(words, replies.scored if withscores else None)
+        return self._run(words, converters.scored if withscores else None)
 
     def zrevrangebylex(
         self, key: Key, max: Value, min: Value, *, limit: tuple[int, int] | None = None
@@ -4244,7 +4248,7 @@ class Commands(Runner, Generic[Text]):
             words += ("WITHSCORES",)
         if limit is not None:
             words += ("LIMIT", *limit)
-        return self._run(words, replies.scored if withscores else None)
+        return self._run(words, converters.scored if withscores else None)
 
     def zrevrank(
         self, key: Key, member: Value, *, withscore: bool = False
@@ -4256,7 +4260,7 @@ class Commands(Runner, Generic[Text]):
         words: list[Any] = ["ZREVRANK", key, member]
         if withscore:
             words += ("WITHSCORE",)
-        return self._run(words, replies.scored_pair)
+        return self._run(words, converters.scored_pair)
 
     def zscan(
         self, key: Key, cursor: Value, *, match: Key | None = None, count: int | None = None, noscores: bool = False
@@ -4272,14 +4276,14 @@ class Commands(Runner, Generic[Text]):
             words += ("COUNT", count)
         if noscores:
             words += ("NOSCORES",)
-        return self._run(words, replies.scanned if noscores else replies.scanned_scores)
+        return self._run(words, converters.scanned if noscores else converters.scanned_scores)
 
     def zscore(self, key: Key, member: Value) -> Deferred[float | None]:
         """ZSCORE key member
 
         O(1).  Since 1.2.0.  https://valkey.io/commands/zscore/
         """
-        return self._run(("ZSCORE", key, member), replies.number)
+        return self._run(("ZSCORE", key, member), converters.number)
 
     def zunion(
         self,
@@ -4302,7 +4306,7 @@ class Commands(Runner, Generic[Text]):
             words += ("AGGREGATE", aggregate)
         if withscores:
             words += ("WITHSCORES",)
-        return self._run(words, replies.scored if withscores else None)
+        return self._run(words, converters.scored if withscores else None)
 
     def zunionstore(
         self,

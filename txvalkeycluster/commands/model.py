@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import RoutingError
-from .by_hand import KEYS, POLICIES, REFUSED, REPEATABLE, place_of_block, word
+from .overrides import KEYS, POLICIES, REFUSED, REPEATABLE, place_of_block, word
 
 _CONTAINERS_OF_REFUSED = frozenset(name.split()[0] for name in REFUSED)
 

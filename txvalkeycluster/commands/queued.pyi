@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Generic, Literal, Self
 
-from .building import AnyKey, AnyValue, Bound, Key, Text, Value
+from .method_support import AnyKey, AnyValue, Bound, Key, Text, Value
 
 class QueuedCommands(Generic[Text]):
     def acl_cat(self, category: Value | None = None) -> Self: ...

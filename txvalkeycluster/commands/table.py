@@ -7,11 +7,11 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .by_hand import SCRIPTS
+from .command_reply import read_reply
 from .definition import assemble, read_definitions
 from .generated import COMMANDS
 from .model import Command
-from .reply import read_reply
+from .overrides import SCRIPTS
 
 # Names come from the program, in few spellings; the bound is for one that passes on what strangers type.
 _MAX_SPELLINGS = 4096

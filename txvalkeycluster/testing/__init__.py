@@ -5,14 +5,14 @@ Real ones need the extra ``embedded``, or a valkey-server on PATH.
 
 from .cluster import LocalCluster, Server
 from .processes import NoServer, find_server
-from .scripted import CLOSE, SILENCE, USUAL, ScriptedCluster, ScriptedNode
+from .scripted import CLOSE, DEFAULT_REPLY, SILENCE, ScriptedCluster, ScriptedNode
 from .terminator import Certificates, terminate_tls
 from .workload import Report, Workload
 
 __all__ = [
     "CLOSE",
+    "DEFAULT_REPLY",
     "SILENCE",
-    "USUAL",
     "Certificates",
     "LocalCluster",
     "NoServer",

@@ -22,7 +22,7 @@ from ..slots import SLOT_COUNT, key_slot
 CLOSE = object()
 SILENCE = object()
 #: Returned by a script to have the node answer as it would without one.
-USUAL = object()
+DEFAULT_REPLY = object()
 
 Script = Callable[["ScriptedNode", list[bytes], "Connection"], Any]
 
@@ -124,9 +124,9 @@ class ScriptedNode:
     def reply(self, words: list[bytes], connection: Connection) -> Any:
         """The reply to a command: the script's, else the usual one."""
         self.received.append((connection.number, words))
-        reply = self.script(self, words, connection) if self.script is not None else USUAL
+        reply = self.script(self, words, connection) if self.script is not None else DEFAULT_REPLY
         asking, connection.asking = connection.asking, words[0] == b"ASKING"
-        return self.usual(words, asking=asking) if reply is USUAL else reply
+        return self.usual(words, asking=asking) if reply is DEFAULT_REPLY else reply
 
     def _accept(self) -> Connection:
         self.accepted += 1

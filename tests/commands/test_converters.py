@@ -1,0 +1,49 @@
+"""Replies of RESP2 become what RESP3 gives, and what RESP3 gives passes through."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txvalkeycluster.commands import converters
+from txvalkeycluster.commands.converters import Convert, list_of, mapping, number, pair, pairs, row
+
+
+class ReplyTests(SynchronousTestCase):
+    def test_both_versions_come_to_the_same(self) -> None:
+        cases: list[tuple[Convert, Any, Any, Any]] = [
+            (number, b"1.5", 1.5, 1.5),
+            (number, "inf", float("inf"), float("inf")),
+            (number, None, None, None),
+            (number, 3, 3, 3),
+            (list_of(number), [b"1", None, b"-inf"], [1.0, None, float("-inf")], [1.0, None, float("-inf")]),
+            (mapping(), [b"a", b"1", b"b", b"2"], {b"a": b"1", b"b": b"2"}, {b"a": b"1", b"b": b"2"}),
+            (mapping(fields={"n": number}), [b"n", b"1", b"m", b"1"], {b"n": 1.0, b"m": b"1"}, {b"n": 1.0, b"m": b"1"}),
+            (mapping(fields={"n": number}), ["n", "1"], {"n": 1.0}, {"n": 1.0}),
+            (mapping(number), [b"a", b"1"], {b"a": 1.0}, {b"a": 1.0}),
+            (row(None, number, rest=number), [b"1", b"2", b"3"], [b"1", 2.0, 3.0], [b"1", 2.0, 3.0]),
+            (pairs(number), [b"a", b"1", b"b", b"2"], [[b"a", 1.0], [b"b", 2.0]], [(b"a", 1.0), (b"b", 2.0)]),
+            (pairs(), [], [], []),
+            (pair(None, number), [b"a", b"1"], [b"a", 1.0], (b"a", 1.0)),
+            (converters.as_set, [b"a", b"b"], [b"b", b"a"], {b"a", b"b"}),
+            (converters.as_set, b"a", b"a", b"a"),
+            (converters.popped, [], [], None),
+            (converters.streams, [[b"s", [[b"1-1", [b"f", b"v"]]]]], {b"s": [[b"1-1", [b"f", b"v"]]]},
+             {b"s": [(b"1-1", {b"f": b"v"})]}),
+            (converters.streams, None, None, {}),
+            (converters.entries, [[b"1-1", None], None], [[b"1-1", None], None], [(b"1-1", None), None]),
+            (converters.entries, [b"1-1"], [b"1-1"], [b"1-1"]),
+            (converters.located, [b"m", b"0.5", 7, [b"1.5", b"2.5"]], [b"m", b"0.5", 7, [1.5, 2.5]],
+             [b"m", b"0.5", 7, (1.5, 2.5)]),
+            (converters.nested_mapping, [b"db.0", [b"x", 5], b"r", b"1.5"], {b"db.0": {b"x": 5}, b"r": 1.5},
+             {b"db.0": {b"x": 5}, b"r": 1.5}),
+        ]  # fmt: skip
+        for convert, old, new, value in cases:
+            self.assertEqual(convert(old), value)
+            self.assertEqual(convert(new), value)
+
+    def test_null(self) -> None:
+        """No converter stumbles over a null."""
+        for convert in (list_of(number), mapping(), row(number), pair(number), pairs(), number, converters.as_set):
+            self.assertIs(convert(None), None)

@@ -1,0 +1,500 @@
+"""RESPProtocol over a transport in memory, with a clock that stands still."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from txvalkeycluster.commands import Command
+from txvalkeycluster.commands.encoder import pack
+from txvalkeycluster.connection.handshake import handshake
+from txvalkeycluster.connection.protocol import RESPProtocol
+from txvalkeycluster.connection.write_scheduler import WriteScheduler
+from txvalkeycluster.errors import CommandTimeout, ConnectionLost, ProtocolError, ReplyError, TooManyPending
+from txvalkeycluster.options import Options
+from txvalkeycluster.requests.batch import Batch
+from txvalkeycluster.requests.request import Call
+
+ECHO = Command("ECHO")
+
+
+class Transport(StringTransport):
+    """Notes each abort."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aborted: list[bool] = []
+
+    def abortConnection(self) -> None:
+        self.aborted.append(True)
+        self.disconnecting = True
+
+
+class Base(SynchronousTestCase):
+    def connect(self, **options: Any) -> None:
+        self.clock = Clock()
+        self.options = Options(**options)
+        self.cork = WriteScheduler(self.clock)
+        self.connection = RESPProtocol(self.clock, self.options, self.cork, "h:1")
+        self.transport: Any = Transport()
+        self.connection.makeConnection(self.transport)
+
+    def send(self, word: str, timeout: float = 10.0, canceller: bool = False) -> Any:
+        now = self.clock.seconds()
+        note = self.cork.cancels.note if canceller else None
+        call = Call(pack(("ECHO", word)), ECHO, 0, now, now + timeout, canceller=note)
+        self.connection.send(call)
+        return call
+
+    def receive(self, data: bytes) -> None:
+        self.connection.dataReceived(data)
+
+    def lose(self) -> None:
+        self.connection.connectionLost(Failure(ConnectionDone()))
+
+
+class RepliesTests(Base):
+    def setUp(self) -> None:
+        self.connect()
+
+    def test_one_write_per_turn_in_order(self) -> None:
+        """Commands of one turn leave together, and replies find their commands in order."""
+        one, two = self.send("1"), self.send("2")
+        self.assertEqual(self.transport.value(), b"")
+        self.clock.advance(0)
+        self.assertEqual(self.transport.value(), b"".join(pack(("ECHO", w)) for w in "12"))  # type: ignore[misc]
+        self.receive(b"$1\r\n1\r\n$1\r\n")
+        self.assertEqual(self.successResultOf(one), b"1")
+        self.assertNoResult(two)
+        self.receive(b"2\r\n")
+        self.assertEqual(self.successResultOf(two), b"2")
+
+    def test_commands_of_callbacks_leave_with_the_read(self) -> None:
+        """What a reply's callback sends is written when that read is done, once."""
+        writes: list[bytes] = []
+        first = self.send("1")
+
+        def answered(_: Any) -> None:
+            self.send("2")
+            self.send("3")
+
+        first.addCallback(answered)
+        self.clock.advance(0)
+        self.transport.clear()
+        self.transport.write = writes.append
+        self.receive(b"+OK\r\n")
+        self.assertEqual(writes, [b"".join(pack(("ECHO", w)) for w in "23")])  # type: ignore[misc]
+
+    def test_errors_false_and_pushes(self) -> None:
+        """An error reply fails its command; RESP3 false is a reply; a push takes nobody's place."""
+        pushes: list[Any] = []
+        self.connection.on_push = pushes.append
+        one, two = self.send("1"), self.send("2")
+        self.clock.advance(0)
+        self.receive(b">2\r\n+a\r\n+b\r\n-WRONGTYPE no\r\n#f\r\n")
+        self.assertEqual(self.failureResultOf(one, ReplyError).value.code, "WRONGTYPE")
+        self.assertIs(self.successResultOf(two), False)
+        self.assertEqual([list(push) for push in pushes], [[b"a", b"b"]])
+
+    def test_tombstones(self) -> None:
+        """A timed out or cancelled command keeps its place, so its reply reaches nobody."""
+        late, cancelled, last = self.send("1", timeout=1.0), self.send("2"), self.send("3")
+        self.clock.advance(0)
+        cancelled.cancel()
+        self.failureResultOf(cancelled)
+        self.clock.advance(1.1)
+        error = self.failureResultOf(late, CommandTimeout).value
+        self.assertTrue(error.maybe_executed)
+        self.assertIn("h:1 owes 3 replies", str(error))
+        self.receive(b":1\r\n:2\r\n:3\r\n")
+        self.assertEqual(self.successResultOf(last), 3)
+        self.assertEqual(self.connection.pending, 0)
+
+    def test_cancelled_before_the_write_is_never_sent(self) -> None:
+        """A command cancelled in the turn it was issued in does not reach the server."""
+        deferreds = [self.send(word, canceller=True) for word in "123"]
+        deferreds[1].cancel()
+        self.failureResultOf(deferreds[1], CancelledError)
+        self.clock.advance(0)
+        self.assertEqual(self.transport.value(), b"".join(pack(("ECHO", w)) for w in "13"))  # type: ignore[misc]
+        self.receive(b":1\r\n:3\r\n")
+        self.assertEqual((self.successResultOf(deferreds[0]), self.successResultOf(deferreds[2])), (1, 3))
+
+    def test_doubt_ends_the_connection(self) -> None:
+        """Bad bytes, surplus replies and a map with a list as key cost one connection, and no more."""
+        for data in (b"?what\r\n", b"+OK\r\n+surplus\r\n", b"%1\r\n*1\r\n:1\r\n:1\r\n", b"$-9\r\n"):
+            self.connect()
+            answered = self.send("1")
+            self.clock.advance(0)
+            self.receive(b"+OK\r\n" + data if data.startswith(b"+") else data)
+            if data.startswith(b"+"):
+                self.assertEqual(self.successResultOf(answered), b"OK")
+            else:
+                self.failureResultOf(answered, ConnectionLost)
+            self.assertTrue(self.connection.ended, data)
+            self.assertTrue(self.transport.disconnecting, data)
+
+    def test_asking_is_adjacent_and_goes_with_its_command(self) -> None:
+        """ASKING and its command leave in one write, and neither is left without the other."""
+        call = Call(pack(("ECHO", "2")), ECHO, 0, 0.0, 10.0)
+        self.send("1")
+        self.connection.ask(call)
+        self.clock.advance(0)
+        wire = b"".join(pack(words) for words in (("ECHO", "1"), ("ASKING",), ("ECHO", "2")))  # type: ignore[misc]
+        self.assertEqual(self.transport.value(), wire)
+        self.receive(b"+1\r\n+OK\r\n+2\r\n")
+        self.assertEqual(self.successResultOf(call), b"2")
+
+
+class Writer:
+    """A connection that notes when it is told to write."""
+
+    peer = "h:1"
+
+    def __init__(self) -> None:
+        self.flushes = 0
+
+    def flush(self) -> None:
+        self.flushes += 1
+
+
+class CorkTests(SynchronousTestCase):
+    def flushed(self, replies: int) -> tuple[int, int]:
+        """How often a connection touched in a read has written after it, and after the turn."""
+        clock, writer = Clock(), Writer()
+        cork = WriteScheduler(clock)
+        cork.held = True
+        cork.touch(writer)  # type: ignore[arg-type]
+        cork.held = False
+        cork.read_done(replies)
+        at_once = writer.flushes
+        clock.advance(0)
+        self.assertEqual(clock.getDelayedCalls(), [])
+        return at_once, writer.flushes
+
+    def test_when_a_read_is_done(self) -> None:
+        """At once after one of few or of very many replies, else with the turn; always just once."""
+        for replies in (0, 1, 7, 64, 1000):
+            self.assertEqual(self.flushed(replies), (1, 1), replies)
+        for replies in (8, 63):
+            self.assertEqual(self.flushed(replies), (0, 1), replies)
+
+
+class Collector:
+    """Notes what its parts come to."""
+
+    called = False
+
+    def __init__(self) -> None:
+        self.came: list[tuple[int, Any]] = []
+
+    def by_place(self) -> list[tuple[int, Any]]:
+        return sorted(self.came, key=lambda came: came[0])
+
+    def answered(self, places: Sequence[int], replies: Sequence[Any]) -> None:
+        self.came += zip(places, replies, strict=True)
+
+    def failed(self, place: int, error: Any) -> None:
+        self.came.append((place, type(error)))
+
+
+class BatchTests(Base):
+    def setUp(self) -> None:
+        self.connect()
+        self.whole = Collector()
+
+    def batch(self, *words: str, timeout: float = 10.0) -> Batch:
+        now = self.clock.seconds()
+        batch = Batch(self.whole, 0, now, now + timeout)
+        for number, word in enumerate(words):
+            batch.add(number, pack(("ECHO", word)), ECHO, 0)  # type: ignore[arg-type]
+        batch.seal()
+        self.connection.send_batch(batch)
+        return batch
+
+    def test_among_others(self) -> None:
+        """It leaves in the order of the queue, and each reply finds its place."""
+        before = self.send("1")
+        self.batch("2", "3")
+        after = self.send("4")
+        self.clock.advance(0)
+        self.assertEqual(self.transport.value(), b"".join(pack(("ECHO", w)) for w in "1234"))  # type: ignore[misc]
+        self.assertEqual(self.connection.pending, 4)
+        self.receive(b"+1\r\n+2\r\n")
+        self.receive(b"+3\r\n+4\r\n")
+        self.assertEqual((self.successResultOf(before), self.successResultOf(after)), (b"1", b"4"))
+        self.assertEqual(self.whole.came, [(0, b"2"), (1, b"3")])
+
+    def test_large_ones_leave_at_once(self) -> None:
+        """The server is to begin while the next is packed."""
+        self.batch(*map(str, range(200)))
+        self.assertEqual(self.transport.value().count(b"ECHO"), 200)
+
+    def test_an_error_concerns_its_command_alone(self) -> None:
+        """Also the last one, which ends the batch."""
+        self.batch("1", "2", "3")
+        after = self.send("4")
+        self.clock.advance(0)
+        self.receive(b"+1\r\n-ERR 2\r\n-ERR 3\r\n+4\r\n")
+        self.assertEqual(self.whole.by_place(), [(0, b"1"), (1, ReplyError), (2, ReplyError)])
+        self.assertEqual(self.successResultOf(after), b"4")
+
+    def test_a_lost_connection(self) -> None:
+        """What was answered is told, what was not is lost."""
+        self.batch("1", "2", "3")
+        self.clock.advance(0)
+        self.receive(b"+1\r\n")
+        self.assertEqual(self.whole.came, [(0, b"1")])
+        self.lose()
+        self.assertEqual(self.whole.by_place(), [(0, b"1"), (1, ConnectionLost), (2, ConnectionLost)])
+
+    def test_its_deadline(self) -> None:
+        """Those without reply end; their places stay, so that no reply goes astray."""
+        self.batch("1", "2", "3", timeout=1.0)
+        after = self.send("4")
+        self.clock.advance(0)
+        self.receive(b"+1\r\n")
+        self.clock.advance(1.1)
+        self.assertEqual(self.whole.by_place(), [(0, b"1"), (1, CommandTimeout), (2, CommandTimeout)])
+        self.receive(b"+2\r\n-ERR 3\r\n+4\r\n")
+        self.assertEqual(self.successResultOf(after), b"4")
+        self.assertEqual(len(self.whole.came), 3)
+
+    def test_cancelled(self) -> None:
+        """Not sent if it was not written; no reply of it is told if it was."""
+        written = self.batch("1", "2")
+        self.clock.advance(0)
+        unwritten, after = self.batch("3", "4"), self.send("5")
+        written.called = unwritten.called = True
+        self.cork.cancels.note(after)
+        self.transport.clear()
+        self.clock.advance(0)
+        self.assertEqual(self.transport.value(), pack(("ECHO", "5")))
+        self.receive(b"+1\r\n+2\r\n+5\r\n")
+        self.assertEqual(self.whole.came, [])
+        self.assertEqual(self.successResultOf(after), b"5")
+
+    def test_a_busy_transport(self) -> None:
+        """It waits, and is complete when the transport is free."""
+        self.connection.pauseProducing()
+        self.batch("1", "2")
+        after = self.send("3")
+        self.clock.advance(0)
+        self.assertEqual(self.transport.value(), b"")
+        self.connection.resumeProducing()
+        self.receive(b"+1\r\n+2\r\n+3\r\n")
+        self.assertEqual(self.whole.came, [(0, b"1"), (1, b"2")])
+        self.assertEqual(self.successResultOf(after), b"3")
+
+    def test_no_room(self) -> None:
+        """All of it is turned away, and can be sent again."""
+        self.connect(max_pending=3)
+        one = self.send("1")
+        self.assertRaises(TooManyPending, self.batch, "2", "3", "4")
+        self.batch("2", "3")
+        self.clock.advance(0)
+        self.receive(b"+1\r\n+2\r\n+3\r\n")
+        self.assertEqual(self.successResultOf(one), b"1")
+        self.assertEqual(self.whole.came, [(0, b"2"), (1, b"3")])
+
+    def test_behind_a_burst(self) -> None:
+        """However many commands are queued before it, each reply finds its own."""
+        for count in (1022, 1023, 1024, 1025, 2048):
+            self.connect()
+            self.whole = Collector()
+            before = [self.send(str(number)) for number in range(count)]
+            self.batch("a", "b")
+            after = self.send("c")
+            self.clock.advance(0)
+            self.receive(b"".join(b"+%d\r\n" % number for number in range(count)) + b"+a\r\n+b\r\n+c\r\n")
+            self.assertEqual([self.successResultOf(each) for each in before], [b"%d" % n for n in range(count)])
+            self.assertEqual(self.whole.came, [(0, b"a"), (1, b"b")])
+            self.assertEqual(self.successResultOf(after), b"c")
+
+    def test_a_transport_that_raises(self) -> None:
+        """It costs the connection, so that no reply is waited for of what was not written."""
+        self.transport.write = lambda data: 1 / 0
+        self.batch(*map(str, range(200)))
+        self.assertTrue(self.connection.ended)
+        self.assertEqual({error for _, error in self.whole.came}, {ConnectionLost})
+
+    def test_its_commands_count(self) -> None:
+        """Each of them, written or not, for whoever comes after it."""
+        self.connect(max_pending=4)
+        self.batch("1", "2", "3")
+        self.assertEqual(self.connection.pending, 3)
+        self.send("4")
+        self.assertRaises(TooManyPending, self.send, "5")
+        self.clock.advance(0)
+        self.assertEqual(self.connection.pending, 4)
+
+    def test_a_reply_that_cannot_be_decoded(self) -> None:
+        """It is the one command's error."""
+        self.connect(encoding="ascii")
+        self.batch("1", "2", "3")
+        self.clock.advance(0)
+        self.receive(b"+1\r\n$1\r\n\xff\r\n+3\r\n")
+        self.assertEqual(self.whole.by_place(), [(0, "1"), (1, UnicodeDecodeError), (2, "3")])
+
+    def test_drained(self) -> None:
+        """A connection that closes waits for its replies."""
+        self.batch("1", "2")
+        self.connection.drain()
+        self.receive(b"+1\r\n")
+        self.assertFalse(self.transport.disconnecting)
+        self.receive(b"+2\r\n")
+        self.assertTrue(self.transport.disconnecting)
+        self.clock.advance(self.options.close_timeout)
+        self.lose()
+
+
+class LimitsTests(Base):
+    def test_unanswered_commands(self) -> None:
+        """The command over the limit is refused at once, and the others are not harmed."""
+        self.connect(max_pending=2)
+        one, _ = self.send("1"), self.send("2")
+        self.assertRaises(TooManyPending, self.send, "3")
+        self.clock.advance(0)
+        self.assertRaises(TooManyPending, self.send, "4")
+        self.receive(b"+1\r\n")
+        self.assertEqual(self.successResultOf(one), b"1")
+
+    def test_unsent_bytes(self) -> None:
+        """While the transport is busy, commands wait unsent up to the limit, then go out together."""
+        self.connect(max_unsent_bytes=20)
+        self.connection.pauseProducing()
+        kept = self.send("x" * 20)
+        self.assertRaises(TooManyPending, self.send, "y")
+        self.clock.advance(0)
+        self.assertEqual(self.transport.value(), b"")
+        self.connection.resumeProducing()
+        self.assertEqual(self.transport.value(), pack(("ECHO", "x" * 20)))
+        self.assertNoResult(kept)
+
+    def test_unsent_past_its_deadline_is_never_sent(self) -> None:
+        """A command that timed out unsent was not executed, and takes its ASKING along."""
+        self.connect()
+        self.connection.pauseProducing()
+        call = Call(pack(("ECHO", "1")), ECHO, 0, 0.0, 1.0)
+        self.connection.ask(call)
+        self.clock.advance(1.1)
+        self.assertFalse(self.failureResultOf(call, CommandTimeout).value.maybe_executed)
+        self.connection.resumeProducing()
+        self.assertEqual(self.transport.value(), b"")
+
+    def test_silent_peer(self) -> None:
+        """A peer that owes replies and says nothing is given up, with what it owes."""
+        self.connect(unresponsive_after=3.0, timeout=None)
+        lost = self.send("1", timeout=float("inf"))
+        self.clock.advance(0)
+        self.clock.advance(2.9)
+        self.assertNoResult(lost)
+        self.clock.advance(0.2)
+        # Not at the first look: after a stall of the reactor the reply may be there, unread.
+        self.assertNoResult(lost)
+        self.clock.advance(0.005)
+        self.assertTrue(self.failureResultOf(lost, ConnectionLost).value.maybe_executed)
+
+    def test_a_stalled_reactor_is_no_silent_peer(self) -> None:
+        """A reply that is read right after the timer keeps the connection."""
+        self.connect(unresponsive_after=3.0, timeout=None)
+        reply = self.send("1", timeout=float("inf"))
+        self.clock.advance(0)
+        self.clock.advance(60.0)
+        self.receive(b":1\r\n")
+        self.clock.advance(1.0)
+        self.assertEqual(self.successResultOf(reply), 1)
+        self.assertFalse(self.connection.ended)
+
+    def test_a_codec_that_raises(self) -> None:
+        """Whatever decoding raises is the one caller's error."""
+        self.connect(encoding="ascii", encoding_errors="xmlcharrefreplace")
+        bad, good = self.send("1"), self.send("2")
+        self.clock.advance(0)
+        self.receive(b"$1\r\n\xff\r\n$1\r\na\r\n")
+        self.failureResultOf(bad)
+        self.assertEqual(self.successResultOf(good), "a")
+
+    def test_no_timer_is_left(self) -> None:
+        """A lost connection leaves nothing scheduled."""
+        self.connect()
+        lost = self.send("1")
+        self.clock.advance(0)
+        self.lose()
+        self.failureResultOf(lost, ConnectionLost)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class DrainTests(Base):
+    def test_closes_after_the_last_reply(self) -> None:
+        """Draining waits for what is owed, then closes; a peer that does not close is aborted."""
+        self.connect()
+        last = self.send("1")
+        self.connection.drain()
+        self.assertFalse(self.transport.disconnecting)
+        self.receive(b"+1\r\n")
+        self.assertEqual(self.successResultOf(last), b"1")
+        self.assertTrue(self.transport.disconnecting)
+        self.clock.advance(self.options.close_timeout)
+        self.assertEqual(self.transport.aborted, [True])
+        self.lose()
+
+
+class HandshakeTests(Base):
+    def shake(self, **options: Any) -> Any:
+        self.connect(**options)
+        deferred = Deferred.fromCoroutine(handshake(self.connection, self.options))
+        self.clock.advance(0)
+        return deferred
+
+    def test_one_write(self) -> None:
+        """Everything that is to be said leaves at once; refused courtesies do no harm."""
+        shaken = self.shake(username="u", password="pw", db=3)
+        wire = self.transport.value()
+        self.assertEqual(wire.count(b"*"), 5)
+        self.receive(b"%2\r\n+proto\r\n:3\r\n+version\r\n+9.1.2\r\n-ERR x\r\n-NOPERM x\r\n+OK\r\n+OK\r\n")
+        info = self.successResultOf(shaken)
+        self.assertEqual((info.protocol, info.version), (3, "9.1.2"))
+
+    def test_falls_back_without_hello(self) -> None:
+        """A server without HELLO is spoken to in RESP2."""
+        shaken = self.shake(password="pw", db=3)
+        self.receive(b"-ERR unknown command `HELLO`\r\n" + b"-NOAUTH x\r\n" * 4)
+        self.transport.clear()
+        self.clock.advance(0)
+        self.receive(b"+OK\r\n+OK\r\n")
+        self.assertEqual(self.successResultOf(shaken).protocol, 2)
+
+    def test_refusals_hold_no_secret(self) -> None:
+        """A wrong password is told apart, and not repeated."""
+        shaken = self.shake(password="pw-secret")
+        self.receive(b"-WRONGPASS pw-secret is wrong\r\n" + b"+OK\r\n" * 3)
+        failure = self.failureResultOf(shaken)
+        self.assertEqual(failure.type.__name__, "AuthenticationFailed")
+        self.assertNotIn("pw-secret", str(failure.value))
+
+    def test_bare_protocol_2(self) -> None:
+        """protocol=2 sends nothing but AUTH and SELECT."""
+        shaken = self.shake(protocol=2, password="pw", db=1)
+        wire = b"".join(pack(w) for w in (("AUTH", "pw"), ("SELECT", "1")))  # type: ignore[misc]
+        self.assertEqual(self.transport.value(), wire)
+        self.receive(b"+OK\r\n-ERR DB index is out of range\r\n")
+        self.assertIn("refused SELECT 1", str(self.failureResultOf(shaken).value))
+
+
+class ProtocolErrorTests(Base):
+    def test_unasked_reply(self) -> None:
+        """A reply that nothing asked for is a ProtocolError to whoever owns the connection."""
+        self.connect()
+        reasons: list[Exception] = []
+        self.connection.owner.connection_gone = (  # type: ignore[method-assign]
+            lambda connection, reason, clean: reasons.append(reason)
+        )
+        self.receive(b"+surprise\r\n")
+        self.lose()
+        self.assertIsInstance(reasons[0], ProtocolError)

@@ -1,0 +1,83 @@
+"""Waiting queues on a clock that stands still."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from txvalkeycluster.commands import Command
+from txvalkeycluster.errors import CommandTimeout, TooManyPending
+from txvalkeycluster.options import Options
+from txvalkeycluster.requests.request import Call, Cancels, Request
+from txvalkeycluster.requests.retry_queue import RetryQueue
+
+STEP = 0.001
+
+
+class WaitingRoomTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.options = Options(random=Random(1), max_pending=2000)
+        self.tries = 0
+        self.serving = False
+        self.room = RetryQueue(self.clock, self.options, Cancels(), "better times", self.retry)
+
+    def retry(self, requests: Iterable[Request]) -> None:
+        """A server with no way to go: answers at once, with a refusal or a reply."""
+        for request in requests:
+            self.tries += 1
+            if self.serving:
+                request.answer(b"OK")
+            else:
+                request.failed_attempt("LOADING")
+                self.room.send(request)
+
+    def enter(self, timeout: float = 60.0) -> Deferred[Any]:
+        now = self.clock.seconds()
+        call = Call(b"x", Command("SET"), 0, now, now + timeout)
+        self.room.send(call)
+        return call
+
+    def advance(self, seconds: float) -> None:
+        for _ in range(round(seconds / STEP)):
+            self.clock.advance(STEP)
+
+    def test_recovery_within_100_ms_and_no_storm(self) -> None:
+        """Whenever the server recovers, all are served within 100 ms; until then some hundred a second are tried."""
+        for outage in (0.0, 0.005, 0.033, 0.5, 1.234, 10.0):
+            self.tries, self.serving = 0, False
+            waiting = [self.enter() for _ in range(1000)]
+            self.advance(outage)
+            self.assertLessEqual(self.tries, 1000 * outage + 100)
+            self.serving = True
+            self.advance(0.1)
+            self.assertEqual({self.successResultOf(deferred) for deferred in waiting}, {b"OK"})
+            self.assertEqual(len(self.room), 0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_deadlines(self) -> None:
+        """Each ends at its own deadline, with what it waited for; the others go on."""
+        early, late = self.enter(timeout=0.5), self.enter(timeout=5.0)
+        self.advance(0.6)
+        error = self.failureResultOf(early, CommandTimeout).value
+        self.assertIn("waiting for better times", str(error))
+        self.assertIn("the last ended with: LOADING", str(error))
+        self.serving = True
+        self.advance(0.1)
+        self.assertEqual(self.successResultOf(late), b"OK")
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_it_is_bounded_for_newcomers_only(self) -> None:
+        """A new command is refused when it is full; one that has been elsewhere is not thrown away."""
+        for _ in range(self.options.max_pending):
+            self.enter()
+        self.assertRaises(TooManyPending, self.enter)
+        known = Call(b"x", Command("SET"), 0, 0.0, 60.0)
+        known.failed_attempt("LOADING")
+        self.room.send(known)
+        self.assertEqual(len(self.room), self.options.max_pending + 1)

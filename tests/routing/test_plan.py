@@ -1,0 +1,121 @@
+"""Which nodes commands are for, and how they are cut up and put together again."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from txvalkeycluster.commands import CommandTable
+from txvalkeycluster.errors import RoutingError
+from txvalkeycluster.routing.plan import Plan, Scope, cut, plan_command
+from txvalkeycluster.routing.response_policy import combine
+from txvalkeycluster.slots import ANY_NODE, key_slot
+
+TABLE = CommandTable()
+
+
+def routed(call: str, *, split: bool = True) -> Plan:
+    args = call.split()
+    return plan_command(TABLE[args[0]].resolve(args), args, split=split)
+
+
+class RouteTests(SynchronousTestCase):
+    def test_by_key(self) -> None:
+        """One slot, however many keys, wherever they stand; a shard channel counts."""
+        for call, key in [
+            ("GET k", "k"), ("MSET {k}a 1 {k}b 2", "k"), ("EVAL s 2 {k}a {k}b x", "k"), ("SORT k STORE {k}d", "k"),
+            ("XREAD COUNT 1 STREAMS k 0", "k"), ("OBJECT ENCODING k", "k"), ("SPUBLISH k m", "k"),
+            ("SINTERSTORE {k}d {k}a {k}b", "k"), ("MIGRATE h 1 k 0 9", "k"),
+        ]:  # fmt: skip
+            self.assertEqual(routed(call), Plan(Scope.ONE, key_slot(key)), call)
+
+    def test_without_keys(self) -> None:
+        """By the policy, else any node."""
+        for call, breadth in [
+            ("DBSIZE", Scope.SHARDS), ("FLUSHALL", Scope.SHARDS), ("KEYS *", Scope.SHARDS),
+            ("SCRIPT LOAD s", Scope.NODES), ("CONFIG SET a b", Scope.NODES), ("PUBSUB CHANNELS", Scope.NODES),
+            ("PING", Scope.ONE), ("EVAL s 0", Scope.ONE), ("PUBLISH c m", Scope.ONE), ("CLIENT ID", Scope.ONE),
+            ("CLIENT SETNAME x", Scope.ONE), ("GET", Scope.ONE), ("RANDOMKEY", Scope.SHARDS),
+        ]:  # fmt: skip
+            self.assertEqual(routed(call), Plan(breadth, ANY_NODE), call)
+        for call in ("SCAN 0",):
+            self.assertIn("execute_on", str(self.assertRaises(RoutingError, routed, call)))
+
+    def test_over_many_slots(self) -> None:
+        """A few commands are cut up, all others refused, with two keys and their slots."""
+        split = ["MGET a b", "MSET a 1 b 2", "MSETEX 2 a 1 b 2", "DEL a b", "UNLINK a b", "EXISTS a b", "TOUCH a b"]
+        for call in split:
+            self.assertEqual(routed(call), Plan(Scope.SLOTS), call)
+            error = self.assertRaises(RoutingError, routed, call, split=False)
+            self.assertIn(f"'a' in {key_slot('a')} and 'b' in {key_slot('b')}", str(error))
+        for call in (
+            "SINTER a b", "RENAME a b", "MSETNX a 1 b 2", "EVAL s 2 a b", "PFCOUNT a b", "SORT a STORE b",
+            "MSETEX 2 a 1 b 2 NX", "MSETEX 2 a 1 b 2 EX 5 xx", "XREAD STREAMS a b 0 0", "SUNION a a b",
+        ):  # fmt: skip
+            error = self.assertRaises(RoutingError, routed, call)
+            self.assertIn(f"'a' in {key_slot('a')} and 'b' in {key_slot('b')}", str(error), call)
+        long = self.assertRaises(RoutingError, routed, f"SINTER a {'b' * 9999}")
+        self.assertLess(len(str(long)), 300)
+
+
+class CutTests(SynchronousTestCase):
+    @given(st.lists(st.text(alphabet="abc{}", min_size=1, max_size=4), min_size=2, max_size=30))
+    def test_nothing_is_lost_or_doubled(self, keys: list[str]) -> None:
+        """Every key is in the part of its slot, in the caller's order, with what belongs to it."""
+        pairs = [word for number, key in enumerate(keys) for word in (key, number)]
+        for head, rows, tail in [
+            (["MGET"], keys, []),
+            (["MSET"], pairs, []),
+            (["MSETEX", len(keys)], pairs, ["EX", 10]),
+        ]:
+            args = (*head, *rows, *tail)
+            command = TABLE[args[0]]
+            parts = list(cut(command, args, [key_slot(key) for key in keys]))
+            self.assertEqual(sorted(number for part in parts for number in part.keys), list(range(len(keys))))
+            self.assertEqual(len({part.slot for part in parts}), len(parts))
+            for part in parts:
+                self.assertEqual(plan_command(command, part.args), Plan(Scope.ONE, part.slot))
+                self.assertEqual(list(command.keys(part.args)), [keys[number] for number in part.keys])
+                if "MSET" in str(head[0]):
+                    values = part.args[len(head) + 1 : len(part.args) - len(tail) : 2]
+                    self.assertEqual(list(values), list(part.keys))
+                self.assertEqual(list(part.args[len(part.args) - len(tail) :]), tail)
+
+
+class CombineTests(SynchronousTestCase):
+    def combined(self, policy: str | None, *replies: Any) -> Any:
+        return combine(policy, [(f"node {number}", reply) for number, reply in enumerate(replies)])
+
+    def test_numbers(self) -> None:
+        for policy, replies, result in [
+            ("agg_sum", [1, 2, 3], 6), ("agg_min", [3, 1, 2], 1), ("agg_max", [3, 1, 2], 3),
+            ("agg_logical_and", [1, 1, 1], 1), ("agg_logical_and", [1, 0, 1], 0),
+            ("agg_logical_or", [0, 0], 0), ("agg_logical_or", [0, 1], 1),
+            ("agg_logical_and", [[1, 1, 0], [1, 0, 0]], [1, 0, 0]), ("agg_min", [[1, 5], [2, 3]], [1, 3]),
+            ("agg_sum", [7], 7),
+        ]:  # fmt: skip
+            self.assertEqual(self.combined(policy, *replies), result, (policy, replies))
+
+    def test_collections(self) -> None:
+        for policy, replies, result in [
+            (None, [[b"a"], [], [b"b", b"c"]], [b"a", b"b", b"c"]),
+            (None, [{b"a": 1}, {b"b": 2}], {b"a": 1, b"b": 2}),
+            (None, [b"x", b"x"], b"x"),
+            ("union", [[b"a", b"b"], [b"b", b"c"]], [b"a", b"b", b"c"]),
+            ("sum_by_name", [[b"a", 1, b"b", 2], [b"b", 3, b"c", 0]], [b"a", 1, b"b", 5, b"c", 0]),
+            ("all_succeeded", [b"OK", b"OK"], b"OK"),
+            ("any_not_null", [None, b"k", None], b"k"),
+            ("any_not_null", [None, None], None),
+            ("special", [b"x", b"y"], {"node 0": b"x", "node 1": b"y"}),
+        ]:
+            self.assertEqual(self.combined(policy, *replies), result, (policy, replies))
+
+    def test_order_does_not_matter_to_numbers(self) -> None:
+        numbers = list(range(20))
+        random.Random(1).shuffle(numbers)
+        self.assertEqual(self.combined("agg_sum", *numbers), 190)
+        self.assertEqual(self.combined("agg_min", *numbers), 0)

@@ -1,0 +1,83 @@
+"""What the replies to MULTI, the commands and EXEC come to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txvalkeycluster import (
+    ConnectionLost,
+    ProtocolError,
+    ReplyError,
+    TransactionAborted,
+    TransactionRefused,
+    WatchError,
+)
+from txvalkeycluster.routing.transaction_outcome import outcome
+
+NOPERM = ReplyError("NOPERM no")
+ABORT = ReplyError("EXECABORT Transaction discarded because of previous errors.")
+UNSENT, SENT = ConnectionLost("gone"), ConnectionLost("gone", maybe_executed=True)
+
+
+class OutcomeTests(SynchronousTestCase):
+    def raised(self, kind: type[Exception], *replies: Any) -> Any:
+        return self.assertRaises(kind, outcome, list(replies))
+
+    def test_executed(self) -> None:
+        """As bytes and as text; errors of execution are results."""
+        error = ReplyError("WRONGTYPE x")
+        for ok, queued in ((b"OK", b"QUEUED"), ("OK", "QUEUED")):
+            self.assertEqual(outcome([ok, queued, queued, [1, error]]), [1, error])
+        self.assertEqual(outcome([b"OK", []]), [])
+
+    def test_a_watched_key_has_changed(self) -> None:
+        self.raised(WatchError, b"OK", b"QUEUED", None)
+
+    def test_refused_as_it_was_queued(self) -> None:
+        """The texts of those that were refused, or of EXEC."""
+        error = self.raised(TransactionAborted, b"OK", NOPERM, b"QUEUED", ABORT)
+        self.assertEqual(error.refusals, ("NOPERM no",))
+        error = self.raised(TransactionAborted, b"OK", b"QUEUED", ReplyError("EXECABORT x because of: OOM full"))
+        self.assertEqual(error.refusals, ("OOM full",))
+
+    def test_elsewhere_or_later(self) -> None:
+        """Nothing was executed, by the server's own word."""
+        for text in ("MOVED 1 h:1", "ASK 1 h:1", "TRYAGAIN x", "CLUSTERDOWN x", "LOADING x"):
+            error = ReplyError(text)
+            self.assertIs(self.raised(ReplyError, b"OK", NOPERM, error, ABORT), error)
+            self.assertIs(self.raised(ReplyError, b"OK", b"QUEUED", error), error)
+            found = self.raised(ReplyError, b"OK", b"QUEUED", ReplyError(f"EXECABORT x because of: {text}"))
+            self.assertEqual(str(found), text)
+
+    def test_multi_refused(self) -> None:
+        """Whatever the others say, they may have run."""
+        for queued in (5, NOPERM, ReplyError("TRYAGAIN x"), ReplyError("MOVED 1 h:1"), SENT, UNSENT):
+            for last in (ReplyError("ERR EXEC without MULTI"), ABORT, SENT, UNSENT):
+                error = self.raised(TransactionRefused, NOPERM, queued, last)
+                self.assertTrue(error.maybe_executed)
+                self.assertEqual(error.results, (queued,))
+
+    def test_executed_though_multi_was_accepted(self) -> None:
+        """A reply that is not QUEUED is that of a command that ran."""
+        for replies in ((b"OK", 5, ReplyError("ERR EXEC without MULTI")), (b"QUEUED", b"QUEUED", b"QUEUED")):
+            self.assertTrue(self.raised(TransactionRefused, *replies).maybe_executed)
+
+    def test_lost(self) -> None:
+        """After an accepted MULTI, EXEC decides; else any command that was written may have run."""
+        for replies, written in [
+            ((b"OK", b"QUEUED", SENT), True),
+            ((b"OK", b"QUEUED", UNSENT), False),
+            ((b"OK", SENT, UNSENT), False),
+            ((b"OK", 5, UNSENT), False),
+            ((SENT, SENT, SENT), True),
+            ((SENT, SENT, UNSENT), True),
+            ((UNSENT, UNSENT, UNSENT), False),
+        ]:
+            with self.subTest(replies):
+                self.assertEqual(self.raised(ConnectionLost, *replies).maybe_executed, written)
+
+    def test_another_number_of_replies(self) -> None:
+        self.raised(ProtocolError, b"OK", b"QUEUED", [])
+        self.raised(ProtocolError, b"OK", b"QUEUED", b"OK")

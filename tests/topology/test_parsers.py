@@ -1,0 +1,241 @@
+"""CLUSTER SLOTS, SHARDS and NODES, in every shape servers give them."""
+
+from collections.abc import Generator
+from typing import Any, TypeVar
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from txvalkeycluster.address import Address
+from txvalkeycluster.errors import TopologyError
+from txvalkeycluster.topology.model import Shard, Topology, lost_most_nodes, same_view
+from txvalkeycluster.topology.parsers import SOURCES, as_slots_tell, read_nodes, read_shards, read_slots
+
+_T = TypeVar("_T")
+
+ASKED = Address("10.0.0.9", 7000)
+SLOTS: list[Any] = [
+    [0, 100, [b"10.0.0.1", 7000, b"a", {b"hostname": b"one.example"}], [b"10.0.0.2", 7001, b"b", []]],
+    [200, 300, [b"10.0.0.3", 7002, b"c", {b"availability-zone": b"eu-1a"}, b"unknown"]],
+    [101, 199, [b"10.0.0.1", 7000, b"a", []], [b"10.0.0.2", 7001, b"b", []]],
+]
+
+
+def finish(work: Generator[None, None, _T]) -> _T:
+    """Do at a stretch what is done in steps."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            result: _T = done.value
+            return result
+
+
+def parse_slots(reply: Any, asked: Address) -> tuple[Shard, ...]:
+    return finish(read_slots(reply, asked))
+
+
+def parse_shards(reply: Any, asked: Address, *, tls: bool | None = False) -> tuple[Shard, ...]:
+    return finish(read_shards(reply, asked, tls=tls))
+
+
+def parse_nodes(reply: Any, asked: Address) -> tuple[Shard, ...]:
+    return finish(read_nodes(reply, asked))
+
+
+class SlotsTests(SynchronousTestCase):
+    def test_ranges_of_one_shard_are_joined(self) -> None:
+        """A primary with several rows is one shard with several ranges."""
+        topology = Topology(1, parse_slots(SLOTS, ASKED))
+        self.assertEqual([s.slots for s in topology.shards], [((0, 100), (101, 199)), ((200, 300),)])
+        owner = topology.owner(150)
+        assert owner is not None
+        self.assertEqual((owner.id, owner.hostname, owner.address), ("a", "one.example", Address("10.0.0.1", 7000)))
+        self.assertEqual([r.id for r in topology.replicas], ["b"])
+        self.assertEqual([n.availability_zone for n in topology.primaries], [None, "eu-1a"])
+        self.assertIsNone(topology.owner(301))
+        self.assertEqual(topology.slot_count, 301)
+        self.assertRaises(ValueError, topology.owner, 16384)
+
+    def test_flat_metadata(self) -> None:
+        """RESP2 has a flat list where RESP3 has a map; names that the host is already are left out."""
+        (shard,) = parse_slots([[0, 1, [b"h", 1, b"a", [b"ip", b"10.0.0.5", b"hostname", b"x"]]]], ASKED)
+        assert shard.primary is not None
+        self.assertEqual((shard.primary.ip, shard.primary.hostname), ("10.0.0.5", "x"))
+        (shard,) = parse_slots([[0, 1, [b"h", 1, b"a", [b"ip", b"10.0.0.5", b"hostname", b"h"]]]], ASKED)
+        assert shard.primary is not None
+        self.assertEqual((shard.primary.ip, shard.primary.hostname), ("10.0.0.5", None))
+
+    def test_endpoints(self) -> None:
+        """NULL and empty are the host that was asked; ``?`` and port 0 are no address."""
+        for endpoint, port, address in [
+            (None, 7, Address("10.0.0.9", 7)),
+            (b"", 7, Address("10.0.0.9", 7)),
+            (b"?", 7, None),
+            (b"h", 0, None),
+            (b"::1", 7200, Address("::1", 7200)),
+        ]:
+            (shard,) = parse_slots([[0, 1, [endpoint, port, b"a"]]], ASKED)
+            assert shard.primary is not None
+            self.assertEqual(shard.primary.address, address)
+
+    def test_nodes_are_shared(self) -> None:
+        """By all maps, whoever told of them, unless who that was counts."""
+        told, untold = ([[0, 5, [host, 1, b"a"]]] for host in (b"h", b""))
+        others = Address("other", 1)
+        self.assertIs(parse_slots(told, ASKED)[0].primary, parse_slots(told, others)[0].primary)
+        one, other = parse_slots(untold, ASKED)[0].primary, parse_slots(untold, others)[0].primary
+        assert one is not None and other is not None
+        self.assertEqual((one.host, other.host), (ASKED.host, "other"))
+
+    def test_slots_without_owner(self) -> None:
+        """A row without nodes is a shard without primary."""
+        topology = Topology(1, parse_slots([[5, 6]], ASKED))
+        self.assertIsNone(topology.owner(5))
+        self.assertEqual(topology.slot_count, 0)
+
+    def test_malformed(self) -> None:
+        """Each error names the place."""
+        for reply, text in [
+            (b"OK", "CLUSTER SLOTS is not a list"),
+            ([[0]], "row 0 has 1 elements"),
+            ([[0, 16384, [b"h", 1, b"a"]]], "row 0 has the impossible slot range 0 to 16384"),
+            ([[5, 4, [b"h", 1, b"a"]]], "impossible slot range 5 to 4"),
+            ([[0, 1, [b"h"]]], "row 0 node 0 has 1 elements"),
+            ([[0, 1, [b"h", b"x", b"a"]]], "row 0 node 0 port: b'x' is not a number"),
+            ([[0, 1, [b"h", 70000, b"a"]]], "the port 70000"),
+            ([[0, 1, [b"h", b"1" * 5000, b"a"]]], "... is not a number"),
+            ([[0, 1, [b"h", "²", b"a"]]], "port: '²' is not a number"),
+            ([[0, 1, [0, 1, b"a"]]], "row 0 node 0 endpoint: 0 is not text"),
+            ([[0, 1, [b"h", 1, b"a"]], [1, 2, [b"h", 2, b"b"]]], "gives slot 1 twice, to h:1 and to h:2"),
+            ([[0, 1, [b"h", 1, b"a", [b"odd"]]]], "odd number of elements"),
+        ]:
+            error = self.assertRaises(TopologyError, parse_slots, reply, ASKED)
+            self.assertIn(text, str(error))
+
+    @given(
+        st.recursive(
+            st.none() | st.integers() | st.binary(max_size=8) | st.floats() | st.booleans(),
+            lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.binary(max_size=4), inner, max_size=3),
+            max_leaves=20,
+        )
+    )
+    def test_anything_is_a_map_or_a_clear_error(self, reply: Any) -> None:
+        """Whatever a server sends, a parser returns shards or raises TopologyError."""
+        for _, read in SOURCES.values():
+            try:
+                Topology(1, finish(read(reply, ASKED, False)))
+            except TopologyError as error:
+                self.assertTrue(str(error))
+
+
+class ShardsTests(SynchronousTestCase):
+    NODES: tuple[Any, ...] = (
+        {b"id": b"old", b"port": 1, b"tls-port": 2, b"endpoint": b"h1", b"role": b"master", b"health": b"failed"},
+        {b"id": b"new", b"port": 3, b"tls-port": 4, b"endpoint": b"h2", b"role": b"master", b"health": b"online"},
+        {b"id": b"rep", b"port": 5, b"endpoint": b"?", b"role": b"replica", b"health": b"loading", b"extra": 1},
+    )
+
+    def test_both_shapes(self) -> None:
+        """RESP3 maps and RESP2 flat lists give the same shards."""
+        maps = [{b"slots": [0, 9, 20, 29], b"nodes": list(self.NODES), b"id": b"s"}]
+        flat = [
+            [b"slots", [0, 9, 20, 29], b"nodes", [[x for pair in node.items() for x in pair] for node in self.NODES]]
+        ]
+        self.assertEqual(parse_shards(maps, ASKED), parse_shards(flat, ASKED))
+        (shard,) = parse_shards(maps, ASKED, tls=True)
+        assert shard.primary is not None
+        self.assertEqual((shard.primary.id, shard.primary.port, shard.slots), ("new", 4, ((0, 9), (20, 29))))
+        self.assertEqual([(r.health, r.address) for r in shard.replicas], [("loading", None)])
+
+    def test_malformed(self) -> None:
+        """Odd bounds, missing fields and unknown roles are named."""
+        for shard, text in [
+            ({b"slots": [1], b"nodes": []}, "odd number of slot bounds"),
+            ({b"slots": [], b"nodes": [{b"id": b"x"}]}, "has no role"),
+            ({b"slots": [], b"nodes": [{b"id": b"x", b"role": b"king"}]}, "unknown role 'king'"),
+            ({b"nodes": []}, "shard 0 has no slots"),
+            ({b"slots": [0, 1]}, "shard 0 has no nodes"),
+        ]:
+            self.assertIn(text, str(self.assertRaises(TopologyError, parse_shards, [shard], ASKED)))
+
+    def test_two_primaries(self) -> None:
+        """Of which both are said to be well, as in a failover: nobody knows which of them is."""
+        shard = {b"slots": [0, 9], b"nodes": [{**self.NODES[1], b"id": b"one"}, self.NODES[1]]}
+        error = self.assertRaises(TopologyError, parse_shards, [shard], ASKED)
+        self.assertIn("shard 0 has two primaries that are online, h2:3 and h2:3", str(error))
+        self.assertEqual(len(parse_shards([{**shard, b"slots": []}], ASKED)), 1)
+
+    def test_as_slots_tell(self) -> None:
+        """Without replicas that do not serve, without shards that serve nothing, and without anybody's health."""
+        nodes: list[dict[bytes, Any]] = [
+            {b"id": b"a", b"port": 1, b"endpoint": b"h", b"role": b"master", b"health": b"fail", b"ip": b"1.2.3.4"},
+            {b"id": b"b", b"port": 2, b"endpoint": b"h", b"role": b"replica", b"health": b"fail"},
+            {b"id": b"c", b"port": 3, b"endpoint": b"h", b"role": b"replica", b"health": b"loading"},
+            {b"id": b"e", b"port": 4, b"endpoint": b"1.2.3.5", b"role": b"replica", b"ip": b"1.2.3.5"},
+        ]
+        reply = [{b"slots": [0, 5], b"nodes": nodes}, {b"slots": [], b"nodes": [{**nodes[0], b"id": b"d"}]}]
+        told = [[0, 5, [b"h", 1, b"a", [b"ip", b"1.2.3.4"]], [b"1.2.3.5", 4, b"e", []]]]
+        self.assertEqual(as_slots_tell(parse_shards(reply, ASKED)), parse_slots(told, ASKED))
+
+    def test_two_ports(self) -> None:
+        """Where it cannot be told which of them counts, both are too many; one counts whichever it is."""
+        node = {b"id": b"a", b"port": 1, b"tls-port": 2, b"endpoint": b"h", b"role": b"master"}
+        error = self.assertRaises(TopologyError, parse_shards, [{b"slots": [0, 5], b"nodes": [node]}], ASKED, tls=None)
+        self.assertIn("CLUSTER SHARDS shard 0 node 0 has a port for TLS and one without", str(error))
+        for missing in (b"port", b"tls-port"):
+            for tls in (True, False, None):
+                one = {name: value for name, value in node.items() if name != missing}
+                (shard,) = parse_shards([{b"slots": [0, 5], b"nodes": [one]}], ASKED, tls=tls)
+                assert shard.primary is not None
+                self.assertEqual(shard.primary.port, 2 if missing == b"port" else 1)
+
+
+class NodesTests(SynchronousTestCase):
+    TEXT = (
+        b"a 10.0.0.1:7000@17000,one.example myself,master - 0 0 1 connected 0-5 7 [9->-b] [10-<-c]\n"
+        b"b ::1:7200@17200 slave a 0 0 1 connected\n"
+        b"c :0@0 master,noaddr,fail - 0 0 2 disconnected 100-200\n"
+        b"d 10.0.0.4:7003@17003 handshake - 0 0 0 disconnected\n"
+        b"e 10.0.0.5:7004@17004 slave gone 0 0 0 connected\n"
+    )
+
+    def test_lines(self) -> None:
+        """Open slots, failed and address-less nodes, handshakes and orphaned replicas."""
+        shards = parse_nodes(self.TEXT, ASKED)
+        first, second, orphans = shards
+        assert first.primary is not None and second.primary is not None
+        self.assertEqual((first.primary.hostname, first.slots), ("one.example", ((0, 5), (7, 7))))
+        self.assertEqual(
+            [(o.slot, o.direction, o.node_id) for o in first.open_slots],
+            [(9, "migrating", "b"), (10, "importing", "c")],
+        )
+        self.assertEqual([r.address for r in first.replicas], [Address("::1", 7200)])
+        self.assertEqual((second.primary.health, second.primary.address), ("fail", None))
+        self.assertEqual(([n.id for n in orphans.nodes], orphans.slots), (["e"], ()))
+
+    def test_malformed(self) -> None:
+        """A short line, a bad slot and an address without port are named."""
+        for text, message in [
+            (b"a b c\n", "line 0 has 3 fields"),
+            (b"a h master - 0 0 0 connected\n", "address without a port"),
+            (b"a h:1@2 master - 0 0 0 connected x-y\n", "is not a number"),
+            (b"a h:1@2 master - 0 0 0 connected [5]\n", "open slot that cannot be read"),
+        ]:
+            self.assertIn(message, str(self.assertRaises(TopologyError, parse_nodes, text, ASKED)))
+
+
+class ComparisonTests(SynchronousTestCase):
+    def test_lost_most_nodes(self) -> None:
+        """Half is enough, less is not."""
+        whole = parse_slots(SLOTS, ASKED)
+        self.assertFalse(lost_most_nodes(whole, whole[:1]))
+        self.assertTrue(lost_most_nodes(whole, ()))
+        self.assertFalse(lost_most_nodes((), whole))
+
+    def test_same_view_ignores_addresses(self) -> None:
+        """Two clients may be told different addresses of the same nodes."""
+        elsewhere = [[0, 1, [b"other", 9, b"a"]]]
+        self.assertTrue(same_view(parse_slots(elsewhere, ASKED), parse_slots([[0, 1, [b"h", 1, b"a"]]], ASKED)))
+        self.assertFalse(same_view(parse_slots(elsewhere, ASKED), parse_slots([[0, 2, [b"h", 1, b"a"]]], ASKED)))

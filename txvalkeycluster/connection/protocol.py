@@ -1,0 +1,565 @@
+"""RESPProtocol: one connection, its queue of unanswered commands, deadlines and pushes.
+
+A server answers in the order it was asked, so a queue is all it takes to pair replies with commands, as long as every
+command that was written keeps its place until its reply has come: one that timed out or was cancelled leaves a
+tombstone.  Whatever puts the order in doubt ends the connection.
+
+When what is queued gets written, `cork` tells.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import hiredis
+from twisted.internet import protocol, tcp
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, INegotiated, IPushProducer, IReactorTime
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ..errors import ConnectionLost, ProtocolError, ReplyError, TooManyPending
+from ..options import Options
+from ..requests.batch import Batch, dissolved
+from ..requests.deadlines import DeadlineTimer, not_too_soon, split_expired
+from ..requests.request import ASKING, MarkedCall, Request, internal_call, size
+from .write_scheduler import WriteScheduler
+
+# The reader's own default, False, is also RESP3's #f.
+_NOTHING = object()
+_PUSH = hiredis.PushNotification
+_UNUSUAL = frozenset([_PUSH, ReplyError])
+# Idle memory the reader may keep: at hiredis' 16 KiB a reply of 60 KB costs 52 us, at 1 MiB 3 us.
+_READER_MEMORY = 1 << 20
+# A burst within one turn is written in pieces of this many commands, so that the server starts early.
+_BURST = 1024
+# A batch of as many is worth a write of its own.
+_LARGE_BATCH = 128
+
+
+class ConnectionListener:
+    """What a connection tells whoever routes its commands.  This one is of no help to them: it lets them fail."""
+
+    def reply_failed(self, connection: RESPProtocol, request: Request, error: ReplyError) -> None:
+        """An error reply came; the request belongs to the owner now."""
+        request.fail(error)
+
+    def connection_ended(
+        self, connection: RESPProtocol, unsent: list[Request], sent: list[Request], reason: Exception
+    ) -> None:
+        """The connection takes and answers nothing any more; its requests belong to the owner now."""
+        for written, requests in ((True, sent), (False, unsent)):
+            for request in requests:
+                request.fail(ConnectionLost(str(reason), maybe_executed=written))
+
+    def connection_gone(self, connection: RESPProtocol, reason: Exception, *, clean: bool) -> None:
+        """Its socket is closed, the last thing heard of it."""
+
+
+@implementer(IPushProducer, IHandshakeListener)
+class RESPProtocol(protocol.Protocol):
+    """One connection to one node."""
+
+    # In the class until they are set: CPython reads attributes of an instance with more than 30 of them more slowly.
+    #: Called with each push; a push nobody asked for is passed over.
+    on_push: Callable[[list[Any]], None] | None = None
+    #: How many of the writes that held callers' commands WAIT has confirmed.
+    confirmed = 0
+    # Whether it was closed before the replies to cancelled commands had come.
+    _owed_at_close = False
+    _draining = False
+    _reason: Exception | None = None
+    _close_timer: IDelayedCall | None = None
+    # Until the TLS handshake is done.
+    _secured: Deferred[None] | None = None
+
+    def __init__(self, clock: IReactorTime, options: Options, cork: WriteScheduler, peer: str) -> None:
+        self.peer = peer
+        self.owner = ConnectionListener()
+        #: No requests are taken any more, and none is left.
+        self.ended = False
+        #: Seconds of silence, while replies are owed, after which the peer is given up.
+        self.patience = options.unresponsive_after
+        self._clock = clock
+        self._seconds = clock.seconds
+        self._options = options
+        self._write_scheduler = cork
+        self._cancels_seen = cork.cancels.count
+        self._decode = _decoder(options.encoding, options.encoding_errors) if options.encoding else None
+        self._reader = hiredis.Reader(protocolError=ProtocolError, replyError=ReplyError, notEnoughData=_NOTHING)
+        self._reader.setmaxbuf(_READER_MEMORY)
+        self._unsent: list[Request] = []
+        self._sent: deque[Request] = deque()
+        # How many unsent commands make `send` look closer: a burst, the limit, or any at all while paused.
+        self._crowd = min(_BURST, options.max_pending)
+        self._max_pending = options.max_pending
+        # Writes so far that held callers' commands, but for those since the last request that asked for the number.
+        self._carried = 0
+        self._carried_more = False
+        # By how much the commands of unsent batches outnumber the batches.
+        self._batched = 0
+        # Whether there may be others than callers' commands among the unsent: batches, marked ones, the client's own.
+        self._mixed = False
+        self._paused = False
+        self._paused_bytes = 0
+        self._deadline_timer = DeadlineTimer(clock, self._sweep)
+        self._heard_at = 0.0
+        self._suspected = -1.0
+        self._outgoing_seen = 0
+        self._direct: tcp.Connection | None = None
+
+    def __repr__(self) -> str:
+        state = "ended" if self.ended else "draining" if self._draining else "paused" if self._paused else "open"
+        return f"<RESPProtocol {self.peer} {state} sent={len(self._sent)} unsent={len(self._unsent)}>"
+
+    @property
+    def pending(self) -> int:
+        """Commands without reply, sent and unsent, tombstones included."""
+        return len(self._sent) + len(self._unsent) + self._batched
+
+    def everything(self) -> list[Request]:
+        """Every request it has, sent and unsent."""
+        return [*self._sent, *self._unsent]
+
+    def carried(self) -> int:
+        """Grows from one question to the next if callers' commands were written in between."""
+        if self._carried_more:
+            self._carried_more = False
+            self._carried += 1
+        return self._carried
+
+    @property
+    def has_any_unsent(self) -> bool:
+        """Whether requests are queued and not written."""
+        return bool(self._unsent)
+
+    def has_unsent(self, request: Request) -> bool:
+        """Whether it is queued and not written."""
+        return request in self._unsent
+
+    # ---- commands out
+
+    def send(self, request: Request) -> None:
+        """Queue a request.  Raises TooManyPending, and then has not taken it."""
+        unsent = self._unsent
+        queued = len(unsent)
+        if not queued:
+            self._write_scheduler.touch(self)
+        if queued >= self._crowd:
+            self._admit(request)
+        unsent.append(request)
+        if request.deadline < self._deadline_timer.at:
+            self._deadline_timer.by(request.deadline)
+        if request.payload.__class__ is list or queued >= _BURST:
+            self._write_scheduler.write(self)
+
+    def send_batch(self, batch: Batch) -> None:
+        """Queue commands that go as one.  Raises TooManyPending, and then has not taken them."""
+        self._admit(batch, len(batch))
+        if not self._unsent:
+            self._write_scheduler.touch(self)
+        self._unsent.append(batch)
+        self._mixed = True
+        self._batched += len(batch) - 1
+        self._crowd = min(self._crowd, max(self._max_pending - len(self._sent) - self._batched, 0))
+        if batch.deadline < self._deadline_timer.at:
+            self._deadline_timer.by(batch.deadline)
+        if len(batch) >= _LARGE_BATCH or len(self._unsent) > _BURST:
+            self._write_scheduler.write(self)
+
+    def ask(self, request: Request) -> None:
+        """Queue a request behind an ASKING; the two leave in one write."""
+        # Not through `send`, whose early flush could part them.
+        if not self._unsent:
+            self._write_scheduler.touch(self)
+        self._mixed = True
+        self._unsent += (ASKING, request)
+        self._paused_bytes += size(request)
+        self._deadline_timer.by(request.deadline)
+
+    def call(self, *args: str | int) -> Any:
+        """Ask something on the client's own behalf; return a Deferred of the reply."""
+        request = internal_call(args, self._seconds(), self._options.connect_timeout)
+        if self.ended:
+            request.fail(ConnectionLost(f"{self.peer}: the connection has ended"))
+        else:
+            self.send_mixed(request)
+        return request
+
+    def send_mixed(self, request: Request) -> None:
+        """As `send`, for a request that is not simply a caller's command."""
+        self._mixed = True
+        self.send(request)
+
+    def flush(self) -> None:
+        """Write what is queued, unless the transport is still busy with what it has."""
+        unsent = self._unsent
+        if not unsent or self._paused or self.ended:
+            return
+        # Once for each write: with one command in flight, once for each command.  Hence what looks like calls undone.
+        if self._cancels_seen != self._write_scheduler.cancels.count:
+            self._drop_cancelled()
+            if not unsent:
+                return
+        self._unsent = []
+        sent = self._sent
+        if not sent:
+            # From now on a reply is owed.
+            self._heard_at = now = self._seconds()
+            if now + self.patience < self._deadline_timer.at:
+                self._deadline_timer.by(now + self.patience)
+        if self._mixed:
+            self._extend_sent(unsent)
+        else:
+            sent.extend(unsent)
+            self._carried_more = True
+        room = self._max_pending - len(sent)
+        self._crowd = _BURST if room >= _BURST else max(room, 0)
+        try:
+            data: Any = unsent[0].payload if len(unsent) == 1 else b"".join([r.payload for r in unsent])  # type: ignore[misc]
+        except TypeError:
+            data = None
+        if data.__class__ is not bytes:
+            self._write_large(unsent)
+            return
+        direct = self._direct
+        # An idle TCP transport is written to here and now, which saves two reactor steps.
+        if direct is not None and not direct.dataBuffer and not direct._tempDataBuffer:
+            written = direct.writeSomeData(data)
+            # Of a broken socket the transport will hear by itself, in a stack where it may end us.
+            if isinstance(written, int):
+                if written == len(data):
+                    return
+                data = data[written:]
+        self._transport().write(data)
+
+    def _extend_sent(self, unsent: list[Request]) -> None:
+        """Await a reply for each command of these, and count what callers have written."""
+        self._mixed = False
+        self._batched = 0
+        for request in unsent:
+            self._sent.extend([request] * len(request) if isinstance(request, Batch) else [request])
+            if isinstance(request, MarkedCall):
+                request.written_on(self)
+            if request.command is not None:
+                self._carried_more = True
+
+    def _admit(self, request: Request, count: int = 1) -> None:
+        """Refuse new commands where too much is waiting; those that were taken before are not turned away."""
+        if request.is_new:
+            if self.pending + count > self._max_pending or self._paused:
+                self._drop_cancelled()
+            if self.pending + count > self._max_pending:
+                raise TooManyPending(f"{self.peer} owes {self.pending} replies, of {self._max_pending} that it may")
+            if self._paused and self._paused_bytes >= self._options.max_unsent_bytes:
+                raise TooManyPending(f"{self.peer} has {self._paused_bytes} bytes unsent, as max_unsent_bytes allows")
+        if self._paused:
+            self._paused_bytes += size(request)
+
+    def _write_large(self, requests: list[Request]) -> None:
+        parts: list[bytes] = []
+        for request in requests:
+            payload = request.payload
+            if isinstance(payload, list):
+                parts += payload
+            else:
+                parts.append(payload)
+        self._transport().writeSequence(parts)
+
+    def _transport(self) -> Any:
+        return self.transport
+
+    # ---- replies in
+
+    def dataReceived(self, data: bytes) -> None:
+        """Hand out the replies that ``data`` completes."""
+        if self.ended:
+            return
+        cork = self._write_scheduler
+        outer, cork.held = cork.held, True
+        self._heard_at = self._seconds()
+        sent = self._sent
+        owed = len(sent)
+        decode = self._decode
+        gets: Callable[[], Any] = self._reader.gets
+        try:
+            self._reader.feed(data)
+            while True:
+                reply = gets()
+                if reply is _NOTHING:
+                    break
+                kind = reply.__class__
+                if kind is not bytes and kind in _UNUSUAL:
+                    if kind is _PUSH:
+                        self._pushed(reply)
+                        continue
+                    if sent:
+                        self._reply_failed(sent.popleft(), reply)
+                        continue
+                if not sent:
+                    if self.ended:
+                        break
+                    raise ProtocolError(f"{self.peer} sent a reply that nothing asked for")
+                request = sent.popleft()
+                if not request.called:
+                    if decode is None and request.history is None:
+                        request.payload = b""
+                        request.callback(reply)
+                    else:
+                        self._answer(request, reply)
+            if sent and isinstance(sent[0], Batch):
+                # The rest may be long in coming, and be large.
+                sent[0].hand_over()
+        except Exception as error:
+            # Nothing of ours or of the caller's raises in the loop: Deferreds keep what callbacks raise.
+            doubt = error if isinstance(error, ProtocolError) else ProtocolError(f"{self.peer}: {error!r}")
+            self.abort(doubt)
+        finally:
+            cork.held = outer
+            if not outer:
+                # What a TLS transport is given, it puts off by itself.
+                cork.read_done(owed - len(sent) if self._direct is not None else 0)
+        if self._draining:
+            self._close_if_drained()
+
+    def _answer(self, request: Request, reply: Any) -> None:
+        if self._decode is not None and request.command is not None:
+            try:
+                reply = self._decode(reply)
+            except Exception as error:
+                # Some codecs and error handlers raise others than UnicodeDecodeError.
+                if isinstance(request, Batch):
+                    if (part := request.leave()) is not None:
+                        part.fail(error)
+                        request.settle()
+                else:
+                    request.fail(error)
+                return
+        request.answer(reply)
+
+    def _reply_failed(self, request: Request, error: Any) -> None:
+        if request.called:
+            return
+        if isinstance(request, Batch):
+            if (part := request.leave()) is not None:
+                self.owner.reply_failed(self, part, error)
+                request.settle()
+        elif request.command is None:
+            request.fail(error)
+        else:
+            self.owner.reply_failed(self, request, error)
+
+    def _pushed(self, push: list[Any]) -> None:
+        if self.on_push is not None:
+            self.on_push(push)
+
+    # ---- time
+
+    def _sweep(self) -> None:
+        """End what is past its deadline; end it all if the peer has gone silent."""
+        now = self._seconds()
+        if self._is_silent(now):
+            silence = now - self._heard_at
+            self.abort(ConnectionLost(f"{self.peer} sent nothing for {silence:.1f} s, owing {len(self._sent)} replies"))
+            return
+        where = self._describe(now)
+        late_sent, _, next_sent = split_expired(self._sent, now)
+        late_unsent, _, next_unsent = split_expired(self._unsent, now)
+        if late_unsent:
+            self._drop_unsent(set(map(id, late_unsent)))
+        self._deadline_timer.by(not_too_soon(min(next_sent, next_unsent), now, self.pending))
+        if self._sent:
+            self._deadline_timer.by(self._heard_at + self.patience)
+        for written, late in ((True, late_sent), (False, late_unsent)):
+            for request in late:
+                request.time_out(now, where, written=written)
+        if self._draining:
+            self._close_if_drained()
+
+    def _is_silent(self, now: float) -> bool:
+        """Whether the peer owes replies and has to be given up."""
+        if not self._sent or now < self._heard_at + self.patience:
+            return False
+        outgoing = self._outgoing()
+        if self._paused and outgoing < self._outgoing_seen:
+            # It takes what we send, be it slowly.
+            self._outgoing_seen = outgoing
+            self._heard_at = now
+            return False
+        if self._suspected != self._heard_at:
+            # Timers run before reads: when the reactor was held up, the reply may be there unread.
+            self._suspected = self._heard_at
+            return False
+        return True
+
+    def _drop_cancelled(self) -> None:
+        if self._cancels_seen != self._write_scheduler.cancels.count:
+            self._cancels_seen = self._write_scheduler.cancels.count
+            self._drop_unsent({id(r) for r in self._unsent if r.called and r is not ASKING})
+
+    def _drop_unsent(self, late: set[int]) -> None:
+        """Take requests out of the queue, each with the ASKING before it."""
+        kept: list[Request] = []
+        for request in self._unsent:
+            if id(request) not in late:
+                kept.append(request)
+            else:
+                self._paused_bytes -= size(request)
+                if kept and kept[-1] is ASKING:
+                    kept.pop()
+        self._unsent[:] = kept
+        self._batched = sum(len(request) - 1 for request in kept if isinstance(request, Batch))
+
+    def _describe(self, now: float) -> str:
+        age = f", the oldest for {now - self._sent[0].since:.2f} s" if self._sent and self._sent[0].since else ""
+        return f"{self.peer} owes {len(self._sent)} replies{age}; {len(self._unsent)} unsent"
+
+    # ---- the transport
+
+    def connectionMade(self) -> None:
+        """Take over a transport that has just connected."""
+        transport = self._transport()
+        self._heard_at = self._seconds()
+        if isinstance(transport, tcp.Connection) and not getattr(transport, "TLS", False):
+            self._direct = transport
+            if getattr(transport.protocol, "_wrappedProtocol", None) is self:
+                # Past the wrapper that Twisted's endpoints put around a protocol until it is connected.
+                transport.protocol = self
+        if INegotiated.providedBy(transport):
+            self._secured = Deferred()
+        transport.registerProducer(self, True)
+
+    def handshakeCompleted(self) -> None:
+        """The TLS handshake below is done, and the certificate was good."""
+        secured, self._secured = self._secured, None
+        if secured is not None:
+            secured.callback(None)
+
+    def when_secured(self) -> Deferred[None]:
+        """Fires when bytes can be exchanged: at once without TLS, else when its handshake is done."""
+        if self._secured is None:
+            return fail(self._reason) if self._reason is not None else succeed(None)
+        waiter: Deferred[None] = Deferred()
+        self._secured.chainDeferred(waiter)
+        return waiter
+
+    def pauseProducing(self) -> None:
+        """The transport has more unsent than it likes: commands stay with us, provably unsent, until it has less."""
+        self._paused = True
+        self._crowd = 0
+        self._outgoing_seen = self._outgoing()
+        self._paused_bytes = sum(size(request) for request in self._unsent)
+
+    def resumeProducing(self) -> None:
+        """The transport is empty again."""
+        self._paused = False
+        self._paused_bytes = 0
+        self._heard_at = self._seconds()
+        self.flush()
+
+    def _outgoing(self) -> int:
+        """Bytes that the transport, or the one below its TLS, has yet to send."""
+        transport = self._transport()
+        while transport is not None and not hasattr(transport, "dataBuffer"):
+            transport = getattr(transport, "transport", None)
+        if transport is None:
+            return 0
+        return len(transport.dataBuffer) - int(transport.offset) + int(transport._tempDataLen)
+
+    def stopProducing(self) -> None:
+        """The transport is gone; connectionLost tells us more."""
+
+    def drain(self) -> None:
+        """Take nothing more; close when the last reply has come."""
+        self._draining = True
+        self.flush()
+        self._close_if_drained()
+
+    def abort(self, reason: Exception) -> None:
+        """End at once."""
+        if not self.ended:
+            self._end(reason)
+        transport = self._transport()
+        if transport is not None:
+            transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
+        """The socket is closed."""
+        self.transport = None
+        self._direct = None
+        if self._close_timer is not None:
+            timer, self._close_timer = self._close_timer, None
+            timer.cancel()
+        clean = self._draining and self._reason is None and not self.pending and not self._owed_at_close
+        if not self.ended:
+            error = reason.value
+            text = f"{self.peer}: {error}"
+            lost = ConnectionLost(text)
+            lost.__cause__ = error
+            self._end(lost)
+        ended_by = self._reason if self._reason is not None else ConnectionLost(self.peer)
+        self.owner.connection_gone(self, ended_by, clean=clean)
+
+    def _close_if_drained(self) -> None:
+        if self.ended or self._unsent or not all(r.called for r in self._sent):
+            return
+        self.ended = True
+        self._deadline_timer.stop()
+        self._owed_at_close = bool(self._sent)
+        self._sent.clear()
+        transport = self._transport()
+        if transport is None:
+            return
+        # A TLS close waits for the peer's answer, without end if the peer hangs.
+        self._close_timer = self._clock.callLater(self._options.close_timeout, self._close_overdue)
+        transport.unregisterProducer()
+        transport.loseConnection()
+
+    def _close_overdue(self) -> None:
+        self._close_timer = None
+        transport = self._transport()
+        if transport is not None:
+            transport.abortConnection()
+
+    def _end(self, reason: Exception) -> None:
+        self.ended = True
+        self._reason = reason
+        self._deadline_timer.stop()
+        batches = {request for request in (*self._sent, *self._unsent) if isinstance(request, Batch)}
+        sent, unsent = dissolved(self._sent), dissolved(self._unsent)
+        self._sent.clear()
+        self._unsent = []
+        self._batched = 0
+        routed: list[list[Request]] = []
+        internal: list[Request] = []
+        for requests in (unsent, sent):
+            routed.append([r for r in requests if r.command is not None and not r.called])
+            internal += [r for r in requests if r.command is None and not r.called]
+        self.owner.connection_ended(self, routed[0], routed[1], reason)
+        for batch in batches:
+            batch.settle()
+        secured, self._secured = self._secured, None
+        if secured is not None:
+            secured.addErrback(lambda _: None)
+            secured.errback(reason)
+        for request in internal:
+            lost = ConnectionLost(str(reason))
+            lost.__cause__ = reason
+            request.fail(lost)
+
+
+def _decoder(encoding: str, errors: str) -> Callable[[Any], Any]:
+    """Decodes every bytes of a reply, above the reader, whose own decoding can change in the middle of a reply."""
+
+    def decoded(value: Any) -> Any:
+        if isinstance(value, bytes):
+            return value.decode(encoding, errors)
+        if isinstance(value, list):
+            return [decoded(item) for item in value]
+        if isinstance(value, dict):
+            return {decoded(name): decoded(item) for name, item in value.items()}
+        return value
+
+    return decoded

@@ -1,0 +1,215 @@
+"""Requests that are parts of a whole, of a command on many nodes or a pipeline: alone, or many for one node as one.
+
+A `Batch` goes as one while all goes straight.  A command of it that is redirected, refused, lost or late leaves it, and
+goes on by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+from ..commands import Command
+from ..commands.encoder import Packed
+from ..slots import ANY_NODE
+from ..topology.model import Shard
+from .request import Request
+
+
+class Collector(Protocol):
+    """What parts belong to: a command on many nodes, or a pipeline."""
+
+    @property
+    def called(self) -> bool:
+        """Whether nobody waits for it any more."""
+
+    def answered(self, places: Sequence[int], replies: Sequence[Any]) -> None:
+        """Take the replies of so many parts."""
+
+    def failed(self, place: int, error: Any) -> None:
+        """Take a part's error, or Failure."""
+
+
+class SubRequest(Request):
+    """A request whose ending goes to its place in a whole."""
+
+    __slots__ = ("_done", "_place", "_whole")
+
+    def __init__(
+        self,
+        whole: Collector,
+        place: int,
+        payload: Packed,
+        command: Command | None,
+        slot: int,
+        since: float,
+        deadline: float,
+        repeatable: bool = False,
+    ) -> None:
+        super().__init__(payload, command, slot, since, deadline, repeatable)
+        self._whole = whole
+        self._place = place
+        self._done = False
+
+    @property
+    def called(self) -> bool:
+        return self._done or self._whole.called
+
+    def callback(self, result: Any) -> None:
+        self._done = True
+        self._whole.answered((self._place,), (result,))
+
+    def errback(self, fail: Any = None) -> None:
+        self._done = True
+        self._whole.failed(self._place, fail)
+
+
+class ShardSubRequest(SubRequest):
+    """A part for the primary of a shard, whichever node that is by the time it is sent."""
+
+    __slots__ = ("shard",)
+
+    def __init__(
+        self,
+        whole: Collector,
+        place: int,
+        payload: Packed,
+        command: Command,
+        shard: Shard,
+        since: float,
+        deadline: float,
+    ) -> None:
+        super().__init__(whole, place, payload, command, ANY_NODE, since, deadline, command.repeatable)
+        self.shard = shard
+
+
+class Batch(Request):
+    """Commands of a whole that go to one node as one: one record, one write, one deadline.
+
+    In the queue of a connection it stands once for each reply that it is owed.  What goes otherwise than straight
+    leaves it, and goes on as a `SubRequest` of the whole.  The whole is told the replies that came in one read at once.
+    """
+
+    __slots__ = ("_commands", "_due", "_packed", "_places", "_replies", "_slots", "_whole", "called")
+
+    def __init__(self, whole: Collector, slot: int, since: float, deadline: float, repeatable: bool = False) -> None:
+        """``slot`` is one of those that it is for; ``repeatable`` goes for all of its commands."""
+        super().__init__(b"", _BATCH, slot, since, deadline, repeatable)
+        self.called = False
+        self._whole = whole
+        # Four lists: a tuple for each command would have the garbage collector take a tenth of the time.
+        self._places: list[int] = []
+        self._packed: list[bytes] = []
+        self._commands: list[Command] = []
+        self._slots: list[int] = []
+        # Replies that the whole has not been told, and how many these and those to come are.
+        self._replies: list[Any] = []
+        self._due = 0
+
+    def __len__(self) -> int:
+        """How many commands it is."""
+        return len(self._places)
+
+    def add(self, place: int, payload: bytes, command: Command, slot: int) -> None:
+        """Add a command, before it is sealed."""
+        self._places.append(place)
+        self._packed.append(payload)
+        self._commands.append(command)
+        self._slots.append(slot)
+
+    def regrouped(self, destinations: Sequence[object]) -> list[Batch]:
+        """Split by the current ``destinations`` of the slots, before anything was sent; itself if they are one."""
+        batches: dict[object, Batch] = {}
+        for place, payload, command, slot in zip(self._places, self._packed, self._commands, self._slots, strict=True):
+            destination = destinations[slot]
+            if destination not in batches:
+                batches[destination] = Batch(self._whole, slot, self.since, self.deadline, self.repeatable)
+            batches[destination].add(place, payload, command, slot)
+        if len(batches) == 1:
+            return [self]
+        for batch in batches.values():
+            batch.seal()
+        return list(batches.values())
+
+    def seal(self) -> None:
+        """Be ready to be sent."""
+        self.payload = b"".join(self._packed)
+        self._due = len(self._places)
+
+    def callback(self, result: Any) -> None:
+        replies = self._replies
+        replies.append(result)
+        if len(replies) == self._due:
+            self.called = True
+            self.settle()
+
+    def hand_over(self) -> None:
+        """Tell the whole the replies that have come."""
+        if self._replies:
+            replies, self._replies = self._replies, []
+            told = len(self._places) - self._due
+            self._due -= len(replies)
+            self._whole.answered(self._places[told : told + len(replies)], replies)
+
+    def errback(self, fail: Any = None) -> None:
+        self._end_all(lambda part: part.fail(fail))
+
+    def time_out(self, now: float, where: str, *, written: bool) -> None:
+        self._end_all(lambda part: part.time_out(now, where, written=written))
+
+    def _end_all(self, end: Callable[[SubRequest], None]) -> None:
+        for part in self.dissolve():
+            end(part)
+        self.settle()
+
+    def leave(self) -> SubRequest | None:
+        """Have the command leave whose reply is the next; `settle` when it is where it goes.
+
+        The whole is told first what has come before.  None if that has been the end of it all.
+        """
+        self.hand_over()
+        if self.called:
+            return None
+        part = self._part(len(self._places) - self._due)
+        self._due -= 1
+        self.called = not self._due
+        return part
+
+    def dissolve(self) -> list[SubRequest]:
+        """Have every command leave that has no reply yet; `settle` when they are where they go."""
+        if self.called:
+            return []
+        self.called = True
+        count = len(self._places)
+        return [self._part(index) for index in range(count - self._due + len(self._replies), count)]
+
+    def settle(self) -> None:
+        """If there are no more replies to come, tell the whole those that have."""
+        if not self.called:
+            return
+        # What it was sent as is not needed any more, and the whole may know us.
+        self.payload = b""
+        self._packed, self._commands, self._slots = [], [], []
+        self.hand_over()
+        self._ended()
+
+    def _part(self, index: int) -> SubRequest:
+        place, payload, command, slot = (
+            self._places[index], self._packed[index], self._commands[index], self._slots[index],
+        )  # fmt: skip
+        repeatable = self.repeatable or command.repeatable
+        return SubRequest(self._whole, place, payload, command, slot, self.since, self.deadline, repeatable)
+
+
+_BATCH = Command("a batch")
+
+
+def dissolved(requests: Iterable[Request]) -> list[Request]:
+    """Requests with the commands of batches in their places."""
+    found: list[Request] = []
+    for request in requests:
+        if isinstance(request, Batch):
+            found += request.dissolve()
+        else:
+            found.append(request)
+    return found

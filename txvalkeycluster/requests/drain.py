@@ -1,0 +1,47 @@
+"""The graceful end: waits for every one of some requests to end, however."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from .request import History, Request
+
+
+class Drain:
+    """``finished`` fires when the last of these live requests has had its reply or error, or was cancelled."""
+
+    def __init__(self, clock: Any, requests: list[Request]) -> None:
+        self.finished: Deferred[None] = Deferred()
+        self._clock = clock
+        self._looking = False
+        self._left = set(requests)
+        for request in requests:
+            request.history = request.history or History()
+            request.history.on_end = self._ended
+        self._check()
+
+    def look_again(self) -> None:
+        """A command is being cancelled: see, in a moment, whether it is one of these."""
+        if self._left and not self._looking:
+            self._looking = True
+            self._clock.callLater(0, self._look)
+
+    def give_up(self) -> None:
+        """Wait for nothing more."""
+        self._left.clear()
+        self._check()
+
+    def _ended(self, request: Request) -> None:
+        self._left.discard(request)
+        self._check()
+
+    def _look(self) -> None:
+        self._looking = False
+        self._left = {request for request in self._left if not request.called}
+        self._check()
+
+    def _check(self) -> None:
+        if not self._left and not self.finished.called:
+            self.finished.callback(None)

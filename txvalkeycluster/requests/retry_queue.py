@@ -1,0 +1,131 @@
+"""Retry queues: where commands wait that a server could not serve just now.
+
+If each were sent again after a wait of its own, recovery would either be slow or overload the server.  A queue sends a
+few of its commands each tick of 10 to 60 ms.  As soon as one of them succeeds, it sends all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall
+
+from ..options import Options
+from .batch import Batch
+from .pending_queue import PendingQueue
+from .request import Cancels, History, Request
+
+_FIRST_TICK = 0.01
+_LONGEST_TICK = 0.06
+# Tried in one tick: at a tick of 45 ms on average, at most 710 a second for each node and reason.
+_TRIED = 32
+
+
+class RetryQueue:
+    """Commands that wait for one thing.  Without ``ticks`` they wait until they are released."""
+
+    def __init__(
+        self,
+        clock: Any,
+        options: Options,
+        cancels: Cancels,
+        what: str,
+        retry: Callable[[Iterable[Request]], None],
+        *,
+        ticks: bool = True,
+        on_enter: Callable[[], None] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._options = options
+        self._what = what
+        self._retry = retry
+        self._on_enter = on_enter
+        self._ticks = ticks
+        self._tick = _FIRST_TICK
+        self._requests = PendingQueue(clock, options, cancels, self._describe)
+        self._timer: IDelayedCall | None = None
+        #: Said of what has been tried, in the error of those that time out here.
+        self.detail = ""
+
+    def __repr__(self) -> str:
+        return f"<RetryQueue {self._what!r} waiting={len(self._requests)}>"
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def send(self, request: Request) -> None:
+        """Take a request.  Raises TooManyPending.  Named as a connection's method: a slot without owner leads here."""
+        self._requests.add(request)
+        self._entered()
+
+    def send_batch(self, batch: Batch) -> None:
+        """Take the commands of a batch one by one.  Raises TooManyPending."""
+        self._requests.add_batch(batch)
+        self._entered()
+
+    def _entered(self) -> None:
+        if self._ticks and self._timer is None:
+            delay = self._options.random.uniform(self._tick / 2, self._tick)
+            self._timer = self._clock.callLater(delay, self._try_some)
+        if self._on_enter is not None:
+            self._on_enter()
+
+    def release(self) -> None:
+        """Have every request tried again now."""
+        self._retry(self.take())
+
+    def everything(self) -> list[Request]:
+        """Every request in it."""
+        return self._requests.everything()
+
+    def take(self) -> list[Request]:
+        """Hand over every request."""
+        self._tick = _FIRST_TICK
+        if self._timer is not None:
+            timer, self._timer = self._timer, None
+            timer.cancel()
+        return self._requests.take()
+
+    def _try_some(self) -> None:
+        self._timer = None
+        self._tick = min(self._tick * 2, _LONGEST_TICK)
+        tried = self._requests.take(limit=_TRIED)
+        for request in tried:
+            request.history = request.history or History()
+            request.history.on_reply = self.release
+        if self._requests:
+            delay = self._options.random.uniform(self._tick / 2, self._tick)
+            self._timer = self._clock.callLater(delay, self._try_some)
+        self._retry(tried)
+
+    def _describe(self) -> str:
+        return f"waiting for {self._what}" + (f" ({self.detail})" if self.detail else "")
+
+
+class LaterCalls:
+    """Those that were turned away for want of room, and cannot be told when there is some: called a little later."""
+
+    def __init__(self, clock: Any) -> None:
+        self._clock = clock
+        self._waiting: list[Callable[[], None]] = []
+        self._timer: IDelayedCall | None = None
+
+    def add(self, retry: Callable[[], None]) -> None:
+        """Have ``retry`` called once."""
+        self._waiting.append(retry)
+        if self._timer is None:
+            self._timer = self._clock.callLater(_FIRST_TICK, self._ring)
+
+    def call_now(self) -> None:
+        """Call them now, as at the client's end: each finds out by itself."""
+        if self._timer is not None:
+            timer, self._timer = self._timer, None
+            timer.cancel()
+        waiting, self._waiting = self._waiting, []
+        for retry in waiting:
+            retry()
+
+    def _ring(self) -> None:
+        self._timer = None
+        self.call_now()

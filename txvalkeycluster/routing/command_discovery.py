@@ -1,0 +1,88 @@
+"""Commands that no table holds: the server is asked once what they mean, and they wait for its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+
+from ..commands import Command, CommandTable
+from ..commands.command_reply import read_reply
+from ..connection.node import NodeConnection
+from ..errors import ProtocolError, ReplyError
+from ..requests.request import Request
+from ..requests.retry_queue import RetryQueue
+
+# The next node is asked this long after one could not be.
+_PAUSE = 0.05
+
+
+class CommandDiscovery:
+    """Asks COMMAND INFO for the names that wait in a queue."""
+
+    def __init__(
+        self,
+        clock: Any,
+        table: CommandTable,
+        queue: Callable[[Callable[[], None]], RetryQueue],
+        any_node: Callable[[], NodeConnection | None],
+    ) -> None:
+        """``queue`` makes the retry queue, given what is to be called when one enters."""
+        self._clock = clock
+        self._table = table
+        self.queue = queue(self.ask)
+        self._any_node = any_node
+        self._asking = False
+        self._timer: IDelayedCall | None = None
+
+    def ask(self) -> None:
+        """Ask for the names of those that wait, unless that is under way or nobody is there to be asked."""
+        waiting = self.queue.everything()
+        if self._asking or not waiting:
+            return
+        node = self._any_node()
+        if node is None:
+            return
+        self._asking = True
+        names = sorted({request.command.name for request in waiting if request.command is not None})
+        asked: Deferred[Any] = node.call("COMMAND", "INFO", *names)
+        asked.addCallbacks(self._answered, self._failed, callbackArgs=(names,), errbackArgs=(names,))
+
+    def close(self) -> list[Request]:
+        """Ask nobody any more; hand over what waits."""
+        if self._timer is not None:
+            timer, self._timer = self._timer, None
+            timer.cancel()
+        return self.queue.take()
+
+    def _answered(self, reply: Any, names: list[str]) -> None:
+        try:
+            commands = read_reply(reply)
+        except ProtocolError as error:
+            self._asking = False
+            for request in self.queue.take():
+                request.fail(error)
+            return
+        self._learnt(names, commands)
+
+    def _failed(self, failure: Any, names: list[str]) -> None:
+        if failure.check(ReplyError):
+            # It may not be asked, or is too old: the commands go anywhere, and MOVED tells where they belong.
+            self._learnt(names, [])
+            return
+        self._asking = False
+        if self._timer is None:
+            self._timer = self._clock.callLater(_PAUSE, self._ask_again)
+
+    def _ask_again(self) -> None:
+        self._timer = None
+        self.ask()
+
+    def _learnt(self, names: list[str], commands: list[Command]) -> None:
+        self._asking = False
+        told = {command.name for command in commands}
+        self._table.learn([*commands, *(Command(name) for name in names if name not in told)])
+        # Whoever came meanwhile with another name is asked for as it enters again.
+        self.queue.release()

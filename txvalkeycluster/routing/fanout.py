@@ -1,0 +1,217 @@
+"""One command on many nodes: its parts go out side by side, and what they come to comes back as one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from ..commands import Command
+from ..commands.encoder import Arg, Packed, pack
+from ..connection.node import NodeConnection
+from ..errors import PartialFailure, TooManyPending
+from ..requests.batch import Batch, ShardSubRequest, SubRequest
+from ..requests.request import Request
+from ..slots import THIS_NODE
+from ..topology.model import Shard
+from .plan import cut
+from .response_policy import combine
+
+NoteCancel = Callable[[Deferred[Any]], None]
+# Makes one result of the replies, by the places of the parts.
+Finish = Callable[[dict[int, Any]], Any]
+
+
+class Destination(Protocol):
+    """What takes the requests for a slot: a node, or a retry queue."""
+
+    def send(self, request: Request) -> None:
+        """Raises TooManyPending."""
+
+    def send_batch(self, batch: Batch) -> None:
+        """Raises TooManyPending."""
+
+
+def send_parts(
+    command: Command,
+    args: Sequence[Arg],
+    slots: Sequence[int],
+    destinations: Sequence[Destination],
+    note_cancel: NoteCancel,
+    now: float,
+    deadline: float,
+    repeatable: bool,
+) -> Deferred[Any]:
+    """Cut a command up by the ``slots`` of its keys, each to what takes it; those for one node leave as one."""
+    # Which of the keys each part is for.
+    keys: list[Sequence[int]] = []
+
+    def where(place: int) -> str:
+        return f"slot {slots[keys[place][0]]}"
+
+    def merge(replies: dict[int, Any]) -> list[Any]:
+        merged: list[Any] = [None] * len(slots)
+        for place, reply in replies.items():
+            for key, value in zip(keys[place], reply, strict=True):
+                merged[key] = value
+        return merged
+
+    finish = merge if command.response_policy is None else _by_policy(command.response_policy, where)
+    whole = FanOut(command.name, len(set(slots)), where, finish, note_cancel)
+    batches: dict[Destination, Batch] = {}
+    large: list[SubRequest] = []
+    for place, share in enumerate(cut(command, args, slots)):
+        keys.append(share.keys)
+        payload, destination = pack(share.args), destinations[share.slot]
+        if isinstance(payload, list):
+            large.append(SubRequest(whole, place, payload, command, share.slot, now, deadline, repeatable))
+            continue
+        if destination not in batches:
+            batches[destination] = Batch(whole, share.slot, now, deadline, repeatable)
+        batches[destination].add(place, payload, command, share.slot)
+    whole.batches = list(batches.values())
+    for destination, batch in batches.items():
+        batch.seal()
+        try:
+            destination.send_batch(batch)
+        except TooManyPending as error:
+            batch.fail(error)
+    for part in large:
+        _give(destinations[part.slot], part)
+    return whole.deferred
+
+
+def send_to_all(
+    command: Command,
+    payload: Packed,
+    nodes: list[NodeConnection],
+    shards: Sequence[Shard] | None,
+    note_cancel: NoteCancel,
+    now: float,
+    deadline: float,
+) -> Deferred[Any]:
+    """Send a command to each node, and make one reply of theirs.
+
+    With ``shards``, of which the nodes are the primaries, a part that certainly did not run is sent to the next primary
+    of its shard.
+    """
+    whole = _over_nodes(command, nodes, note_cancel)
+    parts: list[SubRequest] = []
+    for place in range(len(nodes)):
+        if shards is None:
+            parts.append(SubRequest(whole, place, payload, command, THIS_NODE, now, deadline))
+        else:
+            parts.append(ShardSubRequest(whole, place, payload, command, shards[place], now, deadline))
+    for node, part in zip(nodes, parts, strict=True):
+        _give(node, part)
+    return whole.deferred
+
+
+def send_apart(
+    command: Command, nodes: list[NodeConnection], send: Callable[[NodeConnection], Deferred[Any]]
+) -> Deferred[Any]:
+    """Send a command to each node in a way of its own; one success is enough."""
+    sent: list[Deferred[Any]] = []
+
+    def cancel(_: Deferred[Any]) -> None:
+        for each in sent:
+            each.cancel()
+
+    whole = _over_nodes(command, nodes, cancel)
+    whole.one_suffices = True
+    for place, node in enumerate(nodes):
+        sent.append(send(node))
+        sent[-1].addCallbacks(lambda reply, at: whole.answered((at,), (reply,)), partial(whole.failed, place), (place,))
+    return whole.deferred
+
+
+def _over_nodes(command: Command, nodes: list[NodeConnection], note_cancel: NoteCancel) -> FanOut:
+    def where(place: int) -> str:
+        return str(nodes[place].address)
+
+    return FanOut(command.name, len(nodes), where, _by_policy(command.response_policy, where), note_cancel)
+
+
+def _by_policy(policy: str | None, where: Callable[[int], str]) -> Finish:
+    return lambda replies: combine(policy, [(where(place), reply) for place, reply in sorted(replies.items())])
+
+
+def _give(destination: Destination, request: Request) -> None:
+    """Have a part sent, or fail alone."""
+    try:
+        destination.send(request)
+    except TooManyPending as error:
+        request.fail(error)
+
+
+class FanOut:
+    """One command in several parts: gathers what they come to."""
+
+    def __init__(
+        self, name: str, count: int, where: Callable[[int], str], finish: Finish, note_cancel: NoteCancel
+    ) -> None:
+        """``where`` says where the part of a place went, ``finish`` makes the result of good replies."""
+        self.deferred: Deferred[Any] = Deferred(self._cancelled)
+        #: Those of its parts that go as one.
+        self.batches: list[Batch] = []
+        #: Whether one good reply is enough.
+        self.one_suffices = False
+        self._note_cancel = note_cancel
+        self._name = name
+        self._left = count
+        self._where = where
+        self._finish = finish
+        self._replies: dict[int, Any] = {}
+        self._errors: dict[int, Any] = {}
+
+    @property
+    def called(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return bool(self.deferred.called)
+
+    def answered(self, places: Sequence[int], replies: Sequence[Any]) -> None:
+        """Take the replies of so many parts."""
+        self._replies.update(zip(places, replies, strict=True))
+        self._left -= len(replies)
+        if not self._left:
+            self._end()
+
+    def failed(self, place: int, error: Any) -> None:
+        """Take the error of a part."""
+        self._errors[place] = error.value if isinstance(error, Failure) else error
+        self._left -= 1
+        if not self._left:
+            self._end()
+
+    def _cancelled(self, deferred: Deferred[Any]) -> None:
+        for batch in self.batches:
+            batch.called = True
+        self._note_cancel(deferred)
+
+    def _end(self) -> None:
+        self.batches = []
+        if self.deferred.called:
+            return
+        if self._errors and not (self.one_suffices and self._replies):
+            self.deferred.errback(self._failure())
+            return
+        try:
+            result = self._finish(self._replies)
+        except Exception:
+            # Replies of a kind that the command's policy cannot put together.
+            self.deferred.errback()
+        else:
+            self.deferred.callback(result)
+
+    def _failure(self) -> Exception:
+        count = len(self._errors) + len(self._replies)
+        if count == 1:
+            error: Exception = self._errors[0]
+            return error
+        failures = ", ".join(self._where(place) for place in sorted(self._errors))
+        text = f"{self._name} failed for {len(self._errors)} of {count} parts: {failures}"
+        ended = {**self._replies, **self._errors}
+        return PartialFailure(text, [(self._where(place), ended[place]) for place in range(count)])

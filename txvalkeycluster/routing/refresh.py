@@ -1,0 +1,308 @@
+"""Keeping the slot map fresh: when to ask, whom to ask, and what to believe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from ..connection.factory import ClusterFactory
+from ..connection.node import NodeConnection
+from ..errors import ClientClosed, ClusterUnavailable, ReplyError, TopologyError, ValkeyError
+from ..options import Options
+from ..slots import SLOT_COUNT
+from ..statistics import Statistics
+from ..topology.model import Shard, lost_most_nodes, same_view
+from ..topology.parsers import SOURCES, as_slots_tell
+from .slot_map import Draft, SlotMap
+
+_log = Logger()
+_T = TypeVar("_T")
+
+# A demoted primary asks for a refresh outside of the rate limit: this is the limit of those.
+_URGENT_INTERVAL = 0.05
+# The next node is asked when this one has failed, or has not answered for this long.
+_HEDGE = 0.4
+# Above this many nodes a refresh starts late by chance, so that a fleet does not ask at once.
+_LARGE_CLUSTER = 100
+# CLUSTER SLOTS repeats the nodes of a shard for each of its ranges.  Of 1,000 nodes, 16,384 ranges are 4 MB and 82,000
+# lists, which have the garbage collector stop everything for 12 ms; CLUSTER SHARDS says it in 0.5 MB and 2,500 lists.
+# It takes the server longer, 2 ms instead of 0.3 for 1,000 nodes with a range each, so it is asked for these alone, and
+# for the first map, of which nobody knows how many ranges it has.
+_MANY_RANGES = 2048
+
+
+class Inquiry:
+    """Asks nodes one after the other until one gives an answer that can be used."""
+
+    def __init__(
+        self, clock: Any, nodes: Iterable[NodeConnection], ask: Callable[[NodeConnection], Deferred[Any]]
+    ) -> None:
+        #: Cancelled, it has nobody asked any more.
+        self.answered: Deferred[tuple[NodeConnection, Any]] = Deferred(lambda _: self._finish())
+        self._clock = clock
+        self._nodes = iter(nodes)
+        self._ask = ask
+        self._asked: dict[NodeConnection, Deferred[Any]] = {}
+        self._failures: list[tuple[str, str]] = []
+        self._timer: IDelayedCall | None = None
+        self._done = False
+        self._next()
+
+    def _next(self) -> None:
+        node = next(self._nodes, None)
+        if node is None:
+            if not self._asked and not self._done:
+                self._finish()
+                self.answered.errback(ClusterUnavailable("no node gave a slot map", self._failures))
+            return
+        self._timer = self._clock.callLater(_HEDGE, self._overdue)
+        asking = self._ask(node)
+        self._asked[node] = asking
+        asking.addCallbacks(self._good, self._bad, callbackArgs=(node,), errbackArgs=(node,))
+
+    def _overdue(self) -> None:
+        self._timer = None
+        self._next()
+
+    def _good(self, answer: Any, node: NodeConnection) -> None:
+        self._asked.pop(node, None)
+        if not self._done:
+            self._finish()
+            self.answered.callback((node, answer))
+
+    def _bad(self, failure: Any, node: NodeConnection) -> None:
+        self._asked.pop(node, None)
+        if self._done:
+            return
+        if not failure.check(ValkeyError):
+            self._finish()
+            self.answered.errback(failure)
+            return
+        address = str(node.address)
+        reason = str(failure.value)
+        self._failures.append((address, reason.removeprefix(address).lstrip(": ")))
+        if self._timer is not None:
+            timer, self._timer = self._timer, None
+            timer.cancel()
+            self._next()
+        elif not self._asked:
+            self._next()
+
+    def _finish(self) -> None:
+        self._done = True
+        if self._timer is not None:
+            timer, self._timer = self._timer, None
+            timer.cancel()
+        for asking in list(self._asked.values()):
+            asking.cancel()
+        self._asked.clear()
+
+
+class TopologyRefresher:
+    """Runs one refresh at a time, at most one in ``refresh_interval``, and one more if asked meanwhile."""
+
+    def __init__(
+        self,
+        clock: Any,
+        options: Options,
+        slot_map: SlotMap,
+        factory: ClusterFactory,
+        statistics: Statistics,
+        *,
+        install: Callable[[Draft | None], None],
+        failed: Callable[[Exception], None],
+        needed: Callable[[], bool],
+    ) -> None:
+        """``install`` is given None for a map that is the one in force."""
+        self._clock = clock
+        self._options = options
+        self._map = slot_map
+        self._factory = factory
+        self._install = install
+        self._failed = failed
+        self._needed = needed
+        self._statistics = statistics
+        self._running = False
+        self._again = False
+        self._urgent = False
+        self._closed = False
+        self._started_at = float("-inf")
+        # Drawn once for each refresh: of many draws the least would count.
+        self._jitter = 0.0
+        self._refreshing: Deferred[Draft | None] | None = None
+        self._timer: IDelayedCall | None = None
+        self._timer_at = float("inf")
+        self._waiters: list[Deferred[None]] = []
+
+    def trigger(self, *, urgent: bool = False) -> None:
+        """Ask for a refresh, within the rate limit or, if urgent, nearly at once."""
+        if self._closed:
+            return
+        if self._running:
+            self._again = True
+            self._urgent |= urgent
+            return
+        interval = _URGENT_INTERVAL if urgent else self._options.refresh_interval
+        self._schedule(self._started_at + interval + (0.0 if urgent else self._jitter))
+
+    def refresh(self) -> Deferred[None]:
+        """Refresh now; fire when a map asked for from now on is in force, or fail with why there is none."""
+        waiter: Deferred[None] = Deferred()
+        if self._closed:
+            waiter.errback(ClientClosed("the client is closed"))
+            return waiter
+        self._waiters.append(waiter)
+        if self._running:
+            self._again = True
+        else:
+            self._start()
+        return waiter
+
+    def close(self) -> None:
+        """Ask nobody any more."""
+        self._closed = True
+        self._cancel_timer()
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.errback(ClientClosed("the client was closed"))
+
+    def _draw_jitter(self) -> float:
+        nodes = sum(len(shard.nodes) for shard in self._map.topology.shards)
+        return self._options.random.uniform(0, (nodes - _LARGE_CLUSTER) / 100) if nodes > _LARGE_CLUSTER else 0.0
+
+    def _schedule(self, at: float) -> None:
+        if at >= self._timer_at:
+            return
+        self._cancel_timer()
+        delay = at - self._clock.seconds()
+        if delay <= 0:
+            self._start()
+        else:
+            self._timer_at = at
+            self._timer = self._clock.callLater(delay, self._start)
+
+    def _cancel_timer(self) -> None:
+        self._timer_at = float("inf")
+        if self._timer is not None:
+            timer, self._timer = self._timer, None
+            if timer.active():
+                timer.cancel()
+
+    def _start(self) -> None:
+        self._cancel_timer()
+        self._running = True
+        self._again = self._urgent = False
+        self._statistics.refreshes += 1
+        self._started_at = self._clock.seconds()
+        waiters, self._waiters = self._waiters, []
+        self._refreshing = refreshing = Deferred.fromCoroutine(self._refresh())
+        refreshing.addCallback(self._succeeded).addErrback(self._went_wrong).addBoth(_fire, waiters)
+
+    async def _refresh(self) -> Draft | None:
+        node, shards = await self._inquire(self._factory.candidates())
+        if lost_most_nodes(self._map.topology.shards, shards):
+            await self._second_opinion(node, shards)
+        return await self._in_steps(self._map.draft(shards))
+
+    async def _second_opinion(self, teller: NodeConnection, shards: tuple[Shard, ...]) -> None:
+        """Believe a map that lost most known nodes only if another node says the same, or nobody else says a thing."""
+        told = [self._factory.node_at(n.address) for shard in shards for n in shard.nodes if n.address is not None]
+        others = [node for node in dict.fromkeys([*told, *self._factory.candidates()]) if node is not teller]
+        try:
+            other, view = await self._inquire(others)
+        except ClusterUnavailable:
+            return
+        if not same_view(shards, view):
+            raise TopologyError(
+                f"{teller.address} tells of a cluster without most of the known nodes, and {other.address} of another"
+            )
+
+    async def _inquire(self, nodes: Iterable[NodeConnection]) -> tuple[NodeConnection, tuple[Shard, ...]]:
+        return await Inquiry(self._clock, nodes, lambda node: Deferred.fromCoroutine(self._ask(node))).answered
+
+    async def _ask(self, node: NodeConnection) -> tuple[Shard, ...]:
+        source = self._options.topology_source
+        if source == "auto":
+            shards = await self._by_shard(node) or await self._ask_for("slots", node, None)
+        else:
+            shards = await self._ask_for(source, node, self._options.tls)
+        if not any(shard.slots and shard.primary is not None for shard in shards):
+            raise TopologyError(f"{node.address} knows no node that serves a slot; is the cluster formed?")
+        return shards
+
+    async def _ask_for(self, source: str, node: NodeConnection, tls: bool | None) -> tuple[Shard, ...]:
+        command, read = SOURCES[source]
+        return await self._in_steps(read(await node.call(*command), node.address, tls))
+
+    async def _by_shard(self, node: NodeConnection) -> tuple[Shard, ...] | None:
+        """A map that is, or may be, in many pieces as CLUSTER SHARDS tells it; None if that is no help."""
+        known = self._map.topology
+        in_pieces = not known.version or sum(len(shard.slots) for shard in known.shards) > _MANY_RANGES
+        if not in_pieces or self._options.protocol == 2 or not _tells_well(node):
+            return None
+        # Which of two ports the application's own ways to a node lead to cannot be told.
+        ours = self._options.endpoint_for is None and self._options.address_map is None
+        try:
+            shards = await self._ask_for("shards", node, self._options.tls if ours else None)
+        except (ReplyError, TopologyError):
+            # We may not ask that, or what it says is odd; or it says that to every question, and then to the next too.
+            return None
+        served = sum(shard.slot_count for shard in shards if shard.primary is not None)
+        return as_slots_tell(shards) if served == SLOT_COUNT and _tells_well(node) else None
+
+    async def _in_steps(self, work: Generator[None, None, _T]) -> _T:
+        """Do some work, and let others do something between its steps."""
+        while True:
+            try:
+                next(work)
+            except StopIteration as done:
+                result: _T = done.value
+                return result
+            await deferLater(self._clock, 0)
+
+    def _succeeded(self, draft: Draft | None) -> None:
+        self._refreshing = None
+        self._install(draft)
+        self._ended(self._options.refresh_period)
+
+    def _went_wrong(self, failure: Any) -> Any:
+        self._refreshing = None
+        if self._closed:
+            raise ClientClosed("the client was closed") from failure.value
+        self._ended(self._options.refresh_interval if self._needed() else self._options.refresh_period)
+        if not failure.check(ValkeyError):
+            _log.failure("a refresh of the slot map went wrong", failure=failure)
+        self._failed(failure.value)
+        return failure
+
+    def _ended(self, next_in: float | None) -> None:
+        self._running = False
+        if self._closed:
+            return
+        self._jitter = self._draw_jitter()
+        if self._again:
+            next_in = _URGENT_INTERVAL if self._urgent else self._options.refresh_interval + self._jitter
+        if self._waiters:
+            self._start()
+        elif next_in is not None:
+            self._schedule(self._clock.seconds() + next_in * self._options.random.uniform(0.95, 1.05))
+
+
+def _tells_well(node: NodeConnection) -> bool:
+    """Whether its CLUSTER SHARDS is to be trusted: before 8 it lost slots in a failover (valkey-io/valkey#784)."""
+    return node.info is None or node.info.major >= 8
+
+
+def _fire(result: Any, waiters: list[Deferred[None]]) -> None:
+    for waiter in waiters:
+        if getattr(result, "check", None) is not None:
+            waiter.errback(result)
+        else:
+            waiter.callback(None)

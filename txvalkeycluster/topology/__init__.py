@@ -1,0 +1,10 @@
+"""The slot map: which node serves which slots.
+
+`model` holds the values, which never change: a new map is a new `Topology`.  `parsers` makes them of what servers
+reply to CLUSTER SLOTS, SHARDS and NODES, and refuses what cannot be true.  Nothing here knows a connection: asking for
+maps and putting them in force is done in ``routing``.
+"""
+
+from .model import Node, OpenSlot, Shard, Topology
+
+__all__ = ["Node", "OpenSlot", "Shard", "Topology"]
