@@ -196,32 +196,6 @@ class TransactionTests(ScriptedTests):
         self.assertEqual(self.nodes[0].count(b"MULTI"), 0)
 
 
-class PoolTests(ScriptedTests):
-    async def test_a_dead_node_is_not_stormed(self) -> None:
-        """However many wait for it, dials back off."""
-        client = await self.client()
-        node = self.nodes[0]
-        key = self.key_of(node)
-        await node.stop()
-        tried = 0
-        pool = client._router._factory.node_at(node.address).pool
-        establish = pool._establish
-
-        def counted() -> Any:
-            nonlocal tried
-            tried += 1
-            return establish()
-
-        pool._establish = counted
-        waiting = [client.blpop(key, 0) for _ in range(200)]
-        await deferLater(reactor, 1.0)  # type: ignore[arg-type]
-        # As many as there may be at first, then one after the other.
-        self.assertLess(tried, client.options.max_exclusive + 30)
-        for deferred in waiting:
-            deferred.cancel()
-            await self.assertFailure(deferred, CancelledError)
-
-
 class TimeLeftTests(ScriptedTests):
     async def test_after_a_redirect(self) -> None:
         """The second node is asked to block for what is left; module commands keep their words."""

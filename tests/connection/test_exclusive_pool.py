@@ -1,0 +1,115 @@
+"""Exclusive connections: lent to one caller at a time, kept for a while, bounded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError
+
+from tests.memory import MemoryTests
+from txvalkeycluster import CommandTimeout, ConnectionLost
+from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE
+
+
+class PoolTests(MemoryTests):
+    def setUp(self) -> None:
+        super().setUp()
+        self.node = self.nodes[0]
+        self.key = self.key_of(self.node)
+        self.held: list[Any] = []
+        self.node.script = self.hold
+
+    def hold(self, _: Any, words: list[bytes], connection: Any) -> Any:
+        """Answer BLPOP when the test says so."""
+        if words[0] != b"BLPOP":
+            return DEFAULT_REPLY
+        self.held.append(connection)
+        return SILENCE
+
+    def release(self, count: int = 1) -> None:
+        for _ in range(count):
+            self.held.pop(0).write(b"*2\r\n$1\r\nl\r\n$1\r\nv\r\n")
+        self.network.settle()
+
+    def test_used_again(self) -> None:
+        """One after the other on one connection, beside the shared one."""
+        client = self.client()
+        for _ in range(3):
+            waiting = client.blpop(self.key, 0)
+            self.network.settle()
+            self.release()
+            self.assertEqual(self.successResultOf(waiting), (b"l", b"v"))
+        self.assertLessEqual(self.node.accepted, 2)
+
+    def test_as_many_as_there_may_be(self) -> None:
+        """The others wait for one to be given back, in order."""
+        client = self.client(max_exclusive=2)
+        waiting = [client.blpop(self.key, 0) for _ in range(5)]
+        self.network.settle()
+        self.assertEqual(len(self.held), 2)
+        self.release(2)
+        self.assertEqual(len(self.held), 2)
+        self.release(2)
+        self.release()
+        for deferred in waiting:
+            self.assertEqual(self.successResultOf(deferred), (b"l", b"v"))
+
+    def test_kept_for_a_while(self) -> None:
+        """An idle one is closed after about half a minute."""
+        client = self.client()
+        waiting = client.blpop(self.key, 0)
+        self.network.settle()
+        open_now = len(self.node.connections)
+        self.release()
+        self.successResultOf(waiting)
+        self.advance(10.0, step=1.0)
+        self.assertEqual(len(self.node.connections), open_now)
+        self.advance(60.0, step=1.0)
+        self.assertEqual(len(self.node.connections), open_now - 1)
+
+    def test_given_up(self) -> None:
+        """A cancelled command's connection owes a reply, and is cut at once; who waits gets a new one."""
+        client = self.client(max_exclusive=1)
+        first, second = client.blpop(self.key, 0), client.blpop(self.key, 0)
+        self.network.settle()
+        first.cancel()
+        self.failureResultOf(first, CancelledError)
+        self.network.settle()
+        self.held.pop(0)
+        self.release()
+        self.assertEqual(self.successResultOf(second), (b"l", b"v"))
+
+    def test_given_up_while_it_waits(self) -> None:
+        """It takes nobody's place."""
+        client = self.client(max_exclusive=1)
+        first, second, third = (client.blpop(self.key, 0) for _ in range(3))
+        self.network.settle()
+        second.cancel()
+        self.failureResultOf(second, CancelledError)
+        self.release()
+        self.release()
+        for deferred in (first, third):
+            self.assertEqual(self.successResultOf(deferred), (b"l", b"v"))
+
+    def test_a_node_that_cannot_be_dialled(self) -> None:
+        """Dials back off, one at a time, however many wait."""
+        client = self.client(timeout=5.0)
+        self.network.refuse(self.node)
+        before = len(self.network.dials)
+        waiting = [client.blpop(self.key, 0.1) for _ in range(50)]
+        self.advance(4.0)
+        self.assertLess(len(self.network.dials) - before, 150)
+        self.advance(2.0)
+        for deferred in waiting:
+            self.assertFalse(self.error_of(deferred, CommandTimeout).maybe_executed)
+
+    def test_close(self) -> None:
+        """What blocks is ended by CLIENT UNBLOCK, or by the end of the connection where the server told no number."""
+        client = self.client()
+        waiting = client.blpop(self.key, 0)
+        self.network.settle()
+        closed = client.close()
+        self.error_of(waiting, ConnectionLost)
+        self.assertIsNone(self.result_of(closed))
+        self.assertEqual(self.node.connections, [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
