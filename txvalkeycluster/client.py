@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from .address import Address
 from .commands import CommandTable
-from .commands.converters import flat_pairs, scored
+from .commands.converters import Convert, flat_pairs, scored
 from .commands.encoder import Arg
 from .commands.method_support import Key, Text
 from .commands.methods import Commands
-from .errors import ClientClosed
 from .events import Closed, Event
 from .options import DEFAULT, Options
 from .pipeline import Pipeline
@@ -57,12 +56,13 @@ class ClusterClient(Commands[Text]):
             raise ValueError("no seeds: give a URL or seeds")
         self._listeners: list[Callable[[Event], object]] = []
         self._router = Router(reactor, self.options, self._emit)
-        # The router's own method in its place, which saves every command a call.
-        self._run = self._router.execute  # type: ignore[assignment, method-assign]
         self._closing: Deferred[None] | None = None
 
     def __repr__(self) -> str:
         return f"<ClusterClient {', '.join(map(str, self.options.seeds))} {self._router!r}>"
+
+    def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Deferred[Any]:
+        return self._router.execute(words, convert)
 
     @property
     def topology(self) -> Topology:
@@ -208,7 +208,6 @@ class ClusterClient(Commands[Text]):
     def _end(self, how: Callable[[], Deferred[None]], *, again: bool = False) -> Deferred[None]:
         ended: Deferred[None] = Deferred()
         first = self._closing is None
-        self._run = _refused  # type: ignore[method-assign]
         if self._closing is None:
             # In place before anything is ended, whose callbacks may end us again.
             self._closing = Deferred()
@@ -262,10 +261,6 @@ def connect(reactor: Any, url: str | None = None, **options: Any) -> Deferred[Cl
     ValueError or TypeError at once.
     """
     return Deferred.fromCoroutine(_connect(ClusterClient(reactor, url, **options)))
-
-
-def _refused(*_: Any, **__: Any) -> Deferred[Any]:
-    return fail(ClientClosed("the client is closed"))
 
 
 def _scan_options(match: Key | None, count: int | None) -> tuple[Arg, ...]:

@@ -272,8 +272,7 @@ class _Run:
         else:
             timeout = None if entry.deadline == inf else max(entry.deadline - self._router.clock.seconds(), 0)
             self._history.written = True
-            # Past what a closed client has in its place, for it serves what was queued before.
-            sent = Router.execute(self._router, entry.words, None, timeout)
+            sent = self._router.execute(entry.words, None, timeout, admitted=True)
             self._others[entry.place] = sent
             sent.addBoth(self._other_ended, entry)
 

@@ -124,9 +124,15 @@ class Router:
         convert: Convert | None = None,
         timeout: float | None = DEFAULT,
         repeatable: bool = False,
+        admitted: bool = False,
     ) -> Deferred[Any]:
-        """Send a command where its keys live, or where its policy says; ``convert`` makes the result of its reply."""
+        """Send a command where its keys live, or where its policy says; ``convert`` makes the result of its reply.
+
+        ``admitted`` commands were taken before the client was closed.
+        """
         try:
+            if self.closed and not admitted:
+                raise ClientClosed("the client is closed")
             command = self.commands[args[0]]
             if not command.keyed or len(args) < 2:
                 done = self._execute_otherwise(command.resolve(args), args, timeout, repeatable)
@@ -297,7 +303,7 @@ class Router:
 
     def _start_late(self, late: _UnroutedCall) -> None:
         timeout = _time_left(self.clock.seconds(), late.deadline)
-        late.begun = Router.execute(self, late.args, None, timeout, late.repeatable)
+        late.begun = self.execute(late.args, None, timeout, late.repeatable, admitted=True)
         late.begun.addCallbacks(late.answer, late.fail)
 
     def _late_cancelled(self, late: _UnroutedCall) -> None:
@@ -513,7 +519,7 @@ class Router:
 
     def close(self) -> Deferred[None]:
         """Take no new commands, wait for the unanswered ones, then close every connection."""
-        self._refuse_commands()
+        self.closed = True
         self._drain = Drain(self.clock, self._everything())
         self._replica_wait.closed = True
         units = self.units.close()
@@ -532,7 +538,7 @@ class Router:
 
     def abort(self) -> Deferred[None]:
         """End everything at once."""
-        self._refuse_commands()
+        self.closed = True
         self.units.abort()
         waiting = self._discovery.close()
         for queue in self._all_queues():
@@ -545,11 +551,6 @@ class Router:
             self._drain.give_up()
         self.retries.call_now()
         return gone
-
-    def _refuse_commands(self) -> None:
-        """From here on: a method is replaced, so that while the client is open no command pays for the question."""
-        self.closed = True
-        self.execute = lambda *_, **__: fail(ClientClosed("the client is closed"))  # type: ignore[method-assign]
 
     def _shut(self) -> Deferred[None]:
         self._refresher.close()
