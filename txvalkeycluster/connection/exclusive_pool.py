@@ -8,11 +8,11 @@ from math import inf
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 
 from ..errors import ConnectionLost, ReplyError
 from ..options import Options
 from ..requests.request import Request
+from ..requests.timer import Timer
 from .handshake import ServerInfo
 from .protocol import ConnectionListener, RESPProtocol
 
@@ -71,10 +71,10 @@ class ExclusivePool:
         self._leased: set[Lease] = set()
         self._dialling: set[Deferred[Any]] = set()
         self._waiting: deque[Deferred[Lease]] = deque()
-        self._timer: IDelayedCall | None = None
+        self._idle_timer = Timer(clock, self._close_idle)
         self._closed: Exception | None = None
         self._failures = 0
-        self._next_dial: IDelayedCall | None = None
+        self._next_dial = Timer(clock, self._serve)
 
     def __repr__(self) -> str:
         counts = f"leased={len(self._leased)} idle={len(self._idle)} waiting={len(self._waiting)}"
@@ -134,10 +134,8 @@ class ExclusivePool:
 
     def _shut(self, reason: Exception) -> None:
         self._closed = reason
-        for timer in (self._timer, self._next_dial):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._next_dial = None
+        self._idle_timer.stop()
+        self._next_dial.stop()
         idle, self._idle = self._idle, []
         waiting, self._waiting = list(self._waiting), deque()
         for dialling in list(self._dialling):
@@ -160,7 +158,7 @@ class ExclusivePool:
         room = self._options.max_exclusive - len(self._leased) - len(self._dialling)
         if self._failures:
             room = min(room, 1 - len(self._dialling))
-        if self._next_dial is None:
+        if not self._next_dial.running:
             for _ in range(min(room, len(self._waiting) - len(self._dialling))):
                 dialling = self._establish()
                 self._dialling.add(dialling)
@@ -169,12 +167,8 @@ class ExclusivePool:
     def _back_off(self) -> None:
         """Dial again only after a while, that doubles with each failure, and one at a time."""
         self._failures += 1
-        if self._next_dial is None:
-            self._next_dial = self._clock.callLater(self._options.backoff(self._failures), self._dial_again)
-
-    def _dial_again(self) -> None:
-        self._next_dial = None
-        self._serve()
+        if not self._next_dial.running:
+            self._next_dial.start(self._options.backoff(self._failures))
 
     def _dialled(self, result: Any, dialling: Deferred[Any]) -> None:
         self._dialling.discard(dialling)
@@ -202,11 +196,10 @@ class ExclusivePool:
             self._waiting.remove(wanted)
 
     def _watch_idle(self) -> None:
-        if self._timer is None and self._closed is None:
-            self._timer = self._clock.callLater(_KEPT, self._close_idle)
+        if not self._idle_timer.running and self._closed is None:
+            self._idle_timer.start(_KEPT)
 
     def _close_idle(self) -> None:
-        self._timer = None
         now = self._clock.seconds()
         old = [lease for lease in self._idle if now - lease.idle_since >= _KEPT / 2 or lease.connection.ended]
         self._idle = [lease for lease in self._idle if lease not in old]

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import OpenSSL.SSL
 import service_identity
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.python.failure import Failure
 
 from ..address import Address
@@ -25,6 +25,7 @@ from ..options import Options
 from ..requests.batch import Batch
 from ..requests.pending_queue import PendingQueue
 from ..requests.request import Cancels, History, MarkedCall, Request, internal_call, marked_call
+from ..requests.timer import Timer
 from ..slots import ANY_NODE, THIS_NODE
 from .exclusive_pool import ExclusivePool
 from .handshake import ServerInfo, handshake
@@ -102,7 +103,7 @@ class NodeConnection(ConnectionListener):
         self._not_before = 0.0
         self._ready_at = 0.0
         self._dialling: Deferred[Any] | None = None
-        self._timer: IDelayedCall | None = None
+        self._dial_timer = Timer(clock, self._dial_now)
         self._last_failure = ""
 
     def __repr__(self) -> str:
@@ -212,7 +213,7 @@ class NodeConnection(ConnectionListener):
         delay = self._not_before - self._clock.seconds()
         self.state = State.BACKING_OFF if delay > 0 else State.DIALLING
         # Never at once: dialling runs code of the application's, and whoever asked is in the midst of something.
-        self._timer = self._clock.callLater(max(delay, 0), self._dial_now)
+        self._dial_timer.start(max(delay, 0))
 
     def redial(self, connection: RESPProtocol | None) -> None:
         """Replace ``connection``, if it is still the one: its address names another machine now."""
@@ -279,7 +280,6 @@ class NodeConnection(ConnectionListener):
     # ---- dialling
 
     def _dial_now(self) -> None:
-        self._timer = None
         self.state = State.DIALLING
         self._dialling = self._establish()
         self._dialling.addCallbacks(self._became_ready, self._dial_ended_badly)
@@ -287,8 +287,7 @@ class NodeConnection(ConnectionListener):
     def _establish(self) -> Deferred[tuple[RESPProtocol, ServerInfo]]:
         """Make a connection that has answered the handshake, or fail with one of our own errors in good time."""
         made: Deferred[Any] = Deferred.fromCoroutine(self._connect())
-        timer = self._clock.callLater(self._options.connect_timeout, made.cancel)
-        made.addBoth(_stop_timer, timer)
+        made.addTimeout(self._options.connect_timeout, self._clock)
         made.addErrback(self._explain)
         return made
 
@@ -370,9 +369,7 @@ class NodeConnection(ConnectionListener):
 
     def _shut(self) -> list[Request]:
         self._detach(State.CLOSED)
-        if self._timer is not None:
-            timer, self._timer = self._timer, None
-            timer.cancel()
+        self._dial_timer.stop()
         if self._dialling is not None:
             dialling, self._dialling = self._dialling, None
             dialling.cancel()
@@ -399,19 +396,15 @@ class NodeConnection(ConnectionListener):
         self._carrier.disconnected(self, reason, clean)
 
 
-def _stop_timer(result: Any, timer: IDelayedCall) -> Any:
-    if timer.active():
-        timer.cancel()
-    return result
-
-
 def _connect_error(address: Address, failure: Failure, options: Options) -> ValkeyError:
     """What went wrong while connecting, in one of our own errors."""
     error: BaseException | None = failure.value
     if isinstance(error, ConnectFailed):
         return error
-    if isinstance(error, CancelledError):
+    if isinstance(error, DeferredTimeout):
         return ConnectFailed(f"{address}: no connection and answered handshake within {options.connect_timeout:g} s")
+    if isinstance(error, CancelledError):
+        return ConnectFailed(f"{address}: the attempt to connect was cancelled")
     cause = error
     while cause is not None:
         if isinstance(cause, (service_identity.VerificationError, service_identity.CertificateError)):

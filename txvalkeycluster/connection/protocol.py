@@ -16,7 +16,7 @@ from typing import Any
 import hiredis
 from twisted.internet import protocol, tcp
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, INegotiated, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IHandshakeListener, INegotiated, IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -25,6 +25,7 @@ from ..options import Options
 from ..requests.batch import Batch, dissolved
 from ..requests.deadlines import DeadlineTimer, not_too_soon, split_expired
 from ..requests.request import ASKING, MarkedCall, Request, internal_call, size
+from ..requests.timer import Timer
 from .write_scheduler import WriteScheduler
 
 # The reader's own default, False, is also RESP3's #f.
@@ -71,7 +72,7 @@ class RESPProtocol(protocol.Protocol):
     _owed_at_close = False
     _draining = False
     _reason: Exception | None = None
-    _close_timer: IDelayedCall | None = None
+    _close_timer: Timer | None = None
     # Until the TLS handshake is done.
     _secured: Deferred[None] | None = None
 
@@ -490,8 +491,7 @@ class RESPProtocol(protocol.Protocol):
         self.transport = None
         self._direct = None
         if self._close_timer is not None:
-            timer, self._close_timer = self._close_timer, None
-            timer.cancel()
+            self._close_timer.stop()
         clean = self._draining and self._reason is None and not self.pending and not self._owed_at_close
         if not self.ended:
             error = reason.value
@@ -513,12 +513,12 @@ class RESPProtocol(protocol.Protocol):
         if transport is None:
             return
         # A TLS close waits for the peer's answer, without end if the peer hangs.
-        self._close_timer = self._clock.callLater(self._options.close_timeout, self._close_overdue)
+        self._close_timer = Timer(self._clock, self._close_overdue)
+        self._close_timer.start(self._options.close_timeout)
         transport.unregisterProducer()
         transport.loseConnection()
 
     def _close_overdue(self) -> None:
-        self._close_timer = None
         transport = self._transport()
         if transport is not None:
             transport.abortConnection()

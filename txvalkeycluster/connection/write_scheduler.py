@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
 from ..errors import ConnectionLost
 from ..requests.request import Cancels
+from ..requests.timer import Timer
 
 # Replies of one read after which writes are put off.
 _SOME = range(8, 64)
@@ -37,15 +38,14 @@ class Writer(Protocol):
 class WriteScheduler:
     """Gathers the connections that have something to write, and has each write once."""
 
-    __slots__ = ("_clock", "_timer", "_touched", "cancels", "held")
+    __slots__ = ("_timer", "_touched", "cancels", "held")
 
     def __init__(self, clock: IReactorTime) -> None:
         #: Whether replies are being handed out just now.
         self.held = False
         #: What was cancelled before it is written will not be.
         self.cancels = Cancels()
-        self._clock = clock
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(clock, self.release)
         self._touched: list[Writer] = []
 
     def touch(self, connection: Writer) -> None:
@@ -81,14 +81,8 @@ class WriteScheduler:
 
     def stop(self) -> None:
         """Forget the scheduled write."""
-        if self._timer is not None:
-            timer, self._timer = self._timer, None
-            timer.cancel()
+        self._timer.stop()
 
     def _schedule(self) -> None:
-        if self._timer is None:
-            self._timer = self._clock.callLater(0, self._turn_ends)
-
-    def _turn_ends(self) -> None:
-        self._timer = None
-        self.release()
+        if not self._timer.running:
+            self._timer.start(0)

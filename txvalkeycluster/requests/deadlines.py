@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from math import inf
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
 from .request import Request
+from .timer import Timer
 
 # Deadlines closer together than this share a sweep.
 RESOLUTION = 0.005
@@ -28,29 +29,22 @@ class DeadlineTimer:
         self.at = inf
         self._clock = clock
         self._sweep = sweep
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(clock, self._ring)
 
     def by(self, at: float) -> None:
         """Go off at ``at``, unless set for an earlier time."""
         if at >= self.at:
             return
         self.at = at
-        delay = max(at - self._clock.seconds(), RESOLUTION)
-        if self._timer is None:
-            self._timer = self._clock.callLater(delay, self._ring)
-        else:
-            self._timer.reset(delay)
+        self._timer.start(max(at - self._clock.seconds(), RESOLUTION))
 
     def stop(self) -> None:
         """Forget every time asked for."""
         self.at = inf
-        if self._timer is not None:
-            timer, self._timer = self._timer, None
-            timer.cancel()
+        self._timer.stop()
 
     def _ring(self) -> None:
         self.at = inf
-        self._timer = None
         self._sweep()
 
 

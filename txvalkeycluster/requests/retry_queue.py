@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall
-
 from ..options import Options
 from .batch import Batch
 from .pending_queue import PendingQueue
 from .request import Cancels, History, Request
+from .timer import Timer
 
 _FIRST_TICK = 0.01
 _LONGEST_TICK = 0.06
@@ -44,7 +43,7 @@ class RetryQueue:
         self._ticks = ticks
         self._tick = _FIRST_TICK
         self._requests = PendingQueue(clock, options, cancels, self._describe)
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(clock, self._try_some)
         #: Said of what has been tried, in the error of those that time out here.
         self.detail = ""
 
@@ -65,9 +64,8 @@ class RetryQueue:
         self._entered()
 
     def _entered(self) -> None:
-        if self._ticks and self._timer is None:
-            delay = self._options.random.uniform(self._tick / 2, self._tick)
-            self._timer = self._clock.callLater(delay, self._try_some)
+        if self._ticks and not self._timer.running:
+            self._start_timer()
         if self._on_enter is not None:
             self._on_enter()
 
@@ -82,22 +80,21 @@ class RetryQueue:
     def take(self) -> list[Request]:
         """Hand over every request."""
         self._tick = _FIRST_TICK
-        if self._timer is not None:
-            timer, self._timer = self._timer, None
-            timer.cancel()
+        self._timer.stop()
         return self._requests.take()
 
     def _try_some(self) -> None:
-        self._timer = None
         self._tick = min(self._tick * 2, _LONGEST_TICK)
         tried = self._requests.take(limit=_TRIED)
         for request in tried:
             request.history = request.history or History()
             request.history.on_reply = self.release
         if self._requests:
-            delay = self._options.random.uniform(self._tick / 2, self._tick)
-            self._timer = self._clock.callLater(delay, self._try_some)
+            self._start_timer()
         self._retry(tried)
+
+    def _start_timer(self) -> None:
+        self._timer.start(self._options.random.uniform(self._tick / 2, self._tick))
 
     def _describe(self) -> str:
         return f"waiting for {self._what}" + (f" ({self.detail})" if self.detail else "")
@@ -107,25 +104,18 @@ class LaterCalls:
     """Those that were turned away for want of room, and cannot be told when there is some: called a little later."""
 
     def __init__(self, clock: Any) -> None:
-        self._clock = clock
         self._waiting: list[Callable[[], None]] = []
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(clock, self.call_now)
 
     def add(self, retry: Callable[[], None]) -> None:
         """Have ``retry`` called once."""
         self._waiting.append(retry)
-        if self._timer is None:
-            self._timer = self._clock.callLater(_FIRST_TICK, self._ring)
+        if not self._timer.running:
+            self._timer.start(_FIRST_TICK)
 
     def call_now(self) -> None:
         """Call them now, as at the client's end: each finds out by itself."""
-        if self._timer is not None:
-            timer, self._timer = self._timer, None
-            timer.cancel()
+        self._timer.stop()
         waiting, self._waiting = self._waiting, []
         for retry in waiting:
             retry()
-
-    def _ring(self) -> None:
-        self._timer = None
-        self.call_now()

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 
 from ..commands import Command, CommandTable
 from ..commands.command_reply import read_reply
@@ -14,6 +13,7 @@ from ..connection.node import NodeConnection
 from ..errors import ProtocolError, ReplyError
 from ..requests.request import Request
 from ..requests.retry_queue import RetryQueue
+from ..requests.timer import Timer
 
 # The next node is asked this long after one could not be.
 _PAUSE = 0.05
@@ -30,12 +30,11 @@ class CommandDiscovery:
         any_node: Callable[[], NodeConnection | None],
     ) -> None:
         """``queue`` makes the retry queue, given what is to be called when one enters."""
-        self._clock = clock
         self._table = table
         self.queue = queue(self.ask)
         self._any_node = any_node
         self._asking = False
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(clock, self.ask)
 
     def ask(self) -> None:
         """Ask for the names of those that wait, unless that is under way or nobody is there to be asked."""
@@ -52,9 +51,7 @@ class CommandDiscovery:
 
     def close(self) -> list[Request]:
         """Ask nobody any more; hand over what waits."""
-        if self._timer is not None:
-            timer, self._timer = self._timer, None
-            timer.cancel()
+        self._timer.stop()
         return self.queue.take()
 
     def _answered(self, reply: Any, names: list[str]) -> None:
@@ -73,12 +70,8 @@ class CommandDiscovery:
             self._learnt(names, [])
             return
         self._asking = False
-        if self._timer is None:
-            self._timer = self._clock.callLater(_PAUSE, self._ask_again)
-
-    def _ask_again(self) -> None:
-        self._timer = None
-        self.ask()
+        if not self._timer.running:
+            self._timer.start(_PAUSE)
 
     def _learnt(self, names: list[str], commands: list[Command]) -> None:
         self._asking = False

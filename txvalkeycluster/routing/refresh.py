@@ -6,7 +6,6 @@ from collections.abc import Callable, Generator, Iterable
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -14,6 +13,8 @@ from ..connection.factory import ClusterFactory
 from ..connection.node import NodeConnection
 from ..errors import ClientClosed, ClusterUnavailable, ReplyError, TopologyError, ValkeyError
 from ..options import Options
+from ..requests.deadlines import DeadlineTimer
+from ..requests.timer import Timer
 from ..slots import SLOT_COUNT
 from ..statistics import Statistics
 from ..topology.model import Shard, lost_most_nodes, same_view
@@ -49,7 +50,7 @@ class Inquiry:
         self._ask = ask
         self._asked: dict[NodeConnection, Deferred[Any]] = {}
         self._failures: list[tuple[str, str]] = []
-        self._timer: IDelayedCall | None = None
+        self._hedge = Timer(clock, self._next)
         self._done = False
         self._next()
 
@@ -60,14 +61,10 @@ class Inquiry:
                 self._finish()
                 self.answered.errback(ClusterUnavailable("no node gave a slot map", self._failures))
             return
-        self._timer = self._clock.callLater(_HEDGE, self._overdue)
+        self._hedge.start(_HEDGE)
         asking = self._ask(node)
         self._asked[node] = asking
         asking.addCallbacks(self._good, self._bad, callbackArgs=(node,), errbackArgs=(node,))
-
-    def _overdue(self) -> None:
-        self._timer = None
-        self._next()
 
     def _good(self, answer: Any, node: NodeConnection) -> None:
         self._asked.pop(node, None)
@@ -86,18 +83,13 @@ class Inquiry:
         address = str(node.address)
         reason = str(failure.value)
         self._failures.append((address, reason.removeprefix(address).lstrip(": ")))
-        if self._timer is not None:
-            timer, self._timer = self._timer, None
-            timer.cancel()
-            self._next()
-        elif not self._asked:
+        if self._hedge.running or not self._asked:
+            self._hedge.stop()
             self._next()
 
     def _finish(self) -> None:
         self._done = True
-        if self._timer is not None:
-            timer, self._timer = self._timer, None
-            timer.cancel()
+        self._hedge.stop()
         for asking in list(self._asked.values()):
             asking.cancel()
         self._asked.clear()
@@ -135,8 +127,7 @@ class TopologyRefresher:
         # Drawn once for each refresh: of many draws the least would count.
         self._jitter = 0.0
         self._refreshing: Deferred[Draft | None] | None = None
-        self._timer: IDelayedCall | None = None
-        self._timer_at = float("inf")
+        self._timer = DeadlineTimer(clock, self._start)
         self._waiters: list[Deferred[None]] = []
 
     def trigger(self, *, urgent: bool = False) -> None:
@@ -166,7 +157,7 @@ class TopologyRefresher:
     def close(self) -> None:
         """Ask nobody any more."""
         self._closed = True
-        self._cancel_timer()
+        self._timer.stop()
         if self._refreshing is not None:
             self._refreshing.cancel()
         waiters, self._waiters = self._waiters, []
@@ -178,25 +169,13 @@ class TopologyRefresher:
         return self._options.random.uniform(0, (nodes - _LARGE_CLUSTER) / 100) if nodes > _LARGE_CLUSTER else 0.0
 
     def _schedule(self, at: float) -> None:
-        if at >= self._timer_at:
-            return
-        self._cancel_timer()
-        delay = at - self._clock.seconds()
-        if delay <= 0:
+        if at <= self._clock.seconds():
             self._start()
         else:
-            self._timer_at = at
-            self._timer = self._clock.callLater(delay, self._start)
-
-    def _cancel_timer(self) -> None:
-        self._timer_at = float("inf")
-        if self._timer is not None:
-            timer, self._timer = self._timer, None
-            if timer.active():
-                timer.cancel()
+            self._timer.by(at)
 
     def _start(self) -> None:
-        self._cancel_timer()
+        self._timer.stop()
         self._running = True
         self._again = self._urgent = False
         self._statistics.refreshes += 1
@@ -258,7 +237,10 @@ class TopologyRefresher:
         return as_slots_tell(shards) if served == SLOT_COUNT and _tells_well(node) else None
 
     async def _in_steps(self, work: Generator[None, None, _T]) -> _T:
-        """Do some work, and let others do something between its steps."""
+        """Do some work, and let others do something between its steps.
+
+        Not a `Cooperator`: most maps are one step, which is done at once, and cancelling the refresh ends the work.
+        """
         while True:
             try:
                 next(work)
