@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec, module_from_spec
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet import defer
 from twisted.internet.defer import AlreadyCalledError, CancelledError, Deferred, inlineCallbacks, setDebugging
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -219,3 +221,72 @@ class SameTests(SynchronousTestCase):
             deferred.callback(None)
             self.failureResultOf(done, KeyboardInterrupt)
             self.assertIsNone(deferred.result)
+
+
+class OtherTwistedTests(SynchronousTestCase):
+    """With a Twisted that resumes coroutines otherwise, it is a Deferred and nothing else."""
+
+    def loaded(self) -> Any:
+        """The module as it is where Twisted is as it has been patched."""
+        spec = find_spec("txvalkeycluster.requests.fast_deferred")
+        assert spec is not None and spec.loader is not None
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    def check_general(self) -> None:
+        module = self.loaded()
+        self.assertFalse(module.DIRECT)
+        for name in ("addBoth", "callback", "errback", "__iter__", "__await__"):
+            self.assertNotIn(name, vars(module.FastDeferred))
+
+        async def wait(deferred: Deferred[Any]) -> Any:
+            return await deferred
+
+        deferred = module.FastDeferred()
+        done = Deferred.fromCoroutine(wait(deferred))
+        deferred.callback(5)
+        self.assertEqual(self.successResultOf(done), 5)
+
+    def test_as_it_is(self) -> None:
+        self.assertEqual(self.loaded().DIRECT, DIRECT)
+
+    def test_something_is_gone(self) -> None:
+        for name in ("_inlineCallbacks", "_gotResultInlineCallbacks"):
+            original = getattr(defer, name)
+            delattr(defer, name)
+            try:
+                module = self.loaded()
+            finally:
+                setattr(defer, name, original)
+            self.assertFalse(module.DIRECT)
+
+    def test_other_arguments(self) -> None:
+        resume = defer._inlineCallbacks
+
+        def other(result: Any, gen: Any, status: Any, context: Any, more: int = 0) -> Any:
+            return resume(result, gen, status, context)
+
+        self.patch(defer, "_inlineCallbacks", other)
+        self.check_general()
+
+    def test_it_does_something_else(self) -> None:
+        """Resuming does nothing, or raises."""
+
+        def nothing(result: Any, gen: Any, status: Any, context: Any) -> None:
+            """Twisted's own name and arguments."""
+
+        def raises(result: Any, gen: Any, status: Any, context: Any) -> None:
+            raise Broken
+
+        for function in (nothing, raises):
+            module = self.with_resume(function)
+            self.assertFalse(module.DIRECT)
+
+    def with_resume(self, function: Any) -> Any:
+        original = defer._inlineCallbacks
+        defer._inlineCallbacks = function
+        try:
+            return self.loaded()
+        finally:
+            defer._inlineCallbacks = original

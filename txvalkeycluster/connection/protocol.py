@@ -26,6 +26,7 @@ from ..requests.batch import Batch, dissolved
 from ..requests.deadlines import DeadlineTimer, not_too_soon, split_expired
 from ..requests.request import ASKING, MarkedCall, Request, internal_call, size
 from ..requests.timer import Timer
+from .direct_write import direct_writer
 from .write_scheduler import WriteScheduler
 
 # The reader's own default, False, is also RESP3's #f.
@@ -226,7 +227,7 @@ class RESPProtocol(protocol.Protocol):
             self._write_large(unsent)
             return
         direct = self._direct
-        # An idle TCP transport is written to here and now, which saves two reactor steps.
+        # See `direct_write`.
         if direct is not None and not direct.dataBuffer and not direct._tempDataBuffer:
             written = direct.writeSomeData(data)
             # Of a broken socket the transport will hear by itself, in a stack where it may end us.
@@ -423,11 +424,10 @@ class RESPProtocol(protocol.Protocol):
         """Take over a transport that has just connected."""
         transport = self._transport()
         self._heard_at = self._seconds()
-        if isinstance(transport, tcp.Connection) and not getattr(transport, "TLS", False):
-            self._direct = transport
-            if getattr(transport.protocol, "_wrappedProtocol", None) is self:
-                # Past the wrapper that Twisted's endpoints put around a protocol until it is connected.
-                transport.protocol = self
+        self._direct = direct_writer(transport)
+        if self._direct is not None and getattr(transport.protocol, "_wrappedProtocol", None) is self:
+            # Past the wrapper that Twisted's endpoints put around a protocol until it is connected.
+            transport.protocol = self
         if INegotiated.providedBy(transport):
             self._secured = Deferred()
         transport.registerProducer(self, True)
