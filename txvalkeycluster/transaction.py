@@ -333,10 +333,10 @@ def _results(replies: list[Any], calls: list[_Queued], raise_first: bool) -> lis
 def _slot_of(command: Command, args: tuple[Arg, ...]) -> int:
     """Raises RoutingError for a command that is not for one slot."""
     command.check_allowed(args)
-    to = plan_command(command, args, split=False)
-    if to.breadth is not Scope.ONE:
+    plan = plan_command(command, args, split=False)
+    if plan.scope is not Scope.ONE:
         raise RoutingError(f"{command.name} is for several nodes, and a transaction is on one")
-    return to.slot
+    return plan.slot
 
 
 async def optimistically(

@@ -35,13 +35,13 @@ class RouteTests(SynchronousTestCase):
 
     def test_without_keys(self) -> None:
         """By the policy, else any node."""
-        for call, breadth in [
+        for call, scope in [
             ("DBSIZE", Scope.SHARDS), ("FLUSHALL", Scope.SHARDS), ("KEYS *", Scope.SHARDS),
             ("SCRIPT LOAD s", Scope.NODES), ("CONFIG SET a b", Scope.NODES), ("PUBSUB CHANNELS", Scope.NODES),
             ("PING", Scope.ONE), ("EVAL s 0", Scope.ONE), ("PUBLISH c m", Scope.ONE), ("CLIENT ID", Scope.ONE),
             ("CLIENT SETNAME x", Scope.ONE), ("GET", Scope.ONE), ("RANDOMKEY", Scope.SHARDS),
         ]:  # fmt: skip
-            self.assertEqual(routed(call), Plan(breadth, ANY_NODE), call)
+            self.assertEqual(routed(call), Plan(scope, ANY_NODE), call)
         for call in ("SCAN 0",):
             self.assertIn("execute_on", str(self.assertRaises(RoutingError, routed, call)))
 

@@ -42,7 +42,7 @@ class ClusterFactory:
     """The nodes of one client by address, each with its connection."""
 
     def __init__(self, reactor: Any, options: Options) -> None:
-        self.carrier: NodeListener
+        self.listener: NodeListener
         self.nodes: dict[Address, NodeConnection] = {}
         self._reactor = reactor
         self._options = options
@@ -61,7 +61,7 @@ class ClusterFactory:
         """The node at an address, made known if it is not; nothing is dialled yet."""
         node = self.nodes.get(address)
         if node is None:
-            node = NodeConnection(self._reactor, address, self._options, self.cancels, self._dial, self.carrier)
+            node = NodeConnection(self._reactor, address, self._options, self.cancels, self._dial, self.listener)
             self.nodes[address] = node
         return node
 

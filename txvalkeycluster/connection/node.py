@@ -80,7 +80,7 @@ class NodeConnection(ConnectionListener):
         options: Options,
         cancels: Cancels,
         dial: Callable[[Address], Deferred[Any]],
-        carrier: NodeListener,
+        listener: NodeListener,
     ) -> None:
         self.address = address
         self.state = State.IDLE
@@ -97,7 +97,7 @@ class NodeConnection(ConnectionListener):
         self._clock = clock
         self._options = options
         self._dial = dial
-        self._carrier = carrier
+        self._listener = listener
         self._waiting = PendingQueue(clock, options, cancels, self._describe)
         self._failures = 0
         self._not_before = 0.0
@@ -117,9 +117,9 @@ class NodeConnection(ConnectionListener):
     def _lease_failed(self, error: Exception) -> None:
         """Pass up what befell a connection that somebody has to himself."""
         if isinstance(error, ReplyError):
-            self._carrier.noticed(self, error)
+            self._listener.noticed(self, error)
         else:
-            self._carrier.lost(self, [], [], error)
+            self._listener.lost(self, [], [], error)
 
     @property
     def pending(self) -> int:
@@ -189,7 +189,7 @@ class NodeConnection(ConnectionListener):
     def leads(self, leads: bool) -> None:
         if self._leads and not leads and self.give_up_unconfirmed():
             # It may have dropped what it had not handed on, even if it leads again later.
-            self._carrier.writes_lost(self, "the node that carried commands is no primary any more")
+            self._listener.writes_lost(self, "the node that carried commands is no primary any more")
         if leads and not self._leads and self.protocol is not None:
             self.protocol.confirmed = self.protocol.carried()
         self._leads = leads
@@ -325,7 +325,7 @@ class NodeConnection(ConnectionListener):
                 connection.ask(request)
             else:
                 connection.send_mixed(request)
-        self._carrier.connected(self)
+        self._listener.connected(self)
 
     def _dial_ended_badly(self, failure: Failure) -> None:
         self._dialling = None
@@ -339,7 +339,7 @@ class NodeConnection(ConnectionListener):
         self.state = State.IDLE
         if self._waiting:
             self.dial()
-        self._carrier.dial_failed(self, stranded, reason)
+        self._listener.dial_failed(self, stranded, reason)
 
     def _is_stranded(self, request: Request) -> bool:
         """Whether a request gains nothing by waiting for the next try: the map may never lead here, or not only."""
@@ -362,7 +362,7 @@ class NodeConnection(ConnectionListener):
         # What is unsent may still be written while the connection is drained.
         unsent = self._leads and self.protocol is not None and self.protocol.has_any_unsent
         if self.give_up_unconfirmed() or unsent:
-            self._carrier.writes_lost(self, "the connection that carried commands was replaced")
+            self._listener.writes_lost(self, "the connection that carried commands was replaced")
         self.protocol = None
         self.send = self._wait
         self.state = state
@@ -379,7 +379,7 @@ class NodeConnection(ConnectionListener):
 
     def reply_failed(self, connection: RESPProtocol, request: Request, error: Any) -> None:
         """Pass an error reply up."""
-        self._carrier.reply_failed(self, connection, request, error)
+        self._listener.reply_failed(self, connection, request, error)
 
     def connection_ended(
         self, connection: RESPProtocol, unsent: list[Request], sent: list[Request], reason: Exception
@@ -387,13 +387,13 @@ class NodeConnection(ConnectionListener):
         """Be ready to dial again, then pass the requests up."""
         if self.protocol is connection:
             self._disconnected()
-        self._carrier.lost(self, unsent, sent, reason)
+        self._listener.lost(self, unsent, sent, reason)
 
     def connection_gone(self, connection: RESPProtocol, reason: Exception, *, clean: bool) -> None:
         """Pass the end of the socket up."""
         if self.protocol is connection:
             self._disconnected()
-        self._carrier.disconnected(self, reason, clean)
+        self._listener.disconnected(self, reason, clean)
 
 
 def _connect_error(address: Address, failure: Failure, options: Options) -> ValkeyError:

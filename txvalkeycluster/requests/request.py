@@ -19,7 +19,7 @@ from ..commands import Command
 from ..commands.encoder import Arg, Packed, pack
 from ..commands.overrides import SCRIPTS
 from ..errors import CommandTimeout, MaybeExecuted
-from ..slots import THIS_NODE, key_slot
+from ..slots import THIS_NODE, UNROUTED, key_slot
 from .fast_deferred import FastDeferred
 
 
@@ -174,6 +174,26 @@ def own_slots(request: Request) -> Collection[int]:
     reader = hiredis.Reader()
     reader.feed(request.payload if isinstance(request.payload, bytes) else b"".join(request.payload))
     return {key_slot(word) for word in reader.gets()[1:]}
+
+
+class UnroutedCall(Call):
+    """A command that cannot be routed yet: without a map, or without knowing what it means."""
+
+    __slots__ = ("args", "begun")
+
+    def __init__(
+        self,
+        args: tuple[Arg, ...],
+        command: Command,
+        now: float,
+        deadline: float,
+        repeatable: bool,
+        canceller: Callable[[Any], None],
+    ) -> None:
+        super().__init__(pack(args), command, UNROUTED, now, deadline, repeatable, canceller)
+        self.args = args
+        #: What became of it once it could.
+        self.begun: Deferred[Any] | None = None
 
 
 class MarkedCall(Call):

@@ -32,7 +32,7 @@ class Plan:
     ``slot`` belongs to ONE, and is ANY_NODE for a command without keys; ``slots``, of each key, belongs to SLOTS.
     """
 
-    breadth: Scope
+    scope: Scope
     slot: int = ANY_NODE
     slots: Sequence[int] = field(default=(), compare=False)
 
@@ -45,7 +45,7 @@ class SubCommand(NamedTuple):
     keys: Sequence[int]
 
 
-_BREADTHS = {"all_shards": Scope.SHARDS, "all_nodes": Scope.NODES}
+_SCOPES = {"all_shards": Scope.SHARDS, "all_nodes": Scope.NODES}
 _ANYWHERE = Plan(Scope.ONE)
 
 
@@ -68,8 +68,8 @@ def plan_command(command: Command, args: Sequence[Any], *, split: bool = True) -
         return Plan(Scope.SLOTS, slots=slots)
     if command.request_policy == "special":
         raise RoutingError(f"{command.name} is for one node after the other: give it to one with execute_on")
-    breadth = _BREADTHS.get(command.request_policy or "")
-    return Plan(breadth) if breadth is not None else _ANYWHERE
+    scope = _SCOPES.get(command.request_policy or "")
+    return Plan(scope) if scope is not None else _ANYWHERE
 
 
 def cut(command: Command, args: Sequence[Any], slots: Sequence[int]) -> Iterator[SubCommand]:

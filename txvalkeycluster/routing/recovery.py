@@ -1,0 +1,328 @@
+"""Recovery: what becomes of commands that met an error reply or lost their connection, and the map that helps them.
+
+`retry_policy` decides, and this carries it out: a command follows a redirect, is sent again, waits in a retry queue, or
+its caller is told.  A new map lets everything be tried again that it may help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+from ..address import Address
+from ..commands import Command, can_fail_after_writing
+from ..connection.factory import ClusterFactory
+from ..connection.node import NodeConnection
+from ..connection.protocol import RESPProtocol
+from ..errors import ClientClosed, ConnectionLost, MaybeExecuted, ReplyError, ValkeyError
+from ..events import (
+    Event,
+    NodeConnected,
+    NodeConnectFailed,
+    NodeDisconnected,
+    Ready,
+    TopologyRefreshFailed,
+    TopologyUpdated,
+)
+from ..options import Options
+from ..requests.batch import ShardSubRequest
+from ..requests.request import History, Request, UnroutedCall, own_slots
+from ..requests.retry_queue import RetryQueue
+from ..slots import ANY_NODE, THIS_NODE
+from ..statistics import Statistics
+from .command_discovery import CommandDiscovery
+from .refresh import TopologyRefresher
+from .retry_policy import (
+    Action,
+    Decision,
+    Refresh,
+    decide_on_loss,
+    decide_on_reply,
+    ends_transaction,
+    proves_not_executed,
+)
+from .slot_map import Draft, SlotMap
+
+
+class Recovery:
+    """Hears from the nodes, and has the slot map and every retry queue."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        options: Options,
+        factory: ClusterFactory,
+        statistics: Statistics,
+        emit: Callable[[Event], None],
+        restart: Callable[[UnroutedCall], None],
+        writes_lost: Callable[[Address, str], None],
+    ) -> None:
+        """``restart`` routes a command that could not be routed before; ``writes_lost`` is told of unconfirmed ones."""
+        #: Whether the client is being closed, so that nothing lost is sent again.
+        self.closed = False
+        self._reactor = reactor
+        self._options = options
+        self._factory = factory
+        self._statistics = statistics
+        self._emit = emit
+        self._restart = restart
+        self._writes_lost = writes_lost
+        #: For slots without owner.
+        self.unserved = self._waits_until_released(
+            "a slot map that has an owner for the slot", lambda: self.refresher.trigger()
+        )
+        self.slot_map = SlotMap(factory, self.unserved, options.random)
+        self.refresher = TopologyRefresher(
+            reactor,
+            options,
+            self.slot_map,
+            factory,
+            statistics,
+            install=self._install,
+            failed=self._refresh_failed,
+            needed=self._anything_waits,
+        )
+        #: Asks servers about commands that no table holds.
+        self.discovery = CommandDiscovery(
+            reactor,
+            options.commands,
+            lambda on_enter: self._waits_until_released("a node to say what the command means", on_enter),
+            lambda: self.node_for(ANY_NODE),
+        )
+        self._retry_queues: dict[tuple[Address, str], RetryQueue] = {}
+
+    def queues(self) -> list[RetryQueue]:
+        """Every queue of commands that wait off the wire for something."""
+        return [self.unserved, self.discovery.queue, *self._retry_queues.values()]
+
+    def _waits_until_released(self, what: str, on_enter: Callable[[], None]) -> RetryQueue:
+        cancels = self._factory.cancels
+        return RetryQueue(self._reactor, self._options, cancels, what, self.resend, ticks=False, on_enter=on_enter)
+
+    # ---- units
+
+    def node_for(self, slot: int) -> NodeConnection | None:
+        """The owner of a slot, or for none any node; None, and a refresh is asked for, if there is none."""
+        destination = self.slot_map.destinations[slot] if slot >= 0 else self.slot_map.any_destination()
+        if isinstance(destination, NodeConnection):
+            return destination
+        self.refresher.trigger()
+        return None
+
+    def redirect(
+        self, node: NodeConnection, error: ReplyError, history: History, command: Command, slot: int
+    ) -> tuple[NodeConnection | None, bool]:
+        """Where a unit goes after an error reply (None: after a pause, where the map says), and whether after ASKING.
+
+        Raises ``error`` if it is the caller's.
+        """
+        decision = self._decide(node, error, history.redirects, command, (slot,))
+        self._ask_for_refresh(decision.refresh)
+        if decision.act is Action.FAIL:
+            raise error
+        if decision.target is not None:
+            return self._redirected(decision, decision.target, history), decision.act is Action.ASK
+        if decision.act is Action.REDIAL:
+            self._redial(node, node.protocol, history)
+        else:
+            history.redirects = 0
+        return None, False
+
+    def unreachable(self, node: NodeConnection, reason: Exception) -> None:
+        """Ask for a map without the node that a unit could not be sent to."""
+        self.refresher.trigger()
+
+    def noticed(self, node: NodeConnection, error: ReplyError) -> None:
+        """Ask for a new map if an error that goes to its caller shows that the one in force is old."""
+        self._ask_for_refresh(self._decide(node, error, 0).refresh)
+
+    # ---- again
+
+    def resend(self, requests: Iterable[Request]) -> None:
+        """Send requests where the map says now."""
+        doomed: list[tuple[Request, Exception]] = []
+        for request in requests:
+            if request.history is not None:
+                request.history.asking = False
+            if request.called:
+                continue
+            try:
+                if request.slot >= 0:
+                    self.slot_map.destinations[request.slot].send(request)
+                elif isinstance(request, UnroutedCall):
+                    self._restart(request)
+                elif isinstance(request, ShardSubRequest):
+                    self.slot_map.primary_of(request.shard).send(request)
+                else:
+                    self.slot_map.any_destination().send(request)
+            except Exception as error:
+                doomed.append((request, error))
+        # Last, since their callbacks may do anything, even close us.
+        for request, reason in doomed:
+            request.fail(reason)
+
+    def _wait(self, node: NodeConnection, request: Request, what: str) -> None:
+        key = (node.address, what)
+        queue = self._retry_queues.get(key)
+        if queue is None:
+            what = f"{node.address} {what}"
+            queue = RetryQueue(self._reactor, self._options, self._factory.cancels, what, self.resend)
+            self._retry_queues[key] = queue
+        self._statistics.put_off += 1
+        queue.send(request)
+
+    def _ask_for_refresh(self, refresh: Refresh) -> None:
+        if refresh is not Refresh.NO:
+            self.refresher.trigger(urgent=refresh is Refresh.NOW)
+
+    def _anything_waits(self) -> bool:
+        waiting = any(len(queue) for queue in self.queues())
+        return waiting or any(node.pending for node in self._factory.nodes.values())
+
+    # ---- what nodes tell
+
+    def reply_failed(self, node: NodeConnection, connection: RESPProtocol, request: Request, error: Any) -> None:
+        """Carry out the decision on an error reply."""
+        if request.slot == THIS_NODE:
+            self.noticed(node, error)
+            if request.command is not None and request.command.name == "EXEC" and not ends_transaction(error):
+                # The transaction is still open, and would swallow what others send.
+                connection.abort(ConnectionLost(f"{node.address} refused EXEC: {error}"))
+            request.fail(error)
+            return
+        history = request.failed_attempt(error)
+        history.asking = False
+        decision = self._decide(node, error, history.redirects, request.command, own_slots(request))
+        if decision.act is Action.FAIL:
+            self._ask_for_refresh(decision.refresh)
+            request.fail(error)
+            return
+        if request.command is not None and can_fail_after_writing(request.command):
+            # A script can forge the server's words.
+            history.written = True
+        self._carry_out(decision, node, connection, request, history)
+        self._ask_for_refresh(decision.refresh)
+
+    def _decide(
+        self,
+        node: NodeConnection,
+        error: ReplyError,
+        redirects: int,
+        command: Command | None = None,
+        slots: Collection[int] = (),
+    ) -> Decision:
+        """Judge an error reply, to ``command`` if it may be sent again; its keys are in ``slots``."""
+        replica = self.slot_map.lists_as_replica(node.address)
+        decision = decide_on_reply(error, node.address, from_replica=replica, redirects=redirects)
+        if decision.act is Action.FAIL or command is None or not can_fail_after_writing(command):
+            return decision
+        if not proves_not_executed(error, slots):
+            return Decision(Action.FAIL)
+        return decision if self._options.repeat_scripts else Decision(Action.FAIL, decision.refresh)
+
+    def _redirected(self, decision: Decision, target: Address, history: History) -> NodeConnection:
+        """Count a redirect, and point the slot at a MOVED's target."""
+        history.redirects += 1
+        node = self._factory.node_at(target)
+        node.leads = True
+        if decision.act is Action.FOLLOW:
+            self._statistics.moved += 1
+            self.slot_map.repoint(decision.slot, node)
+        else:
+            self._statistics.asked += 1
+        return node
+
+    def _redial(self, node: NodeConnection, connection: RESPProtocol | None, history: History) -> None:
+        history.redirects += 1
+        self._statistics.moved += 1
+        node.redial(connection)
+
+    def _carry_out(
+        self, decision: Decision, node: NodeConnection, connection: RESPProtocol, request: Request, history: History
+    ) -> None:
+        act = decision.act
+        if decision.target is not None:
+            target = self._redirected(decision, decision.target, history)
+            if act is Action.ASK:
+                history.asking = True
+                target.ask(request)
+            else:
+                target.send(request)
+        elif act is Action.REDIAL:
+            self._redial(node, connection, history)
+            self.resend([request])
+        elif act is Action.REROUTE and request.slot >= 0 and self.slot_map.destinations[request.slot] is not node:
+            self.resend([request])
+        else:
+            history.redirects = 0
+            self._wait(node, request, f"to answer otherwise than {history.last.partition(' ')[0]}")
+
+    def lost(self, node: NodeConnection, unsent: list[Request], sent: list[Request], reason: Exception) -> None:
+        """Send again what is safe to send again, then fail the rest."""
+        self.refresher.trigger()
+        doomed: list[tuple[Request, bool]] = []
+        for written, requests in ((True, sent), (False, unsent)):
+            for request in requests:
+                request.failed_attempt(reason).written |= written
+                decision = decide_on_loss(written=written, repeatable=request.repeatable)
+                if request.slot == THIS_NODE or decision.act is Action.FAIL or self.closed:
+                    doomed.append((request, written))
+                else:
+                    self._statistics.repeated += written
+                    self.resend([request])
+        for request, written in doomed:
+            name = request.command.name if request.command is not None else "a request"
+            kind: type[MaybeExecuted] = ClientClosed if isinstance(reason, ClientClosed) else ConnectionLost
+            request.fail_unanswered(kind, f"{name} lost its reply: {reason}", written=written, cause=reason)
+
+    def dial_failed(self, node: NodeConnection, stranded: list[Request], reason: ValkeyError) -> None:
+        """Ask for a fresh map; what was asked of this node alone fails, what need not wait for it goes back."""
+        self.refresher.trigger()
+        for request in stranded:
+            if request.slot != THIS_NODE:
+                request.failed_attempt(reason)
+                self._wait(node, request, "to be reachable, or a way around it")
+        for request in stranded:
+            if request.slot == THIS_NODE:
+                request.fail(reason)
+        self._emit(NodeConnectFailed(node.address, reason))
+
+    def writes_lost(self, node: NodeConnection, why: str) -> None:
+        """Have the next WAIT fail."""
+        self._writes_lost(node.address, why)
+
+    def connected(self, node: NodeConnection) -> None:
+        """Tell the listeners."""
+        self._statistics.connections += 1
+        self._emit(NodeConnected(node.address))
+
+    def disconnected(self, node: NodeConnection, reason: Exception, clean: bool) -> None:
+        """Tell the listeners."""
+        self._emit(NodeDisconnected(node.address, reason, clean))
+
+    # ---- the map
+
+    def _install(self, draft: Draft | None) -> None:
+        """Put a map in force, if it is another, and have everything tried again that one may help."""
+        previous = self.slot_map.topology
+        retries: list[Request] = []
+        gone: list[NodeConnection] = []
+        if draft is not None:
+            retries, gone = self.slot_map.install(draft)
+            queues, self._retry_queues = self._retry_queues, {}
+            for queue in queues.values():
+                retries += queue.take()
+        self.unserved.detail = ""
+        retries += self.unserved.take()
+        self.resend(retries)
+        for left in gone:
+            left.close()
+        self.discovery.ask()
+        if self.slot_map.topology is not previous:
+            self._emit(TopologyUpdated(self.slot_map.topology, previous if previous.version else None))
+            if not previous.version:
+                self._emit(Ready(self.slot_map.topology))
+
+    def _refresh_failed(self, reason: Exception) -> None:
+        self.unserved.detail = str(reason)
+        self._emit(TopologyRefreshFailed(reason))

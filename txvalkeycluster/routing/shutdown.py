@@ -1,0 +1,91 @@
+"""The end of a client: graceful, when everything has been answered, or at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+
+from ..connection.factory import ClusterFactory
+from ..errors import ClientClosed
+from ..requests.drain import Drain
+from ..requests.request import Request, live
+from ..requests.retry_queue import LaterCalls
+from .recovery import Recovery
+from .replica_wait import ReplicaWait
+from .units import UnitRunner
+
+
+class Shutdown:
+    """Ends everything that a router has under way."""
+
+    def __init__(
+        self,
+        clock: Any,
+        factory: ClusterFactory,
+        recovery: Recovery,
+        units: UnitRunner,
+        replica_wait: ReplicaWait,
+        retries: LaterCalls,
+    ) -> None:
+        self._clock = clock
+        self._factory = factory
+        self._recovery = recovery
+        self._units = units
+        self._replica_wait = replica_wait
+        self._retries = retries
+        self._drain: Drain | None = None
+
+    def cancelled(self) -> None:
+        """A command was cancelled: it is not waited for any more."""
+        if self._drain is not None:
+            self._drain.look_again()
+
+    def close(self) -> Deferred[None]:
+        """Take no new commands, wait for the unanswered ones, then close every connection."""
+        self._drain = Drain(self._clock, self._everything())
+        self._replica_wait.closed = True
+        units = self._units.close()
+        self._factory.unblock()
+        ended: Deferred[Any] = gatherResults([self._drain.finished, units])
+        self._retries.call_now()
+        return ended.addCallback(lambda _: self._shut_when_all_have_ended())
+
+    def _shut_when_all_have_ended(self) -> Deferred[None]:
+        """Close every connection, once there is nothing any more; what has left a batch meanwhile has yet to end."""
+        left = self._everything()
+        if not left:
+            return self._shut()
+        self._drain = Drain(self._clock, left)
+        return self._drain.finished.addCallback(lambda _: self._shut_when_all_have_ended())
+
+    def abort(self) -> Deferred[None]:
+        """End everything at once."""
+        self._units.abort()
+        waiting = self._recovery.discovery.close()
+        for queue in self._recovery.queues():
+            waiting += queue.take()
+        self._recovery.refresher.close()
+        more, gone = self._factory.abort(ClientClosed("the client was aborted"))
+        for request in live([*waiting, *more]):
+            request.fail_unanswered(ClientClosed, "the client was aborted")
+        if self._drain is not None:
+            self._drain.give_up()
+        self._retries.call_now()
+        return gone
+
+    def _shut(self) -> Deferred[None]:
+        self._recovery.refresher.close()
+        self._recovery.discovery.close()
+        for queue in self._recovery.queues():
+            # What is left there was cancelled.
+            queue.take()
+        self._retries.call_now()
+        return self._factory.close()
+
+    def _everything(self) -> list[Request]:
+        """Every request of a caller who waits for it, wherever it is."""
+        found = self._factory.everything()
+        for queue in self._recovery.queues():
+            found += queue.everything()
+        return [request for request in live(found) if request.command is not None]
