@@ -28,7 +28,7 @@ from .routing.retry_policy import NOT_HERE_OR_NOT_NOW
 from .routing.router import Router
 from .slots import SLOT_COUNT, THIS_NODE, argument_slot
 from .topology.model import Node, Shard
-from .topology.parsers import OwnView, read_own_view
+from .topology.nodes_parser import OwnView, read_own_view
 
 _DONE = (b"0", "0")
 #: Between two passes over slots that have moved, and before a step is repeated.

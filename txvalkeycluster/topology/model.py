@@ -147,7 +147,7 @@ def lost_most_nodes(old: Iterable[Shard], new: Iterable[Shard]) -> bool:
 
 
 def same(one: tuple[Shard, ...], other: tuple[Shard, ...]) -> Generator[None, None, bool]:
-    """Compare two maps, in steps as `reading` does if they are large."""
+    """Compare two maps, in steps as parsers do if they are large."""
     if len(one) != len(other):
         return False
     for number, (shard, counterpart) in enumerate(zip(one, other, strict=True)):

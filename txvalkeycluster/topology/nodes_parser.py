@@ -1,0 +1,116 @@
+"""Replies to CLUSTER NODES: all that a node knows, and what it says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..address import Address
+from ..errors import TopologyError
+from .checks import SHARDS_AT_ONCE, Steps, checked, reader
+from .fields import by_node_id, integer, node_of, slot_range, text_of
+from .model import Node, OpenSlot, Shard
+
+
+@reader("CLUSTER NODES")
+def read_nodes(reply: object, asked: Address) -> Steps:
+    """Read CLUSTER NODES, the only one that also tells of open slots, failed nodes and nodes without slots."""
+    primaries: dict[str, tuple[Node, list[tuple[int, int]], list[OpenSlot]]] = {}
+    replicas: dict[str, list[Node]] = {}
+    for number, line in enumerate(text_of(reply).splitlines()):
+        if number % SHARDS_AT_ONCE == SHARDS_AT_ONCE - 1:
+            yield
+        try:
+            if (fields := _nodes_fields(line)) is None:
+                continue
+            node = _nodes_node(fields, asked)
+            if node.role == "replica":
+                replicas.setdefault(fields[3], []).append(node)
+            else:
+                primaries[node.id] = (node, *_nodes_slots(fields[8:]))
+        except TopologyError as error:
+            raise TopologyError(f"line {number} {error}") from None
+    found = [
+        Shard(node, by_node_id(replicas.pop(node_id, ())), tuple(slots), tuple(open_slots))
+        for node_id, (node, slots, open_slots) in primaries.items()
+    ]
+    found += [Shard(None, by_node_id(orphans)) for orphans in replicas.values()]
+    return (yield from checked(found))
+
+
+@dataclass(frozen=True, slots=True)
+class OwnView:
+    """What a node says of itself in CLUSTER NODES, and where the others are that it knows."""
+
+    node: Node
+    epoch: int
+    slots: tuple[tuple[int, int], ...]
+    open_slots: tuple[OpenSlot, ...]
+    #: The nodes that its open slots are moved to or from, by id.
+    others: dict[str, Node]
+
+
+def read_own_view(reply: object, asked: Address) -> OwnView:
+    """Read of a CLUSTER NODES reply what the node that gave it says of itself.  Raises TopologyError."""
+    lines: dict[str, Sequence[str]] = {}
+    own: Sequence[str] = ()
+    for line in text_of(reply).splitlines():
+        if (fields := _nodes_fields(line)) is not None:
+            lines[fields[0]] = fields
+            if "myself" in fields[2].split(","):
+                own = fields
+    try:
+        if not own:
+            raise TopologyError("does not say who gave it")
+        slots, open_slots = _nodes_slots(own[8:])
+        ids = {slot.node_id for slot in open_slots} & lines.keys()
+        others = {node_id: _nodes_node(lines[node_id], asked) for node_id in ids}
+        epoch = integer(own[6], "configuration epoch")
+        return OwnView(_nodes_node(own, asked), epoch, tuple(slots), tuple(open_slots), others)
+    except TopologyError as error:
+        raise TopologyError(f"CLUSTER NODES {error}") from None
+
+
+def _nodes_fields(line: str) -> list[str] | None:
+    """The fields of a line; None for one that is to be passed over."""
+    fields = line.split(" ")
+    if not line or (len(fields) > 2 and "handshake" in fields[2].split(",")):
+        return None
+    if len(fields) < 8:
+        raise TopologyError(f"has {len(fields)} fields, not at least 8")
+    return fields
+
+
+def _nodes_node(fields: Sequence[str], asked: Address) -> Node:
+    flags = fields[2].split(",")
+    address, *extra = fields[1].split(",")
+    ip, colon, port = address.partition("@")[0].rpartition(":")
+    if not colon:
+        raise TopologyError(f"has an address without a port: {address!r}")
+    return node_of(
+        fields[0],
+        "replica" if "slave" in flags or "replica" in flags else "primary",
+        "?" if "noaddr" in flags else ip,
+        port,
+        asked,
+        {b"ip": ip, b"hostname": extra[0] if extra and "=" not in extra[0] else None},
+        "fail" if "fail" in flags else "online",
+    )
+
+
+def _nodes_slots(fields: Sequence[str]) -> tuple[list[tuple[int, int]], list[OpenSlot]]:
+    slots, open_slots = [], []
+    for text in fields:
+        if text.startswith("["):
+            for arrow, direction in (("->-", "migrating"), ("-<-", "importing")):
+                number, found, node_id = text.strip("[]").partition(arrow)
+                if found:
+                    slot = slot_range(number, number)[0]
+                    open_slots.append(OpenSlot(slot, direction, node_id))  # type: ignore[arg-type]
+                    break
+            else:
+                raise TopologyError(f"has an open slot that cannot be read: {text!r}")
+        elif text:
+            start, dash, end = text.partition("-")
+            slots.append(slot_range(start, end if dash else start))
+    return slots, open_slots
