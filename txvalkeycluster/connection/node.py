@@ -12,21 +12,19 @@ from enum import Enum
 from functools import cached_property
 from typing import Any, Protocol
 
-import OpenSSL.SSL
-import service_identity
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from ..address import Address
 from ..commands.encoder import Arg
-from ..errors import ClientClosed, ConnectFailed, ConnectionLost, ReplyError, TLSFailed, ValkeyError
+from ..errors import ClientClosed, ConnectFailed, ConnectionLost, ReplyError, ValkeyError
 from ..options import Options
 from ..requests.batch import Batch
 from ..requests.pending_queue import PendingQueue
 from ..requests.request import Cancels, History, MarkedCall, Request, internal_call, marked_call
 from ..requests.timer import Timer
 from ..slots import ANY_NODE, THIS_NODE
+from .connect_errors import connect_error
 from .exclusive_pool import ExclusivePool
 from .handshake import ServerInfo, handshake
 from .protocol import ConnectionListener, RESPProtocol
@@ -300,7 +298,7 @@ class NodeConnection(ConnectionListener):
             raise
 
     def _explain(self, failure: Failure) -> Failure:
-        return Failure(_connect_error(self.address, failure, self._options))  # type: ignore[no-untyped-call]
+        return Failure(connect_error(self.address, failure, self._options))  # type: ignore[no-untyped-call]
 
     def _became_ready(self, made: tuple[RESPProtocol, ServerInfo]) -> None:
         connection, self.info = made
@@ -394,29 +392,3 @@ class NodeConnection(ConnectionListener):
         if self.protocol is connection:
             self._disconnected()
         self._listener.disconnected(self, reason, clean)
-
-
-def _connect_error(address: Address, failure: Failure, options: Options) -> ValkeyError:
-    """What went wrong while connecting, in one of our own errors."""
-    error: BaseException | None = failure.value
-    if isinstance(error, ConnectFailed):
-        return error
-    if isinstance(error, DeferredTimeout):
-        return ConnectFailed(f"{address}: no connection and answered handshake within {options.connect_timeout:g} s")
-    if isinstance(error, CancelledError):
-        return ConnectFailed(f"{address}: the attempt to connect was cancelled")
-    cause = error
-    while cause is not None:
-        if isinstance(cause, (service_identity.VerificationError, service_identity.CertificateError)):
-            name = options.server_name or address.host
-            why = f": {cause}" if isinstance(cause, service_identity.CertificateError) else ""
-            return TLSFailed(f"{address}: the certificate is not for {name}{why}")
-        if isinstance(cause, OpenSSL.SSL.Error):
-            words = cause.args[0] if cause.args else ()
-            text = "; ".join(entry[2] for entry in words if len(entry) > 2) if isinstance(words, list) else ""
-            return TLSFailed(f"{address}: TLS handshake failed: {text or 'the peer closed it'}")
-        cause = cause.__cause__
-    hint = " (does it speak TLS?)" if options.tls and isinstance(error, ConnectionLost) else ""
-    failed = ConnectFailed(f"{address}: {str(error).removeprefix(str(address)).lstrip(': ')}{hint}")
-    failed.__cause__ = error
-    return failed
