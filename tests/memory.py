@@ -123,11 +123,18 @@ class MemoryTests(SynchronousTestCase):
             self.network.settle()
 
     def result_of(self, deferred: Deferred[Any]) -> Any:
-        """What it fires with once everything that is due has happened."""
-        self.network.settle()
+        """What it fires with, within a second."""
+        self._let_fire(deferred)
         return self.successResultOf(deferred)
 
     def error_of(self, deferred: Deferred[Any], *kinds: type[Exception]) -> Any:
-        """What it fails with."""
-        self.network.settle()
+        """What it fails with, within a second."""
+        self._let_fire(deferred)
         return self.failureResultOf(deferred, *kinds).value
+
+    def _let_fire(self, deferred: Deferred[Any]) -> None:
+        self.network.settle()
+        for _ in range(100):
+            if deferred.called:
+                break
+            self.advance(0.01)

@@ -32,8 +32,8 @@ _MULTI, _EXEC, _ASKING = Command("MULTI"), Command("EXEC"), Command("ASKING")
 _WATCH, _UNWATCH = Command("WATCH"), Command("UNWATCH")
 # Before an optimistic function is run again because its slot has moved.
 _PAUSE = 0.03
-#: For how many seconds a node that has refused MULTI is taken to go on refusing it.
-REFUSAL_KEPT = 10.0
+# For how many seconds a node that has refused MULTI is taken to go on refusing it.
+_REFUSAL_KEPT = 10.0
 # How long the end of a session waits for the server to forget what was watched.
 _PATIENCE = 1.0
 
@@ -269,7 +269,7 @@ async def _ask_for_multi(router: Router, node: NodeConnection) -> None:
     """Raise TransactionRefused if a node has refused MULTI; once in a while an empty transaction asks it again."""
     now = router.clock.seconds()
     refused_at, why = node.multi_refusal or (now, "")
-    if now - refused_at >= REFUSAL_KEPT:
+    if now - refused_at >= _REFUSAL_KEPT:
         multi, executed = await _replies(_send_unit(node.send, router, [], asking=False), asking=False)
         if not isinstance(multi, ReplyError):
             if isinstance(executed, Exception):

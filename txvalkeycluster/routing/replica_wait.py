@@ -24,9 +24,9 @@ from .retry_policy import is_from_demoted
 
 # How long a node is left alone before it is asked again.
 _PAUSE = 0.01
-#: Several callers may share the client, and the lost writes may be those of any of them.  So after the first wait that
-#: failed, every wait fails that begins within this many seconds.
-TOLD_FOR = 1.0
+# Several callers may share the client, and the lost writes may be those of any of them.  So after the first wait that
+# failed, every wait fails that begins within this many seconds.
+_TOLD_FOR = 1.0
 # Addresses of which losses are kept apart.
 _MAX_LOST = 1000
 
@@ -129,11 +129,11 @@ class ReplicaWait:
         found = {a: why for a, (why, _) in self._lost.items() if only is None or only.address == a}
         if not found:
             return
-        self._lost |= {address: (why, min(self._lost[address][1], now + TOLD_FOR)) for address, why in found.items()}
+        self._lost |= {address: (why, min(self._lost[address][1], now + _TOLD_FOR)) for address, why in found.items()}
         reasons = "; ".join(f"{address}: {why}" for address, why in found.items())
         raise WritesUnconfirmed(
             f"not all writes since the last wait that succeeded can be confirmed: {reasons}. "
-            f"Every wait fails for {TOLD_FOR:g} s from now on, then later writes are counted",
+            f"Every wait fails for {_TOLD_FOR:g} s from now on, then later writes are counted",
             maybe_executed=True,
         )
 

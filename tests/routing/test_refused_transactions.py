@@ -6,41 +6,54 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-import txvalkeycluster.transaction
-from tests.scripted.base import ScriptedTests, transactional
-from txvalkeycluster import ClusterClient, ConnectionLost, ReplyError, TransactionAborted, TransactionRefused
+from tests.memory import MemoryTests
+from tests.scripted.base import transactional
+from txvalkeycluster import (
+    ClusterClient,
+    ConnectionLost,
+    ReplyError,
+    TransactionAborted,
+    TransactionRefused,
+    WatchSession,
+)
 from txvalkeycluster.testing import CLOSE, DEFAULT_REPLY, SILENCE
 
 NOT_ALLOWED = b"-NOPERM User default has no permissions to run the 'multi' command\r\n"
 WITHOUT_MULTI = b"-ERR EXEC without MULTI\r\n"
 
 
-class RefusedTests(ScriptedTests):
+class RefusedTests(MemoryTests):
     #: What a node answers to a command in place of executing it.
     answers: dict[bytes, Any]
 
-    async def setUp(self) -> None:
-        await super().setUp()
+    def setUp(self) -> None:
+        super().setUp()
         self.answers = {b"MULTI": NOT_ALLOWED, b"EXEC": WITHOUT_MULTI}
         for node in self.nodes:
             node.script = lambda node, words, _: self.answers.get(words[0], DEFAULT_REPLY)
 
-    async def refused(self, client: ClusterClient, executing: Deferred[Any]) -> TransactionRefused:
-        error = await self.assertFailure(executing, TransactionRefused)
+    def refused(self, client: ClusterClient, executing: Deferred[Any]) -> TransactionRefused:
+        error = self.error_of(executing, TransactionRefused)
         self.assertNotIsInstance(error, ReplyError)
         assert isinstance(error, TransactionRefused)
         return error
 
-    async def test_its_commands_may_have_run(self) -> None:
+    def entered(self, session: WatchSession[Any]) -> WatchSession[Any]:
+        return self.result_of(Deferred.fromCoroutine(session.__aenter__()))  # type: ignore[no-any-return]
+
+    def left(self, session: WatchSession[Any]) -> None:
+        self.result_of(Deferred.fromCoroutine(session.__aexit__(None, None, None)))
+
+    def test_its_commands_may_have_run(self) -> None:
         """The caller is told so, with the reply of each."""
-        client = await self.client()
+        client = self.client()
         key = self.key_of(self.nodes[0])
-        error = await self.refused(client, client.transaction().incr(key).get(key).execute())
+        error = self.refused(client, client.transaction().incr(key).get(key).execute())
         self.assertTrue(error.maybe_executed)
         self.assertEqual(error.results, (1, b"1"))
         self.assertIn("NOPERM", str(error))
 
-    async def test_it_is_not_repeated(self) -> None:
+    def test_it_is_not_repeated(self) -> None:
         """Even if one of its commands meets a state that passes, or a redirect: another one has run."""
         key = self.key_of(self.nodes[0])
         for text in (
@@ -50,99 +63,102 @@ class RefusedTests(ScriptedTests):
             b"-MOVED 1 %b\r\n" % str(self.nodes[1].address).encode(),
             b"-ASK 1 %b\r\n" % str(self.nodes[1].address).encode(),
         ):
-            client = await self.client()
+            client = self.client()
             self.answers[b"GET"] = text
             before = self.cluster.count(b"INCR")
-            error = await self.refused(client, client.transaction().incr(key).get(key).execute())
+            error = self.refused(client, client.transaction().incr(key).get(key).execute())
             self.assertTrue(error.maybe_executed)
             self.assertEqual(self.cluster.count(b"INCR"), before + 1)
-            await client.close()
+            self.result_of(client.close())
 
-    async def test_multi_itself_meets_a_state_that_passes(self) -> None:
+    def test_multi_itself_meets_a_state_that_passes(self) -> None:
         """Whatever the reason is for which MULTI is refused, the commands behind it are not held up by it."""
-        client = await self.client()
+        client = self.client()
         key = self.key_of(self.nodes[0])
         self.answers[b"MULTI"] = b"-LOADING Valkey is loading the dataset in memory\r\n"
-        error = await self.refused(client, client.transaction().incr(key).execute())
+        error = self.refused(client, client.transaction().incr(key).execute())
         self.assertTrue(error.maybe_executed)
         self.assertEqual(self.cluster.count(b"INCR"), 1)
 
-    async def test_the_next_is_not_sent(self) -> None:
+    def test_the_next_is_not_sent(self) -> None:
         """To that node; another one has to say for itself."""
-        client = await self.client()
+        client = self.client()
         one, other = self.key_of(self.nodes[0]), self.key_of(self.nodes[1])
-        await self.refused(client, client.transaction().incr(one).execute())
+        self.refused(client, client.transaction().incr(one).execute())
         sent = len(self.nodes[0].received)
-        error = await self.refused(client, client.transaction().incr(one).execute())
+        error = self.refused(client, client.transaction().incr(one).execute())
         self.assertFalse(error.maybe_executed)
         self.assertEqual(error.results, ())
         self.assertEqual(len(self.nodes[0].received), sent)
-        error = await self.refused(client, client.transaction().incr(other).execute())
+        error = self.refused(client, client.transaction().incr(other).execute())
         self.assertTrue(error.maybe_executed)
 
-    async def test_a_right_that_is_granted_later(self) -> None:
+    def test_a_right_that_is_granted_later(self) -> None:
         """After a while an empty transaction asks again, before anything is sent."""
-        self.patch(txvalkeycluster.transaction, "REFUSAL_KEPT", 0.0)
-        client = await self.client()
+        client = self.client()
         key = self.key_of(self.nodes[0])
-        await self.refused(client, client.transaction().incr(key).execute())
-        error = await self.refused(client, client.transaction().incr(key).execute())
+        self.refused(client, client.transaction().incr(key).execute())
+        self.advance(10.1, step=1.0)
+        error = self.refused(client, client.transaction().incr(key).execute())
         self.assertFalse(error.maybe_executed)
         self.assertEqual(self.cluster.count(b"INCR"), 1)
         self.nodes[0].script = transactional
+        self.advance(10.1, step=1.0)
         for number in (2, 3):
-            self.assertEqual(await client.transaction().incr(key).execute(), [number])
+            self.assertEqual(self.result_of(client.transaction().incr(key).execute()), [number])
         # One that was refused, two empty ones, and two more.
         self.assertEqual(self.nodes[0].count(b"EXEC"), 5)
 
-    async def test_in_a_session(self) -> None:
+    def test_in_a_session(self) -> None:
         """The same for watched keys; its connection is free for the next."""
-        client = await self.client()
+        client = self.client()
         key = self.key_of(self.nodes[0])
-        async with client.watch(key) as session:
-            error = await self.refused(client, session.transaction().incr(key).execute())
-            self.assertTrue(error.maybe_executed)
-        async with client.watch(key) as session:
-            error = await self.refused(client, session.transaction().incr(key).execute())
-            self.assertFalse(error.maybe_executed)
+        for executed in (True, False):
+            session = self.entered(client.watch(key))
+            error = self.refused(client, session.transaction().incr(key).execute())
+            self.assertEqual(error.maybe_executed, executed)
+            self.left(session)
         self.assertEqual(self.cluster.count(b"INCR"), 1)
 
-    async def test_lost_before_multi_was_answered(self) -> None:
+    def test_lost_before_multi_was_answered(self) -> None:
         """Nobody knows whether it was refused, so what was written may have run; it is not repeated."""
-        client = await self.client()
+        client = self.client()
         key = self.key_of(self.nodes[0])
         self.answers = {b"MULTI": SILENCE, b"EXEC": CLOSE}
-        error = await self.assertFailure(client.transaction().incr(key).execute(), ConnectionLost)
+        error = self.error_of(client.transaction().incr(key).execute(), ConnectionLost)
         self.assertTrue(error.maybe_executed)
         self.assertEqual(self.cluster.count(b"INCR"), 1)
 
-    async def test_an_exec_that_leaves_the_transaction_open(self) -> None:
+    def test_an_exec_that_leaves_the_transaction_open(self) -> None:
         """No command of others is queued in it: the connection ends."""
-        client = await self.client()
+        client = self.client()
         key = self.key_of(self.nodes[0])
-        await client.get(key)
+        self.result_of(client.get(key))
         self.answers = {b"MULTI": b"+OK\r\n", b"INCR": b"+QUEUED\r\n", b"EXEC": b"-ERR unknown command 'EXEC'\r\n"}
         executing = client.transaction().incr(key).execute()
         later = client.get(key)
-        await self.assertFailure(executing, TransactionAborted)
-        self.assertIsNone(await later)
+        self.error_of(executing, TransactionAborted)
+        self.assertIsNone(self.result_of(later))
         self.assertEqual(self.nodes[0].accepted, 2)
-        async with client.watch(key) as session:
-            await self.assertFailure(session.transaction().incr(key).execute(), TransactionAborted)
-            leased = self.nodes[0].accepted
-        async with client.watch(key):
-            self.assertEqual(self.nodes[0].accepted, leased + 1)
+        session = self.entered(client.watch(key))
+        self.error_of(session.transaction().incr(key).execute(), TransactionAborted)
+        self.left(session)
+        leased = self.nodes[0].accepted
+        self.left(self.entered(client.watch(key)))
+        self.assertEqual(self.nodes[0].accepted, leased + 1)
 
-    async def test_why_exec_was_refused(self) -> None:
+    def test_why_exec_was_refused(self) -> None:
         """A state that passes is waited for; anything else is told."""
-        client = await self.client()
+        client = self.client()
         key = self.key_of(self.nodes[0])
         reason = b"-EXECABORT Transaction discarded because of: %b\r\n"
         self.answers = {b"MULTI": b"+OK\r\n", b"INCR": b"+QUEUED\r\n", b"EXEC": reason % b"OOM too much"}
-        error = await self.assertFailure(client.transaction().incr(key).execute(), TransactionAborted)
+        error = self.error_of(client.transaction().incr(key).execute(), TransactionAborted)
         self.assertEqual(error.refusals, ("OOM too much",))
         self.answers[b"EXEC"] = reason % b"READONLY You can't write against a read only replica."
         executing = client.transaction().incr(key).execute()
-        await self.until(lambda: self.nodes[0].count(b"EXEC") == 3)
+        self.advance(0.1)
+        self.assertGreater(self.nodes[0].count(b"EXEC"), 2)
+        self.assertNoResult(executing)
         self.answers[b"EXEC"] = b"*1\r\n:1\r\n"
-        self.assertEqual(await executing, [1])
+        self.assertEqual(self.result_of(executing), [1])

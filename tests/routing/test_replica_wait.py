@@ -1,0 +1,194 @@
+"""WAIT: which writes it covers, and when it cannot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from tests.memory import MemoryTests
+from txvalkeycluster import ClusterClient, ConnectFailed, ReplyError, WritesUnconfirmed
+from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE, ScriptedNode
+
+REPLICA = b"-ERR WAIT cannot be used with replica instances. Please also note ...\r\n"
+
+
+class ReplicaWaitTests(MemoryTests):
+    def setUp(self) -> None:
+        super().setUp()
+        self.key = self.key_of(self.nodes[0])
+        #: What each node answers to WAIT.
+        self.answers: dict[ScriptedNode, Any] = dict.fromkeys(self.nodes, b":1\r\n")
+        for node in self.nodes:
+            node.script = self.answer
+
+    def answer(self, node: ScriptedNode, words: list[bytes], _: Any) -> Any:
+        return self.answers[node] if words[0] == b"WAIT" else DEFAULT_REPLY
+
+    def cut(self, client: ClusterClient, node: ScriptedNode) -> None:
+        """End a node's connections, and wait for the client to notice."""
+        lost: list[Any] = []
+        client.add_listener(lambda event: lost.append(event) if type(event).__name__ == "NodeDisconnected" else None)
+        for connection in list(node.connections):
+            connection.close()
+        self.advance(0.1)
+        self.assertTrue(lost)
+
+    def unconfirmed(self, waiting: Deferred[Any]) -> WritesUnconfirmed:
+        error = self.error_of(waiting, WritesUnconfirmed)
+        assert isinstance(error, WritesUnconfirmed)
+        return error
+
+    def test_a_connection_that_carried_a_write_is_replaced(self) -> None:
+        """No server can say what became of it; the error says where."""
+        client = self.client()
+        self.result_of(client.set(self.key, "v"))
+        self.cut(client, self.nodes[0])
+        self.result_of(client.set(self.key, "v"))
+        error = self.unconfirmed(client.wait(1, 1000))
+        self.assertIn(str(self.nodes[0].address), str(error))
+        self.assertTrue(error.maybe_executed)
+        self.assertEqual(self.cluster.count(b"WAIT"), 0)
+
+    def test_every_caller_is_told(self) -> None:
+        """The lost write may be that of any of those who share the client; then later writes are counted."""
+        client = self.client()
+        self.result_of(client.set(self.key, "v"))
+        self.cut(client, self.nodes[0])
+        for _ in range(3):
+            self.unconfirmed(client.wait(1, 1000))
+        self.result_of(client.set(self.key, "v"))
+        self.advance(1.1)
+        self.assertEqual(self.result_of(client.wait(1, 1000)), 1)
+
+    def test_confirmed_before_it_was_replaced(self) -> None:
+        """Only writes since the last wait that succeeded count; those that come with a WAIT are not covered by it."""
+        client = self.client()
+        self.result_of(client.set(self.key, "v"))
+        self.assertEqual(self.result_of(client.wait(1, 1000)), 1)
+        self.cut(client, self.nodes[0])
+        self.assertEqual(self.result_of(client.wait(1, 1000)), 1)
+        waiting = client.wait(1, 1000)
+        client.set(self.key, "v")
+        self.assertEqual(self.result_of(waiting), 1)
+        self.cut(client, self.nodes[0])
+        self.unconfirmed(client.wait(1, 1000))
+
+    def test_a_wait_that_did_not_reach_its_number(self) -> None:
+        """It has confirmed nothing."""
+        client = self.client()
+        self.result_of(client.set(self.key, "v"))
+        self.assertEqual(self.result_of(client.wait(2, 20)), 1)
+        self.cut(client, self.nodes[0])
+        self.unconfirmed(client.wait(1, 1000))
+
+    def test_a_connection_that_carried_nothing_of_callers(self) -> None:
+        """Slot maps and the like are no writes."""
+        client = self.client()
+        for node in self.nodes:
+            self.result_of(client.refresh_topology())
+            self.result_of(client.wait(1, 1000))
+            self.cut(client, node)
+        self.assertEqual(self.result_of(client.wait(1, 1000)), 1)
+
+    def test_replaced_while_it_waits(self) -> None:
+        client = self.client()
+        self.result_of(client.set(self.key, "v"))
+        self.answers[self.nodes[0]] = b":0\r\n"
+        waiting = client.wait(1, 0)
+        self.advance(0.1)
+        self.assertTrue(self.nodes[0].count(b"WAIT") > 2)
+        self.cut(client, self.nodes[0])
+        self.unconfirmed(waiting)
+
+    def test_sent_as_the_connection_is_replaced(self) -> None:
+        """What was still unsent is written to the old connection, and cannot be asked about on the new one."""
+        client = self.client()
+        node = self.nodes[0]
+        moved = b"-MOVED 1 %b\r\n" % str(node.address).encode()
+        self.result_of(client.set(self.key, "v"))
+        self.assertEqual(self.result_of(client.wait(1, 1000)), 1)
+        node.script = lambda n, words, c: moved if words[0] == b"GET" and c.number == 1 else self.answer(n, words, c)
+        reading = client.get(self.key)
+        self.result_of(client.set(self.key, "v"))
+        self.result_of(reading)
+        self.assertEqual(node.accepted, 2)
+        self.unconfirmed(client.wait(1, 1000))
+
+    def test_a_node_that_leads_no_more(self) -> None:
+        """Its writes are not confirmed by its successor's replicas; a map is asked for at once."""
+        self.cluster.ranges = [(0, 10922, self.nodes[0]), (10923, 16383, self.nodes[1])]
+        client = self.client(refresh_interval=60.0)
+        self.result_of(client.set(self.key, "v"))
+        self.answers[self.nodes[0]] = REPLICA
+        self.cluster.ranges = [(0, 10922, self.nodes[2]), (10923, 16383, self.nodes[1])]
+        self.unconfirmed(client.wait(1, 1000))
+        self.advance(0.1)
+        self.assertTrue(client.topology.owner(0).id == self.nodes[2].id)
+
+    def test_a_map_that_shows_it(self) -> None:
+        """Even if the node leads again when it is asked: it may have dropped what it had not handed on."""
+        ranges = self.cluster.ranges
+        client = self.client()
+        self.result_of(client.set(self.key, "v"))
+        self.cluster.ranges = [(0, 16383, self.nodes[1])]
+        self.result_of(client.refresh_topology())
+        self.cluster.ranges = ranges
+        self.result_of(client.refresh_topology())
+        self.unconfirmed(client.wait(1, 1000))
+
+    def test_a_map_that_shows_it_as_a_replica(self) -> None:
+        """The same, though its connection lives on.  What a replica is sent are no writes."""
+        one, other = self.nodes[:2]
+        self.cluster.ranges = [(0, 16383, one)]
+        self.cluster.replicas = {one: [other]}
+        client = self.client()
+        for node in client.topology.nodes:
+            self.result_of(client.execute_on(node, "PING"))
+        self.result_of(client.set(self.key, "v"))
+        self.assertEqual(self.result_of(client.wait(1, 1000)), 1)
+        self.assertEqual(other.count(b"WAIT"), 0)
+        self.result_of(client.set(self.key, "v"))
+        self.cluster.ranges, self.cluster.replicas = [(0, 16383, other)], {other: [one]}
+        self.result_of(client.refresh_topology())
+        self.cluster.ranges, self.cluster.replicas = [(0, 16383, one)], {one: [other]}
+        self.result_of(client.refresh_topology())
+        self.unconfirmed(client.wait(1, 1000))
+
+    def test_an_old_map_and_no_writes(self) -> None:
+        """Nothing is in doubt: the successor is asked as soon as the map shows it."""
+        self.cluster.ranges = [(0, 10922, self.nodes[0]), (10923, 16383, self.nodes[1])]
+        client = self.client(refresh_interval=60.0)
+        self.answers[self.nodes[0]] = REPLICA
+        self.cluster.ranges = [(0, 10922, self.nodes[2]), (10923, 16383, self.nodes[1])]
+        self.assertEqual(self.result_of(client.wait(1, 1000)), 1)
+        self.assertEqual(self.nodes[2].count(b"WAIT"), 1)
+
+    def test_a_failed_wait_asks_nobody_any_more(self) -> None:
+        """In a loop it would fill the others' queues."""
+        client = self.client()
+        self.answers[self.nodes[0]] = b"-NOPERM no\r\n"
+        self.answers[self.nodes[1]] = SILENCE
+        self.answers[self.nodes[2]] = b":0\r\n"
+        for _ in range(20):
+            self.error_of(client.wait(1, 0), ReplyError)
+        asked = self.nodes[2].count(b"WAIT")
+        self.result_of(client.get(self.key_of(self.nodes[2])))
+        self.advance(0.1)
+        self.assertEqual(self.nodes[2].count(b"WAIT"), asked)
+
+    def test_one_node(self) -> None:
+        """Of that node's writes alone."""
+        client = self.client()
+        self.result_of(client.set(self.key, "v"))
+        self.cut(client, self.nodes[0])
+        one, other = (client.topology.node(node.id) for node in self.nodes[:2])
+        assert one is not None and other is not None
+        self.assertEqual(self.result_of(client.execute_on(other, "WAIT", 1, 1000)), 1)
+        self.unconfirmed(client.execute_on(one, "WAIT", 1, 1000))
+
+    def test_a_node_that_is_gone(self) -> None:
+        """Without writes there, its time is all that it waits for."""
+        client = self.client()
+        self.network.refuse(self.nodes[0])
+        self.error_of(client.wait(1, 50), ConnectFailed)
