@@ -148,7 +148,7 @@ class ScanTests(ClusterTests):
         self.assert_whole(await self.scanned(client), 100)
 
 
-class ScanStoryTests(ClusterTests):
+class RandomScanTests(ClusterTests):
     """Scans one after the other, while slots move and primaries step down by chance."""
 
     timeout = 300

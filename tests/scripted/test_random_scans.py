@@ -23,7 +23,7 @@ SEED = int(os.environ.get("TXVALKEYCLUSTER_SEED", "2026"))
 OF_ONE_CLUSTER = 50
 
 
-class ScanStoryTests(TestCase):
+class RandomScanTests(TestCase):
     timeout = 60 + SCANS
 
     async def setUp(self) -> None:
