@@ -110,7 +110,7 @@ class RepliesTests(Base):
         self.clock.advance(1.1)
         error = self.failureResultOf(late, CommandTimeout).value
         self.assertTrue(error.maybe_executed)
-        self.assertIn("h:1 owes 3 replies", str(error))
+        self.assertIn("h:1: 3 replies due", str(error))
         self.receive(b":1\r\n:2\r\n:3\r\n")
         self.assertEqual(self.successResultOf(last), 3)
         self.assertEqual(self.connection.pending, 0)

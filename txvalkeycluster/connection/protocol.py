@@ -254,9 +254,10 @@ class RESPProtocol(protocol.Protocol):
             if self.pending + count > self._max_pending or self._paused:
                 self._drop_cancelled()
             if self.pending + count > self._max_pending:
-                raise TooManyPending(f"{self.peer} owes {self.pending} replies, of {self._max_pending} that it may")
+                raise TooManyPending(f"{self.peer}: {self.pending} commands pending; the limit is {self._max_pending}")
             if self._paused and self._paused_bytes >= self._options.max_unsent_bytes:
-                raise TooManyPending(f"{self.peer} has {self._paused_bytes} bytes unsent, as max_unsent_bytes allows")
+                limit = self._options.max_unsent_bytes
+                raise TooManyPending(f"{self.peer}: {self._paused_bytes} bytes unsent; the limit is {limit}")
         if self._paused:
             self._paused_bytes += size(request)
 
@@ -364,7 +365,8 @@ class RESPProtocol(protocol.Protocol):
         now = self._seconds()
         if self._is_silent(now):
             silence = now - self._heard_at
-            self.abort(ConnectionLost(f"{self.peer} sent nothing for {silence:.1f} s, owing {len(self._sent)} replies"))
+            text = f"{self.peer} sent nothing for {silence:.1f} s while {len(self._sent)} replies were due"
+            self.abort(ConnectionLost(text))
             return
         where = self._describe(now)
         late_sent, _, next_sent = split_expired(self._sent, now)
@@ -416,7 +418,7 @@ class RESPProtocol(protocol.Protocol):
 
     def _describe(self, now: float) -> str:
         age = f", the oldest for {now - self._sent[0].since:.2f} s" if self._sent and self._sent[0].since else ""
-        return f"{self.peer} owes {len(self._sent)} replies{age}; {len(self._unsent)} unsent"
+        return f"{self.peer}: {len(self._sent)} replies due{age}; {len(self._unsent)} commands unsent"
 
     # ---- the transport
 

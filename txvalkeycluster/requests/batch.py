@@ -1,4 +1,4 @@
-"""Requests that are parts of a whole, of a command on many nodes or a pipeline: alone, or many for one node as one.
+"""Sub-requests: of a command for many nodes, or of a pipeline.  They are sent one by one, or as one batch per node.
 
 A `Batch` goes as one while all goes straight.  A command of it that is redirected, refused, lost or late leaves it, and
 goes on by itself.
@@ -17,27 +17,27 @@ from .request import Request
 
 
 class Collector(Protocol):
-    """What parts belong to: a command on many nodes, or a pipeline."""
+    """Gathers the results of sub-requests: a command on many nodes, or a pipeline."""
 
     @property
     def called(self) -> bool:
         """Whether nobody waits for it any more."""
 
     def answered(self, places: Sequence[int], replies: Sequence[Any]) -> None:
-        """Take the replies of so many parts."""
+        """Take replies, with the places of their sub-requests."""
 
     def failed(self, place: int, error: Any) -> None:
-        """Take a part's error, or Failure."""
+        """Take the error, or Failure, of one sub-request."""
 
 
 class SubRequest(Request):
-    """A request whose ending goes to its place in a whole."""
+    """A request whose result goes to its place in a collector."""
 
-    __slots__ = ("_done", "_place", "_whole")
+    __slots__ = ("_collector", "_done", "_place")
 
     def __init__(
         self,
-        whole: Collector,
+        collector: Collector,
         place: int,
         payload: Packed,
         command: Command | None,
@@ -47,21 +47,21 @@ class SubRequest(Request):
         repeatable: bool = False,
     ) -> None:
         super().__init__(payload, command, slot, since, deadline, repeatable)
-        self._whole = whole
+        self._collector = collector
         self._place = place
         self._done = False
 
     @property
     def called(self) -> bool:
-        return self._done or self._whole.called
+        return self._done or self._collector.called
 
     def callback(self, result: Any) -> None:
         self._done = True
-        self._whole.answered((self._place,), (result,))
+        self._collector.answered((self._place,), (result,))
 
     def errback(self, fail: Any = None) -> None:
         self._done = True
-        self._whole.failed(self._place, fail)
+        self._collector.failed(self._place, fail)
 
 
 class ShardSubRequest(SubRequest):
@@ -71,7 +71,7 @@ class ShardSubRequest(SubRequest):
 
     def __init__(
         self,
-        whole: Collector,
+        collector: Collector,
         place: int,
         payload: Packed,
         command: Command,
@@ -79,30 +79,32 @@ class ShardSubRequest(SubRequest):
         since: float,
         deadline: float,
     ) -> None:
-        super().__init__(whole, place, payload, command, ANY_NODE, since, deadline, command.repeatable)
+        super().__init__(collector, place, payload, command, ANY_NODE, since, deadline, command.repeatable)
         self.shard = shard
 
 
 class Batch(Request):
-    """Commands of a whole that go to one node as one: one record, one write, one deadline.
+    """Commands that go to one node as one: one record, one write, one deadline.
 
-    In the queue of a connection it stands once for each reply that it is owed.  What goes otherwise than straight
-    leaves it, and goes on as a `SubRequest` of the whole.  The whole is told the replies that came in one read at once.
+    In the queue of a connection it stands once for each reply that it is owed.  A command that is redirected, refused,
+    lost or late leaves it, and goes on as a `SubRequest`.  Replies that came in one read are handed over together.
     """
 
-    __slots__ = ("_commands", "_due", "_packed", "_places", "_replies", "_slots", "_whole", "called")
+    __slots__ = ("_collector", "_commands", "_due", "_packed", "_places", "_replies", "_slots", "called")
 
-    def __init__(self, whole: Collector, slot: int, since: float, deadline: float, repeatable: bool = False) -> None:
+    def __init__(
+        self, collector: Collector, slot: int, since: float, deadline: float, repeatable: bool = False
+    ) -> None:
         """``slot`` is one of those that it is for; ``repeatable`` goes for all of its commands."""
         super().__init__(b"", _BATCH, slot, since, deadline, repeatable)
         self.called = False
-        self._whole = whole
+        self._collector = collector
         # Four lists: a tuple for each command would have the garbage collector take a tenth of the time.
         self._places: list[int] = []
         self._packed: list[bytes] = []
         self._commands: list[Command] = []
         self._slots: list[int] = []
-        # Replies that the whole has not been told, and how many these and those to come are.
+        # Replies that the collector was not given yet, and the number of these and of those to come.
         self._replies: list[Any] = []
         self._due = 0
 
@@ -123,7 +125,7 @@ class Batch(Request):
         for place, payload, command, slot in zip(self._places, self._packed, self._commands, self._slots, strict=True):
             destination = destinations[slot]
             if destination not in batches:
-                batches[destination] = Batch(self._whole, slot, self.since, self.deadline, self.repeatable)
+                batches[destination] = Batch(self._collector, slot, self.since, self.deadline, self.repeatable)
             batches[destination].add(place, payload, command, slot)
         if len(batches) == 1:
             return [self]
@@ -144,12 +146,12 @@ class Batch(Request):
             self.settle()
 
     def hand_over(self) -> None:
-        """Tell the whole the replies that have come."""
+        """Give the collector the replies that have come."""
         if self._replies:
             replies, self._replies = self._replies, []
             told = len(self._places) - self._due
             self._due -= len(replies)
-            self._whole.answered(self._places[told : told + len(replies)], replies)
+            self._collector.answered(self._places[told : told + len(replies)], replies)
 
     def errback(self, fail: Any = None) -> None:
         self._end_all(lambda part: part.fail(fail))
@@ -165,7 +167,7 @@ class Batch(Request):
     def leave(self) -> SubRequest | None:
         """Have the command leave whose reply is the next; `settle` when it is where it goes.
 
-        The whole is told first what has come before.  None if that has been the end of it all.
+        The collector is given first what has come before.  None if that was the end of everything.
         """
         self.hand_over()
         if self.called:
@@ -184,10 +186,10 @@ class Batch(Request):
         return [self._part(index) for index in range(count - self._due + len(self._replies), count)]
 
     def settle(self) -> None:
-        """If there are no more replies to come, tell the whole those that have."""
+        """If no more replies are to come, give the collector those that have."""
         if not self.called:
             return
-        # What it was sent as is not needed any more, and the whole may know us.
+        # Break the reference cycle, and free the bytes.
         self.payload = b""
         self._packed, self._commands, self._slots = [], [], []
         self.hand_over()
@@ -198,7 +200,7 @@ class Batch(Request):
             self._places[index], self._packed[index], self._commands[index], self._slots[index],
         )  # fmt: skip
         repeatable = self.repeatable or command.repeatable
-        return SubRequest(self._whole, place, payload, command, slot, self.since, self.deadline, repeatable)
+        return SubRequest(self._collector, place, payload, command, slot, self.since, self.deadline, repeatable)
 
 
 _BATCH = Command("a batch")

@@ -1,4 +1,4 @@
-"""One command on many nodes: its parts go out side by side, and what they come to comes back as one."""
+"""One command on many nodes: its parts are sent at the same time, and one result is made of theirs."""
 
 from __future__ import annotations
 
@@ -60,19 +60,19 @@ def send_parts(
         return merged
 
     finish = merge if command.response_policy is None else _by_policy(command.response_policy, where)
-    whole = FanOut(command.name, len(set(slots)), where, finish, note_cancel)
+    fan_out = FanOut(command.name, len(set(slots)), where, finish, note_cancel)
     batches: dict[Destination, Batch] = {}
     large: list[SubRequest] = []
     for place, share in enumerate(cut(command, args, slots)):
         keys.append(share.keys)
         payload, destination = pack(share.args), destinations[share.slot]
         if isinstance(payload, list):
-            large.append(SubRequest(whole, place, payload, command, share.slot, now, deadline, repeatable))
+            large.append(SubRequest(fan_out, place, payload, command, share.slot, now, deadline, repeatable))
             continue
         if destination not in batches:
-            batches[destination] = Batch(whole, share.slot, now, deadline, repeatable)
+            batches[destination] = Batch(fan_out, share.slot, now, deadline, repeatable)
         batches[destination].add(place, payload, command, share.slot)
-    whole.batches = list(batches.values())
+    fan_out.batches = list(batches.values())
     for destination, batch in batches.items():
         batch.seal()
         try:
@@ -81,7 +81,7 @@ def send_parts(
             batch.fail(error)
     for part in large:
         _give(destinations[part.slot], part)
-    return whole.deferred
+    return fan_out.deferred
 
 
 def send_to_all(
@@ -98,16 +98,16 @@ def send_to_all(
     With ``shards``, of which the nodes are the primaries, a part that certainly did not run is sent to the next primary
     of its shard.
     """
-    whole = _over_nodes(command, nodes, note_cancel)
+    fan_out = _over_nodes(command, nodes, note_cancel)
     parts: list[SubRequest] = []
     for place in range(len(nodes)):
         if shards is None:
-            parts.append(SubRequest(whole, place, payload, command, THIS_NODE, now, deadline))
+            parts.append(SubRequest(fan_out, place, payload, command, THIS_NODE, now, deadline))
         else:
-            parts.append(ShardSubRequest(whole, place, payload, command, shards[place], now, deadline))
+            parts.append(ShardSubRequest(fan_out, place, payload, command, shards[place], now, deadline))
     for node, part in zip(nodes, parts, strict=True):
         _give(node, part)
-    return whole.deferred
+    return fan_out.deferred
 
 
 def send_apart(
@@ -120,12 +120,14 @@ def send_apart(
         for each in sent:
             each.cancel()
 
-    whole = _over_nodes(command, nodes, cancel)
-    whole.one_suffices = True
+    fan_out = _over_nodes(command, nodes, cancel)
+    fan_out.one_suffices = True
     for place, node in enumerate(nodes):
         sent.append(send(node))
-        sent[-1].addCallbacks(lambda reply, at: whole.answered((at,), (reply,)), partial(whole.failed, place), (place,))
-    return whole.deferred
+        sent[-1].addCallbacks(
+            lambda reply, at: fan_out.answered((at,), (reply,)), partial(fan_out.failed, place), (place,)
+        )
+    return fan_out.deferred
 
 
 def _over_nodes(command: Command, nodes: list[NodeConnection], note_cancel: NoteCancel) -> FanOut:

@@ -112,17 +112,17 @@ class PipelineRun:
         """Hand an error over."""
         self.answered((place,), (error.value if isinstance(error, Failure) else error,))
 
-    def _other_ended(self, result: Any, alone: _SingleCommand) -> None:
-        self._others.pop(alone.place)
+    def _other_ended(self, result: Any, single: _SingleCommand) -> None:
+        self._others.pop(single.place)
         error = result.value if isinstance(result, Failure) else None
         if self._is_for_want_of_room(error) and not self.called and not self._given_up:
-            self._turn_away(alone)
+            self._turn_away(single)
             if not self._sending:
                 self._try_again()
         elif error is not None:
-            self.failed(alone.place, error)
+            self.failed(single.place, error)
         else:
-            self.answered((alone.place,), (result,))
+            self.answered((single.place,), (result,))
 
     def _is_for_want_of_room(self, error: BaseException | None) -> bool:
         """Whether a command, or every part of it, was turned away, and need not be the next time."""
@@ -264,10 +264,10 @@ class PipelineRun:
         if isinstance(words, (str, bytes)):
             raise TypeError(f"a command is a sequence of words, not {type(words).__name__}")
         # The caller may use a list of words again.
-        alone = _SingleCommand(self, place, tuple(words), deadline)
-        self._sizes[place] = sum(len(w) for w in alone.words if isinstance(w, (bytes, str, bytearray, memoryview)))
+        single = _SingleCommand(self, place, tuple(words), deadline)
+        self._sizes[place] = sum(len(w) for w in single.words if isinstance(w, (bytes, str, bytearray, memoryview)))
         self._bytes += self._sizes[place]
-        self._send_entry(alone)
+        self._send_entry(single)
 
     def _send_batches(self, batches: dict[NodeConnection | RetryQueue, Batch]) -> None:
         gathered = list(batches.values())

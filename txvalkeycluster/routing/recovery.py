@@ -43,6 +43,17 @@ from .retry_policy import (
 )
 from .slot_map import Draft, SlotMap
 
+# What a retry queue waits for, as users read it when a command times out there.
+_WAITED_FOR = {
+    "LOADING": "to finish loading",
+    "TRYAGAIN": "to finish moving the keys of the slot",
+    "CLUSTERDOWN": "to see a working cluster",
+    "MASTERDOWN": "to reach its primary",
+    "READONLY": "to be replaced by a primary",
+    "MOVED": "to stop redirecting",
+    "ASK": "to stop redirecting",
+}
+
 
 class Recovery:
     """Hears from the nodes, and has the slot map and every retry queue."""
@@ -255,7 +266,8 @@ class Recovery:
             self.resend([request])
         else:
             history.redirects = 0
-            self._wait(node, request, f"to answer otherwise than {history.last.partition(' ')[0]}")
+            code = history.last.partition(" ")[0]
+            self._wait(node, request, _WAITED_FOR.get(code, f"to stop answering {code}"))
 
     def lost(self, node: NodeConnection, unsent: list[Request], sent: list[Request], reason: Exception) -> None:
         """Send again what is safe to send again, then fail the rest."""
@@ -281,7 +293,7 @@ class Recovery:
         for request in stranded:
             if request.slot != THIS_NODE:
                 request.failed_attempt(reason)
-                self._wait(node, request, "to be reachable, or a way around it")
+                self._wait(node, request, "to become reachable")
         for request in stranded:
             if request.slot == THIS_NODE:
                 request.fail(reason)
