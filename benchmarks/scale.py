@@ -23,7 +23,7 @@ from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
 from twisted.internet.task import deferLater, react
 
 from txvalkeycluster import Address, ClusterClient, connect
-from txvalkeycluster.testing import DEFAULT, SILENCE, LocalCluster, ScriptedCluster
+from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE, LocalCluster, ScriptedCluster
 
 from .workloads import SMALL
 
@@ -144,7 +144,7 @@ async def _serve_map(reactor: Any) -> None:
 
     def script(_: Any, words: list[bytes], __: Any) -> Any:
         if words[0] != b"CLUSTER":
-            return DEFAULT
+            return DEFAULT_REPLY
         return maps[words[1], int(cluster.values.get(b"map", b"0"))]
 
     cluster.nodes[0].script = script
@@ -198,7 +198,7 @@ async def waiting(reactor: Any) -> dict[str, float]:
     """100,000 commands that wait for their replies at once."""
     cluster = ScriptedCluster(reactor)
     for node in cluster.nodes:
-        node.script = lambda _, words, __: SILENCE if words[0] == b"GET" else DEFAULT
+        node.script = lambda _, words, __: SILENCE if words[0] == b"GET" else DEFAULT_REPLY
     await cluster.start()
     client = await connect(reactor, cluster.url)
     keys = [f"key:{number}" for number in range(_WAITING)]

@@ -53,10 +53,10 @@ def main(seed: int, duration: float, faults: tuple[str, ...], work: tuple[str, .
         # Not before the reactor runs, which installs a handler of its own.
         reactor.callWhenRunning(_interrupt_gently, reactor, run)
         click.echo(f"seed {seed}; starting a cluster of 3 primaries and 3 replicas")
-        book = await run.run()
-        show(book, console)
-        if book.violations:
-            click.echo(f"{len(book.violations)} violations with seed {seed}", err=True)
+        findings = await run.run()
+        show(findings, console)
+        if findings.violations:
+            click.echo(f"{len(findings.violations)} violations with seed {seed}", err=True)
             return 1
         click.echo(f"no violation with seed {seed}")
         return 0

@@ -14,7 +14,7 @@ from txvalkeycluster import ClusterClient, key_slot
 from txvalkeycluster.slots import SLOT_COUNT
 from txvalkeycluster.testing import LocalCluster, Server
 
-from .book import HEALTHY, Book, described
+from .findings import HEALTHY, Findings, described
 from .ledger import Ledger, Outcome
 
 _POLL = 0.02
@@ -31,12 +31,12 @@ class Health:
     """Watches over the cluster between two faults."""
 
     def __init__(
-        self, reactor: Any, cluster: LocalCluster, client: ClusterClient[bytes], book: Book, ledger: Ledger
+        self, reactor: Any, cluster: LocalCluster, client: ClusterClient[bytes], findings: Findings, ledger: Ledger
     ) -> None:
         self._reactor = reactor
         self._cluster = cluster
         self._client = client
-        self._book = book
+        self._book = findings
         self._ledger = ledger
         self._owners: list[str] = []
         self._stalls = _Stalls(reactor)

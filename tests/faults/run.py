@@ -16,8 +16,8 @@ from txvalkeycluster import ClusterClient, ReplyError
 from txvalkeycluster.testing import LocalCluster
 from txvalkeycluster.testing.cluster import MigrationFailed
 
-from .book import Book, Count, described
 from .ending import CLIENT_NAME, Leftovers, still_connected, still_waiting
+from .findings import Count, Findings, described
 from .health import Health
 from .ledger import Ledger
 from .network import NetworkFaults
@@ -69,7 +69,7 @@ class Run:
 
         ``say`` is called with a line for each fault and each violation.
         """
-        self.book = Book(reactor, say)
+        self.findings = Findings(reactor, say)
         self._reactor = reactor
         self._seed = seed
         self._duration = duration
@@ -90,15 +90,15 @@ class Run:
 
     async def end_at_once(self) -> None:
         """End everything, and tell nothing more."""
-        self.book.say = lambda _: None
+        self.findings.say = lambda _: None
         await self.abort()
 
-    async def run(self) -> Book:
-        """Do it all; what was found is in the book."""
+    async def run(self) -> Findings:
+        """Do it all; what was found is in the findings."""
         # Not before the reactor runs, which brings readers of its own.
         await deferLater(self._reactor, 0)
         leftovers = Leftovers(self._reactor)
-        unwatch = self.book.watch_log()
+        unwatch = self.findings.watch_log()
         try:
             with TemporaryDirectory() as folder:
                 users = Path(folder) / "users.acl"
@@ -107,11 +107,11 @@ class Run:
             await self.abort()
             gc.collect()
             for found in await leftovers.found():
-                self.book.violation("the end", found)
+                self.findings.violation("the end", found)
         finally:
             await self.abort()
             unwatch()
-        return self.book
+        return self.findings
 
     async def abort(self) -> None:
         """End everything, wherever the run is."""
@@ -129,19 +129,19 @@ class Run:
         cluster = await self._start_cluster(users)
         client = self._connect(random=Random(self._seed))
         environment = Environment(
-            self._reactor, client, self._connect, self.book, self._ledger, Random(self._random.random())
+            self._reactor, client, self._connect, self.findings, self._ledger, Random(self._random.random())
         )
         work = [WORK[name](environment) for name in self._work_names]
-        health = Health(self._reactor, cluster, client, self.book, self._ledger)
+        health = Health(self._reactor, cluster, client, self.findings, self._ledger)
         for each in work:
-            self.book.work[each.name] = Count()
+            self.findings.work[each.name] = Count()
             await each.prepare()
         await health.settle(set())
         health.start()
         for each in work:
             each.start()
         await self._befall(cluster, health, work)
-        self.book.happening = "after the last fault"
+        self.findings.happening = "after the last fault"
         if not self._interrupted:
             await deferLater(self._reactor, _AFTERWARDS)
         await gatherResults([Deferred.fromCoroutine(each.stop()) for each in work])
@@ -150,7 +150,7 @@ class Run:
             await each.check()
         for suspect in self._ledger.suspects:
             if suspect.is_violation():
-                self.book.violation(suspect.work, suspect.text)
+                self.findings.violation(suspect.work, suspect.text)
         await self._close(cluster)
 
     async def _start_cluster(self, users: Path) -> LocalCluster:
@@ -195,22 +195,23 @@ class Run:
             await deferLater(self._reactor, random.uniform(*self._pauses))
             if self._interrupted:
                 return
-            self.book.ends_calm()
-            self.book.happening = f"during {kind}, fault {self.book.faults.total() + 1}"
+            self.findings.healthy_until_now()
+            self.findings.happening = f"during {kind}, fault {self.findings.faults.total() + 1}"
             servers.explained = set()
-            began = self.book.elapsed
+            began = self.findings.elapsed
             try:
                 text = await getattr(servers if kind in SERVER_FAULTS else network, kind)()
-                self.book.faults[kind] += 1
+                self.findings.faults[kind] += 1
             except (ReplyError, MigrationFailed, TimeoutError) as error:
                 text = f"was not possible: {error}"
+                await servers.restore()
             await cluster.wait_until_whole()
-            whole_after = self.book.elapsed - began
-            self.book.happening = f"after {kind}, fault {self.book.faults.total()}"
+            whole_after = self.findings.elapsed - began
+            self.findings.happening = f"after {kind}, fault {self.findings.faults.total()}"
             recovery = await health.recovery(probes)
-            self.book.recovered(kind, recovery)
+            self.findings.recovered(kind, recovery)
             await health.settle(servers.explained)
-            self.book.is_calm()
+            self.findings.healthy_from_now()
             self._say(
                 f"{began:6.1f} s  {kind:15}  {text}; the cluster was whole after {whole_after:.2f} s, "
                 f"the client {recovery:.2f} s later"
@@ -218,9 +219,9 @@ class Run:
 
     def _order(self, random: Random) -> Iterator[str]:
         """Each kind once before any comes twice, until the time is over and each kind has come."""
-        while self.book.elapsed < self._duration or any(not self.book.faults[kind] for kind in self._kinds):
+        while self.findings.elapsed < self._duration or any(not self.findings.faults[kind] for kind in self._kinds):
             for kind in random.sample(self._kinds, len(self._kinds)):
-                if self.book.elapsed < self._duration or not self.book.faults[kind]:
+                if self.findings.elapsed < self._duration or not self.findings.faults[kind]:
                     yield kind
 
     # ---- the end
@@ -228,13 +229,13 @@ class Run:
     async def _close(self, cluster: LocalCluster) -> None:
         for client in self._clients:
             for found in still_waiting(client):
-                self.book.violation("the end", found)
+                self.findings.violation("the end", found)
         clients, self._clients = self._clients, []
         for client in clients:
-            closed = await self.book.observe("the end", "close()", client.close(), _CLOSE)
+            closed = await self.findings.observe("the end", "close()", client.close(), _CLOSE)
             if closed.error is not None:
-                self.book.violation("the end", f"close() failed: {described(closed.error)}")
+                self.findings.violation("the end", f"close() failed: {described(closed.error)}")
             for found in still_waiting(client):
-                self.book.violation("the end", found)
+                self.findings.violation("the end", found)
         for found in await still_connected(self._reactor, cluster, self._proxies):
-            self.book.violation("the end", found)
+            self.findings.violation("the end", found)

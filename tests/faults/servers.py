@@ -17,7 +17,7 @@ from .health import until
 from .ledger import Ledger
 
 # So many MB are more than what the system keeps for a socket that is not read.
-_BALLAST = 24
+_FILLING = 24
 
 
 class ServerFaults:
@@ -41,7 +41,7 @@ class ServerFaults:
         victim = await self._primary()
         text = await self._endanger(victim)
         self._cluster.kill(victim)
-        self._let_replicas_go_on()
+        self._resume_replicas()
         await self._cluster.wait_for_takeover(victim)
         await self._pause(0, 1)
         await self._cluster.restart(victim)
@@ -52,7 +52,7 @@ class ServerFaults:
         victim = await self._primary()
         text = await self._endanger(victim)
         self._cluster.pause(victim)
-        self._let_replicas_go_on()
+        self._resume_replicas()
         await self._cluster.wait_for_takeover(victim)
         await self._pause(0, 1)
         self._cluster.resume(victim)
@@ -78,7 +78,7 @@ class ServerFaults:
         primary, replica = await self._primary_and_replica()
         text = await self._endanger(primary)
         taken = self._cluster.ask(replica, "CLUSTER", "FAILOVER", "TAKEOVER")
-        self._let_replicas_go_on()
+        self._resume_replicas()
         await taken
         await self._cluster.wait_for_takeover(primary)
         await until(self._reactor, lambda: self._is_replica(primary), f"{primary} to be a replica")
@@ -110,15 +110,6 @@ class ServerFaults:
             await self._cluster.move_keys(slot, source, target)
             await self._cluster.close_slot(slot, source, target)
         return text
-
-    async def _fail_one_over(self, source: Server, target: Server) -> tuple[Server, Server]:
-        """Replace one of two primaries gracefully by its replica; returns the two primaries of then."""
-        old = self._random.choice([source, target])
-        self.explained |= await self._slots_of(old)
-        new = self._random.choice(await self._cluster.replicas_of(old))
-        await self._cluster.failover(new)
-        await self._cluster.wait_until_whole()
-        return (new, target) if old is source else (source, new)
 
     async def move_atomically(self) -> str:
         """A range of slots moves at once."""
@@ -159,6 +150,14 @@ class ServerFaults:
         self._ledger.erase(began, self._reactor.seconds())
         return "all servers"
 
+    async def restore(self) -> None:
+        """Have every server run again, after a fault that was not carried out to its end."""
+        for server in self._cluster.servers:
+            if server.alive:
+                self._cluster.resume(server)
+            else:
+                await self._cluster.restart(server)
+
     # ---- whom it befalls
 
     async def _primary(self) -> Server:
@@ -190,16 +189,18 @@ class ServerFaults:
         for replica in await self._cluster.replicas_of(primary):
             self._cluster.pause(replica)
             self._paused.append(replica)
-        key = next(key for key in map("ballast:{}".format, count()) if key_slot(key) in slots)
-        for _ in range(_BALLAST):
+        key = next(key for key in map("filling:{}".format, count()) if key_slot(key) in slots)
+        for _ in range(_FILLING):
             await self._cluster.ask(primary, "SET", key, bytes(1 << 20))
         seconds = await self._pause(0.05, 0.5)
-        return f", with what it was told in its last {seconds:.2f} s"
+        return f", whose last {seconds:.2f} s are lost"
 
-    def _let_replicas_go_on(self) -> None:
+    def _resume_replicas(self) -> None:
         paused, self._paused = self._paused, []
         for replica in paused:
             self._cluster.resume(replica)
+
+    # ---- slots
 
     async def _used_slots(self, source: Server, number: int) -> list[int]:
         """Some slots of a server in which the work has keys, of each kind of work about as many."""
@@ -213,6 +214,15 @@ class ServerFaults:
         some = [key for key in keys if self._random.random() < 0.5]
         if some:
             await self._cluster.ask(source, "MIGRATE", self._cluster.host, target.port, "", 0, 5000, "KEYS", *some)
+
+    async def _fail_one_over(self, source: Server, target: Server) -> tuple[Server, Server]:
+        """Replace one of two primaries gracefully by its replica; returns the two primaries of then."""
+        old = self._random.choice([source, target])
+        self.explained |= await self._slots_of(old)
+        new = self._random.choice(await self._cluster.replicas_of(old))
+        await self._cluster.failover(new)
+        await self._cluster.wait_until_whole()
+        return (new, target) if old is source else (source, new)
 
     async def _is_replica(self, server: Server) -> bool:
         return bool((await self._cluster.ask(server, "ROLE"))[0] == b"slave")

@@ -19,7 +19,7 @@ class FaultTests(TestCase):
         """Whatever happens, every Deferred fires, no reply is wrong, and only what the servers may lose is lost."""
         run = Run(reactor, seed=SEED, duration=0.0, pauses=(0.2, 2.0))
         self.addCleanup(lambda: Deferred.fromCoroutine(run.abort()))
-        book = await run.run()
-        self.assertEqual([], book.violations, f"seed {SEED}")
-        self.assertEqual(set(FAULTS), set(book.faults))
-        self.assertEqual(set(WORK), {name for name, count in book.work.items() if count.successes})
+        findings = await run.run()
+        self.assertEqual([], findings.violations, f"seed {SEED}")
+        self.assertEqual(set(FAULTS), set(findings.faults))
+        self.assertEqual(set(WORK), {name for name, count in findings.work.items() if count.successes})

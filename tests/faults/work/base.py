@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from txvalkeycluster import ClusterClient
 from txvalkeycluster.errors import CommandTimeout, ConnectionLost
 
-from ..book import Book
+from ..findings import Findings
 from ..ledger import Ledger, Outcome
 
 #: What any command may fail with while faults happen.
@@ -31,7 +31,7 @@ class Environment:
     client: ClusterClient[bytes]
     #: Makes another client of the cluster, with options of its own; it is closed with the first one.
     connect: Callable[..., ClusterClient[bytes]]
-    book: Book
+    findings: Findings
     ledger: Ledger
     random: Random
 
@@ -49,7 +49,7 @@ class Work:
         self.reactor = environment.reactor
         self.client = environment.client
         self.connect = environment.connect
-        self.book = environment.book
+        self.findings = environment.findings
         self.ledger = environment.ledger
         self.random = Random(environment.random.random())
         self.timeout = self.client.options.timeout or 0.0
@@ -96,7 +96,7 @@ class Work:
 
     def violation(self, text: str) -> None:
         """Note that something happened which must not happen."""
-        self.book.violation(self.name, text)
+        self.findings.violation(self.name, text)
 
     async def run(
         self,
@@ -120,18 +120,18 @@ class Work:
             timer = self.reactor.callLater(cancel_after, deferred.cancel)
             expected = (*expected, CancelledError)
         limit = (self.timeout if timeout is None else timeout) + GRACE
-        outcome = await self.book.observe(self.name, what, deferred, limit)
+        outcome = await self.findings.observe(self.name, what, deferred, limit)
         if timer is not None and timer.active():
             timer.cancel()
-        self.book.note(self.name, what, outcome, expected, fits)
-        self.book.took(self.name, what, outcome, issued, takes)
+        self.findings.note(self.name, what, outcome, expected, fits)
+        self.findings.took(self.name, what, outcome, issued, takes)
         return outcome
 
     async def certainly(self, what: str, action: Callable[[], Deferred[Any]]) -> Any:
         """The reply of a command on a healthy cluster; what fails more than twice is a violation, and gives None."""
         outcome = Outcome()
         for _ in range(3):
-            outcome = await self.book.observe(self.name, what, action(), self.timeout + GRACE)
+            outcome = await self.findings.observe(self.name, what, action(), self.timeout + GRACE)
             if outcome.succeeded:
                 return outcome.reply
         self.violation(f"{what} failed on a healthy cluster: {outcome.error!r}")

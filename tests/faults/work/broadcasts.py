@@ -41,7 +41,7 @@ class Broadcasts(Work):
 
         def load() -> Deferred[Outcome]:
             loaded = self._sender.function_load(code, replace=True)
-            return self.book.observe(self.name, "FUNCTION LOAD", loaded, self.timeout + GRACE)
+            return self.findings.observe(self.name, "FUNCTION LOAD", loaded, self.timeout + GRACE)
 
         return {"FUNCTION LOAD on every primary": load}
 

@@ -70,6 +70,6 @@ class Confirmed(Work):
         values = await self.certainly("MGET", lambda: self.client.mget(*(write.key for write in writes)))
         for write, value in zip(writes, values or (), strict=values is not None):
             if value != write.key.encode():
-                times = write.written_at - self.book.began, write.confirmed_at - self.book.began
+                times = write.written_at - self.findings.began, write.confirmed_at - self.findings.began
                 when = "acknowledged at {:.2f} s and confirmed at {:.2f} s".format(*times)
                 self.violation(f"{write.key}, {when}, is {value!r}")

@@ -44,7 +44,7 @@ class Pipelines(SteadyWork):
         sent = pipeline.execute()
         cancels = self.random.random() < 0.1
         timer = self.reactor.callLater(self.random.uniform(0, 0.005), sent.cancel) if cancels else None
-        whole = await self.book.observe(self.name, "a pipeline", sent, self.timeout + GRACE)
+        whole = await self.findings.observe(self.name, "a pipeline", sent, self.timeout + GRACE)
         if timer is not None and timer.active():
             timer.cancel()
         if whole.succeeded and len(whole.reply) != len(commands):
@@ -68,7 +68,7 @@ class Pipelines(SteadyWork):
                 yield command.words
 
         sent = self.client.pipeline().stream(words(), each)
-        whole = await self.book.observe(self.name, "a stream", sent, self.timeout + GRACE)
+        whole = await self.findings.observe(self.name, "a stream", sent, self.timeout + GRACE)
         if not whole.succeeded:
             self.violation(f"a stream failed: {whole.error!r}")
         elif whole.reply != len(commands) or len(told) != len(commands):
@@ -96,7 +96,7 @@ class _Command:
             return all(isinstance(what, expected) for what in parts if isinstance(what, BaseException))
 
         what = f"{self.words[0]} in a pipeline"
-        self._work.book.note(self._work.name, what, outcome, (*expected, PartialFailure), fits)
+        self._work.findings.note(self._work.name, what, outcome, (*expected, PartialFailure), fits)
         self.verify(outcome)
 
     def verify(self, outcome: Outcome) -> None:

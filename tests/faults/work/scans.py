@@ -91,11 +91,11 @@ class Scans(Work):
                     await deferLater(self.reactor, pause)
             return found
 
-        began = self.book.elapsed
+        began = self.findings.elapsed
         outcome = await self.run(what, Deferred.fromCoroutine(gather()), timeout=_PATIENCE, takes=_PATIENCE)
         if not outcome.succeeded:
             return
-        self.book.scans += 1
+        self.findings.scans += 1
         if missing := expected - outcome.reply:
             some = ", ".join(f"{name} (slot {key_slot(name)})" for name in sorted(missing)[:5])
             self.violation(f"{what}, begun at {began:.1f} s, missed {len(missing)} of {len(expected)}: {some}")

@@ -78,10 +78,10 @@ class Scripts(CountingWork):
         for _ in range(3):
             tally.begin()
             pipeline.eval(_BODY, tally.key, text)
-        whole = await self.book.observe(self.name, "a pipeline", pipeline.execute(), self.timeout + GRACE)
+        whole = await self.findings.observe(self.name, "a pipeline", pipeline.execute(), self.timeout + GRACE)
         for result in whole.reply if whole.succeeded else [whole.error] * 3:
             outcome = Outcome(text) if _is_own(result, text) else Outcome.of(result)
-            self.book.note(self.name, "EVAL in a pipeline", outcome, USUAL)
+            self.findings.note(self.name, "EVAL in a pipeline", outcome, USUAL)
             self._ended(tally, outcome, text)
 
     async def _call(

@@ -43,6 +43,6 @@ class TokenWork(Work):
             self._verify(tokens, [item.decode() for item in items or ()])
 
     def _verify(self, tokens: Tokens, found: list[str]) -> None:
-        self.book.lost += tokens.lost(found)
+        self.findings.lost += tokens.lost(found)
         for problem in tokens.problems(found):
             self.violation(problem)

@@ -79,7 +79,7 @@ class Transfers(Work):
             moved = sum(accounts.amounts.get(token, 0) for token in log)
             if moved != _START - source:
                 self.violation(f"{where}: the log says that {moved} was transferred")
-            self.book.lost += accounts.tokens.lost(log)
+            self.findings.lost += accounts.tokens.lost(log)
             for problem in accounts.tokens.problems(log):
                 self.violation(problem)
 

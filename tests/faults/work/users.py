@@ -7,7 +7,7 @@ from functools import partial
 
 from twisted.internet.defer import Deferred
 
-from txvalkeycluster import ClusterClient, TransactionAborted, TransactionRefused
+from txvalkeycluster import ClusterClient, TransactionRefused
 from txvalkeycluster.errors import ConnectFailed, PartialFailure, ReplyError
 
 from ..ledger import Outcome
@@ -52,7 +52,7 @@ class Users(CountingWork):
         keys = [tally.key for tally in self.tallies[::2]]
 
         def read(client: ClusterClient[bytes]) -> Deferred[Outcome]:
-            return self.book.observe(self.name, "MGET", client.mget(*keys), self.timeout + GRACE)
+            return self.findings.observe(self.name, "MGET", client.mget(*keys), self.timeout + GRACE)
 
         return {f"MGET by {user}": partial(read, client) for user, client in self._clients}
 
@@ -112,9 +112,6 @@ def _each_of(outcome: Outcome) -> list[Outcome]:
         return [Outcome.of(result) for result in outcome.reply]
     if isinstance(outcome.error, TransactionRefused) and outcome.error.results:
         return [Outcome.of(result) for result in outcome.error.results]
-    if isinstance(outcome.error, ReplyError) and not isinstance(outcome.error, TransactionAborted):
-        # Nothing is known of the commands behind a MULTI that was refused.
-        return [Outcome(never_fired=True)] * 2
     return [outcome] * 2
 
 

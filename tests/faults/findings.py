@@ -35,7 +35,7 @@ class Count:
 
 
 @dataclass
-class Book:
+class Findings:
     """All that is counted in one run.  ``say`` is called with a line for each violation as it is found."""
 
     reactor: Any
@@ -54,7 +54,7 @@ class Book:
     happening: str = "before the first fault"
     #: When the run began, as reactor.seconds().
     began: float = 0.0
-    _calms: list[tuple[float, float]] = field(default_factory=list)
+    _healthy_times: list[tuple[float, float]] = field(default_factory=list)
     _told: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -114,14 +114,14 @@ class Book:
             if not isinstance(error, tuple(expected)) or not fits(error):
                 self.violation(kind, f"{what} failed with what it must not fail with: {described(error)}")
 
-    def is_calm(self) -> None:
+    def healthy_from_now(self) -> None:
         """Note that cluster and client are healthy."""
-        self._calms.append((self.reactor.seconds(), inf))
+        self._healthy_times.append((self.reactor.seconds(), inf))
 
-    def ends_calm(self) -> None:
+    def healthy_until_now(self) -> None:
         """Note that a fault begins."""
-        if self._calms:
-            self._calms[-1] = (self._calms[-1][0], self.reactor.seconds())
+        if self._healthy_times:
+            self._healthy_times[-1] = (self._healthy_times[-1][0], self.reactor.seconds())
 
     def took(self, kind: str, what: str, outcome: Outcome, issued: float, takes: float) -> None:
         """Verify that a command was no longer under way than it may be while all is healthy.
@@ -131,7 +131,7 @@ class Book:
         took = self.reactor.seconds() - issued
         if took < takes + HEALTHY:
             return
-        if any(began <= issued and issued + takes + HEALTHY <= ended for began, ended in self._calms):
+        if any(began <= issued and issued + takes + HEALTHY <= ended for began, ended in self._healthy_times):
             end = described(outcome.error) if outcome.error is not None else "a reply"
             self.violation(kind, f"{what}, issued {took:.2f} s ago while all was healthy, ended with {end}")
 
