@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 from urllib.parse import parse_qsl, unquote
 
 from .address import Address, parse_address
@@ -26,6 +27,8 @@ class _Default:
 #: In the place of a timeout: the client's option of that name.
 DEFAULT: Any = _Default()
 
+# What a URL says elsewhere.
+_NOT_IN_A_QUERY = ("seeds", "tls", "username", "password")
 _SCHEMES = {"valkey": False, "redis": False, "valkeys": True, "rediss": True}
 
 
@@ -222,20 +225,19 @@ def _codec_exists(encoding: str, errors: str) -> bool:
 
 def _from_text(name: str, text: str, number: int) -> Any:
     """A query parameter as the type of its option; only those that text can say are allowed."""
-    types = {f.name: str(f.type) for f in fields(Options) if f.name not in ("seeds", "tls", "username", "password")}
-    kind = types.get(name, "")
+    kind = get_type_hints(Options).get(name) if name not in _NOT_IN_A_QUERY else None
+    kinds = get_args(kind) or (kind,)
     try:
-        if name in ("trust_root", "client_certificate"):
+        if name in ("trust_root", "client_certificate") or str in kinds:
             return text
-        if "float" in kind:
-            return None if text == "none" and "None" in kind else float(text)
-        if kind == "int":
+        if float in kinds:
+            return None if text == "none" and NoneType in kinds else float(text)
+        if kind is int:
             return int(text)
-        if kind == "bool":
+        if kind is bool:
             return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-        if kind.startswith("str"):
-            return text
     except (ValueError, KeyError):
-        raise ValueError(f"the URL's parameter {name} is not a valid {kind}") from None
+        named = " | ".join("None" if each is NoneType else each.__name__ for each in kinds)
+        raise ValueError(f"the URL's parameter {name} is not a valid {named}") from None
     # The name stays out: it may be what follows a question mark in a password.
     raise ValueError(f"parameter {number} of the URL is no option that a URL can hold")
