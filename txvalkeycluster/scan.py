@@ -172,9 +172,11 @@ class KeyScan:
         try:
             info = await self._ask(node, "INFO", "server")
         except ReplyError:
-            return _Standing(view, self._router.connection_of(node))
+            # The user may not ask.
+            info = ""
         text = info if isinstance(info, str) else info.decode("utf-8", "replace")
-        return _Standing(view, next((line for line in text.splitlines() if line.startswith("run_id:")), None))
+        process = next((line for line in text.splitlines() if line.startswith("run_id:")), None)
+        return _Standing(view, process if process is not None else self._router.connection_of(node))
 
     async def _ask(self, node: Node, *words: Arg) -> Any:
         """Ask one node.  Raises _Unsettled for what may be better at the next try."""
