@@ -82,6 +82,14 @@ class ReplicaWaitTests(MemoryTests):
         self.cut(client, self.nodes[0])
         self.unconfirmed(client.wait(1, 1000))
 
+    def test_a_wait_for_no_replica(self) -> None:
+        """It succeeds at once, and has confirmed nothing."""
+        client = self.client()
+        self.result_of(client.set(self.key, "v"))
+        self.assertEqual(self.result_of(client.wait(0, 1000)), 1)
+        self.cut(client, self.nodes[0])
+        self.unconfirmed(client.wait(1, 1000))
+
     def test_a_connection_that_carried_nothing_of_callers(self) -> None:
         """Slot maps and the like are no writes."""
         client = self.client()

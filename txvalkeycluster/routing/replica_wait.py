@@ -96,8 +96,10 @@ class ReplicaWait:
                 each.cancel()
         self._check(only)
         replies = [reply for reply, _ in calls]
+        # Waiting for no replica confirms nothing.
+        wants_any = any(_count(arg) > 0 for arg in args[1:-1])
         for reply, call in calls:
-            if _is_enough(reply, args):
+            if wants_any and _is_enough(reply, args):
                 call.confirm()
         return [min(column) for column in zip(*replies, strict=True)] if isinstance(replies[0], list) else min(replies)
 
