@@ -132,10 +132,7 @@ class Request:
     def time_out(self, now: float, where: str, *, written: bool) -> None:
         """End it because its deadline has passed while it was ``where``."""
         name = self.command.name if self.command is not None else "a request of the client's own"
-        text = f"{name} had no reply within {now - self.since:.2f} s: {where}"
-        if self.history is not None and self.history.attempts:
-            text += f"; earlier attempts: {self.history.attempts}, the last ended with: {self.history.last}"
-        self.fail_unanswered(CommandTimeout, text, written=written)
+        self.fail(timeout_error(name, now - self.since, self.history, where, written=written))
 
 
 class Call(FastDeferred[Any], Request):
@@ -162,6 +159,18 @@ class Call(FastDeferred[Any], Request):
         self.deadline = deadline
         self.repeatable = repeatable
         self.history = None
+
+
+def timeout_error(
+    name: str, seconds: float, history: History | None, where: str = "", *, written: bool = False
+) -> CommandTimeout:
+    """The error of a command whose deadline has passed: where it was, and what became of earlier attempts."""
+    text = f"{name} had no reply within {seconds:.2f} s" + (f": {where}" if where else "")
+    if history is not None:
+        written = written or history.written
+        if history.attempts:
+            text += f"; earlier attempts: {history.attempts}, the last ended with: {history.last}"
+    return CommandTimeout(text, maybe_executed=written)
 
 
 def own_slots(request: Request) -> Collection[int]:

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..options import Options
+from .backoff import Backoff
 from .batch import Batch
 from .pending_queue import PendingQueue
 from .request import Cancels, History, Request
 from .timer import Timer
 
-_FIRST_TICK = 0.01
-_LONGEST_TICK = 0.06
+# How much later those are called that full queues have refused.
+_LATER = 0.01
 # Tried in one tick: at a tick of 45 ms on average, at most 710 a second for each node and reason.
 _TRIED = 32
 
@@ -35,13 +36,11 @@ class RetryQueue:
         ticks: bool = True,
         on_enter: Callable[[], None] | None = None,
     ) -> None:
-        self._clock = clock
-        self._options = options
         self._what = what
         self._retry = retry
         self._on_enter = on_enter
         self._ticks = ticks
-        self._tick = _FIRST_TICK
+        self._backoff = Backoff(options.random)
         self._requests = PendingQueue(clock, options, cancels, self._describe)
         self._timer = Timer(clock, self._try_some)
         #: Said of what has been tried, in the error of those that time out here.
@@ -79,12 +78,11 @@ class RetryQueue:
 
     def take(self) -> list[Request]:
         """Hand over every request."""
-        self._tick = _FIRST_TICK
+        self._backoff.reset()
         self._timer.stop()
         return self._requests.take()
 
     def _try_some(self) -> None:
-        self._tick = min(self._tick * 2, _LONGEST_TICK)
         tried = self._requests.take(limit=_TRIED)
         for request in tried:
             request.history = request.history or History()
@@ -94,7 +92,7 @@ class RetryQueue:
         self._retry(tried)
 
     def _start_timer(self) -> None:
-        self._timer.start(self._options.random.uniform(self._tick / 2, self._tick))
+        self._timer.start(self._backoff.next())
 
     def _describe(self) -> str:
         return f"waiting for {self._what}" + (f" ({self.detail})" if self.detail else "")
@@ -111,7 +109,7 @@ class LaterCalls:
         """Have ``retry`` called once."""
         self._waiting.append(retry)
         if not self._timer.running:
-            self._timer.start(_FIRST_TICK)
+            self._timer.start(_LATER)
 
     def call_now(self) -> None:
         """Call them now, as at the client's end: each finds out by itself."""

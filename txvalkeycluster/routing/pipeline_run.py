@@ -17,9 +17,9 @@ from twisted.python.failure import Failure
 
 from ..commands.encoder import Arg, Packed, pack_keyed
 from ..connection.node import NodeConnection
-from ..errors import ClientClosed, CommandTimeout, PartialFailure, TooManyPending
+from ..errors import ClientClosed, PartialFailure, TooManyPending
 from ..requests.batch import Batch
-from ..requests.request import History
+from ..requests.request import History, timeout_error
 from ..requests.retry_queue import RetryQueue
 from .router import Router
 
@@ -248,7 +248,7 @@ class PipelineRun:
                 else:
                     # Those before it may be about the same keys.
                     self._send_batches(batches)
-                    self._take_alone(place, words, deadline)
+                    self._take_single(place, words, now, deadline)
                 if self._bytes >= _BYTES or self._calls is not calls or (router.closed and not to_the_end):
                     # In the last two cases the caller's code has ended it, while it gave a command or was told of one.
                     break
@@ -260,11 +260,11 @@ class PipelineRun:
             self._stop(error)
         self._send_batches(batches)
 
-    def _take_alone(self, place: int, words: Sequence[Arg], deadline: float) -> None:
+    def _take_single(self, place: int, words: Sequence[Arg], now: float, deadline: float) -> None:
         if isinstance(words, (str, bytes)):
             raise TypeError(f"a command is a sequence of words, not {type(words).__name__}")
         # The caller may use a list of words again.
-        single = _SingleCommand(self, place, tuple(words), deadline)
+        single = _SingleCommand(self, place, tuple(words), now, deadline)
         self._sizes[place] = sum(len(w) for w in single.words if isinstance(w, (bytes, str, bytearray, memoryview)))
         self._bytes += self._sizes[place]
         self._send_entry(single)
@@ -312,7 +312,8 @@ class PipelineRun:
 class _SingleCommand:
     """A command of a run that goes by itself."""
 
-    def __init__(self, run: PipelineRun, place: int, words: tuple[Arg, ...], deadline: float) -> None:
+    def __init__(self, run: PipelineRun, place: int, words: tuple[Arg, ...], since: float, deadline: float) -> None:
+        self._since = since
         self.place = place
         self.words = words
         self.deadline = deadline
@@ -324,8 +325,8 @@ class _SingleCommand:
 
     def time_out(self, now: float, where: str, *, written: bool) -> None:
         """End it because its deadline has passed while it was ``where``."""
-        name = self.words[0] if self.words else "a command"
-        self._run.failed(self.place, CommandTimeout(f"{name!r} had no reply: {where}", maybe_executed=written))
+        name = str(self.words[0]) if self.words else "a command"
+        self._run.failed(self.place, timeout_error(name, now - self._since, None, where, written=written))
 
 
 _Entry = Batch | _SingleCommand

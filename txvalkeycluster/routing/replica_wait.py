@@ -19,6 +19,7 @@ from ..commands.encoder import Arg
 from ..connection.node import NodeConnection
 from ..errors import ConnectFailed, ConnectionLost, ReplyError, WritesUnconfirmed
 from ..options import Options
+from ..requests.backoff import Backoff
 from ..requests.request import MarkedCall
 from .retry_policy import is_from_demoted
 
@@ -71,6 +72,7 @@ class ReplicaWait:
         ends_at = now + seconds if seconds else inf
         # A wait without end does not wait without end for a node that cannot be asked.
         patience = min(ends_at, now + (self._options.timeout or inf))
+        backoff = Backoff(self._options.random)
         while True:
             self._check(only)
             try:
@@ -81,7 +83,7 @@ class ReplicaWait:
                 passing = only is None and (not isinstance(error, ReplyError) or is_from_demoted(error))
                 if not passing or self.closed or self._clock.seconds() >= patience:
                     raise
-            await deferLater(self._clock, self._options.random.uniform(_PAUSE, 5 * _PAUSE))
+            await deferLater(self._clock, backoff.next())
 
     async def _ask_all(self, args: tuple[Arg, ...], only: NodeConnection | None, ends_at: float) -> Any:
         nodes = [only] if only is not None else list(dict.fromkeys([*self._primaries(), *self._carriers()]))

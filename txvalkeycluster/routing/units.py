@@ -23,20 +23,17 @@ from ..connection.exclusive_pool import Lease
 from ..connection.node import NodeConnection
 from ..errors import (
     ClientClosed,
-    CommandTimeout,
     ConnectFailed,
     ConnectionLost,
     MaybeExecuted,
     ReplyError,
 )
 from ..options import Options
-from ..requests.request import Call, History
+from ..requests.backoff import Backoff
+from ..requests.request import Call, History, timeout_error
 from ..slots import THIS_NODE
 
 _T = TypeVar("_T")
-# The first and the longest pause before a unit is tried again.
-_FIRST_PAUSE = 0.01
-_LONGEST_PAUSE = 0.06
 
 #: Does its work at a node, behind ASKING or not, and notes in the history that something was written.
 Unit = Callable[[NodeConnection, bool, History], Awaitable[_T]]
@@ -94,7 +91,11 @@ class UnitRunner:
             return fail(ClientClosed("the client is closed"))
         done: Deferred[_T] = Deferred.fromCoroutine(coroutine)
         if timeout is not None and timeout != inf:
-            done.addTimeout(timeout, self._clock, lambda _, __: _timed_out(name, timeout, history))
+
+            def timed_out(_: Any, __: float) -> Failure:
+                return Failure(timeout_error(name, timeout, history))  # type: ignore[no-untyped-call]
+
+            done.addTimeout(timeout, self._clock, timed_out)
         return self.watch(done, history)
 
     def watch(self, done: Deferred[_T], history: History) -> Deferred[_T]:
@@ -133,7 +134,7 @@ class UnitRunner:
         asking = False
         # Whether an earlier attempt may have been executed.
         written = False
-        pause = _FIRST_PAUSE
+        backoff = Backoff(self._options.random)
         while True:
             node = node or self._routing.node_for(slot)
             if node is not None:
@@ -157,9 +158,8 @@ class UnitRunner:
                     node, asking = None, False
                 self._check_open(history)
             if node is None:
-                await deferLater(self._clock, self._options.random.uniform(pause / 2, pause))
+                await deferLater(self._clock, backoff.next())
                 self._check_open(history)
-                pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _check_open(self, history: History) -> None:
         if self._closed:
@@ -261,13 +261,6 @@ class _BlockingCall:
             return self._payload
         time = left if self._unit == 1.0 else max(int(left * self._unit), 1)
         return pack((*self._args[: self._place], time, *self._args[self._place + 1 :]))
-
-
-def _timed_out(name: str, timeout: float, history: History) -> Failure:
-    text = f"{name} had no reply within {timeout:.2f} s"
-    if history.attempts:
-        text += f"; earlier attempts: {history.attempts}, the last ended with: {history.last}"
-    return Failure(CommandTimeout(text, maybe_executed=history.written))  # type: ignore[no-untyped-call]
 
 
 def _number(arg: Arg) -> float:
