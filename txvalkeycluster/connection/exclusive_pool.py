@@ -183,7 +183,7 @@ class ExclusivePool:
             self._idle.append(lease)
             self._watch_idle()
         elif self._closed is None:
-            # All of them: each asks the map for a way around before it comes back.
+            # Fail all waiters: each is routed anew.
             self._back_off()
             waiting, self._waiting = list(self._waiting), deque()
             for wanted in waiting:

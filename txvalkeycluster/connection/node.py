@@ -210,7 +210,7 @@ class NodeConnection(ConnectionListener):
             return
         delay = self._not_before - self._clock.seconds()
         self.state = State.BACKING_OFF if delay > 0 else State.DIALLING
-        # Never at once: dialling runs code of the application's, and whoever asked is in the midst of something.
+        # Never at once: dialling runs code of the application, and whoever asked may not be ready for that.
         self._dial_timer.start(max(delay, 0))
 
     def redial(self, connection: RESPProtocol | None) -> None:
@@ -317,7 +317,7 @@ class NodeConnection(ConnectionListener):
         connection.owner = self
         self.send = connection.send
         for request in self._waiting.take():
-            # It was taken before, so it is not one too many now.
+            # It was admitted before: limits do not apply.
             request.history = request.history or History()
             if request.history.asking:
                 connection.ask(request)

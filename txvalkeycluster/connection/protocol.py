@@ -42,7 +42,7 @@ _LARGE_BATCH = 128
 
 
 class ConnectionListener:
-    """What a connection tells whoever routes its commands.  This one is of no help to them: it lets them fail."""
+    """What a connection tells its owner.  This default owner fails every request."""
 
     def reply_failed(self, connection: RESPProtocol, request: Request, error: ReplyError) -> None:
         """An error reply came; the request belongs to the owner now."""
@@ -200,7 +200,7 @@ class RESPProtocol(protocol.Protocol):
         unsent = self._unsent
         if not unsent or self._paused or self.ended:
             return
-        # Once for each write: with one command in flight, once for each command.  Hence what looks like calls undone.
+        # Inlined by hand: this runs once per write, which with one command in flight is once per command.
         if self._cancels_seen != self._write_scheduler.cancels.count:
             self._drop_cancelled()
             if not unsent:
@@ -230,7 +230,7 @@ class RESPProtocol(protocol.Protocol):
         # See `direct_write`.
         if direct is not None and not direct.dataBuffer and not direct._tempDataBuffer:
             written = direct.writeSomeData(data)
-            # Of a broken socket the transport will hear by itself, in a stack where it may end us.
+            # After an error, the reactor will report the broken socket through connectionLost.
             if isinstance(written, int):
                 if written == len(data):
                     return
@@ -322,7 +322,7 @@ class RESPProtocol(protocol.Protocol):
         finally:
             cork.held = outer
             if not outer:
-                # What a TLS transport is given, it puts off by itself.
+                # TLS transports batch their writes themselves.
                 cork.read_done(owed - len(sent) if self._direct is not None else 0)
         if self._draining:
             self._close_if_drained()

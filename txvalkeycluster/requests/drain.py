@@ -1,4 +1,4 @@
-"""The graceful end: waits for every one of some requests to end, however."""
+"""Wait until all given requests have finished, with a reply, an error or by being cancelled."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class PendingQueue:
         """Take commands that go as one, one by one.  Raises TooManyPending, and then has not taken them."""
         self._admit()
         for part in batch.dissolve():
-            # None of them is turned away now, and those after it not.
+            # The whole batch was admitted: none of its commands is refused now.
             part.history = History()
             self.add(part)
 

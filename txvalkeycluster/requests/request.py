@@ -73,7 +73,7 @@ class Request:
     called: Any
 
     def callback(self, result: Any) -> None:
-        """Tell the caller the reply; for whoever is sure that nobody looks on.  All others use `answer`."""
+        """Tell the caller the reply.  The fast path, which skips the hooks of the history; all others use `answer`."""
         raise NotImplementedError
 
     def errback(self, fail: Any = None) -> None:

@@ -99,7 +99,7 @@ class RetryQueue:
 
 
 class LaterCalls:
-    """Those that were turned away for want of room, and cannot be told when there is some: called a little later."""
+    """Calls functions a little later: retries of callers that full queues have refused."""
 
     def __init__(self, clock: Any) -> None:
         self._waiting: list[Callable[[], None]] = []

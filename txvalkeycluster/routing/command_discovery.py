@@ -77,5 +77,5 @@ class CommandDiscovery:
         self._asking = False
         told = {command.name for command in commands}
         self._table.learn([*commands, *(Command(name) for name in names if name not in told)])
-        # Whoever came meanwhile with another name is asked for as it enters again.
+        # Commands that were queued meanwhile enter again, and start a new query.
         self.queue.release()

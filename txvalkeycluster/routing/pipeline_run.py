@@ -101,7 +101,7 @@ class PipelineRun:
             self._refused.clear()
             self._stop(error)
         finally:
-            # Not before: ``each`` may have others end, and the last of all is to be handed over before we are done.
+            # Decrement after the callbacks: they may complete other commands.
             self._under_way -= len(replies)
             if self._sizes:
                 self._bytes -= sum(self._sizes.pop(place, 0) for place in places)

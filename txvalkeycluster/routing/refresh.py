@@ -124,7 +124,7 @@ class TopologyRefresher:
         self._urgent = False
         self._closed = False
         self._started_at = float("-inf")
-        # Drawn once for each refresh: of many draws the least would count.
+        # Drawn once for each refresh: drawing again would favour short delays.
         self._jitter = 0.0
         self._refreshing: Deferred[Draft | None] | None = None
         self._timer = DeadlineTimer(clock, self._start)
@@ -231,7 +231,7 @@ class TopologyRefresher:
         try:
             shards = await self._ask_for("shards", node, self._options.tls if ours else None)
         except (ReplyError, TopologyError):
-            # We may not ask that, or what it says is odd; or it says that to every question, and then to the next too.
+            # Not permitted, or not to be parsed: CLUSTER SLOTS is asked next.
             return None
         served = sum(shard.slot_count for shard in shards if shard.primary is not None)
         return as_slots_tell(shards) if served == SLOT_COUNT and _tells_well(node) else None

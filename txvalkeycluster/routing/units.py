@@ -1,4 +1,4 @@
-"""What goes out as a whole and is repeated as a whole: a blocking command, a transaction.
+"""Units: blocking commands and transactions, which are sent as a whole and repeated as a whole.
 
 A single command's request moves from node to node by itself.  A unit is a coroutine that is run anew at each node, on a
 connection that it has to itself or in one go on the shared one; here is what takes it from node to node, and what ends
@@ -40,7 +40,7 @@ Unit = Callable[[NodeConnection, bool, History], Awaitable[_T]]
 
 
 class UnitRouting(Protocol):
-    """Who knows the way: the router."""
+    """Node look-up and decisions on redirects, as `Recovery` has them."""
 
     def node_for(self, slot: int) -> NodeConnection | None:
         """The owner of a slot, or any node; None, and a refresh is asked for, if there is none."""
@@ -58,7 +58,7 @@ class UnitRouting(Protocol):
 
 
 class UnitRunner:
-    """Takes units to where their slot is, and knows all that are under way."""
+    """Runs units at the node of their slot, and knows all that are under way."""
 
     def __init__(
         self, clock: Any, options: Options, guide: UnitRouting, note_cancel: Callable[[Deferred[Any]], None]
@@ -85,7 +85,7 @@ class UnitRunner:
     def track(
         self, coroutine: Coroutine[Any, Any, _T], name: str, timeout: float | None, history: History
     ) -> Deferred[_T]:
-        """Run a coroutine to its end, or the client's, or for ``timeout`` seconds."""
+        """Run a coroutine until it ends, the client ends, or ``timeout`` seconds have passed."""
         if self._closed:
             coroutine.close()
             return fail(ClientClosed("the client is closed"))
@@ -254,7 +254,7 @@ class _BlockingCall:
         return self._seconds + timeout
 
     def payload(self, now: float) -> Packed:
-        """It, with the time that is left."""
+        """The command's bytes, with the time that is left."""
         left = max(self._ends_at - now, 0.001)
         # What is left after the few milliseconds that a connection takes is as good as all.
         if not self._seconds or left >= self._seconds - 0.05:
