@@ -228,10 +228,7 @@ class WatchSession(Commands[Text], Generic[Text]):
         finally:
             self._clean = clean
         try:
-            return outcome(replies)
-        except TransactionRefused as error:
-            self._node.multi_refusal = self._router.clock.seconds(), str(error.__cause__ or error)
-            raise
+            return _outcome_at(self._node, self._router, replies)
         except ReplyError as error:
             _check_watch(error)
             raise
@@ -251,10 +248,7 @@ class _Unit:
         requests = _send_unit(node.send, self._router, self._calls, asking=asking)
         history.written = True
         try:
-            return outcome(await _shielded(_replies(requests, asking=asking)))
-        except TransactionRefused as error:
-            node.multi_refusal = self._router.clock.seconds(), str(error.__cause__ or error)
-            raise
+            return _outcome_at(node, self._router, await _shielded(_replies(requests, asking=asking)))
         except CancelledError:
             # Once its first word is written the rest has to follow: a MULTI without its EXEC would swallow what others
             # send.  Until then it is taken back as a whole.
@@ -263,6 +257,15 @@ class _Unit:
                 for request in requests:
                     request.cancel()
             raise
+
+
+def _outcome_at(node: NodeConnection, router: Router, replies: list[Any]) -> list[Any]:
+    """What the replies of a node come to; it is remembered if it has refused MULTI."""
+    try:
+        return outcome(replies)
+    except TransactionRefused as error:
+        node.multi_refusal = router.clock.seconds(), str(error.__cause__ or error)
+        raise
 
 
 async def _ask_for_multi(router: Router, node: NodeConnection) -> None:

@@ -39,14 +39,14 @@ class Base(SynchronousTestCase):
     def connect(self, **options: Any) -> None:
         self.clock = Clock()
         self.options = Options(**options)
-        self.cork = WriteScheduler(self.clock)
-        self.connection = RESPProtocol(self.clock, self.options, self.cork, "h:1")
+        self.scheduler = WriteScheduler(self.clock)
+        self.connection = RESPProtocol(self.clock, self.options, self.scheduler, "h:1")
         self.transport: Any = Transport()
         self.connection.makeConnection(self.transport)
 
     def send(self, word: str, timeout: float = 10.0, canceller: bool = False) -> Any:
         now = self.clock.seconds()
-        note = self.cork.cancels.note if canceller else None
+        note = self.scheduler.cancels.note if canceller else None
         call = Call(pack(("ECHO", word)), ECHO, 0, now, now + timeout, canceller=note)
         self.connection.send(call)
         return call
@@ -163,15 +163,15 @@ class Writer:
         self.flushes += 1
 
 
-class CorkTests(SynchronousTestCase):
+class WriteSchedulerTests(SynchronousTestCase):
     def flushed(self, replies: int) -> tuple[int, int]:
         """How often a connection touched in a read has written after it, and after the turn."""
         clock, writer = Clock(), Writer()
-        cork = WriteScheduler(clock)
-        cork.held = True
-        cork.touch(writer)  # type: ignore[arg-type]
-        cork.held = False
-        cork.read_done(replies)
+        scheduler = WriteScheduler(clock)
+        scheduler.held = True
+        scheduler.touch(writer)  # type: ignore[arg-type]
+        scheduler.held = False
+        scheduler.read_done(replies)
         at_once = writer.flushes
         clock.advance(0)
         self.assertEqual(clock.getDelayedCalls(), [])
@@ -271,7 +271,7 @@ class BatchTests(Base):
         self.clock.advance(0)
         unwritten, after = self.batch("3", "4"), self.send("5")
         written.called = unwritten.called = True
-        self.cork.cancels.note(after)
+        self.scheduler.cancels.note(after)
         self.transport.clear()
         self.clock.advance(0)
         self.assertEqual(self.transport.value(), pack(("ECHO", "5")))

@@ -30,11 +30,11 @@ def _names(known: Iterable[str]) -> Any:
 
 
 @click.command()
-@click.option("--seed", default=1, show_default=True, help="Of all random choices.")
-@click.option("--duration", default=60.0, show_default=True, help="Seconds for which new faults come.")
-@click.option("--faults", callback=_names(FAULTS), help="Only these kinds, separated by commas.")
-@click.option("--work", callback=_names(WORK), help="Only these kinds, separated by commas.")
-@click.option("--list", "lists", is_flag=True, help="Name the kinds and do nothing.")
+@click.option("--seed", default=1, show_default=True, help="Seed of all random choices.")
+@click.option("--duration", default=60.0, show_default=True, help="For how many seconds new faults begin.")
+@click.option("--faults", callback=_names(FAULTS), help="Only these kinds of faults, separated by commas.")
+@click.option("--work", callback=_names(WORK), help="Only these kinds of work, separated by commas.")
+@click.option("--list", "lists", is_flag=True, help="List the kinds of faults and work, and exit.")
 def main(seed: int, duration: float, faults: tuple[str, ...], work: tuple[str, ...], lists: bool) -> None:
     """Run a cluster under mixed work while faults befall it, and check everything.
 

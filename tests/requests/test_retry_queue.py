@@ -19,7 +19,7 @@ from txvalkeycluster.requests.retry_queue import RetryQueue
 STEP = 0.001
 
 
-class WaitingRoomTests(SynchronousTestCase):
+class RetryQueueTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.options = Options(random=Random(1), max_pending=2000)

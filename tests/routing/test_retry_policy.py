@@ -32,7 +32,7 @@ class ReplyTests(SynchronousTestCase):
             ("MOVED 5 ?:7000", Action.WAIT, None),
         ]:
             decision = judge(text)
-            self.assertEqual((decision.act, decision.target, decision.refresh), (act, target, Refresh.SOON), text)
+            self.assertEqual((decision.action, decision.target, decision.refresh), (act, target, Refresh.SOON), text)
         self.assertEqual(judge("MOVED 5 h:1").slot, 5)
 
     def test_ask_leaves_the_map(self) -> None:
@@ -45,13 +45,13 @@ class ReplyTests(SynchronousTestCase):
             "MOVED", "MOVED 5", "MOVED 99999999 x:1", "MOVED -1 x:1", "MOVED 16384 x:1", "MOVED x y:1",
             "MOVED 5 h", "MOVED 5 h:0", "MOVED 5 h:70000", "ASK 5", "ASK 5 h:x", "MO", "",
         ]:  # fmt: skip
-            self.assertEqual(judge(text).act, Action.FAIL, text)
+            self.assertEqual(judge(text).action, Action.FAIL, text)
 
     def test_redirects_without_end_slow_down(self) -> None:
         """After a few redirects in a row the command waits before the next."""
-        self.assertEqual(judge("MOVED 5 h:1", redirects=IMMEDIATE_REDIRECTS - 1).act, Action.FOLLOW)
-        self.assertEqual(judge("MOVED 5 h:1", redirects=IMMEDIATE_REDIRECTS).act, Action.WAIT)
-        self.assertEqual(judge("ASK 5 h:1", redirects=IMMEDIATE_REDIRECTS).act, Action.WAIT)
+        self.assertEqual(judge("MOVED 5 h:1", redirects=IMMEDIATE_REDIRECTS - 1).action, Action.FOLLOW)
+        self.assertEqual(judge("MOVED 5 h:1", redirects=IMMEDIATE_REDIRECTS).action, Action.WAIT)
+        self.assertEqual(judge("ASK 5 h:1", redirects=IMMEDIATE_REDIRECTS).action, Action.WAIT)
 
     def test_states_of_the_server(self) -> None:
         """Each is waited for, and asks for the refresh that ends it."""
@@ -64,7 +64,7 @@ class ReplyTests(SynchronousTestCase):
         ]:
             self.assertEqual(judge(text), Decision(Action.WAIT, refresh))
         for text in ("LOADING x", "MASTERDOWN x"):
-            self.assertEqual(judge(text, from_replica=True).act, Action.REROUTE)
+            self.assertEqual(judge(text, from_replica=True).action, Action.REROUTE)
 
     def test_other_errors_are_the_callers(self) -> None:
         """A code is compared whole."""

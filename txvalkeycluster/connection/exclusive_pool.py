@@ -23,14 +23,13 @@ _KEPT = 30.0
 class Lease(ConnectionListener):
     """One such connection.  It is given back with `ExclusivePool.give_back`, whatever has become of it."""
 
-    def __init__(self, connection: RESPProtocol, info: ServerInfo, failed: Callable[[Exception], None]) -> None:
-        """``failed`` is told error replies, and the loss of the connection while somebody has it."""
+    def __init__(self, connection: RESPProtocol, info: ServerInfo, failed: Callable[[Lease, Exception], None]) -> None:
+        """``failed`` is told error replies, and the loss of the connection."""
         self.connection = connection
         self.info = info
         #: Whether it is waiting for a reply that the server may hold back for long.
         self.blocked = False
         self.idle_since = 0.0
-        self.leased = False
         self._failed = failed
         connection.owner = self
         # A reply that is held back is no silence; of a dead peer keepalive tells.
@@ -38,15 +37,14 @@ class Lease(ConnectionListener):
 
     def reply_failed(self, connection: RESPProtocol, request: Request, error: ReplyError) -> None:
         """The error is the caller's."""
-        self._failed(error)
+        self._failed(self, error)
         request.fail(error)
 
     def connection_ended(
         self, connection: RESPProtocol, unsent: list[Request], sent: list[Request], reason: Exception
     ) -> None:
         """What was asked fails."""
-        if self.leased:
-            self._failed(reason)
+        self._failed(self, reason)
         super().connection_ended(connection, unsent, sent, reason)
 
 
@@ -98,7 +96,6 @@ class ExclusivePool:
     def give_back(self, lease: Lease, *, clean: bool) -> None:
         """Take one back; one that is not ``clean`` owes replies or holds state, and is cut."""
         self._leased.discard(lease)
-        lease.leased = False
         if not clean or lease.connection.ended or lease.connection.pending:
             lease.connection.abort(ConnectionLost(f"{self._where}: given up"))
         elif self._closed is not None:
@@ -153,7 +150,6 @@ class ExclusivePool:
             if not lease.connection.ended:
                 wanted = self._waiting.popleft()
                 self._leased.add(lease)
-                lease.leased = True
                 wanted.callback(lease)
         room = self._options.max_exclusive - len(self._leased) - len(self._dialling)
         if self._failures:
@@ -175,7 +171,7 @@ class ExclusivePool:
         if isinstance(result, tuple):
             self._failures = 0
             connection, info = result
-            lease = Lease(connection, info, self._failed)
+            lease = Lease(connection, info, self._lease_failed)
             if self._closed is not None:
                 lease.connection.drain()
                 return
@@ -190,6 +186,11 @@ class ExclusivePool:
                 if not wanted.called:
                     wanted.errback(result.value)
         self._serve()
+
+    def _lease_failed(self, lease: Lease, error: Exception) -> None:
+        """Pass on what befell a connection, unless nobody has it."""
+        if lease in self._leased:
+            self._failed(error)
 
     def _given_up(self, wanted: Deferred[Lease]) -> None:
         if wanted in self._waiting:

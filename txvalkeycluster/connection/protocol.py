@@ -4,7 +4,7 @@ A server answers in the order it was asked, so a queue is all it takes to pair r
 command that was written keeps its place until its reply has come: one that timed out or was cancelled leaves a
 tombstone.  Whatever puts the order in doubt ends the connection.
 
-When what is queued gets written, `cork` tells.
+When queued commands are written, `write_scheduler` decides.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class RESPProtocol(protocol.Protocol):
     # Until the TLS handshake is done.
     _secured: Deferred[None] | None = None
 
-    def __init__(self, clock: IReactorTime, options: Options, cork: WriteScheduler, peer: str) -> None:
+    def __init__(self, clock: IReactorTime, options: Options, scheduler: WriteScheduler, peer: str) -> None:
         self.peer = peer
         self.owner = ConnectionListener()
         #: No requests are taken any more, and none is left.
@@ -87,8 +87,8 @@ class RESPProtocol(protocol.Protocol):
         self._clock = clock
         self._seconds = clock.seconds
         self._options = options
-        self._write_scheduler = cork
-        self._cancels_seen = cork.cancels.count
+        self._write_scheduler = scheduler
+        self._cancels_seen = scheduler.cancels.count
         self._decode = _decoder(options.encoding, options.encoding_errors) if options.encoding else None
         self._reader = hiredis.Reader(protocolError=ProtocolError, replyError=ReplyError, notEnoughData=_NOTHING)
         self._reader.setmaxbuf(_READER_MEMORY)
@@ -280,8 +280,8 @@ class RESPProtocol(protocol.Protocol):
         """Hand out the replies that ``data`` completes."""
         if self.ended:
             return
-        cork = self._write_scheduler
-        outer, cork.held = cork.held, True
+        scheduler = self._write_scheduler
+        outer, scheduler.held = scheduler.held, True
         self._heard_at = self._seconds()
         sent = self._sent
         owed = len(sent)
@@ -320,10 +320,10 @@ class RESPProtocol(protocol.Protocol):
             doubt = error if isinstance(error, ProtocolError) else ProtocolError(f"{self.peer}: {error!r}")
             self.abort(doubt)
         finally:
-            cork.held = outer
+            scheduler.held = outer
             if not outer:
                 # TLS transports batch their writes themselves.
-                cork.read_done(owed - len(sent) if self._direct is not None else 0)
+                scheduler.read_done(owed - len(sent) if self._direct is not None else 0)
         if self._draining:
             self._close_if_drained()
 

@@ -24,7 +24,7 @@ _SOME = range(8, 64)
 
 
 class Writer(Protocol):
-    """What a cork needs of a connection."""
+    """What the scheduler needs of a connection."""
 
     peer: str
 

@@ -4,7 +4,7 @@ It is in exactly one place at any time: the queue of a connection, of a node bei
 is redirected or repeated, the same record moves on.
 
 Nearly every request is a `Call`, which is also the Deferred that the caller holds; those of pipelines and of commands
-over many nodes are in `parts`.
+over many nodes are in `batch`.
 """
 
 from __future__ import annotations

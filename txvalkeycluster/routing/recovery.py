@@ -127,13 +127,14 @@ class Recovery:
 
         Raises ``error`` if it is the caller's.
         """
-        decision = self._decide(node, error, history.redirects, command, (slot,))
+        slots = (slot,) if can_fail_after_writing(command) else None
+        decision = self._decide(node, error, history.redirects, slots)
         self._ask_for_refresh(decision.refresh)
-        if decision.act is Action.FAIL:
+        if decision.action is Action.FAIL:
             raise error
         if decision.target is not None:
-            return self._redirected(decision, decision.target, history), decision.act is Action.ASK
-        if decision.act is Action.REDIAL:
+            return self._redirected(decision, decision.target, history), decision.action is Action.ASK
+        if decision.action is Action.REDIAL:
             self._redial(node, node.protocol, history)
         else:
             history.redirects = 0
@@ -203,12 +204,13 @@ class Recovery:
             return
         history = request.failed_attempt(error)
         history.asking = False
-        decision = self._decide(node, error, history.redirects, request.command, own_slots(request))
-        if decision.act is Action.FAIL:
+        doubtful = request.command is not None and can_fail_after_writing(request.command)
+        decision = self._decide(node, error, history.redirects, own_slots(request) if doubtful else None)
+        if decision.action is Action.FAIL:
             self._ask_for_refresh(decision.refresh)
             request.fail(error)
             return
-        if request.command is not None and can_fail_after_writing(request.command):
+        if doubtful:
             # A script can forge the server's words.
             history.written = True
         self._carry_out(decision, node, connection, request, history)
@@ -219,13 +221,12 @@ class Recovery:
         node: NodeConnection,
         error: ReplyError,
         redirects: int,
-        command: Command | None = None,
-        slots: Collection[int] = (),
+        slots: Collection[int] | None = None,
     ) -> Decision:
-        """Judge an error reply, to ``command`` if it may be sent again; its keys are in ``slots``."""
+        """Judge an error reply.  ``slots`` are those of a command that can fail after it has written."""
         replica = self.slot_map.lists_as_replica(node.address)
         decision = decide_on_reply(error, node.address, from_replica=replica, redirects=redirects)
-        if decision.act is Action.FAIL or command is None or not can_fail_after_writing(command):
+        if decision.action is Action.FAIL or slots is None:
             return decision
         if not proves_not_executed(error, slots):
             return Decision(Action.FAIL)
@@ -236,7 +237,7 @@ class Recovery:
         history.redirects += 1
         node = self._factory.node_at(target)
         node.leads = True
-        if decision.act is Action.FOLLOW:
+        if decision.action is Action.FOLLOW:
             self._statistics.moved += 1
             self.slot_map.repoint(decision.slot, node)
         else:
@@ -251,18 +252,18 @@ class Recovery:
     def _carry_out(
         self, decision: Decision, node: NodeConnection, connection: RESPProtocol, request: Request, history: History
     ) -> None:
-        act = decision.act
+        action = decision.action
         if decision.target is not None:
             target = self._redirected(decision, decision.target, history)
-            if act is Action.ASK:
+            if action is Action.ASK:
                 history.asking = True
                 target.ask(request)
             else:
                 target.send(request)
-        elif act is Action.REDIAL:
+        elif action is Action.REDIAL:
             self._redial(node, connection, history)
             self.resend([request])
-        elif act is Action.REROUTE and request.slot >= 0 and self.slot_map.destinations[request.slot] is not node:
+        elif action is Action.REROUTE and request.slot >= 0 and self.slot_map.destinations[request.slot] is not node:
             self.resend([request])
         else:
             history.redirects = 0
@@ -277,7 +278,7 @@ class Recovery:
             for request in requests:
                 request.failed_attempt(reason).written |= written
                 decision = decide_on_loss(written=written, repeatable=request.repeatable)
-                if request.slot == THIS_NODE or decision.act is Action.FAIL or self.closed:
+                if request.slot == THIS_NODE or decision.action is Action.FAIL or self.closed:
                     doomed.append((request, written))
                 else:
                     self._statistics.repeated += written

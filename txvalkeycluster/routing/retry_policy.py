@@ -41,7 +41,7 @@ class Refresh(Enum):
 class Decision:
     """One decision.  ``target`` belongs to FOLLOW and ASK, ``slot`` to FOLLOW; ``refresh`` may belong to any."""
 
-    act: Action
+    action: Action
     refresh: Refresh = Refresh.NO
     target: Address | None = None
     slot: int = -1

@@ -61,11 +61,11 @@ class UnitRunner:
     """Runs units at the node of their slot, and knows all that are under way."""
 
     def __init__(
-        self, clock: Any, options: Options, guide: UnitRouting, note_cancel: Callable[[Deferred[Any]], None]
+        self, clock: Any, options: Options, routing: UnitRouting, note_cancel: Callable[[Deferred[Any]], None]
     ) -> None:
         self._clock = clock
         self._options = options
-        self._routing = guide
+        self._routing = routing
         self._note_cancel = note_cancel
         self._under_way: set[Deferred[Any]] = set()
         self._closed = False
