@@ -12,7 +12,7 @@ leads past everything that the source still holds (Valkey 9.1.2).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -20,13 +20,13 @@ from typing import Any
 from twisted.internet.task import deferLater
 
 from .address import Address
+from .commands import Command
 from .commands.encoder import Arg, pack
-from .connection.node import NodeConnection
 from .errors import ClientClosed, CommandTimeout, ConnectFailed, ConnectionLost, ReplyError, ValkeyError
-from .requests.request import History, MarkedCall
+from .requests.request import Call, Connection, Destination
 from .routing.retry_policy import NOT_HERE_OR_NOT_NOW
 from .routing.router import Router
-from .slots import SLOT_COUNT, THIS_NODE, argument_slot
+from .slots import SLOT_COUNT, argument_slot
 from .topology.model import Node, Shard
 from .topology.nodes_parser import OwnView, read_own_view
 
@@ -202,7 +202,7 @@ class MemberScan:
         self._slot = argument_slot(key)
         self._cursor: Any = "0"
         # Where the cursor comes from: to any other process it means nothing.
-        self._connection: object = None
+        self._connection: Connection | None = None
 
     async def replies(self) -> AsyncIterator[list[Any]]:
         """The members of each step, flat.
@@ -210,19 +210,46 @@ class MemberScan:
         It begins anew where the key has come to another node, or the connection was replaced.
         """
         while True:
-            step = self._router.units.run(self._command, self._slot, self._step, self._timeout, repeatable=True)
-            self._cursor, members = await step
+            step = _Step(self._router, self._command, self._words, self._slot, self._timeout)
+            self._cursor, members = await self._router.send(step)
+            self._connection = step.connection
             yield members
             if self._cursor in _DONE:
                 return
 
-    async def _step(self, node: NodeConnection, asking: bool, history: History) -> Any:
-        # A node that is asked first, and sends us on to where the cursor comes from, does not count.
-        begun = node.protocol is not None and node.protocol is self._connection
-        words = (self._command.name, self._key, self._cursor if begun else "0", *self._options)
-        now = self._router.clock.seconds()
-        call = MarkedCall(pack(words), self._command, THIS_NODE, now, inf, canceller=self._router.note_cancel)
-        node.send_marked(call, asking=asking)
-        reply = await call
-        self._connection = call.connection
-        return reply
+    def _words(self, connection: Connection) -> tuple[Arg, ...]:
+        """The next step, on a connection; the first, unless the cursor comes from there."""
+        cursor = self._cursor if connection is self._connection else "0"
+        return (self._command.name, self._key, cursor, *self._options)
+
+
+class _Step(Call):
+    """One step of a scan of members, whose cursor depends on the connection that it is written on."""
+
+    __slots__ = ("_words", "connection")
+
+    notes_write = True
+
+    def __init__(
+        self,
+        router: Router,
+        command: Command,
+        words: Callable[[Connection], tuple[Arg, ...]],
+        slot: int,
+        timeout: float | None,
+    ) -> None:
+        now, deadline = router.clock.seconds(), router.deadline_of(timeout)
+        super().__init__(b"", command, slot, now, deadline, True, router.note_cancel)
+        self._words = words
+        #: Where it was written last.
+        self.connection: Connection | None = None
+
+    def give_to(self, destination: Destination) -> None:
+        if self.admit().asking:
+            destination.ask(self)
+        else:
+            destination.send_mixed(self)
+
+    def written_on(self, connection: Connection) -> None:
+        self.connection = connection
+        self.payload = pack(self._words(connection))

@@ -8,11 +8,6 @@ SLOT_COUNT = 16384
 #: What a hash tag begins with.  Bytes are searched for a number in 0.01 us, for ``b"{"`` in 0.1.
 BRACE = ord("{")
 _END = ord("}")
-#: In the place of a slot, for commands that no key routes: any node will do; only the node it was given to.
-ANY_NODE = -1
-THIS_NODE = -2
-#: In the place of a slot that cannot be told yet.
-UNROUTED = -3
 
 
 def key_slot(key: bytes | str) -> int:

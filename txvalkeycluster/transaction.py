@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from math import inf
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 
 from .commands import Command, can_fail_after_writing
 from .commands.converters import Convert
@@ -18,22 +18,20 @@ from .commands.method_support import Key, Text
 from .commands.methods import Commands
 from .commands.queued import QueuedCommands
 from .connection.exclusive_pool import Lease
-from .connection.node import NodeConnection
-from .errors import ConnectionLost, ReplyError, RoutingError, TransactionRefused, WatchError
-from .requests.request import Call, History, Request
+from .errors import ClientClosed, CommandTimeout, ConnectionLost, ReplyError, RoutingError, WatchError
+from .requests.exclusive import ExclusiveCall
+from .requests.request import Call, Request
+from .requests.target import ANY_NODE, THIS_NODE
 from .routing.plan import Scope, plan_command
-from .routing.retry_policy import NOT_HERE_OR_NOT_NOW, ends_transaction, proves_not_executed
+from .routing.retry_policy import NOT_HERE_OR_NOT_NOW, proves_not_executed
 from .routing.router import Router
-from .routing.transaction_outcome import outcome
-from .slots import ANY_NODE, THIS_NODE, argument_slot
+from .routing.transaction_request import TransactionRequest
+from .slots import argument_slot
 
 _T = TypeVar("_T")
-_MULTI, _EXEC, _ASKING = Command("MULTI"), Command("EXEC"), Command("ASKING")
-_WATCH, _UNWATCH = Command("WATCH"), Command("UNWATCH")
+_WATCH = Command("WATCH")
 # Before an optimistic function is run again because its slot has moved.
 _PAUSE = 0.03
-# For how many seconds a node that has refused MULTI is taken to go on refusing it.
-_REFUSAL_KEPT = 10.0
 # How long the end of a session waits for the server to forget what was watched.
 _PATIENCE = 1.0
 
@@ -51,7 +49,8 @@ class Transaction(QueuedCommands[Text]):
         self._router = router
         self._timeout = timeout
         self._session = session
-        self._slot = ANY_NODE if session is None else session.slot
+        # None as long as no command has a key.
+        self._slot = None if session is None else session.slot
         self._calls: list[_Queued] = []
 
     def __len__(self) -> int:
@@ -74,14 +73,21 @@ class Transaction(QueuedCommands[Text]):
         a command, too.
         """
         calls, self._calls = self._calls, []
-        slot, self._slot = self._slot, ANY_NODE if self._session is None else self._session.slot
+        slot, self._slot = self._slot, None if self._session is None else self._session.slot
+        router = self._router
+        request = TransactionRequest(
+            [payload for _, payload, _ in calls],
+            THIS_NODE if self._session is not None else ANY_NODE if slot is None else slot,
+            router.clock.seconds,
+            router.deadline_of(self._timeout),
+            all(command.repeatable for command, _, _ in calls),
+            router.note_cancel,
+        )
         if self._session is not None:
-            done = self._session.run(calls)
+            self._session.send(request)
         else:
-            unit = _Unit(self._router, calls)
-            repeatable = all(command.repeatable for command, _, _ in calls)
-            done = self._router.units.run(_EXEC, slot, unit.on_shared, self._timeout, repeatable)
-        return done.addCallback(_results, calls, raise_first)
+            router.send(request)
+        return request.deferred.addCallback(_results, calls, raise_first)
 
     def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Any:
         self._queue(words, convert)
@@ -94,8 +100,8 @@ class Transaction(QueuedCommands[Text]):
         command = self._router.commands[args[0]].resolve(args)
         slot = _slot_of(command, args)
         payload = pack(args)
-        if slot != ANY_NODE:
-            if self._slot not in (ANY_NODE, slot):
+        if slot is not None:
+            if self._slot not in (None, slot):
                 raise RoutingError(
                     f"{command.name} has a key in slot {slot}, and the transaction has others in {self._slot}: "
                     "a common {hash tag} would bring them together"
@@ -116,10 +122,7 @@ class WatchSession(Commands[Text], Generic[Text]):
         self._router = router
         self._keys = keys
         self._timeout = timeout
-        self._node: NodeConnection | None = None
         self._lease: Lease | None = None
-        # Whether the connection holds nothing that its next user would stumble over.
-        self._clean = True
         # Whether the keys were on their way here when the watch began, so that every command needs leave.
         self._asking = False
         #: Of the watched keys.
@@ -127,26 +130,37 @@ class WatchSession(Commands[Text], Generic[Text]):
         plan_command(Command("WATCH", key_specs=router.commands["WATCH"].key_specs), ("WATCH", *keys), split=False)
 
     async def __aenter__(self) -> Self:
-        await self._router.units.run(_WATCH, self.slot, self._watch, self._timeout, repeatable=True)
+        router = self._router
+        call = ExclusiveCall(
+            pack(("WATCH", *self._keys)),
+            _WATCH,
+            self.slot,
+            router.clock.seconds(),
+            router.deadline_of(self._timeout),
+            True,
+            router.note_cancel,
+            keeps_lease=True,
+        )
+        await router.send(call)
+        assert isinstance(call.lease, Lease)
+        self._lease = call.lease
+        self._asking = call.admit().asking
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         lease, self._lease = self._lease, None
-        if lease is None or self._node is None:
+        if lease is None:
             return
-        clean = False
         try:
-            if self._clean and not lease.connection.pending:
-                unwatched = self._router.units.send_on(lease, _UNWATCH, pack(("UNWATCH",)))
-                await unwatched.addTimeout(_PATIENCE, self._router.clock)
-                clean = True
-        except (ReplyError, ConnectionLost, DeferredTimeout):
+            if not lease.connection.pending:
+                await lease.connection.call("UNWATCH").addTimeout(_PATIENCE, self._router.clock)
+        except (ReplyError, ConnectionLost, CommandTimeout, DeferredTimeout) as failed:
             # The connection goes, with whatever it watched.
-            clean = False
+            lease.connection.abort(ConnectionLost(f"UNWATCH failed: {failed}"))
         finally:
-            self._node.pool.give_back(lease, clean=clean)
+            lease.give_back()
 
     def transaction(self) -> Transaction[Text]:
         """What is to be executed if no watched key has changed."""
@@ -156,170 +170,43 @@ class WatchSession(Commands[Text], Generic[Text]):
         """Send any command of this slot, at once."""
         return self._run(args)
 
-    def run(self, calls: list[_Queued]) -> Deferred[Any]:
-        """Execute a transaction here.  It ends the watch."""
-        history = History()
-        return self._router.units.track(self._execute(calls, history), "EXEC", self._timeout, history)
+    def send(self, request: TransactionRequest) -> None:
+        """Have a transaction executed here.  It ends the watch."""
+        self._give(request, lambda lease: request.give_to_node(lease.node, lease))
+        request.deferred.addErrback(self._explain, request.command)
 
     def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Deferred[Any]:
         args = tuple(words)
         if not args:
             raise TypeError("there is no command")
-        command = self._router.commands[args[0]].resolve(args)
+        router = self._router
+        command = router.commands[args[0]].resolve(args)
         slot = _slot_of(command, args)
-        if slot not in (ANY_NODE, self.slot):
+        if slot not in (None, self.slot):
             raise RoutingError(f"{command.name} has a key in slot {slot}, and the watched ones are in {self.slot}")
-        history = History()
-        done = self._router.units.track(self._send(command, pack(args), history), command.name, self._timeout, history)
-        return done if convert is None else done.addCallback(convert)
+        now, deadline = router.clock.seconds(), router.deadline_of(self._timeout)
+        call = Call(pack(args), command, THIS_NODE, now, deadline, canceller=router.note_cancel)
+        self._give(call, call.give_to)
+        call.addErrback(self._explain, command)
+        return call if convert is None else call.addCallback(convert)
 
-    async def _watch(self, node: NodeConnection, asking: bool, history: History) -> None:
-        lease = await node.pool.lease()
-        watched = False
-        clean = False
-        try:
-            words = pack(("WATCH", *self._keys))
-            await self._router.units.send_on(lease, _WATCH, words, asking=asking)
-            watched = clean = True
-        except ReplyError:
-            clean = True
-            raise
-        finally:
-            if watched:
-                self._node, self._lease, self._clean, self._asking = node, lease, True, asking
-            else:
-                node.pool.give_back(lease, clean=clean)
+    def _give(self, request: Request, give: Callable[[Lease], None]) -> None:
+        request.admit().asking = self._asking
+        if self._router.closed:
+            request.fail(ClientClosed("the client is closed"))
+        elif self._lease is None:
+            request.fail(RoutingError("the session is not entered, or has been left"))
+        else:
+            give(self._lease)
 
-    def _leased(self) -> Lease:
-        if self._lease is None:
-            raise RoutingError("the session is not entered, or has been left")
-        return self._lease
-
-    async def _send(self, command: Command, payload: Packed, history: History) -> Any:
-        lease = self._leased()
-        self._clean, clean = False, False
-        try:
-            history.written = True
-            reply = await self._router.units.send_on(lease, command, payload, asking=self._asking)
-            clean = True
-            return reply
-        except ReplyError as error:
-            clean = True
-            # A script may have written before it failed; then the watch is not to blame.
-            if not can_fail_after_writing(command) or proves_not_executed(error, (self.slot,)):
-                _check_watch(error)
-            raise
-        finally:
-            self._clean = clean
-
-    async def _execute(self, calls: list[_Queued], history: History) -> Any:
-        lease = self._leased()
-        assert self._node is not None
-        if self._node.multi_refusal is not None:
-            await _ask_for_multi(self._router, self._node)
-        if lease.connection.ended:
-            raise ConnectionLost(f"{lease.connection.peer}: the connection has ended")
-        self._clean, clean = False, False
-        try:
-            history.written = True
-            requests = _send_unit(lease.connection.send, self._router, calls, asking=self._asking)
-            replies = await _replies(requests, asking=self._asking)
-            clean = not isinstance(replies[-1], ReplyError) or ends_transaction(replies[-1])
-        finally:
-            self._clean = clean
-        try:
-            return _outcome_at(self._node, self._router, replies)
-        except ReplyError as error:
-            _check_watch(error)
-            raise
-
-
-class _Unit:
-    """MULTI, the commands and EXEC, as they go to one node."""
-
-    def __init__(self, router: Router, calls: list[_Queued]) -> None:
-        self._router = router
-        self._calls = calls
-
-    async def on_shared(self, node: NodeConnection, asking: bool, history: History) -> Any:
-        """On the connection that all commands share: its requests stand in a row, so nothing comes between them."""
-        if node.multi_refusal is not None:
-            await _ask_for_multi(self._router, node)
-        requests = _send_unit(node.send, self._router, self._calls, asking=asking)
-        history.written = True
-        try:
-            return _outcome_at(node, self._router, await _shielded(_replies(requests, asking=asking)))
-        except CancelledError:
-            # Once its first word is written the rest has to follow: a MULTI without its EXEC would swallow what others
-            # send.  Until then it is taken back as a whole.
-            if node.has_unsent(requests[0]):
-                history.written = False
-                for request in requests:
-                    request.cancel()
-            raise
-
-
-def _outcome_at(node: NodeConnection, router: Router, replies: list[Any]) -> list[Any]:
-    """What the replies of a node come to; it is remembered if it has refused MULTI."""
-    try:
-        return outcome(replies)
-    except TransactionRefused as error:
-        node.multi_refusal = router.clock.seconds(), str(error.__cause__ or error)
-        raise
-
-
-async def _ask_for_multi(router: Router, node: NodeConnection) -> None:
-    """Raise TransactionRefused if a node has refused MULTI; once in a while an empty transaction asks it again."""
-    now = router.clock.seconds()
-    refused_at, why = node.multi_refusal or (now, "")
-    if now - refused_at >= _REFUSAL_KEPT:
-        multi, executed = await _replies(_send_unit(node.send, router, [], asking=False), asking=False)
-        if not isinstance(multi, ReplyError):
-            if isinstance(executed, Exception):
-                raise executed
-            node.multi_refusal = None
-            return
-        node.multi_refusal = now, str(multi)
-    raise TransactionRefused(f"nothing was sent, since {node.address} does not accept MULTI: {why}")
-
-
-def _send_unit(send: Callable[[Request], None], router: Router, calls: list[_Queued], *, asking: bool) -> list[Call]:
-    words: list[tuple[Command, Packed]] = [(_ASKING, pack(("ASKING",)))] if asking else []
-    words += [(_MULTI, pack(("MULTI",))), *((command, payload) for command, payload, _ in calls)]
-    words.append((_EXEC, pack(("EXEC",))))
-    now = router.clock.seconds()
-    requests: list[Call] = []
-    for command, payload in words:
-        request = Call(payload, command, THIS_NODE, now, inf, canceller=router.note_cancel)
-        if requests:
-            # Only the first may be turned away: later it would be half a transaction.
-            request.history = History()
-        requests.append(request)
-    for request in requests:
-        send(request)
-    return requests
-
-
-def _replies(requests: list[Call], *, asking: bool) -> Deferred[list[Any]]:
-    """The replies or errors of MULTI, the commands and EXEC."""
-    ended: Deferred[Any] = DeferredList(requests, consumeErrors=True)
-    return ended.addCallback(lambda pairs: [value if good else value.value for good, value in pairs][asking:])
-
-
-def _shielded(deferred: Deferred[_T]) -> Deferred[_T]:
-    shield: Deferred[_T] = Deferred()
-
-    def pass_on(result: Any) -> None:
-        if not shield.called:
-            shield.callback(result)
-
-    deferred.addCallback(pass_on)
-    return shield
-
-
-def _check_watch(error: ReplyError) -> None:
-    """What was watched may not be here any more; the next try goes where it is."""
-    if error.code in NOT_HERE_OR_NOT_NOW:
+    def _explain(self, failure: Failure, command: Command) -> Failure:
+        """What was watched may not be here any more; the next try goes where it is."""
+        error = failure.value
+        if not isinstance(error, ReplyError) or error.code not in NOT_HERE_OR_NOT_NOW:
+            return failure
+        # A script may have written before it failed; then the watch is not to blame.
+        if can_fail_after_writing(command) and not proves_not_executed(error, (self.slot,)):
+            return failure
         raise WatchError(f"the watch is lost: {error}", lost=True) from error
 
 
@@ -333,13 +220,13 @@ def _results(replies: list[Any], calls: list[_Queued], raise_first: bool) -> lis
     return results
 
 
-def _slot_of(command: Command, args: tuple[Arg, ...]) -> int:
-    """Raises RoutingError for a command that is not for one slot."""
+def _slot_of(command: Command, args: tuple[Arg, ...]) -> int | None:
+    """The slot of its keys, if it has any.  Raises RoutingError for a command that is not for one slot."""
     command.check_allowed(args)
     plan = plan_command(command, args, split=False)
     if plan.scope is not Scope.ONE:
         raise RoutingError(f"{command.name} is for several nodes, and a transaction is on one")
-    return plan.slot
+    return plan.target if isinstance(plan.target, int) else None
 
 
 async def optimistically(

@@ -11,9 +11,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txvalkeycluster.commands import CommandTable
 from txvalkeycluster.errors import RoutingError
+from txvalkeycluster.requests.target import ANY_NODE
 from txvalkeycluster.routing.plan import Plan, Scope, cut, plan_command
 from txvalkeycluster.routing.response_policy import combine
-from txvalkeycluster.slots import ANY_NODE, key_slot
+from txvalkeycluster.slots import key_slot
 
 TABLE = CommandTable()
 

@@ -542,8 +542,8 @@ class FullTests(ScriptedTests):
         await client.get(other)
         self.nodes[1].script = lambda *_: b"-ERR no\r\n"
         tries: list[int] = []
-        send_batch = client._router.send_batch
-        self.patch(client._router, "send_batch", lambda batch: tries.append(1) or send_batch(batch))
+        route = client._router.route
+        self.patch(client._router, "route", lambda batch: tries.append(1) or route(batch))
         pipeline = client.pipeline()
         for _ in range(1000):
             pipeline.get(other).set(key, 1)

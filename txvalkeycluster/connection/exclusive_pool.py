@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
-from ..errors import ConnectionLost, ReplyError
+from ..address import Address
+from ..errors import ClientClosed, ConnectionLost, MaybeExecuted, ReplyError, ValkeyError
 from ..options import Options
-from ..requests.request import Request
+from ..requests.exclusive import ExclusiveCall
+from ..requests.pending_queue import PendingQueue
+from ..requests.request import Cancels, MultiRequest, Request
 from ..requests.timer import Timer
 from .handshake import ServerInfo
 from .protocol import ConnectionListener, RESPProtocol
@@ -20,32 +22,88 @@ from .protocol import ConnectionListener, RESPProtocol
 _KEPT = 30.0
 
 
-class Lease(ConnectionListener):
-    """One such connection.  It is given back with `ExclusivePool.give_back`, whatever has become of it."""
+class PoolOwner(Protocol):
+    """What a pool needs from its node."""
 
-    def __init__(self, connection: RESPProtocol, info: ServerInfo, failed: Callable[[Lease, Exception], None]) -> None:
-        """``failed`` is told error replies, and the loss of the connection."""
+    address: Address
+    #: When the node last refused MULTI to our user, and what it said.
+    multi_refusal: tuple[float, str] | None
+
+    def reply_failed(self, connection: RESPProtocol, request: Request, error: Any) -> None:
+        """An error reply; the request belongs to the node now."""
+
+    def exclusive_lost(self, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception) -> None:
+        """A connection ended that somebody had, under these requests."""
+
+    def exclusive_dial_failed(self, requests: list[Request], reason: ValkeyError) -> None:
+        """No connection could be made for these."""
+
+
+class Lease(ConnectionListener):
+    """One such connection.  Whoever has it gives it back, whatever has become of it."""
+
+    def __init__(self, pool: ExclusivePool, connection: RESPProtocol, info: ServerInfo) -> None:
+        self.node = pool.owner
         self.connection = connection
         self.info = info
         #: Whether it is waiting for a reply that the server may hold back for long.
         self.blocked = False
         self.idle_since = 0.0
-        self._failed = failed
+        self._pool = pool
         connection.owner = self
         # A reply that is held back is no silence; of a dead peer keepalive tells.
         connection.patience = inf
 
+    def carry(self, request: ExclusiveCall) -> None:
+        """Send the request that it was lent to."""
+        request.lease = self
+        self.blocked = request.blocks
+        if request.admit().asking:
+            self.ask(request)
+        else:
+            self.send(request)
+
+    def send(self, request: Request) -> None:
+        """Send a request."""
+        self._give(request, self.connection.send_mixed)
+
+    send_mixed = send_exclusive = send
+
+    def send_batch(self, batch: MultiRequest) -> None:
+        """Send a request with several replies."""
+        self._give(batch, self.connection.send_batch)
+
+    def ask(self, request: Request) -> None:
+        """Send a request behind an ASKING."""
+        self._give(request, self.connection.ask)
+
+    def _give(self, request: Any, take: Callable[[Any], None]) -> None:
+        if self.connection.ended:
+            request.fail_unanswered(ConnectionLost, f"{self.connection.peer}: the connection has ended")
+        else:
+            take(request)
+
+    def give_back(self) -> None:
+        """Return it to the pool.  One that owes replies is cut."""
+        self._pool.take_back(self)
+
+    # ---- what the connection tells
+
     def reply_failed(self, connection: RESPProtocol, request: Request, error: ReplyError) -> None:
-        """The error is the caller's."""
-        self._failed(self, error)
-        request.fail(error)
+        """Pass an error reply up; the request may go to another node, and need another connection."""
+        if isinstance(request, ExclusiveCall):
+            request.release()
+        self.node.reply_failed(connection, request, error)
 
     def connection_ended(
-        self, connection: RESPProtocol, unsent: list[Request], sent: list[Request], reason: Exception
+        self, connection: RESPProtocol, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception
     ) -> None:
-        """What was asked fails."""
-        self._failed(self, reason)
-        super().connection_ended(connection, unsent, sent, reason)
+        """Pass the requests up."""
+        if self._pool.lost(self):
+            for request in (*unsent, *sent):
+                if isinstance(request, ExclusiveCall):
+                    request.release()
+            self.node.exclusive_lost(unsent, sent, reason)
 
 
 class ExclusivePool:
@@ -55,67 +113,79 @@ class ExclusivePool:
         self,
         clock: Any,
         options: Options,
+        cancels: Cancels,
         establish: Callable[[], Deferred[tuple[RESPProtocol, ServerInfo]]],
-        where: str,
-        failed: Callable[[Exception], None],
+        owner: PoolOwner,
     ) -> None:
-        """``failed`` is told error replies, and lost connections that somebody had."""
+        self.owner = owner
         self._clock = clock
         self._options = options
         self._establish = establish
-        self._where = where
-        self._failed = failed
         self._idle: list[Lease] = []
         self._leased: set[Lease] = set()
         self._dialling: set[Deferred[Any]] = set()
-        self._waiting: deque[Deferred[Lease]] = deque()
+        self._waiting = PendingQueue(clock, options, cancels, self._describe)
         self._idle_timer = Timer(clock, self._close_idle)
-        self._closed: Exception | None = None
+        self._closed: MaybeExecuted | None = None
         self._failures = 0
         self._next_dial = Timer(clock, self._serve)
 
     def __repr__(self) -> str:
         counts = f"leased={len(self._leased)} idle={len(self._idle)} waiting={len(self._waiting)}"
-        return f"<ExclusivePool {self._where} {counts}>"
+        return f"<ExclusivePool {self.owner.address} {counts}>"
+
+    def _describe(self) -> str:
+        return f"waiting for one of {self._options.max_exclusive} exclusive connections to {self.owner.address}"
 
     @property
     def leases(self) -> list[Lease]:
         """Those that somebody has."""
         return list(self._leased)
 
-    def lease(self) -> Deferred[Lease]:
-        """Fires with a connection, in the order asked.  Fails with ConnectFailed; cancelling gives the place up."""
-        wanted: Deferred[Lease] = Deferred(self._given_up)
-        if self._closed is not None:
-            wanted.errback(self._closed)
-            return wanted
-        self._waiting.append(wanted)
-        self._serve()
-        return wanted
+    def waiting(self) -> list[Request]:
+        """The requests that wait for a connection."""
+        return self._waiting.everything()
 
-    def give_back(self, lease: Lease, *, clean: bool) -> None:
-        """Take one back; one that is not ``clean`` owes replies or holds state, and is cut."""
+    def take_waiting(self, wanted: Callable[[Request], bool]) -> list[Request]:
+        """Hand over those of them that are ``wanted``."""
+        return self._waiting.take_where(wanted)
+
+    def send(self, request: Request) -> None:
+        """Send a request on a connection, in the order asked.  Raises TooManyPending."""
+        if self._closed is not None:
+            request.fail_unanswered(type(self._closed), str(self._closed))
+            return
+        self._waiting.add(request)
+        self._serve()
+
+    def take_back(self, lease: Lease) -> None:
+        """Take one back; one that owes replies is cut."""
         self._leased.discard(lease)
-        if not clean or lease.connection.ended or lease.connection.pending:
-            lease.connection.abort(ConnectionLost(f"{self._where}: given up"))
+        if lease.connection.ended or lease.connection.pending:
+            lease.connection.abort(ConnectionLost(f"{self.owner.address}: given up"))
         elif self._closed is not None:
             lease.connection.drain()
         else:
-            lease.blocked = False
-            lease.idle_since = self._clock.seconds()
-            self._idle.append(lease)
-            self._watch_idle()
+            self._keep(lease)
         self._serve()
 
-    def close(self, reason: Exception | None = None) -> None:
-        """Lease nothing more; those that are leased are closed when they come back, or now if they do nothing."""
-        self._shut(reason or ConnectionLost(f"{self._where}: the connection was closed"))
+    def lost(self, lease: Lease) -> bool:
+        """Whether somebody had a connection that has ended."""
+        was_leased = lease in self._leased
+        self._leased.discard(lease)
+        return was_leased
+
+    def close(self, reason: MaybeExecuted | None = None) -> None:
+        """Lend nothing more; those that are lent are closed when they come back."""
+        for request in self._shut(reason or ConnectionLost(f"{self.owner.address}: the connection was closed")):
+            assert self._closed is not None
+            request.fail_unanswered(type(self._closed), str(self._closed))
 
     def cut_idle(self) -> None:
-        """Cut those that are leased and have nothing on its way: whoever has them is not waiting for anything."""
+        """Cut those that are lent and have nothing on its way: whoever has them is not waiting for anything."""
         for lease in list(self._leased):
             if not lease.connection.pending:
-                lease.connection.abort(ConnectionLost(f"{self._where}: the connection was closed"))
+                lease.connection.abort(ConnectionLost(f"{self.owner.address}: the connection was closed"))
 
     def forget(self) -> None:
         """Close the idle ones: their address names another machine now."""
@@ -123,34 +193,42 @@ class ExclusivePool:
         for lease in idle:
             lease.connection.drain()
 
-    def abort(self, reason: Exception) -> None:
-        """Cut every one."""
-        self._shut(reason)
+    def abort(self, reason: Exception) -> list[Request]:
+        """Cut every one; hand over the requests that waited."""
+        closed = reason if isinstance(reason, MaybeExecuted) else ClientClosed(str(reason))
+        waiting = self._shut(closed)
         for lease in list(self._leased):
             lease.connection.abort(reason)
+        return waiting
 
-    def _shut(self, reason: Exception) -> None:
+    def _shut(self, reason: MaybeExecuted) -> list[Request]:
         self._closed = reason
         self._idle_timer.stop()
         self._next_dial.stop()
         idle, self._idle = self._idle, []
-        waiting, self._waiting = list(self._waiting), deque()
         for dialling in list(self._dialling):
             dialling.cancel()
         for lease in idle:
             lease.connection.drain()
-        for wanted in waiting:
-            if not wanted.called:
-                wanted.errback(reason)
+        return self._waiting.take()
+
+    def _keep(self, lease: Lease) -> None:
+        lease.blocked = False
+        lease.idle_since = self._clock.seconds()
+        self._idle.append(lease)
+        if not self._idle_timer.running and self._closed is None:
+            self._idle_timer.start(_KEPT)
 
     def _serve(self) -> None:
-        """Hand out idle ones, newest first, and dial for those that go without."""
+        """Lend idle ones, newest first, and dial for those that go without."""
+        self._waiting.drop_cancelled()
         while self._waiting and self._idle:
             lease = self._idle.pop()
             if not lease.connection.ended:
-                wanted = self._waiting.popleft()
+                (request,) = self._waiting.take(1)
+                assert isinstance(request, ExclusiveCall)
                 self._leased.add(lease)
-                wanted.callback(lease)
+                lease.carry(request)
         room = self._options.max_exclusive - len(self._leased) - len(self._dialling)
         if self._failures:
             room = min(room, 1 - len(self._dialling))
@@ -171,34 +249,16 @@ class ExclusivePool:
         if isinstance(result, tuple):
             self._failures = 0
             connection, info = result
-            lease = Lease(connection, info, self._lease_failed)
+            lease = Lease(self, connection, info)
             if self._closed is not None:
                 lease.connection.drain()
                 return
-            lease.idle_since = self._clock.seconds()
-            self._idle.append(lease)
-            self._watch_idle()
+            self._keep(lease)
         elif self._closed is None:
-            # Fail all waiters: each is routed anew.
             self._back_off()
-            waiting, self._waiting = list(self._waiting), deque()
-            for wanted in waiting:
-                if not wanted.called:
-                    wanted.errback(result.value)
+            # Each is routed anew.
+            self.owner.exclusive_dial_failed(self._waiting.take(), result.value)
         self._serve()
-
-    def _lease_failed(self, lease: Lease, error: Exception) -> None:
-        """Pass on what befell a connection, unless nobody has it."""
-        if lease in self._leased:
-            self._failed(error)
-
-    def _given_up(self, wanted: Deferred[Lease]) -> None:
-        if wanted in self._waiting:
-            self._waiting.remove(wanted)
-
-    def _watch_idle(self) -> None:
-        if not self._idle_timer.running and self._closed is None:
-            self._idle_timer.start(_KEPT)
 
     def _close_idle(self) -> None:
         now = self._clock.seconds()
@@ -207,4 +267,4 @@ class ExclusivePool:
         for lease in old:
             lease.connection.drain()
         if self._idle:
-            self._watch_idle()
+            self._idle_timer.start(_KEPT)

@@ -7,7 +7,7 @@ to a connected node passes through nothing of this file.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import cached_property
 from typing import Any, Protocol
@@ -17,13 +17,12 @@ from twisted.python.failure import Failure
 
 from ..address import Address
 from ..commands.encoder import Arg
-from ..errors import ClientClosed, ConnectFailed, ConnectionLost, ReplyError, ValkeyError
+from ..errors import ClientClosed, ConnectFailed, ConnectionLost, ValkeyError
 from ..options import Options
-from ..requests.batch import Batch
 from ..requests.pending_queue import PendingQueue
-from ..requests.request import Cancels, History, MarkedCall, Request, internal_call, marked_call
+from ..requests.request import Cancels, InternalCall, MarkedCall, MultiRequest, Request
+from ..requests.target import ANY_NODE, THIS_NODE
 from ..requests.timer import Timer
-from ..slots import ANY_NODE, THIS_NODE
 from .connect_errors import connect_error
 from .exclusive_pool import ExclusivePool
 from .handshake import ServerInfo, handshake
@@ -49,14 +48,11 @@ class NodeListener(Protocol):
     def reply_failed(self, node: NodeConnection, connection: RESPProtocol, request: Request, error: Any) -> None:
         """An error reply to a routed request."""
 
-    def lost(self, node: NodeConnection, unsent: list[Request], sent: list[Request], reason: Exception) -> None:
+    def lost(self, node: NodeConnection, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception) -> None:
         """The connection ended under these requests."""
 
     def dial_failed(self, node: NodeConnection, stranded: list[Request], reason: ValkeyError) -> None:
         """Dialling failed; ``stranded`` cannot wait for the next try here."""
-
-    def noticed(self, node: NodeConnection, error: ReplyError) -> None:
-        """An error reply on an exclusive connection, which is the caller's, but may say that the map is old."""
 
     def writes_lost(self, node: NodeConnection, why: str) -> None:
         """No WAIT can confirm any more what the shared connection has carried."""
@@ -94,6 +90,7 @@ class NodeConnection(ConnectionListener):
         self.send: Callable[[Request], None] = self._wait
         self._clock = clock
         self._options = options
+        self._cancels = cancels
         self._dial = dial
         self._listener = listener
         self._waiting = PendingQueue(clock, options, cancels, self._describe)
@@ -110,36 +107,34 @@ class NodeConnection(ConnectionListener):
     @cached_property
     def pool(self) -> ExclusivePool:
         """Connections that one caller at a time has to itself.  Most of 1,000 nodes never need one."""
-        return ExclusivePool(self._clock, self._options, self._establish, str(self.address), self._lease_failed)
+        return ExclusivePool(self._clock, self._options, self._cancels, self._establish, self)
 
-    def _lease_failed(self, error: Exception) -> None:
-        """Pass up what befell a connection that somebody has to himself."""
-        if isinstance(error, ReplyError):
-            self._listener.noticed(self, error)
-        else:
-            self._listener.lost(self, [], [], error)
+    @property
+    def _has_pool(self) -> bool:
+        return "pool" in vars(self)
 
     @property
     def pending(self) -> int:
-        """Requests it has, waiting or on the connection."""
-        return len(self._waiting) + (self.protocol.pending if self.protocol is not None else 0)
+        """Requests it has, waiting or on the shared connection."""
+        waiting = len(self._waiting) + (len(self.pool.waiting()) if self._has_pool else 0)
+        return waiting + (self.protocol.pending if self.protocol is not None else 0)
 
     @property
     def unused(self) -> bool:
         """Whether it has no requests, and nobody has one of its connections to itself."""
-        return not self.pending and not ("pool" in vars(self) and self.pool.leases)
+        return not self.pending and not (self._has_pool and self.pool.leases)
 
     @property
     def failing(self) -> bool:
         """Whether the last try to dial it came to nothing."""
         return self._failures > 0 and self.state is not State.READY
 
-    def send_batch(self, batch: Batch) -> None:
-        """Take commands that go as one while there is a connection, else one by one.  Raises TooManyPending."""
+    def send_batch(self, batch: MultiRequest) -> None:
+        """Take a request with several replies; while there is no connection, what it dissolves into waits."""
         if self.protocol is not None:
             self.protocol.send_batch(batch)
         elif self.state is State.CLOSED:
-            batch.fail(ConnectionLost(f"{self.address}: the connection was closed"))
+            batch.fail_unanswered(ConnectionLost, f"{self.address}: the connection was closed")
         else:
             self._waiting.add_batch(batch)
             self.dial()
@@ -153,26 +148,22 @@ class NodeConnection(ConnectionListener):
 
     def call(self, *args: Arg) -> Deferred[Any]:
         """Ask this node something on the client's own behalf, dialling it if need be."""
-        request = internal_call(args, self._clock.seconds(), 2 * self._options.connect_timeout)
-        self._send_mixed(request)
+        request = InternalCall(args, self._clock.seconds(), 2 * self._options.connect_timeout)
+        self.send_mixed(request)
         return request
 
     def marked_call(self, *args: Arg) -> MarkedCall:
         """The same, by a request that knows which commands it was written behind."""
-        request = marked_call(args, self._clock.seconds(), 2 * self._options.connect_timeout)
-        self._send_mixed(request)
+        request = MarkedCall(args, self._clock.seconds(), 2 * self._options.connect_timeout)
+        self.send_mixed(request)
         return request
 
-    def send_marked(self, request: MarkedCall, *, asking: bool = False) -> None:
-        """Take a request that must know its connection, behind an ASKING or not.  Raises TooManyPending."""
-        if asking:
-            request.history = History()
-            request.history.asking = True
-            self.ask(request)
-        else:
-            self._send_mixed(request)
+    def send_exclusive(self, request: Request) -> None:
+        """Take a request that needs a connection to itself.  Raises TooManyPending."""
+        self.pool.send(request)
 
-    def _send_mixed(self, request: Request) -> None:
+    def send_mixed(self, request: Request) -> None:
+        """Take a request that is not simply a caller's command.  Raises TooManyPending."""
         if self.protocol is not None:
             self.protocol.send_mixed(request)
         else:
@@ -215,24 +206,20 @@ class NodeConnection(ConnectionListener):
 
     def redial(self, connection: RESPProtocol | None) -> None:
         """Replace ``connection``, if it is still the one: its address names another machine now."""
-        self.pool.forget()
+        if self._has_pool:
+            self.pool.forget()
         if self.protocol is connection and connection is not None:
             self._disconnected()
             connection.drain()
 
     def take_waiting(self) -> list[Request]:
         """Hand over the routed requests that wait for a connection."""
-        return self._waiting.take_where(lambda request: request.slot != THIS_NODE)
+        taken = self._waiting.take_where(_is_routed)
+        return taken + self.pool.take_waiting(_is_routed) if self._has_pool else taken
 
     def waiting(self) -> list[Request]:
         """Every request that waits for a connection."""
-        return self._waiting.everything()
-
-    def has_unsent(self, request: Request) -> bool:
-        """Whether it waits here, or on the connection, and no byte of it was written."""
-        if self.protocol is not None and self.protocol.has_unsent(request):
-            return True
-        return request in self._waiting.everything()
+        return self._waiting.everything() + (self.pool.waiting() if self._has_pool else [])
 
     def unblock(self) -> None:
         """Have the commands end that the server holds back, as if their time were up."""
@@ -247,6 +234,7 @@ class NodeConnection(ConnectionListener):
     def close(self) -> None:
         """Take nothing more; what is unanswered on the connection is still waited for."""
         connection, waiting = self.protocol, self._shut()
+        # Made to be closed, where there is none yet: it turns away what comes late.
         self.pool.close()
         self.pool.cut_idle()
         if connection is not None:
@@ -257,7 +245,7 @@ class NodeConnection(ConnectionListener):
     def abort(self, reason: Exception) -> list[Request]:
         """End at once; hand over the routed requests that waited."""
         connection, waiting = self.protocol, self._shut()
-        self.pool.abort(reason)
+        waiting += self.pool.abort(reason)
         if connection is not None:
             connection.abort(reason)
         return waiting
@@ -318,11 +306,8 @@ class NodeConnection(ConnectionListener):
         self.send = connection.send
         for request in self._waiting.take():
             # It was admitted before: limits do not apply.
-            request.history = request.history or History()
-            if request.history.asking:
-                connection.ask(request)
-            else:
-                connection.send_mixed(request)
+            request.admit()
+            request.give_to(connection)
         self._listener.connected(self)
 
     def _dial_ended_badly(self, failure: Failure) -> None:
@@ -342,7 +327,7 @@ class NodeConnection(ConnectionListener):
     def _is_stranded(self, request: Request) -> bool:
         """Whether a request gains nothing by waiting for the next try: the map may never lead here, or not only."""
         asking = request.history is not None and request.history.asking
-        return not self.listed or asking or request.slot in (THIS_NODE, ANY_NODE)
+        return not self.listed or asking or request.target in (THIS_NODE, ANY_NODE)
 
     def _back_off(self) -> None:
         self._failures += 1
@@ -380,15 +365,28 @@ class NodeConnection(ConnectionListener):
         self._listener.reply_failed(self, connection, request, error)
 
     def connection_ended(
-        self, connection: RESPProtocol, unsent: list[Request], sent: list[Request], reason: Exception
+        self, connection: RESPProtocol, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception
     ) -> None:
         """Be ready to dial again, then pass the requests up."""
         if self.protocol is connection:
             self._disconnected()
         self._listener.lost(self, unsent, sent, reason)
 
+    def exclusive_lost(self, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception) -> None:
+        """Pass the requests of an exclusive connection up."""
+        self._listener.lost(self, unsent, sent, reason)
+
+    def exclusive_dial_failed(self, requests: list[Request], reason: ValkeyError) -> None:
+        """Pass up the requests that wanted an exclusive connection."""
+        self._listener.dial_failed(self, requests, reason)
+
     def connection_gone(self, connection: RESPProtocol, reason: Exception, *, clean: bool) -> None:
         """Pass the end of the socket up."""
         if self.protocol is connection:
             self._disconnected()
         self._listener.disconnected(self, reason, clean)
+
+
+def _is_routed(request: Request) -> bool:
+    """Whether it may go to another node."""
+    return request.target is not THIS_NODE

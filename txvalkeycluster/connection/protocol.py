@@ -10,7 +10,8 @@ When queued commands are written, `write_scheduler` decides.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import hiredis
@@ -22,9 +23,8 @@ from zope.interface import implementer
 
 from ..errors import ConnectionLost, ProtocolError, ReplyError, TooManyPending
 from ..options import Options
-from ..requests.batch import Batch, dissolved
 from ..requests.deadlines import DeadlineTimer, not_too_soon, split_expired
-from ..requests.request import ASKING, MarkedCall, Request, internal_call, size
+from ..requests.request import ASKING, InternalCall, MultiRequest, Request, size
 from ..requests.timer import Timer
 from .direct_write import direct_writer
 from .write_scheduler import WriteScheduler
@@ -49,7 +49,7 @@ class ConnectionListener:
         request.fail(error)
 
     def connection_ended(
-        self, connection: RESPProtocol, unsent: list[Request], sent: list[Request], reason: Exception
+        self, connection: RESPProtocol, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception
     ) -> None:
         """The connection takes and answers nothing any more; its requests belong to the owner now."""
         for written, requests in ((True, sent), (False, unsent)):
@@ -85,7 +85,7 @@ class RESPProtocol(protocol.Protocol):
         #: Seconds of silence, while replies are owed, after which the peer is given up.
         self.patience = options.unresponsive_after
         self._clock = clock
-        self._seconds = clock.seconds
+        self.seconds = clock.seconds
         self._options = options
         self._write_scheduler = scheduler
         self._cancels_seen = scheduler.cancels.count
@@ -157,8 +157,8 @@ class RESPProtocol(protocol.Protocol):
         if request.payload.__class__ is list or queued >= _BURST:
             self._write_scheduler.write(self)
 
-    def send_batch(self, batch: Batch) -> None:
-        """Queue commands that go as one.  Raises TooManyPending, and then has not taken them."""
+    def send_batch(self, batch: MultiRequest) -> None:
+        """Queue a request with several replies.  Raises TooManyPending, and then has not taken it."""
         self._admit(batch, len(batch))
         if not self._unsent:
             self._write_scheduler.touch(self)
@@ -177,13 +177,15 @@ class RESPProtocol(protocol.Protocol):
         if not self._unsent:
             self._write_scheduler.touch(self)
         self._mixed = True
+        if isinstance(request, MultiRequest):
+            self._batched += len(request) - 1
         self._unsent += (ASKING, request)
         self._paused_bytes += size(request)
         self._deadline_timer.by(request.deadline)
 
     def call(self, *args: str | int) -> Any:
         """Ask something on the client's own behalf; return a Deferred of the reply."""
-        request = internal_call(args, self._seconds(), self._options.connect_timeout)
+        request = InternalCall(args, self.seconds(), self._options.connect_timeout)
         if self.ended:
             request.fail(ConnectionLost(f"{self.peer}: the connection has ended"))
         else:
@@ -194,6 +196,9 @@ class RESPProtocol(protocol.Protocol):
         """As `send`, for a request that is not simply a caller's command."""
         self._mixed = True
         self.send(request)
+
+    # For a request that needs a connection to itself, and has been lent this one.
+    send_exclusive = send_mixed
 
     def flush(self) -> None:
         """Write what is queued, unless the transport is still busy with what it has."""
@@ -209,7 +214,7 @@ class RESPProtocol(protocol.Protocol):
         sent = self._sent
         if not sent:
             # From now on a reply is owed.
-            self._heard_at = now = self._seconds()
+            self._heard_at = now = self.seconds()
             if now + self.patience < self._deadline_timer.at:
                 self._deadline_timer.by(now + self.patience)
         if self._mixed:
@@ -242,10 +247,10 @@ class RESPProtocol(protocol.Protocol):
         self._mixed = False
         self._batched = 0
         for request in unsent:
-            self._sent.extend([request] * len(request) if isinstance(request, Batch) else [request])
-            if isinstance(request, MarkedCall):
+            self._sent.extend([request] * len(request) if isinstance(request, MultiRequest) else [request])
+            if request.notes_write:
                 request.written_on(self)
-            if request.command is not None:
+            if not request.internal:
                 self._carried_more = True
 
     def _admit(self, request: Request, count: int = 1) -> None:
@@ -282,7 +287,7 @@ class RESPProtocol(protocol.Protocol):
             return
         scheduler = self._write_scheduler
         outer, scheduler.held = scheduler.held, True
-        self._heard_at = self._seconds()
+        self._heard_at = self.seconds()
         sent = self._sent
         owed = len(sent)
         decode = self._decode
@@ -299,7 +304,7 @@ class RESPProtocol(protocol.Protocol):
                         self._pushed(reply)
                         continue
                     if sent:
-                        self._reply_failed(sent.popleft(), reply)
+                        sent.popleft().refused(self, reply)
                         continue
                 if not sent:
                     if self.ended:
@@ -312,7 +317,7 @@ class RESPProtocol(protocol.Protocol):
                         request.callback(reply)
                     else:
                         self._answer(request, reply)
-            if sent and isinstance(sent[0], Batch):
+            if sent and isinstance(sent[0], MultiRequest):
                 # The rest may be long in coming, and be large.
                 sent[0].hand_over()
         except Exception as error:
@@ -328,31 +333,14 @@ class RESPProtocol(protocol.Protocol):
             self._close_if_drained()
 
     def _answer(self, request: Request, reply: Any) -> None:
-        if self._decode is not None and request.command is not None:
+        if self._decode is not None and not request.raw:
             try:
                 reply = self._decode(reply)
             except Exception as error:
                 # Some codecs and error handlers raise others than UnicodeDecodeError.
-                if isinstance(request, Batch):
-                    if (part := request.leave()) is not None:
-                        part.fail(error)
-                        request.settle()
-                else:
-                    request.fail(error)
+                request.undecodable(error)
                 return
         request.answer(reply)
-
-    def _reply_failed(self, request: Request, error: Any) -> None:
-        if request.called:
-            return
-        if isinstance(request, Batch):
-            if (part := request.leave()) is not None:
-                self.owner.reply_failed(self, part, error)
-                request.settle()
-        elif request.command is None:
-            request.fail(error)
-        else:
-            self.owner.reply_failed(self, request, error)
 
     def _pushed(self, push: list[Any]) -> None:
         if self.on_push is not None:
@@ -362,7 +350,7 @@ class RESPProtocol(protocol.Protocol):
 
     def _sweep(self) -> None:
         """End what is past its deadline; end it all if the peer has gone silent."""
-        now = self._seconds()
+        now = self.seconds()
         if self._is_silent(now):
             silence = now - self._heard_at
             text = f"{self.peer} sent nothing for {silence:.1f} s while {len(self._sent)} replies were due"
@@ -414,7 +402,7 @@ class RESPProtocol(protocol.Protocol):
                 if kept and kept[-1] is ASKING:
                     kept.pop()
         self._unsent[:] = kept
-        self._batched = sum(len(request) - 1 for request in kept if isinstance(request, Batch))
+        self._batched = sum(len(request) - 1 for request in kept if isinstance(request, MultiRequest))
 
     def _describe(self, now: float) -> str:
         age = f", the oldest for {now - self._sent[0].since:.2f} s" if self._sent and self._sent[0].since else ""
@@ -425,7 +413,7 @@ class RESPProtocol(protocol.Protocol):
     def connectionMade(self) -> None:
         """Take over a transport that has just connected."""
         transport = self._transport()
-        self._heard_at = self._seconds()
+        self._heard_at = self.seconds()
         self._direct = direct_writer(transport)
         if self._direct is not None and getattr(transport.protocol, "_wrappedProtocol", None) is self:
             # Past the wrapper that Twisted's endpoints put around a protocol until it is connected.
@@ -459,7 +447,7 @@ class RESPProtocol(protocol.Protocol):
         """The transport is empty again."""
         self._paused = False
         self._paused_bytes = 0
-        self._heard_at = self._seconds()
+        self._heard_at = self.seconds()
         self.flush()
 
     def _outgoing(self) -> int:
@@ -529,17 +517,16 @@ class RESPProtocol(protocol.Protocol):
         self.ended = True
         self._reason = reason
         self._deadline_timer.stop()
-        batches = {request for request in (*self._sent, *self._unsent) if isinstance(request, Batch)}
-        sent, unsent = dissolved(self._sent), dissolved(self._unsent)
+        # Each once, however many replies it is owed.
+        requests = [list(dict.fromkeys(self._unsent)), list(dict.fromkeys(self._sent))]
+        batches = [r for r in chain(*requests) if isinstance(r, MultiRequest)]
+        ended = [list(chain.from_iterable(map(_dissolved, part))) for part in requests]
         self._sent.clear()
         self._unsent = []
         self._batched = 0
-        routed: list[list[Request]] = []
-        internal: list[Request] = []
-        for requests in (unsent, sent):
-            routed.append([r for r in requests if r.command is not None and not r.called])
-            internal += [r for r in requests if r.command is None and not r.called]
-        self.owner.connection_ended(self, routed[0], routed[1], reason)
+        unsent, sent = ([r for r in part if not r.internal and not r.called] for part in ended)
+        internal = [r for r in chain(*ended) if r.internal and not r.called]
+        self.owner.connection_ended(self, unsent, sent, reason)
         for batch in batches:
             batch.settle()
         secured, self._secured = self._secured, None
@@ -550,6 +537,10 @@ class RESPProtocol(protocol.Protocol):
             lost = ConnectionLost(str(reason))
             lost.__cause__ = reason
             request.fail(lost)
+
+
+def _dissolved(request: Request) -> Sequence[Request]:
+    return request.dissolve() if isinstance(request, MultiRequest) else (request,)
 
 
 def _decoder(encoding: str, errors: str) -> Callable[[Any], Any]:

@@ -6,14 +6,13 @@ goes on by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from ..commands import Command
 from ..commands.encoder import Packed
-from ..slots import ANY_NODE
-from ..topology.model import Shard
-from .request import Request
+from .request import Connection, MultiRequest, Request
+from .target import Target
 
 
 class Collector(Protocol):
@@ -40,13 +39,13 @@ class SubRequest(Request):
         collector: Collector,
         place: int,
         payload: Packed,
-        command: Command | None,
-        slot: int,
+        command: Command,
+        target: Target,
         since: float,
         deadline: float,
         repeatable: bool = False,
     ) -> None:
-        super().__init__(payload, command, slot, since, deadline, repeatable)
+        super().__init__(payload, command, target, since, deadline, repeatable)
         self._collector = collector
         self._place = place
         self._done = False
@@ -64,30 +63,11 @@ class SubRequest(Request):
         self._collector.failed(self._place, fail)
 
 
-class ShardSubRequest(SubRequest):
-    """A part for the primary of a shard, whichever node that is by the time it is sent."""
-
-    __slots__ = ("shard",)
-
-    def __init__(
-        self,
-        collector: Collector,
-        place: int,
-        payload: Packed,
-        command: Command,
-        shard: Shard,
-        since: float,
-        deadline: float,
-    ) -> None:
-        super().__init__(collector, place, payload, command, ANY_NODE, since, deadline, command.repeatable)
-        self.shard = shard
-
-
-class Batch(Request):
+class Batch(MultiRequest):
     """Commands that go to one node as one: one record, one write, one deadline.
 
-    In the queue of a connection it stands once for each reply that it is owed.  A command that is redirected, refused,
-    lost or late leaves it, and goes on as a `SubRequest`.  Replies that came in one read are handed over together.
+    A command that is redirected, refused, lost or late leaves it, and goes on as a `SubRequest`.  Replies that came in
+    one read are handed over together.
     """
 
     __slots__ = ("_collector", "_commands", "_due", "_packed", "_places", "_replies", "_slots", "called")
@@ -109,7 +89,6 @@ class Batch(Request):
         self._due = 0
 
     def __len__(self) -> int:
-        """How many commands it is."""
         return len(self._places)
 
     def add(self, place: int, payload: bytes, command: Command, slot: int) -> None:
@@ -146,7 +125,6 @@ class Batch(Request):
             self.settle()
 
     def hand_over(self) -> None:
-        """Give the collector the replies that have come."""
         if self._replies:
             replies, self._replies = self._replies, []
             told = len(self._places) - self._due
@@ -164,21 +142,27 @@ class Batch(Request):
             end(part)
         self.settle()
 
-    def leave(self) -> SubRequest | None:
-        """Have the command leave whose reply is the next; `settle` when it is where it goes.
+    def refused(self, connection: Connection, error: Any) -> None:
+        self._leave(lambda part: connection.owner.reply_failed(connection, part, error))
 
-        The collector is given first what has come before.  None if that was the end of everything.
-        """
-        self.hand_over()
+    def undecodable(self, error: Exception) -> None:
+        self._leave(lambda part: part.fail(error))
+
+    def _leave(self, go: Callable[[SubRequest], None]) -> None:
+        """Have the command go whose reply is the next, after the collector was given what has come before."""
         if self.called:
-            return None
-        part = self._part(len(self._places) - self._due)
-        self._due -= 1
-        self.called = not self._due
-        return part
+            return
+        self.hand_over()
+        # That may have been the end of everything.
+        if not self.called:
+            part = self._part(len(self._places) - self._due)
+            self._due -= 1
+            self.called = not self._due
+            go(part)
+            self.settle()
 
     def dissolve(self) -> list[SubRequest]:
-        """Have every command leave that has no reply yet; `settle` when they are where they go."""
+        """Have every command leave that has no reply yet."""
         if self.called:
             return []
         self.called = True
@@ -186,7 +170,6 @@ class Batch(Request):
         return [self._part(index) for index in range(count - self._due + len(self._replies), count)]
 
     def settle(self) -> None:
-        """If no more replies are to come, give the collector those that have."""
         if not self.called:
             return
         # Break the reference cycle, and free the bytes.
@@ -204,14 +187,3 @@ class Batch(Request):
 
 
 _BATCH = Command("a batch")
-
-
-def dissolved(requests: Iterable[Request]) -> list[Request]:
-    """Requests with the commands of batches in their places."""
-    found: list[Request] = []
-    for request in requests:
-        if isinstance(request, Batch):
-            found += request.dissolve()
-        else:
-            found.append(request)
-    return found

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from .request import History, Request
+from .request import Request
 
 
 class Drain:
@@ -18,8 +18,7 @@ class Drain:
         self._looking = False
         self._left = set(requests)
         for request in requests:
-            request.history = request.history or History()
-            request.history.on_end = self._ended
+            request.admit().on_end = self._ended
         self._check()
 
     def look_again(self) -> None:

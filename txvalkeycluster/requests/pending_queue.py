@@ -7,9 +7,8 @@ from typing import Any
 
 from ..errors import TooManyPending
 from ..options import Options
-from .batch import Batch
 from .deadlines import DeadlineTimer, not_too_soon, split_expired
-from .request import Cancels, History, Request, live, size
+from .request import Cancels, MultiRequest, Request, live, size
 
 
 class PendingQueue:
@@ -45,13 +44,20 @@ class PendingQueue:
         self._bytes += size(request)
         self._deadline_timer.by(request.deadline)
 
-    def add_batch(self, batch: Batch) -> None:
-        """Take commands that go as one, one by one.  Raises TooManyPending, and then has not taken them."""
-        self._admit()
+    def add_batch(self, batch: MultiRequest) -> None:
+        """Take what a request with several replies dissolves into.  Raises TooManyPending, and then has taken none."""
+        if batch.is_new:
+            self._admit()
         for part in batch.dissolve():
             # The whole batch was admitted: none of its commands is refused now.
-            part.history = History()
+            part.admit()
             self.add(part)
+
+    def drop_cancelled(self) -> None:
+        """Keep only those that somebody still waits for."""
+        if self._cancels_seen != self._cancels.count:
+            self._cancels_seen = self._cancels.count
+            self._keep(live(self._requests))
 
     def take(self, limit: int | None = None) -> list[Request]:
         """Hand over the oldest requests, all unless there is a ``limit``."""
@@ -73,9 +79,8 @@ class PendingQueue:
         return len(self._requests) >= self._options.max_pending or self._bytes >= self._options.max_unsent_bytes
 
     def _admit(self) -> None:
-        if self._full() and self._cancels_seen != self._cancels.count:
-            self._cancels_seen = self._cancels.count
-            self._keep(live(self._requests))
+        if self._full():
+            self.drop_cancelled()
         if self._full():
             raise TooManyPending(f"{len(self)} commands of {self._bytes} bytes are already {self._where()}")
 

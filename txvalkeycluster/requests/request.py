@@ -4,12 +4,13 @@ It is in exactly one place at any time: the queue of a connection, of a node bei
 is redirected or repeated, the same record moves on.
 
 Nearly every request is a `Call`, which is also the Deferred that the caller holds; those of pipelines and of commands
-over many nodes are in `batch`.
+over many nodes are in `batch`, those that have a connection to themselves in `exclusive`, and transactions in the
+package `routing`, which knows what their replies mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 import hiredis
@@ -19,8 +20,9 @@ from ..commands import Command
 from ..commands.encoder import Arg, Packed, pack
 from ..commands.overrides import SCRIPTS
 from ..errors import CommandTimeout, MaybeExecuted
-from ..slots import THIS_NODE, UNROUTED, key_slot
+from ..slots import key_slot
 from .fast_deferred import FastDeferred
+from .target import THIS_NODE, UNROUTED, Target
 
 
 class History:
@@ -45,24 +47,50 @@ class History:
         self.on_end: Callable[[Request], None] | None = None
 
 
+class Destination(Protocol):
+    """What takes requests: a node, its connection, or a queue where they wait."""
+
+    def send(self, request: Request) -> None:
+        """Take a command.  Raises TooManyPending, as the others do."""
+
+    def send_mixed(self, request: Request) -> None:
+        """Take one that is not simply a caller's command."""
+
+    def send_batch(self, batch: MultiRequest) -> None:
+        """Take one that is owed several replies."""
+
+    def send_exclusive(self, request: Request) -> None:
+        """Take one that needs a connection to itself."""
+
+    def ask(self, request: Request) -> None:
+        """Take one that must stand behind an ASKING."""
+
+
 class Request:
     """One command on its way.  Once ``called`` it is a tombstone: its reply, if one comes, will be thrown away."""
 
-    __slots__ = ("command", "deadline", "history", "payload", "repeatable", "since", "slot")
+    __slots__ = ("command", "deadline", "history", "payload", "repeatable", "since", "target")
+
+    #: Whether the client asks it on its own behalf: it is never turned away, and no map decides about it.
+    internal = False
+    #: Whether its reply is wanted as the server gave it, not decoded.
+    raw = False
+    #: Whether `written_on` is to be called.
+    notes_write = False
 
     def __init__(
         self,
         payload: Packed,
-        command: Command | None,
-        slot: int,
+        command: Command,
+        target: Target,
         since: float,
         deadline: float,
         repeatable: bool = False,
     ) -> None:
         self.payload = payload
-        #: None for what the client asks on its own behalf.
         self.command = command
-        self.slot = slot
+        #: The slot whose owner it is for, or another kind of target.
+        self.target = target
         #: When it was issued and when it ends, as reactor.seconds().
         self.since = since
         self.deadline = deadline
@@ -81,22 +109,45 @@ class Request:
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        name = self.command.name if self.command is not None else "internal"
         state = "ended" if self.called else "waiting"
-        return f"<Request {name} slot={self.slot} {state}>"
+        return f"<{type(self).__name__} {self.command.name} to {self.target} {state}>"
 
     @property
     def is_new(self) -> bool:
         """Whether it is a caller's and has been nowhere yet, so that it may still be turned away."""
-        return self.history is None and self.command is not None
+        return self.history is None and not self.internal
+
+    def admit(self) -> History:
+        """Note that it was taken: from now on no limit applies to it."""
+        if self.history is None:
+            self.history = History()
+        return self.history
+
+    def give_to(self, destination: Destination) -> None:
+        """Have a destination take it, in the way that its kind needs.  Raises TooManyPending."""
+        if self.history is not None and self.history.asking:
+            destination.ask(self)
+        else:
+            destination.send(self)
+
+    def written_on(self, connection: Connection) -> None:
+        """It is about to be written; its payload may still be changed."""
+
+    def refused(self, connection: Connection, error: Any) -> None:
+        """An error reply has come to it."""
+        if not self.called:
+            connection.owner.reply_failed(connection, self, error)
+
+    def undecodable(self, error: Exception) -> None:
+        """Its reply is not text of the encoding."""
+        self.fail(error)
 
     def failed_attempt(self, reason: object) -> History:
         """Note that an attempt came to nothing."""
-        if self.history is None:
-            self.history = History()
-        self.history.attempts += 1
-        self.history.last = str(reason)
-        return self.history
+        history = self.admit()
+        history.attempts += 1
+        history.last = str(reason)
+        return history
 
     def answer(self, reply: Any) -> None:
         """End it with a reply, unless it has ended."""
@@ -131,8 +182,33 @@ class Request:
 
     def time_out(self, now: float, where: str, *, written: bool) -> None:
         """End it because its deadline has passed while it was ``where``."""
-        name = self.command.name if self.command is not None else "a request of the client's own"
-        self.fail(timeout_error(name, now - self.since, self.history, where, written=written))
+        self.fail(timeout_error(self.command.name, now - self.since, self.history, where, written=written))
+
+
+class MultiRequest(Request):
+    """A request that is owed several replies: in the queue of a connection it stands once for each."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        """How many replies."""
+        raise NotImplementedError
+
+    def give_to(self, destination: Destination) -> None:
+        if self.history is not None and self.history.asking:
+            destination.ask(self)
+        else:
+            destination.send_batch(self)
+
+    def hand_over(self) -> None:
+        """Pass on the replies that have come, if that can be done before the last one has."""
+
+    def dissolve(self) -> Sequence[Request]:
+        """What goes on by itself when this cannot go on as a whole; `settle` when that is where it goes."""
+        raise NotImplementedError
+
+    def settle(self) -> None:
+        """If no more replies are to come, pass on those that have."""
 
 
 class Call(FastDeferred[Any], Request):
@@ -143,8 +219,8 @@ class Call(FastDeferred[Any], Request):
     def __init__(
         self,
         payload: Packed,
-        command: Command | None,
-        slot: int,
+        command: Command,
+        target: Target,
         since: float,
         deadline: float,
         repeatable: bool = False,
@@ -154,7 +230,7 @@ class Call(FastDeferred[Any], Request):
         # As Request.__init__, whose call would cost the half of it.
         self.payload = payload
         self.command = command
-        self.slot = slot
+        self.target = target
         self.since = since
         self.deadline = deadline
         self.repeatable = repeatable
@@ -176,58 +252,121 @@ def timeout_error(
 def own_slots(request: Request) -> Collection[int]:
     """The slots that a redirect may name: that of the keys, or of every argument if the keys are not known."""
     command = request.command
-    if request.slot >= 0:
-        return (request.slot,)
-    if command is None or command.key_specs or command.name in SCRIPTS:
+    if isinstance(request.target, int):
+        return (request.target,)
+    if command.key_specs or command.name in SCRIPTS:
         return ()
     reader = hiredis.Reader()
     reader.feed(request.payload if isinstance(request.payload, bytes) else b"".join(request.payload))
     return {key_slot(word) for word in reader.gets()[1:]}
 
 
-class UnroutedCall(Call):
-    """A command that cannot be routed yet: without a map, or without knowing what it means."""
+class DelegatedCall(Call):
+    """A call that is never written itself: it has the result of something else, and ends that when it ends before."""
 
-    __slots__ = ("args", "begun")
+    __slots__ = ("_followed",)
+
+    def __init__(
+        self,
+        payload: Packed,
+        command: Command,
+        since: float,
+        deadline: float,
+        repeatable: bool,
+        canceller: Callable[[Deferred[Any]], None],
+    ) -> None:
+        super().__init__(payload, command, UNROUTED, since, deadline, repeatable, canceller)
+        self._followed: Deferred[Any] | None = None
+
+    def follow(self, deferred: Deferred[Any]) -> None:
+        """Have the result of ``deferred``."""
+
+        def ended(result: Any, tell: Callable[[Any], None]) -> None:
+            if self._followed is deferred:
+                self._followed = None
+                tell(result)
+
+        self._followed = deferred
+        deferred.addCallbacks(ended, ended, callbackArgs=(self.answer,), errbackArgs=(self.fail,))
+
+    def errback(self, fail: Any = None) -> None:
+        followed, self._followed = self._followed, None
+        if followed is not None:
+            followed.cancel()
+        super().errback(fail)
+
+
+class UnroutedCall(DelegatedCall):
+    """A command that cannot be routed yet, without a map or without knowing what it means.
+
+    It may become one request or many, so it does not become that itself.
+    """
+
+    __slots__ = ("args",)
 
     def __init__(
         self,
         args: tuple[Arg, ...],
         command: Command,
-        now: float,
+        since: float,
         deadline: float,
         repeatable: bool,
-        canceller: Callable[[Any], None],
+        canceller: Callable[[Deferred[Any]], None],
     ) -> None:
-        super().__init__(pack(args), command, UNROUTED, now, deadline, repeatable, canceller)
+        super().__init__(pack(args), command, since, deadline, repeatable, canceller)
         self.args = args
-        #: What became of it once it could.
-        self.begun: Deferred[Any] | None = None
 
 
-class MarkedCall(Call):
-    """A request that knows on which connection it was written, and behind which of the callers' commands."""
+class InternalCall(Call):
+    """A request of the client's own, for one node only: no redirect, no repetition, no limit."""
 
-    __slots__ = ("_position", "connection")
+    __slots__ = ()
 
-    def written_on(self, connection: WriteCounter) -> None:
-        """Note where it stands, as it is written."""
-        self.connection = connection
+    internal = True
+    raw = True
+
+    def __init__(self, args: tuple[Arg, ...], now: float, timeout: float) -> None:
+        super().__init__(pack(args), _INTERNAL, THIS_NODE, now, now + timeout)
+
+    def give_to(self, destination: Destination) -> None:
+        destination.send_mixed(self)
+
+    def refused(self, connection: Connection, error: Any) -> None:
+        if not self.called:
+            self.fail(error)
+
+
+class MarkedCall(InternalCall):
+    """One that knows on which connection it was written, and behind which of the callers' commands."""
+
+    __slots__ = ("_connection", "_position")
+
+    notes_write = True
+
+    def written_on(self, connection: Connection) -> None:
+        self._connection = connection
         self._position = connection.carried()
 
     def confirm(self) -> None:
         """Its reply says that the commands before it are safe.  Only for one that was answered."""
-        self.connection.confirmed = max(self.connection.confirmed, self._position)
+        self._connection.confirmed = max(self._connection.confirmed, self._position)
 
 
-class WriteCounter(Protocol):
-    """A connection, as far as the counting of its writes goes."""
+class Connection(Protocol):
+    """A connection, as far as requests know it."""
 
+    #: Who decides about error replies.
+    owner: Any
+    #: What time it is.
+    seconds: Callable[[], float]
     #: What `carried` gave when all was confirmed.
     confirmed: int
 
     def carried(self) -> int:
         """Grows from one question to the next if callers' commands were written in between."""
+
+    def abort(self, reason: Exception) -> None:
+        """End it at once."""
 
 
 def size(request: Request) -> int:
@@ -254,16 +393,8 @@ class Cancels:
         self.count += 1
 
 
-def internal_call(args: tuple[Arg, ...], now: float, timeout: float) -> Call:
-    """A request of the client's own, for one node only: no redirect, no repetition."""
-    return Call(pack(args), None, THIS_NODE, now, now + timeout)
+_INTERNAL = Command("a request of the client's own")
 
-
-def marked_call(args: tuple[Arg, ...], now: float, timeout: float) -> MarkedCall:
-    """The same, that knows which commands it was written behind."""
-    return MarkedCall(pack(args), None, THIS_NODE, now, now + timeout)
-
-
-ASKING = internal_call(("ASKING",), 0.0, float("inf"))
+ASKING = InternalCall(("ASKING",), 0.0, float("inf"))
 # Nobody waits for its reply.
 ASKING.callback(None)

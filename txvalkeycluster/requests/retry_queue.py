@@ -11,9 +11,8 @@ from typing import Any
 
 from ..options import Options
 from .backoff import Backoff
-from .batch import Batch
 from .pending_queue import PendingQueue
-from .request import Cancels, History, Request
+from .request import Cancels, MultiRequest, Request
 from .timer import Timer
 
 # How much later those are called that full queues have refused.
@@ -57,8 +56,11 @@ class RetryQueue:
         self._requests.add(request)
         self._entered()
 
-    def send_batch(self, batch: Batch) -> None:
-        """Take the commands of a batch one by one.  Raises TooManyPending."""
+    # Whatever its kind, here it only waits.
+    send_mixed = send_exclusive = ask = send
+
+    def send_batch(self, batch: MultiRequest) -> None:
+        """Take what it dissolves into.  Raises TooManyPending."""
         self._requests.add_batch(batch)
         self._entered()
 
@@ -76,6 +78,10 @@ class RetryQueue:
         """Every request in it."""
         return self._requests.everything()
 
+    def take_where(self, wanted: Callable[[Request], bool]) -> list[Request]:
+        """Hand over the requests that are ``wanted``."""
+        return self._requests.take_where(wanted)
+
     def take(self) -> list[Request]:
         """Hand over every request."""
         self._backoff.reset()
@@ -85,8 +91,7 @@ class RetryQueue:
     def _try_some(self) -> None:
         tried = self._requests.take(limit=_TRIED)
         for request in tried:
-            request.history = request.history or History()
-            request.history.on_reply = self.release
+            request.admit().on_reply = self.release
         if self._requests:
             self._start_timer()
         self._retry(tried)

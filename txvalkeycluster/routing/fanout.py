@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -13,9 +13,9 @@ from ..commands import Command
 from ..commands.encoder import Arg, Packed, pack
 from ..connection.node import NodeConnection
 from ..errors import PartialFailure, TooManyPending
-from ..requests.batch import Batch, ShardSubRequest, SubRequest
-from ..requests.request import Request
-from ..slots import THIS_NODE
+from ..requests.batch import Batch, SubRequest
+from ..requests.request import Call, Destination, Request
+from ..requests.target import THIS_NODE, PrimaryOf, Target
 from ..topology.model import Shard
 from .plan import cut
 from .response_policy import combine
@@ -23,16 +23,6 @@ from .response_policy import combine
 NoteCancel = Callable[[Deferred[Any]], None]
 # Makes one result of the replies, by the places of the parts.
 Finish = Callable[[dict[int, Any]], Any]
-
-
-class Destination(Protocol):
-    """What takes the requests for a slot: a node, or a retry queue."""
-
-    def send(self, request: Request) -> None:
-        """Raises TooManyPending."""
-
-    def send_batch(self, batch: Batch) -> None:
-        """Raises TooManyPending."""
 
 
 def send_parts(
@@ -62,12 +52,13 @@ def send_parts(
     finish = merge if command.response_policy is None else _by_policy(command.response_policy, where)
     fan_out = FanOut(command.name, len(set(slots)), where, finish, note_cancel)
     batches: dict[Destination, Batch] = {}
-    large: list[SubRequest] = []
+    large: list[tuple[Destination, SubRequest]] = []
     for place, share in enumerate(cut(command, args, slots)):
         keys.append(share.keys)
         payload, destination = pack(share.args), destinations[share.slot]
         if isinstance(payload, list):
-            large.append(SubRequest(fan_out, place, payload, command, share.slot, now, deadline, repeatable))
+            part = SubRequest(fan_out, place, payload, command, share.slot, now, deadline, repeatable)
+            large.append((destination, part))
             continue
         if destination not in batches:
             batches[destination] = Batch(fan_out, share.slot, now, deadline, repeatable)
@@ -79,8 +70,8 @@ def send_parts(
             destination.send_batch(batch)
         except TooManyPending as error:
             batch.fail(error)
-    for part in large:
-        _give(destinations[part.slot], part)
+    for destination, part in large:
+        _give(destination, part)
     return fan_out.deferred
 
 
@@ -99,34 +90,25 @@ def send_to_all(
     of its shard.
     """
     fan_out = _over_nodes(command, nodes, note_cancel)
-    parts: list[SubRequest] = []
-    for place in range(len(nodes)):
-        if shards is None:
-            parts.append(SubRequest(fan_out, place, payload, command, THIS_NODE, now, deadline))
-        else:
-            parts.append(ShardSubRequest(fan_out, place, payload, command, shards[place], now, deadline))
-    for node, part in zip(nodes, parts, strict=True):
-        _give(node, part)
+    for place, node in enumerate(nodes):
+        target: Target = THIS_NODE if shards is None else PrimaryOf(shards[place])
+        repeatable = command.repeatable and shards is not None
+        _give(node, SubRequest(fan_out, place, payload, command, target, now, deadline, repeatable))
     return fan_out.deferred
 
 
-def send_apart(
-    command: Command, nodes: list[NodeConnection], send: Callable[[NodeConnection], Deferred[Any]]
-) -> Deferred[Any]:
-    """Send a command to each node in a way of its own; one success is enough."""
-    sent: list[Deferred[Any]] = []
+def send_apart(command: Command, nodes: list[NodeConnection], calls: Sequence[Call]) -> Deferred[Any]:
+    """Send a command to each node by a call of its own; one success is enough."""
 
     def cancel(_: Deferred[Any]) -> None:
-        for each in sent:
-            each.cancel()
+        for call in calls:
+            call.cancel()
 
     fan_out = _over_nodes(command, nodes, cancel)
     fan_out.one_suffices = True
-    for place, node in enumerate(nodes):
-        sent.append(send(node))
-        sent[-1].addCallbacks(
-            lambda reply, at: fan_out.answered((at,), (reply,)), partial(fan_out.failed, place), (place,)
-        )
+    for place, (node, call) in enumerate(zip(nodes, calls, strict=True)):
+        call.addCallbacks(lambda reply, at: fan_out.answered((at,), (reply,)), partial(fan_out.failed, place), (place,))
+        _give(node, call)
     return fan_out.deferred
 
 
@@ -144,7 +126,7 @@ def _by_policy(policy: str | None, where: Callable[[int], str]) -> Finish:
 def _give(destination: Destination, request: Request) -> None:
     """Have a part sent, or fail alone."""
     try:
-        destination.send(request)
+        request.give_to(destination)
     except TooManyPending as error:
         request.fail(error)
 

@@ -15,11 +15,12 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from ..commands import Command
 from ..commands.encoder import Arg, Packed, pack_keyed
 from ..connection.node import NodeConnection
 from ..errors import ClientClosed, PartialFailure, TooManyPending
 from ..requests.batch import Batch
-from ..requests.request import History, timeout_error
+from ..requests.request import timeout_error
 from ..requests.retry_queue import RetryQueue
 from .router import Router
 
@@ -32,6 +33,7 @@ _AT_ONCE = 2048
 _AT_A_TIME = 2 * _COMMANDS
 # Below this a command counts as one, and its bytes do not.
 _SMALL = 256
+_PIPELINE = Command("a pipeline")
 
 
 class PipelineRun:
@@ -47,8 +49,10 @@ class PipelineRun:
         to_the_end: bool,
     ) -> None:
         """``to_the_end`` has a client that is closed meanwhile serve them all, and not only what is on its way."""
-        self._history = History()
-        self.done: Deferred[Any] = router.units.watch(Deferred(self._cancelled), self._history)
+        self._ended: Deferred[int] = Deferred(self._cancelled)
+        #: Fires with how many there were.
+        self.done = router.delegate(_PIPELINE, self._ended)
+        self._history = self.done.admit()
         #: Whether nobody waits for it any more.
         self.called = False
         self._router = router
@@ -199,7 +203,7 @@ class PipelineRun:
             self._turn_away(entry)
         elif isinstance(entry, Batch):
             try:
-                self._router.send_batch(entry)
+                self._router.route(entry)
             except TooManyPending:
                 self._turn_away(entry)
             else:
@@ -290,9 +294,9 @@ class PipelineRun:
             self._each = _to_nobody
             failure, self._failure = self._failure, None
             if failure is not None:
-                self.done.errback(failure)
+                self._ended.errback(failure)
             else:
-                self.done.callback(self._count)
+                self._ended.callback(self._count)
 
     def _cancelled(self, done: Deferred[Any]) -> None:
         self.called = True

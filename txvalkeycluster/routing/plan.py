@@ -11,7 +11,8 @@ from ..commands import Command
 from ..commands.encoder import Arg
 from ..commands.overrides import word
 from ..errors import RoutingError
-from ..slots import ANY_NODE, argument_slot
+from ..requests.target import ANY_NODE, Keyless
+from ..slots import argument_slot
 
 _SHOWN = 40
 
@@ -29,11 +30,11 @@ class Scope(Enum):
 class Plan:
     """Where a command goes.
 
-    ``slot`` belongs to ONE, and is ANY_NODE for a command without keys; ``slots``, of each key, belongs to SLOTS.
+    ``target``, a slot or ANY_NODE, belongs to ONE; ``slots``, of each key, belongs to SLOTS.
     """
 
     scope: Scope
-    slot: int = ANY_NODE
+    target: int | Keyless = ANY_NODE
     slots: Sequence[int] = field(default=(), compare=False)
 
 

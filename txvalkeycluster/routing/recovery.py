@@ -6,11 +6,11 @@ its caller is told.  A new map lets everything be tried again that it may help.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from ..address import Address
-from ..commands import Command, can_fail_after_writing
+from ..commands import can_fail_after_writing
 from ..connection.factory import ClusterFactory
 from ..connection.node import NodeConnection
 from ..connection.protocol import RESPProtocol
@@ -25,10 +25,9 @@ from ..events import (
     TopologyUpdated,
 )
 from ..options import Options
-from ..requests.batch import ShardSubRequest
 from ..requests.request import History, Request, UnroutedCall, own_slots
 from ..requests.retry_queue import RetryQueue
-from ..slots import ANY_NODE, THIS_NODE
+from ..requests.target import ANY_NODE, THIS_NODE
 from ..statistics import Statistics
 from .command_discovery import CommandDiscovery
 from .refresh import TopologyRefresher
@@ -38,7 +37,6 @@ from .retry_policy import (
     Refresh,
     decide_on_loss,
     decide_on_reply,
-    ends_transaction,
     proves_not_executed,
 )
 from .slot_map import Draft, SlotMap
@@ -98,7 +96,7 @@ class Recovery:
             reactor,
             options.commands,
             lambda on_enter: self._waits_until_released("a node to say what the command means", on_enter),
-            lambda: self.node_for(ANY_NODE),
+            self._any_node,
         )
         self._retry_queues: dict[tuple[Address, str], RetryQueue] = {}
 
@@ -110,39 +108,12 @@ class Recovery:
         cancels = self._factory.cancels
         return RetryQueue(self._reactor, self._options, cancels, what, self.resend, ticks=False, on_enter=on_enter)
 
-    # ---- units
-
-    def node_for(self, slot: int) -> NodeConnection | None:
-        """The owner of a slot, or for none any node; None, and a refresh is asked for, if there is none."""
-        destination = self.slot_map.destinations[slot] if slot >= 0 else self.slot_map.any_destination()
+    def _any_node(self) -> NodeConnection | None:
+        destination = self.slot_map.destination_of(ANY_NODE)
         if isinstance(destination, NodeConnection):
             return destination
         self.refresher.trigger()
         return None
-
-    def redirect(
-        self, node: NodeConnection, error: ReplyError, history: History, command: Command, slot: int
-    ) -> tuple[NodeConnection | None, bool]:
-        """Where a unit goes after an error reply (None: after a pause, where the map says), and whether after ASKING.
-
-        Raises ``error`` if it is the caller's.
-        """
-        slots = (slot,) if can_fail_after_writing(command) else None
-        decision = self._decide(node, error, history.redirects, slots)
-        self._ask_for_refresh(decision.refresh)
-        if decision.action is Action.FAIL:
-            raise error
-        if decision.target is not None:
-            return self._redirected(decision, decision.target, history), decision.action is Action.ASK
-        if decision.action is Action.REDIAL:
-            self._redial(node, node.protocol, history)
-        else:
-            history.redirects = 0
-        return None, False
-
-    def unreachable(self, node: NodeConnection, reason: Exception) -> None:
-        """Ask for a map without the node that a unit could not be sent to."""
-        self.refresher.trigger()
 
     def noticed(self, node: NodeConnection, error: ReplyError) -> None:
         """Ask for a new map if an error that goes to its caller shows that the one in force is old."""
@@ -159,14 +130,10 @@ class Recovery:
             if request.called:
                 continue
             try:
-                if request.slot >= 0:
-                    self.slot_map.destinations[request.slot].send(request)
-                elif isinstance(request, UnroutedCall):
+                if isinstance(request, UnroutedCall):
                     self._restart(request)
-                elif isinstance(request, ShardSubRequest):
-                    self.slot_map.primary_of(request.shard).send(request)
                 else:
-                    self.slot_map.any_destination().send(request)
+                    request.give_to(self.slot_map.destination_of(request.target))
             except Exception as error:
                 doomed.append((request, error))
         # Last, since their callbacks may do anything, even close us.
@@ -195,16 +162,13 @@ class Recovery:
 
     def reply_failed(self, node: NodeConnection, connection: RESPProtocol, request: Request, error: Any) -> None:
         """Carry out the decision on an error reply."""
-        if request.slot == THIS_NODE:
+        if request.target is THIS_NODE:
             self.noticed(node, error)
-            if request.command is not None and request.command.name == "EXEC" and not ends_transaction(error):
-                # The transaction is still open, and would swallow what others send.
-                connection.abort(ConnectionLost(f"{node.address} refused EXEC: {error}"))
             request.fail(error)
             return
         history = request.failed_attempt(error)
         history.asking = False
-        doubtful = request.command is not None and can_fail_after_writing(request.command)
+        doubtful = can_fail_after_writing(request.command)
         decision = self._decide(node, error, history.redirects, own_slots(request) if doubtful else None)
         if decision.action is Action.FAIL:
             self._ask_for_refresh(decision.refresh)
@@ -255,22 +219,19 @@ class Recovery:
         action = decision.action
         if decision.target is not None:
             target = self._redirected(decision, decision.target, history)
-            if action is Action.ASK:
-                history.asking = True
-                target.ask(request)
-            else:
-                target.send(request)
+            history.asking = action is Action.ASK
+            request.give_to(target)
         elif action is Action.REDIAL:
             self._redial(node, connection, history)
             self.resend([request])
-        elif action is Action.REROUTE and request.slot >= 0 and self.slot_map.destinations[request.slot] is not node:
+        elif action is Action.REROUTE and self.slot_map.destination_of(request.target) is not node:
             self.resend([request])
         else:
             history.redirects = 0
             code = history.last.partition(" ")[0]
             self._wait(node, request, _WAITED_FOR.get(code, f"to stop answering {code}"))
 
-    def lost(self, node: NodeConnection, unsent: list[Request], sent: list[Request], reason: Exception) -> None:
+    def lost(self, node: NodeConnection, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception) -> None:
         """Send again what is safe to send again, then fail the rest."""
         self.refresher.trigger()
         doomed: list[tuple[Request, bool]] = []
@@ -278,25 +239,26 @@ class Recovery:
             for request in requests:
                 request.failed_attempt(reason).written |= written
                 decision = decide_on_loss(written=written, repeatable=request.repeatable)
-                if request.slot == THIS_NODE or decision.action is Action.FAIL or self.closed:
+                if request.target is THIS_NODE or decision.action is Action.FAIL or self.closed:
                     doomed.append((request, written))
                 else:
                     self._statistics.repeated += written
                     self.resend([request])
         for request, written in doomed:
-            name = request.command.name if request.command is not None else "a request"
             kind: type[MaybeExecuted] = ClientClosed if isinstance(reason, ClientClosed) else ConnectionLost
-            request.fail_unanswered(kind, f"{name} lost its reply: {reason}", written=written, cause=reason)
+            request.fail_unanswered(
+                kind, f"{request.command.name} lost its reply: {reason}", written=written, cause=reason
+            )
 
     def dial_failed(self, node: NodeConnection, stranded: list[Request], reason: ValkeyError) -> None:
         """Ask for a fresh map; what was asked of this node alone fails, what need not wait for it goes back."""
         self.refresher.trigger()
         for request in stranded:
-            if request.slot != THIS_NODE:
+            if request.target is not THIS_NODE:
                 request.failed_attempt(reason)
                 self._wait(node, request, "to become reachable")
         for request in stranded:
-            if request.slot == THIS_NODE:
+            if request.target is THIS_NODE:
                 request.fail(reason)
         self._emit(NodeConnectFailed(node.address, reason))
 

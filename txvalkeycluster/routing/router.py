@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail
 
@@ -19,13 +19,13 @@ from ..commands.encoder import Arg, pack, pack_keyed
 from ..connection.factory import ClusterFactory
 from ..connection.node import NodeConnection
 from ..connection.protocol import RESPProtocol
-from ..errors import ClientClosed, RoutingError
+from ..errors import ClientClosed, RoutingError, TooManyPending
 from ..events import Event
 from ..options import DEFAULT, Options
-from ..requests.batch import Batch
-from ..requests.request import Call, History, UnroutedCall
+from ..requests.exclusive import BlockingCall, ExclusiveCall
+from ..requests.request import Call, DelegatedCall, Request, UnroutedCall
 from ..requests.retry_queue import LaterCalls, RetryQueue
-from ..slots import THIS_NODE
+from ..requests.target import THIS_NODE, Target
 from ..statistics import Statistics
 from ..topology.model import Node, Topology
 from .fanout import send_apart, send_parts, send_to_all
@@ -33,7 +33,8 @@ from .plan import Scope, plan_command
 from .recovery import Recovery
 from .replica_wait import ReplicaWait
 from .shutdown import Shutdown
-from .units import UnitRunner
+
+_R = TypeVar("_R", bound=Request)
 
 
 class Router:
@@ -68,9 +69,7 @@ class Router:
         self.destinations = recovery.slot_map.destinations
         #: For whoever is turned away by full queues.
         self.retries = LaterCalls(reactor)
-        #: Takes what goes out as a whole to where its slot is.
-        self.units = UnitRunner(reactor, options, recovery, self.note_cancel)
-        self._shutdown = Shutdown(reactor, self._factory, recovery, self.units, self._replica_wait, self.retries)
+        self._shutdown = Shutdown(reactor, self._factory, recovery, self._replica_wait, self.retries)
 
     def __repr__(self) -> str:
         waiting = sum(map(len, self._recovery.queues()))
@@ -120,7 +119,7 @@ class Router:
         """Send a command that has not one key in a fixed place."""
         command.check_allowed(args)
         now: float = self.clock.seconds()
-        deadline = now + self._limit if timeout is DEFAULT else inf if timeout is None else now + timeout
+        deadline = self.deadline_of(timeout)
         repeatable = repeatable or command.repeatable
         if not command.known:
             return self._put_off(self._recovery.discovery.queue, command, args, now, deadline, repeatable)
@@ -132,11 +131,23 @@ class Router:
         if plan.scope is Scope.SLOTS:
             return send_parts(command, args, plan.slots, self.destinations, self.note_cancel, now, deadline, repeatable)
         if command.blocks(args):
-            return self.units.block(command, args, plan.slot, _time_left(now, deadline), repeatable)
-        call = Call(pack(args), command, plan.slot, now, deadline, repeatable, self.note_cancel)
-        destination = self.destinations[plan.slot] if plan.slot >= 0 else self._recovery.slot_map.any_destination()
-        destination.send(call)
-        return call
+            return self.route(self._blocking(command, args, plan.target, _time_left(now, deadline), repeatable))
+        return self.route(Call(pack(args), command, plan.target, now, deadline, repeatable, self.note_cancel))
+
+    def send(self, request: _R) -> _R:
+        """Send a new request; if it cannot be sent, it fails."""
+        try:
+            if self.closed:
+                raise ClientClosed("the client is closed")
+            self.route(request)
+        except (ClientClosed, TooManyPending) as error:
+            request.fail(error)
+        return request
+
+    def route(self, request: _R) -> _R:
+        """Send a request to where its target is now.  Raises TooManyPending."""
+        request.give_to(self._recovery.slot_map.destination_of(request.target))
+        return request
 
     def execute_on(self, where: Node | Address, args: Sequence[Arg], timeout: float | None = DEFAULT) -> Deferred[Any]:
         """Send a command to one node: no redirect, no repetition."""
@@ -150,12 +161,18 @@ class Router:
             command = self.commands[args[0]].resolve(args)
             command.check_allowed(args)
             node = self._factory.node_at(address)
-            if command.blocks(args) or command.response_policy == "one_succeeded":
-                return self._execute_apart(node, command, args, timeout)
-            now: float = self.clock.seconds()
-            deadline = inf if timeout is None else now + timeout
-            call = Call(pack(args), command, THIS_NODE, now, deadline, canceller=self.note_cancel)
-            node.send(call)
+            if command.name in ("WAIT", "WAITAOF"):
+                return self._wait_for_replicas(command, args, node)
+            deadline = self.deadline_of(timeout)
+            call: Call
+            if command.blocks(args):
+                call = self._blocking(command, args, THIS_NODE, timeout)
+            elif command.response_policy == "one_succeeded":
+                call = self._apart(command, args, deadline)
+            else:
+                now = self.clock.seconds()
+                call = Call(pack(args), command, THIS_NODE, now, deadline, canceller=self.note_cancel)
+            call.give_to(node)
         except Exception:
             return fail()
         return call
@@ -164,23 +181,25 @@ class Router:
         """The connection that `execute_on` uses now."""
         return self._factory.node_at(self._recovery.slot_map.address_of(where)).protocol
 
-    def send_batch(self, batch: Batch) -> None:
-        """Send commands that go as one to what takes the batch's slot.  Raises TooManyPending."""
-        self.destinations[batch.slot].send_batch(batch)
-
     def timeout_of(self, given: float | None) -> float | None:
         """A timeout as it was given, or the option of that name for DEFAULT."""
         return self._options.timeout if given is DEFAULT else given
 
-    def _execute_apart(
-        self, node: NodeConnection, command: Command, args: Sequence[Arg], timeout: float | None
-    ) -> Deferred[Any]:
-        """Send to one node what the shared connection is not for."""
-        if command.name in ("WAIT", "WAITAOF"):
-            return self._wait_for_replicas(args, node)
-        if not command.blocks(args):
-            return self.units.apart(node, command, args, timeout)
-        return self.units.block_on(node, command, args, timeout)
+    def deadline_of(self, timeout: float | None) -> float:
+        """When a command ends that is issued now."""
+        now: float = self.clock.seconds()
+        return now + self._limit if timeout is DEFAULT else inf if timeout is None else now + timeout
+
+    def _blocking(
+        self, command: Command, args: Sequence[Arg], target: Target, timeout: float | None, repeatable: bool = False
+    ) -> BlockingCall:
+        now: float = self.clock.seconds()
+        return BlockingCall(tuple(args), command, target, now, timeout, repeatable, self.note_cancel)
+
+    def _apart(self, command: Command, args: Sequence[Arg], deadline: float) -> ExclusiveCall:
+        """A command past all that is under way at a node, such as the script that it is to kill."""
+        now: float = self.clock.seconds()
+        return ExclusiveCall(pack(args), command, THIS_NODE, now, deadline, False, self.note_cancel)
 
     def _send_to_all(
         self, command: Command, args: Sequence[Arg], scope: Scope, now: float, deadline: float
@@ -193,17 +212,26 @@ class Router:
         if not nodes:
             raise RoutingError(f"{command.name} is for several nodes, and none has an address that can be dialled")
         if command.blocks(args):
-            return self._wait_for_replicas(args)
+            return self._wait_for_replicas(command, args)
         if command.response_policy == "one_succeeded":
             # SCRIPT KILL and FUNCTION KILL: on the shared connection they would stand behind what they are to kill.
-            timeout = _time_left(now, deadline)
-            return send_apart(command, nodes, lambda node: self.units.apart(node, command, args, timeout))
+            calls = [self._apart(command, args, deadline) for _ in nodes]
+            return send_apart(command, nodes, calls)
         leads = shards if scope is Scope.SHARDS else None
         return send_to_all(command, pack(args), nodes, leads, self.note_cancel, now, deadline)
 
-    def _wait_for_replicas(self, args: Sequence[Arg], only: NodeConnection | None = None) -> Deferred[Any]:
+    def _wait_for_replicas(
+        self, command: Command, args: Sequence[Arg], only: NodeConnection | None = None
+    ) -> Deferred[Any]:
         """WAIT and WAITAOF, which have a time of their own and no deadline."""
-        return self.units.track(self._replica_wait.wait(tuple(args), only), str(args[0]), None, History())
+        return self.delegate(command, Deferred.fromCoroutine(self._replica_wait.wait(tuple(args), only)))
+
+    def delegate(self, command: Command, deferred: Deferred[Any]) -> DelegatedCall:
+        """A call that has the result of a Deferred, which the client's close waits for, and its abort cancels."""
+        call = DelegatedCall(b"", command, self.clock.seconds(), inf, False, self.note_cancel)
+        self._shutdown.watch(call)
+        call.follow(deferred)
+        return call
 
     def _primary_nodes(self) -> list[NodeConnection]:
         return [self._factory.node_at(node.address) for node in self.topology.primaries if node.address is not None]
@@ -221,19 +249,13 @@ class Router:
         repeatable: bool,
     ) -> Deferred[Any]:
         """Have a command wait that cannot be routed yet, be it for lack of a map or of knowledge about it."""
-        call = UnroutedCall(tuple(args), command, now, deadline, repeatable, self._unrouted_cancelled)
+        call = UnroutedCall(tuple(args), command, now, deadline, repeatable, self.note_cancel)
         queue.send(call)
         return call
 
     def _start_unrouted(self, call: UnroutedCall) -> None:
         timeout = _time_left(self.clock.seconds(), call.deadline)
-        call.begun = self.execute(call.args, None, timeout, call.repeatable, admitted=True)
-        call.begun.addCallbacks(call.answer, call.fail)
-
-    def _unrouted_cancelled(self, call: UnroutedCall) -> None:
-        if call.begun is not None:
-            call.begun.cancel()
-        self.note_cancel(call)
+        call.follow(self.execute(call.args, None, timeout, call.repeatable, admitted=True))
 
     def refresh(self) -> Deferred[None]:
         """Fetch the slot map now."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 
 from ..connection.factory import ClusterFactory
 from ..errors import ClientClosed
 from ..requests.drain import Drain
-from ..requests.request import Request, live
+from ..requests.exclusive import ExclusiveCall
+from ..requests.request import Call, Request, live
 from ..requests.retry_queue import LaterCalls
 from .recovery import Recovery
 from .replica_wait import ReplicaWait
-from .units import UnitRunner
+from .transaction_request import TransactionRequest
 
 
 class Shutdown:
@@ -24,17 +25,26 @@ class Shutdown:
         clock: Any,
         factory: ClusterFactory,
         recovery: Recovery,
-        units: UnitRunner,
         replica_wait: ReplicaWait,
         retries: LaterCalls,
     ) -> None:
         self._clock = clock
         self._factory = factory
         self._recovery = recovery
-        self._units = units
         self._replica_wait = replica_wait
         self._retries = retries
         self._drain: Drain | None = None
+        # Those that are in no queue.
+        self._watched: set[Call] = set()
+
+    def watch(self, call: Call) -> None:
+        """Have the client's end wait for a call that is in no queue, or end it."""
+        self._watched.add(call)
+        call.addBoth(self._call_ended, call)
+
+    def _call_ended(self, result: Any, call: Call) -> Any:
+        self._watched.discard(call)
+        return result
 
     def cancelled(self) -> None:
         """A command was cancelled: it is not waited for any more."""
@@ -45,11 +55,13 @@ class Shutdown:
         """Take no new commands, wait for the unanswered ones, then close every connection."""
         self._drain = Drain(self._clock, self._everything())
         self._replica_wait.closed = True
-        units = self._units.close()
         self._factory.unblock()
-        ended: Deferred[Any] = gatherResults([self._drain.finished, units])
+        for queue in (self._recovery.unserved, self._recovery.discovery.queue):
+            # Commands are still served if they can be; these two do not begin any more.
+            for request in queue.take_where(lambda r: isinstance(r, (ExclusiveCall, TransactionRequest))):
+                request.fail_unanswered(ClientClosed, "the client was closed")
         self._retries.call_now()
-        return ended.addCallback(lambda _: self._shut_when_all_have_ended())
+        return self._drain.finished.addCallback(lambda _: self._shut_when_all_have_ended())
 
     def _shut_when_all_have_ended(self) -> Deferred[None]:
         """Close every connection, once there is nothing any more; what has left a batch meanwhile has yet to end."""
@@ -61,7 +73,8 @@ class Shutdown:
 
     def abort(self) -> Deferred[None]:
         """End everything at once."""
-        self._units.abort()
+        for call in list(self._watched):
+            call.fail_unanswered(ClientClosed, "the client was aborted")
         waiting = self._recovery.discovery.close()
         for queue in self._recovery.queues():
             waiting += queue.take()
@@ -85,7 +98,7 @@ class Shutdown:
 
     def _everything(self) -> list[Request]:
         """Every request of a caller who waits for it, wherever it is."""
-        found = self._factory.everything()
+        found = [*self._factory.everything(), *self._watched]
         for queue in self._recovery.queues():
             found += queue.everything()
-        return [request for request in live(found) if request.command is not None]
+        return [request for request in live(found) if not request.internal]

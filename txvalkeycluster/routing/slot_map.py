@@ -15,6 +15,7 @@ from ..connection.node import NodeConnection, State
 from ..errors import RoutingError
 from ..requests.request import Request
 from ..requests.retry_queue import RetryQueue
+from ..requests.target import PrimaryOf, Target
 from ..slots import SLOT_COUNT
 from ..topology.model import Node, Shard, Topology, same
 
@@ -99,7 +100,15 @@ class SlotMap:
         listed = self._listed.get(address)
         return listed is not None and listed.role == "replica"
 
-    def primary_of(self, shard: Shard) -> Destination:
+    def destination_of(self, target: Target) -> Destination:
+        """What takes the requests for a target now."""
+        if isinstance(target, int):
+            return self.destinations[target]
+        if isinstance(target, PrimaryOf):
+            return self._primary_of(target.shard)
+        return self._any_primary()
+
+    def _primary_of(self, shard: Shard) -> Destination:
         """The primary of a shard of this or an earlier map; the queue for slots without owner if none is known."""
         ids = {node.id for node in shard.nodes}
         for now in self.topology.shards:
@@ -108,7 +117,7 @@ class SlotMap:
                 return self._factory.node_at(now.primary.address)
         return self._ownerless
 
-    def any_destination(self) -> Destination:
+    def _any_primary(self) -> Destination:
         """A random primary, preferably a connected one; before the first map the queue for slots without owner."""
         if not self._primaries:
             return self._ownerless

@@ -1,0 +1,195 @@
+"""MULTI, the commands and EXEC as one request: written in one go, and redirected or repeated as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from ..address import Address
+from ..commands import Command
+from ..commands.encoder import Packed, pack
+from ..connection.node import NodeConnection
+from ..errors import ConnectionLost, ReplyError, TooManyPending, TransactionRefused
+from ..requests.request import Connection, Destination, MultiRequest, Request
+from ..requests.target import THIS_NODE, Target
+from .retry_policy import ends_transaction
+from .transaction_outcome import outcome
+
+_EXEC = Command("EXEC")
+_MULTI_BYTES, _EXEC_BYTES = pack(("MULTI",)), pack(("EXEC",))
+# For how many seconds a node that has refused MULTI is taken to go on refusing it.
+_REFUSAL_KEPT = 10.0
+
+
+class Node(Protocol):
+    """A node, as far as transactions know it."""
+
+    address: Address
+    #: When it last refused MULTI to our user, and what it said.
+    multi_refusal: tuple[float, str] | None
+
+
+class TransactionRequest(MultiRequest):
+    """One transaction on its way.
+
+    While replies are owed it is no tombstone, even if nobody waits for it any more: if EXEC is refused in a way that
+    leaves MULTI open, the connection has to end.
+    """
+
+    __slots__ = ("_connection", "_node", "_note_cancel", "_owed", "_packed", "_replies", "_seconds", "deferred")
+
+    notes_write = True
+
+    def __init__(
+        self,
+        commands: Sequence[Packed],
+        target: Target,
+        seconds: Callable[[], float],
+        deadline: float,
+        repeatable: bool,
+        note_cancel: Callable[[Deferred[Any]], None],
+    ) -> None:
+        super().__init__(b"", _EXEC, target, seconds(), deadline, repeatable)
+        #: Fires with the replies of the commands, errors in their places.
+        self.deferred: Deferred[list[Any]] = Deferred(note_cancel)
+        self._packed: list[Packed] = [_MULTI_BYTES, *commands, _EXEC_BYTES]
+        self.payload = _joined(self._packed)
+        self._seconds = seconds
+        self._note_cancel = note_cancel
+        self._node: Node | None = None
+        self._connection: Connection | None = None
+        self._owed = False
+        self._replies: list[Any] = []
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    @property
+    def called(self) -> bool:
+        return bool(self.deferred.called) and not self._owed
+
+    # ---- to a node
+
+    def give_to(self, destination: Destination) -> None:
+        self.give_to_node(destination if isinstance(destination, NodeConnection) else None, destination)
+
+    def give_to_node(self, node: Node | None, destination: Destination) -> None:
+        """Have ``destination`` take it, a connection to ``node``, unless that is known to refuse MULTI."""
+        self._node = node
+        if node is None or node.multi_refusal is None:
+            super().give_to(destination)
+            return
+        refused_at, _ = node.multi_refusal
+        if self._seconds() - refused_at < _REFUSAL_KEPT:
+            self._fail_as_refused(node)
+            return
+        # Does it still refuse it?  An empty transaction harms nobody.
+        probe = TransactionRequest((), THIS_NODE, self._seconds, self.deadline, False, self._note_cancel)
+        probe._node = node
+        super(TransactionRequest, probe).give_to(destination)
+        probe.deferred.addBoth(self._probed, node, destination)
+
+    def _probed(self, result: Any, node: Node, destination: Destination) -> None:
+        if self.called:
+            return
+        if isinstance(result, Failure):
+            if isinstance(result.value, TransactionRefused):
+                self._fail_as_refused(node)
+            else:
+                self.fail(result.value)
+            return
+        node.multi_refusal = None
+        try:
+            super().give_to(destination)
+        except TooManyPending as error:
+            self.fail(error)
+
+    def _fail_as_refused(self, node: Node) -> None:
+        _, why = node.multi_refusal or (0.0, "")
+        self.fail(TransactionRefused(f"nothing was sent, since {node.address} does not accept MULTI: {why}"))
+
+    def written_on(self, connection: Connection) -> None:
+        self._connection = connection
+        self._owed = True
+        self._replies = []
+
+    # ---- its replies
+
+    def callback(self, result: Any) -> None:
+        """Take one of the replies."""
+        self._replies.append(result)
+        if len(self._replies) == len(self):
+            self._completed()
+
+    def refused(self, connection: Connection, error: Any) -> None:
+        self.answer(error)
+
+    def undecodable(self, error: Exception) -> None:
+        self.answer(error)
+
+    def _completed(self) -> None:
+        assert self._connection is not None
+        replies, self._replies, self._owed = self._replies, [], False
+        connection, self._connection = self._connection, None
+        executed = replies[-1]
+        if isinstance(executed, ReplyError) and not ends_transaction(executed):
+            # The transaction is still open, and would swallow what others send.
+            connection.abort(ConnectionLost(f"EXEC was refused: {executed}"))
+        if self.called:
+            self._ended()
+            return
+        try:
+            results = outcome(replies)
+        except ReplyError as error:
+            # It is written anew wherever it goes.
+            self.payload = _joined(self._packed)
+            connection.owner.reply_failed(connection, self, error)
+        except Exception as error:
+            self._note_refusal(error)
+            self.fail(error)
+        else:
+            self.payload = b""
+            self.deferred.callback(results)
+            self._ended()
+
+    def _note_refusal(self, error: Exception) -> None:
+        if isinstance(error, TransactionRefused) and self._node is not None:
+            self._node.multi_refusal = self._seconds(), str(error.__cause__ or error)
+
+    # ---- its end without them
+
+    def dissolve(self) -> Sequence[Request]:
+        replies, self._replies, self._owed = self._replies, [], False
+        if replies and isinstance(replies[0], ReplyError) and not self.called:
+            # Each command that was written may have run by itself.
+            lost = ConnectionLost("the connection ended before the reply", maybe_executed=True)
+            try:
+                outcome([*replies, *[lost] * (len(self) - len(replies))])
+            except TransactionRefused as error:
+                self._note_refusal(error)
+                self.fail(error)
+        return () if self.called else (self,)
+
+    def settle(self) -> None:
+        if self.called:
+            self._ended()
+
+    def errback(self, fail: Any = None) -> None:
+        if not self.deferred.called:
+            self.deferred.errback(fail)
+
+    def time_out(self, now: float, where: str, *, written: bool) -> None:
+        super().time_out(now, where, written=written)
+        self.deadline = inf
+
+
+def _joined(packed: Sequence[Packed]) -> Packed:
+    """One payload of several; large ones stay in pieces."""
+    parts: list[bytes] = []
+    for payload in packed:
+        parts += payload if isinstance(payload, list) else [payload]
+    return b"".join(parts) if all(isinstance(payload, bytes) for payload in packed) else parts
