@@ -11,7 +11,8 @@ from txvalkeycluster.commands import DefinitionError, converters
 from txvalkeycluster.commands.definition import Definition
 from txvalkeycluster.commands.overrides import REFUSED
 
-from .signature import Signature, identifier, signature_of
+from .shapes import identifier
+from .signature import Signature, signature_of
 
 _WIDTH = 116
 _PAGE = "https://valkey.io/commands/{}/"

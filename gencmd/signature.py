@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-import keyword
 import re
 from dataclasses import dataclass, field
 
 from txvalkeycluster.commands import Command
 from txvalkeycluster.commands.arguments import Argument, is_count
 
-_TYPES = {"string": "Value", "key": "Key", "integer": "int", "double": "float", "pattern": "Key", "unix-time": "int"}
-# Where the JSON says less than the server takes.
-_TYPES_BY_NAME = {
-    ("double", "min"): "Bound",
-    ("double", "max"): "Bound",
-    ("integer", "cursor"): "Value",
-    ("integer", "weight"): "float",
-}
+from .shapes import (
+    are_flags,
+    are_tokens,
+    counted_rows,
+    identifier,
+    is_streams,
+    literal_type,
+    mapping_type,
+    name_in,
+    plural,
+    quoted,
+    row_of,
+    row_type,
+    scalar_type,
+    scalars_of,
+    token_words,
+)
+
 _TYPES_BY_COMMAND = {("ZINCRBY", "increment"): "float"}
 
 
@@ -75,7 +84,7 @@ def signature_of(command: Command, arguments: tuple[Argument, ...]) -> Signature
 class _Builder:
     def __init__(self, command: str) -> None:
         self._command = command
-        self._signature = Signature(opening=[_quoted(word) for word in command.split()])
+        self._signature = Signature(opening=[quoted(word) for word in command.split()])
         self._names: set[str] = {"self", "words"}
 
     def build(self, arguments: tuple[Argument, ...]) -> Signature:
@@ -91,7 +100,7 @@ class _Builder:
     # ---- names and statements
 
     def _type(self, argument: Argument) -> str:
-        return _TYPES_BY_COMMAND.get((self._command, argument.name)) or _scalar_type(argument)
+        return _TYPES_BY_COMMAND.get((self._command, argument.name)) or scalar_type(argument)
 
     def _name(self, *wanted: str) -> str:
         for text in wanted:
@@ -148,22 +157,22 @@ class _Builder:
         elif argument.optional:
             self._optional(argument, indent, last=last)
         elif argument.type == "pure-token":
-            self._append(indent, _quoted(argument.token))
+            self._append(indent, quoted(argument.token))
         elif argument.is_scalar:
             name = self._required(self._type(argument), argument.name)
-            self._append(indent, *_token(argument), name)
+            self._append(indent, *token_words(argument), name)
         elif argument.type == "block":
-            if _is_streams(argument):
+            if is_streams(argument):
                 self._streams(argument, indent)
                 return
             if argument.token is not None:
-                self._append(indent, _quoted(argument.token))
+                self._append(indent, quoted(argument.token))
             self._sequence(argument.arguments, indent, top=last)
         else:
             self._choice(argument, indent)
 
     def _optional(self, argument: Argument, indent: str, *, last: bool) -> None:
-        if argument.type == "oneof" and not _are_tokens(argument):
+        if argument.type == "oneof" and not are_tokens(argument):
             self._alternatives(argument, indent, needed=False)
         else:
             self._alternative(argument, indent, positional=last)
@@ -175,7 +184,7 @@ class _Builder:
         if argument.type == "pure-token":
             name = self._keyword("bool", "False", argument.token or argument.name)
             self._statement(indent, f"if {name}:")
-            self._append(indent + "    ", _quoted(argument.token))
+            self._append(indent + "    ", quoted(argument.token))
             return [name]
         if argument.is_scalar:
             type_ = f"{self._type(argument)} | None"
@@ -186,26 +195,26 @@ class _Builder:
             else:
                 name = self._keyword(type_, "None", argument.token, argument.name)
             self._statement(indent, f"if {name} is not None:")
-            self._append(indent + "    ", *_token(argument), name)
+            self._append(indent + "    ", *token_words(argument), name)
             return [f"{name} is not None"]
         if argument.type == "oneof":
-            if _are_tokens(argument) and not (_are_flags(argument) and self._are_free(argument)):
+            if are_tokens(argument) and not (are_flags(argument) and self._are_free(argument)):
                 return self._literal_keyword(argument, indent)
             return self._alternatives(argument, indent, needed=False)
-        row = _row_of(argument)
+        row = row_of(argument)
         if row is not None:
             token, types = row
             name = self._keyword(f"tuple[{', '.join(types)}] | None", "None", token or argument.name)
             self._statement(indent, f"if {name} is not None:")
-            self._append(indent + "    ", *([_quoted(token)] if token is not None else []), f"*{name}")
+            self._append(indent + "    ", *([quoted(token)] if token is not None else []), f"*{name}")
             return [f"{name} is not None"]
-        polygon = _counted_rows(argument)
+        polygon = counted_rows(argument)
         if polygon is not None:
             token, rows = polygon
-            name = self._keyword(f"Iterable[{_row_type(rows)}]", "()", token)
+            name = self._keyword(f"Iterable[{row_type(rows)}]", "()", token)
             self._statement(indent, f"if {name}:")
             self._statement(indent, f"    rows = list({name})")
-            self._append(indent + "    ", _quoted(token), "len(rows)", "*flat(rows)")
+            self._append(indent + "    ", quoted(token), "len(rows)", "*flat(rows)")
             return [f"bool({name})"]
         return self._open_block(argument, indent)
 
@@ -215,9 +224,9 @@ class _Builder:
 
     def _literal_keyword(self, argument: Argument, indent: str) -> list[str]:
         names = [argument.name] if argument.token is None else [argument.token, argument.name]
-        name = self._keyword(f"{_literal(argument)} | None", "None", *names)
+        name = self._keyword(f"{literal_type(argument)} | None", "None", *names)
         self._statement(indent, f"if {name} is not None:")
-        self._append(indent + "    ", *_token(argument), name)
+        self._append(indent + "    ", *token_words(argument), name)
         return [f"{name} is not None"]
 
     def _open_block(self, block: Argument, indent: str) -> list[str]:
@@ -234,40 +243,40 @@ class _Builder:
         if leader.type == "pure-token":
             condition = name = self._keyword("bool", "False", leader.token or leader.name)
         else:
-            type_ = _literal(leader) if leader.type == "oneof" else self._type(leader)
+            type_ = literal_type(leader) if leader.type == "oneof" else self._type(leader)
             name = self._keyword(f"{type_} | None", "None", leader.token or block.token or leader.name, leader.name)
             condition = f"{name} is not None"
         self._statement(indent, f"if {condition}:")
         inner = indent + "    "
         if block.token is not None:
-            self._append(inner, _quoted(block.token))
+            self._append(inner, quoted(block.token))
         for part in block.arguments:
             if part is leader:
-                self._append(inner, *_token(part), *([name] if part.type != "pure-token" else []))
+                self._append(inner, *token_words(part), *([name] if part.type != "pure-token" else []))
             elif part.optional:
                 dependents += self._alternative(part, inner)
             else:
                 needed = part
-                type_ = _literal(needed) if needed.type == "oneof" else self._type(needed)
+                type_ = literal_type(needed) if needed.type == "oneof" else self._type(needed)
                 own = self._keyword(f"{type_} | None", "None", needed.token or needed.name, needed.name)
-                self._append(inner, *_token(needed), f"needed({_quoted(self._command)}, {own}={own})")
+                self._append(inner, *token_words(needed), f"needed({quoted(self._command)}, {own}={own})")
                 dependents.append(f"{own} is not None")
         if dependents:
             self._statement(indent, f"elif {' or '.join(dependents)}:")
-            others = ", ".join(_name_in(dependent) for dependent in dependents)
-            self._statement(inner, f"raise leaderless({_quoted(self._command)}, {_quoted(name)}, {_quoted(others)})")
+            others = ", ".join(name_in(dependent) for dependent in dependents)
+            self._statement(inner, f"raise leaderless({quoted(self._command)}, {quoted(name)}, {quoted(others)})")
         return [condition, *dependents]
 
     def _choice(self, argument: Argument, indent: str) -> None:
         """One of several, and one there must be."""
-        if _are_tokens(argument):
-            self._append(indent, *_token(argument), self._required(_literal(argument), argument.name))
+        if are_tokens(argument):
+            self._append(indent, *token_words(argument), self._required(literal_type(argument), argument.name))
             return
         plain = [part for part in argument.arguments if part.type != "pure-token"]
         if len(plain) == 1 and plain[0].is_scalar and plain[0].token is None and not plain[0].multiple:
             # Some word stands for what the caller may say instead: XADD's * for an id.
-            self._append(indent, *_token(argument), self._required(self._type(plain[0]), plain[0].name))
-        elif any(part.type == "block" and part.token is None and _are_tokens(part) for part in plain):
+            self._append(indent, *token_words(argument), self._required(self._type(plain[0]), plain[0].name))
+        elif any(part.type == "block" and part.token is None and are_tokens(part) for part in plain):
             name = self._name(argument.name)
             self._signature.positional.append(Parameter(name, "Value", star=True))
             self._append(indent, f"*{name}")
@@ -283,16 +292,16 @@ class _Builder:
             given += of_part
             counts.append(of_part[0] if len(of_part) == 1 else " or ".join(of_part))
         if argument.token is not None:
-            statements = [f"{indent}if {' or '.join(given)}:", f"{indent}    words += ({_quoted(argument.token)},)"]
+            statements = [f"{indent}if {' or '.join(given)}:", f"{indent}    words += ({quoted(argument.token)},)"]
             self._signature.code[place:place] = statements
         if check and not any(part.multiple for part in argument.arguments) and len(counts) > 1:
-            names = [_name_in(count) for count in counts]
+            names = [name_in(count) for count in counts]
             conditions = [f"{name}={name}" for name in names]
             flag = "needed=True, " if needed else ""
             test = " + ".join(f"({count})" if " " in count else count for count in counts)
             test = f"{test} != 1" if needed else f"{test} > 1"
             self._signature.checks.append(f"if {test}:")
-            self._signature.checks.append(f"    exclusive({_quoted(self._command)}, {flag}{', '.join(conditions)})")
+            self._signature.checks.append(f"    exclusive({quoted(self._command)}, {flag}{', '.join(conditions)})")
         return given
 
     def _multiple(self, argument: Argument, indent: str, *, last: bool) -> list[str]:
@@ -300,8 +309,8 @@ class _Builder:
             return self._several_scalars(argument, indent, last=last)
         if argument.type == "oneof" and all(p.token is not None and p.type != "block" for p in argument.arguments):
             return self._alternatives(argument, indent, needed=False)
-        row = None if argument.type == "oneof" else _scalars_of(argument)
-        name_type = "Sequence[Value]" if row is None else _row_type(argument)
+        row = None if argument.type == "oneof" else scalars_of(argument)
+        name_type = "Sequence[Value]" if row is None else row_type(argument)
         if row is None and not argument.multiple_token:
             # Too many shapes for a signature: each item is a tuple of its words.
             name = self._name(argument.name)
@@ -311,8 +320,8 @@ class _Builder:
         token = argument.token
         reverse = row is not None and len(row) == 2 and row[0].type in ("double", "integer") and row[1].type == "string"
         if row is not None and len(row) == 2:
-            first, second = map(_scalar_type, reversed(row) if reverse else row)
-            name_type = f"{_mapping_type(first, second)} | Iterable[{_row_type(argument)}]"
+            first, second = map(scalar_type, reversed(row) if reverse else row)
+            name_type = f"{mapping_type(first, second)} | Iterable[{row_type(argument)}]"
         else:
             name_type = f"Iterable[{name_type}]"
         lay_out = "flat_reversed" if reverse else "flat"
@@ -320,12 +329,12 @@ class _Builder:
             name = self._keyword(name_type, "()", token or argument.name)
             rows = f"{name}.items() if isinstance({name}, Mapping) else {name}" if "Mapping" in name_type else name
             self._statement(indent, f"for row in {rows}:")
-            self._append(indent + "    ", _quoted(token), "*row")
+            self._append(indent + "    ", quoted(token), "*row")
             return [f"bool({name})"]
         if argument.optional or token is not None:
             name = self._keyword(name_type, "()", token or argument.name)
             self._statement(indent, f"if {name}:")
-            self._append(indent + "    ", *_token(argument), f"*{lay_out}({name})")
+            self._append(indent + "    ", *token_words(argument), f"*{lay_out}({name})")
             return [f"bool({name})"]
         name = self._required(name_type, argument.name)
         self._append(indent, f"*{lay_out}({name})")
@@ -336,12 +345,12 @@ class _Builder:
         if argument.multiple_token:
             name = self._keyword(f"{type_} | Iterable[{type_}]", "()", argument.token or argument.name)
             self._statement(indent, f"for item in each({name}):")
-            self._append(indent + "    ", _quoted(argument.token), "item")
+            self._append(indent + "    ", quoted(argument.token), "item")
             return [f"bool({name})"]
         if argument.token is not None:
             name = self._keyword(f"{type_} | Iterable[{type_}]", "()", argument.token, argument.name)
             self._statement(indent, f"if listed := each({name}):")
-            self._append(indent + "    ", _quoted(argument.token), "*listed")
+            self._append(indent + "    ", quoted(argument.token), "*listed")
             return [f"{name} != ()"]
         name = self._name(plural(argument.name))
         if last and not any(parameter.default for parameter in self._signature.positional):
@@ -367,98 +376,15 @@ class _Builder:
             self._statement(indent, f"listed = each({name})")
             self._append(indent, "len(listed)", "*listed")
             return
-        row = _scalars_of(argument)
+        row = scalars_of(argument)
         if row is None or len(row) != 2:
             raise NotImplementedError(f"{self._command}: {argument.name} is a counted block of an unusual shape")
-        first, second = map(_scalar_type, row)
-        name = self._required(f"{_mapping_type(first, second)} | Iterable[{_row_type(argument)}]", argument.name)
+        first, second = map(scalar_type, row)
+        name = self._required(f"{mapping_type(first, second)} | Iterable[{row_type(argument)}]", argument.name)
         self._statement(indent, f"listed = flat({name})")
         self._append(indent, "len(listed) // 2", "*listed")
 
     def _streams(self, block: Argument, indent: str) -> None:
-        first, second = map(_scalar_type, block.arguments)
-        name = self._required(_mapping_type(first, second), block.name)
-        self._append(indent, *_token(block), f"*columns({name})")
-
-
-def identifier(text: str) -> str:
-    """A word of a command as a name of Python's."""
-    name = re.sub(r"[^0-9a-z]+", "_", text.lower()).strip("_") or "value"
-    if name[0].isdigit():
-        name = f"_{name}"
-    return f"{name}_" if keyword.iskeyword(name) else name
-
-
-def plural(name: str) -> str:
-    """Of an argument's name."""
-    return name if name.endswith("s") else f"{name}s"
-
-
-def _quoted(word: str | None) -> str:
-    return '"' + (word or "").replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _token(argument: Argument) -> list[str]:
-    return [] if argument.token is None else [_quoted(argument.token)]
-
-
-def _name_in(condition: str) -> str:
-    """The parameter that an expression asks for."""
-    return re.split(r"[ ()]", condition.removeprefix("bool("))[0]
-
-
-def _scalar_type(argument: Argument) -> str:
-    return _TYPES_BY_NAME.get((argument.type, argument.name), _TYPES[argument.type])
-
-
-def _are_tokens(argument: Argument) -> bool:
-    return all(part.type == "pure-token" for part in argument.arguments)
-
-
-def _are_flags(argument: Argument) -> bool:
-    """Whether each alternative makes a keyword of its own."""
-    return argument.token is None and all(re.fullmatch(r"[A-Za-z]\w*", p.token or "") for p in argument.arguments)
-
-
-def _literal(argument: Argument) -> str:
-    return f"Literal[{', '.join(_quoted(part.token) for part in argument.arguments)}]"
-
-
-def _is_streams(block: Argument) -> bool:
-    return len(block.arguments) == 2 and all(part.is_scalar and part.multiple for part in block.arguments)
-
-
-def _scalars_of(block: Argument) -> tuple[Argument, ...] | None:
-    """The parts of a block that are one needed word each, or None."""
-    parts = block.arguments
-    return parts if all(p.is_scalar and not p.optional and not p.multiple and p.token is None for p in parts) else None
-
-
-def _mapping_type(name: str, value: str) -> str:
-    return f"Mapping[{'AnyKey' if name == 'Key' else 'AnyValue'}, {value}]"
-
-
-def _row_type(block: Argument) -> str:
-    return f"tuple[{', '.join(_scalar_type(part) for part in block.arguments)}]"
-
-
-def _row_of(block: Argument) -> tuple[str | None, list[str]] | None:
-    """Token and types of a block that a tuple can say: words that are all needed, led by its token or its first's."""
-    if any(part.optional or part.multiple or part.type == "block" for part in block.arguments):
-        return None
-    if any(part.token is not None for part in block.arguments[1:]) or len(block.arguments) < 2:
-        return None
-    if any(part.type == "pure-token" or (part.type == "oneof" and not _are_tokens(part)) for part in block.arguments):
-        return None
-    types = [_literal(part) if part.type == "oneof" else _scalar_type(part) for part in block.arguments]
-    return (block.token or block.arguments[0].token, types)
-
-
-def _counted_rows(block: Argument) -> tuple[str, Argument] | None:
-    """A token, a number and as many rows."""
-    if len(block.arguments) != 2:
-        return None
-    count, rows = block.arguments
-    if is_count(count) and count.token is not None and rows.multiple and rows.type == "block" and _scalars_of(rows):
-        return count.token, rows
-    return None
+        first, second = map(scalar_type, block.arguments)
+        name = self._required(mapping_type(first, second), block.name)
+        self._append(indent, *token_words(block), f"*columns({name})")

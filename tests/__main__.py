@@ -1,7 +1,11 @@
-"""Runs every suite with trial, each under its reactors, two at a time, and ends with one line that adds them up."""
+"""Runs every suite with trial, each under its reactors, two at a time.
+
+Ends with the branch coverage of all suites together, and one line that adds the tests up.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +18,15 @@ AT_ONCE = 2
 EVERYWHERE = ("default", "select", "asyncio", "uvloop")
 # Each file of the real-cluster tests is a suite of its own, since they take the longest.
 CLUSTER = sorted(f"tests.cluster.{file.stem}" for file in Path(__file__).parent.glob("cluster/test_*.py"))
+# Modules that know nothing of Twisted: values, parsers and decisions.
+WITHOUT_TWISTED = ",".join(
+    f"txvalkeycluster/{name}"
+    for name in ("commands/*", "topology/*", "address.py", "errors.py", "events.py", "slots.py", "statistics.py")
+) + "".join(
+    f",txvalkeycluster/routing/{name}.py" for name in ("plan", "response_policy", "retry_policy", "transaction_outcome")
+)
+# Branch coverage, in percent, below which the run fails.
+LEAST, LEAST_WITHOUT_TWISTED = 95, 100
 # Without servers, a folder for each package of ours.
 PACKAGES = [f"tests.{name}" for name in ("commands", "connection", "public", "requests", "routing", "topology")]
 SUITES = {
@@ -23,17 +36,25 @@ SUITES = {
     "tests.scripted": EVERYWHERE,
     **dict.fromkeys(PACKAGES, ("default",)),
 }
+# It measures time itself.
+UNMEASURED = ("tests.cluster.test_benchmarks",)
 _TRIAL = "from twisted.scripts.trial import run; run()"
 # trial knows no uvloop; a reactor that is installed before it starts stays.
 _UVLOOP = "import uvloop; from twisted.internet import asyncioreactor as a; a.install(uvloop.new_event_loop()); "
 
 
-def run(suite: str, reactor: str) -> tuple[int, int, int]:
-    """Run one suite; return how many tests passed, failed and were skipped."""
+def run(suite: str, reactor: str, coverage: Path) -> tuple[int, int, int]:
+    """Run one suite; return how many tests passed, failed and were skipped.  ``coverage`` gets what it measures."""
     program = _UVLOOP + _TRIAL if reactor == "uvloop" else _TRIAL
     with TemporaryDirectory() as folder:
-        command = [sys.executable, "-W", "error::ResourceWarning", "-c", program, "--reporter=text"]
-        command += [f"--temp-directory={Path(folder) / 'trial'}"]
+        command = [sys.executable, "-W", "error::ResourceWarning"]
+        if reactor == "default" and suite not in UNMEASURED:
+            start = Path(folder) / "start.py"
+            start.write_text(program)
+            command += ["-m", "coverage", "run", "--parallel-mode", f"--data-file={coverage}", str(start)]
+        else:
+            command += ["-c", program]
+        command += ["--reporter=text", f"--temp-directory={Path(folder) / 'trial'}"]
         if reactor not in ("default", "uvloop"):
             command.append(f"--reactor={reactor}")
         ended = subprocess.run([*command, suite], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -47,12 +68,35 @@ def run(suite: str, reactor: str) -> tuple[int, int, int]:
     return passed, failed, counts.get("skips", 0)
 
 
+def report(coverage: Path) -> bool:
+    """Print the branch coverage of all suites together; return whether it is enough."""
+
+    def ask(*words: str) -> bool:
+        environment = {**os.environ, "COVERAGE_FILE": str(coverage)}
+        return subprocess.run([sys.executable, "-m", "coverage", *words], env=environment).returncode == 0
+
+    print("== branch coverage: all, and what knows nothing of Twisted", flush=True)
+    return all(
+        [
+            ask("combine", "--quiet"),
+            ask("report", "--show-missing", f"--fail-under={LEAST}"),
+            ask("report", f"--fail-under={LEAST_WITHOUT_TWISTED}", f"--include={WITHOUT_TWISTED}"),
+        ]
+    )
+
+
 def main() -> int:
     """Run them all."""
-    with ThreadPoolExecutor(AT_ONCE) as workers:
-        runs = [workers.submit(run, suite, reactor) for suite, reactors in SUITES.items() for reactor in reactors]
+    with TemporaryDirectory() as folder, ThreadPoolExecutor(AT_ONCE) as workers:
+        coverage = Path(folder) / "coverage"
+        runs = [
+            workers.submit(run, suite, reactor, coverage) for suite, reactors in SUITES.items() for reactor in reactors
+        ]
         results = [each.result() for each in runs]
+        covered = report(coverage)
     passed, failed, skipped = (sum(column) for column in zip(*results, strict=True))
+    if not covered:
+        failed += 1
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     return 1 if failed else 0
 

@@ -67,6 +67,13 @@ class Network:
         connected.callback(client)
         return connected
 
+    def trickle(self, random: Random, pace: float) -> None:
+        """Let what is due now happen, and some of the bytes arrive: those of a connection with the chance ``pace``."""
+        self.clock.advance(0)
+        for pump in list(self._pumps):
+            if random.random() < pace:
+                pump.pump(advanceClock=False)
+
     def settle(self) -> None:
         """Let what is due now happen, until nothing moves any more."""
         for _ in range(_TURNS):

@@ -209,10 +209,15 @@ class MemberScan:
 
         It begins anew where the key has come to another node, or the connection was replaced.
         """
+        doubted = False
         while True:
             step = _Step(self._router, self._command, self._words, self._slot, self._timeout)
-            self._cursor, members = await self._router.send(step)
-            self._connection = step.connection
+            cursor, members = await self._router.send(step)
+            # The target of an open slot has no such key either if it has gone back to the source meanwhile.
+            doubted = cursor in _DONE and not members and step.admit().asking and not doubted
+            if doubted:
+                continue
+            self._cursor, self._connection = cursor, step.connection
             yield members
             if self._cursor in _DONE:
                 return

@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 
 from txvalkeycluster import ClusterClient, ReplyError
 from txvalkeycluster.testing import LocalCluster
-from txvalkeycluster.testing.cluster import MigrationFailed
+from txvalkeycluster.testing.slot_moves import MigrationFailed
 
 from .ending import CLIENT_NAME, Leftovers, still_connected, still_waiting
 from .findings import Count, Findings, described

@@ -124,7 +124,7 @@ class RefusedTests(MemoryTests):
         """Nobody knows whether it was refused, so what was written may have run; it is not repeated."""
         client = self.client()
         key = self.key_of(self.nodes[0])
-        self.answers = {b"MULTI": SILENCE, b"EXEC": CLOSE}
+        self.answers = {b"MULTI": SILENCE, b"INCR": SILENCE, b"EXEC": CLOSE}
         error = self.error_of(client.transaction().incr(key).execute(), ConnectionLost)
         self.assertTrue(error.maybe_executed)
         self.assertEqual(self.cluster.count(b"INCR"), 1)

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from txvalkeycluster import ClusterClient
+from txvalkeycluster import ClusterClient, key_slot
 from txvalkeycluster.testing import DEFAULT_REPLY, ScriptedCluster, ScriptedNode
 
 
@@ -64,3 +64,11 @@ def transactional(node: ScriptedNode, words: list[bytes], connection: Any) -> An
 async def _until(condition: Any) -> None:
     while not condition():
         await deferLater(reactor, 0.001)  # type: ignore[arg-type]
+
+
+def moved(key: str | bytes, target: Any) -> bytes:
+    return b"-MOVED %d %b\r\n" % (key_slot(key), str(target).encode())
+
+
+def ask(key: str | bytes, target: Any) -> bytes:
+    return b"-ASK %d %b\r\n" % (key_slot(key), str(target).encode())

@@ -7,19 +7,11 @@ from typing import Any
 
 from twisted.internet.defer import gatherResults
 
-from tests.scripted.base import ScriptedTests
-from txvalkeycluster import Address, CommandTimeout, ReplyError, key_slot
+from tests.scripted.base import ScriptedTests, ask, moved
+from txvalkeycluster import Address, CommandTimeout, ReplyError
 from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE, ScriptedNode
 
 NOWHERE = Address("127.0.0.1", 1)
-
-
-def moved(key: str | bytes, target: Any) -> bytes:
-    return b"-MOVED %d %b\r\n" % (key_slot(key), str(target).encode())
-
-
-def ask(key: str | bytes, target: Any) -> bytes:
-    return b"-ASK %d %b\r\n" % (key_slot(key), str(target).encode())
 
 
 class AskTests(ScriptedTests):

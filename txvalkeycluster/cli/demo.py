@@ -20,7 +20,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from ..client import ClusterClient
 from ..errors import ConnectionLost, ReplyError
 from ..testing import LocalCluster, Report, Workload
-from ..testing.cluster import MigrationFailed, migrated
+from ..testing.slot_moves import MigrationFailed, migrated
 from ..topology.model import Node
 from .running import run
 

@@ -16,7 +16,8 @@ from ..requests.pending_queue import PendingQueue
 from ..requests.request import Cancels, MultiRequest, Request
 from ..requests.timer import Timer
 from .handshake import ServerInfo
-from .protocol import ConnectionListener, RESPProtocol
+from .listener import ConnectionListener
+from .protocol import RESPProtocol
 
 # An idle one is closed after about this long.
 _KEPT = 30.0

@@ -26,7 +26,8 @@ from ..requests.timer import Timer
 from .connect_errors import connect_error
 from .exclusive_pool import ExclusivePool
 from .handshake import ServerInfo, handshake
-from .protocol import ConnectionListener, RESPProtocol
+from .listener import ConnectionListener
+from .protocol import RESPProtocol
 
 # A connection that lived shorter than this does not count as a success of dialling.
 _LIVED = 1.0

@@ -16,17 +16,17 @@ from typing import Any
 
 import hiredis
 from twisted.internet import protocol, tcp
-from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IHandshakeListener, INegotiated, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from ..errors import ConnectionLost, ProtocolError, ReplyError, TooManyPending
 from ..options import Options
 from ..requests.deadlines import DeadlineTimer, not_too_soon, split_expired
 from ..requests.request import ASKING, InternalCall, MultiRequest, Request, size
-from ..requests.timer import Timer
+from .decoder import decoder
 from .direct_write import direct_writer
+from .listener import ConnectionListener
+from .transport import TransportProtocol
 from .write_scheduler import WriteScheduler
 
 # The reader's own default, False, is also RESP3's #f.
@@ -41,27 +41,7 @@ _BURST = 1024
 _LARGE_BATCH = 128
 
 
-class ConnectionListener:
-    """What a connection tells its owner.  This default owner fails every request."""
-
-    def reply_failed(self, connection: RESPProtocol, request: Request, error: ReplyError) -> None:
-        """An error reply came; the request belongs to the owner now."""
-        request.fail(error)
-
-    def connection_ended(
-        self, connection: RESPProtocol, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception
-    ) -> None:
-        """The connection takes and answers nothing any more; its requests belong to the owner now."""
-        for written, requests in ((True, sent), (False, unsent)):
-            for request in requests:
-                request.fail(ConnectionLost(str(reason), maybe_executed=written))
-
-    def connection_gone(self, connection: RESPProtocol, reason: Exception, *, clean: bool) -> None:
-        """Its socket is closed, the last thing heard of it."""
-
-
-@implementer(IPushProducer, IHandshakeListener)
-class RESPProtocol(protocol.Protocol):
+class RESPProtocol(TransportProtocol):
     """One connection to one node."""
 
     # In the class until they are set: CPython reads attributes of an instance with more than 30 of them more slowly.
@@ -72,10 +52,6 @@ class RESPProtocol(protocol.Protocol):
     # Whether it was closed before the replies to cancelled commands had come.
     _owed_at_close = False
     _draining = False
-    _reason: Exception | None = None
-    _close_timer: Timer | None = None
-    # Until the TLS handshake is done.
-    _secured: Deferred[None] | None = None
 
     def __init__(self, clock: IReactorTime, options: Options, scheduler: WriteScheduler, peer: str) -> None:
         self.peer = peer
@@ -89,7 +65,7 @@ class RESPProtocol(protocol.Protocol):
         self._options = options
         self._write_scheduler = scheduler
         self._cancels_seen = scheduler.cancels.count
-        self._decode = _decoder(options.encoding, options.encoding_errors) if options.encoding else None
+        self._decode = decoder(options)
         self._reader = hiredis.Reader(protocolError=ProtocolError, replyError=ReplyError, notEnoughData=_NOTHING)
         self._reader.setmaxbuf(_READER_MEMORY)
         self._unsent: list[Request] = []
@@ -136,10 +112,6 @@ class RESPProtocol(protocol.Protocol):
     def has_any_unsent(self) -> bool:
         """Whether requests are queued and not written."""
         return bool(self._unsent)
-
-    def has_unsent(self, request: Request) -> bool:
-        """Whether it is queued and not written."""
-        return request in self._unsent
 
     # ---- commands out
 
@@ -276,9 +248,6 @@ class RESPProtocol(protocol.Protocol):
                 parts.append(payload)
         self._transport().writeSequence(parts)
 
-    def _transport(self) -> Any:
-        return self.transport
-
     # ---- replies in
 
     def dataReceived(self, data: bytes) -> None:
@@ -332,10 +301,14 @@ class RESPProtocol(protocol.Protocol):
         if self._draining:
             self._close_if_drained()
 
+    def decoded(self, reply: Any) -> Any:
+        """A reply as text, if the client has an encoding.  Raises what the codec raises."""
+        return reply if self._decode is None else self._decode(reply)
+
     def _answer(self, request: Request, reply: Any) -> None:
-        if self._decode is not None and not request.raw:
+        if not request.raw:
             try:
-                reply = self._decode(reply)
+                reply = self.decoded(reply)
             except Exception as error:
                 # Some codecs and error handlers raise others than UnicodeDecodeError.
                 request.undecodable(error)
@@ -351,7 +324,7 @@ class RESPProtocol(protocol.Protocol):
     def _sweep(self) -> None:
         """End what is past its deadline; end it all if the peer has gone silent."""
         now = self.seconds()
-        if self._is_silent(now):
+        if self._sent and self._is_silent(now):
             silence = now - self._heard_at
             text = f"{self.peer} sent nothing for {silence:.1f} s while {len(self._sent)} replies were due"
             self.abort(ConnectionLost(text))
@@ -369,22 +342,6 @@ class RESPProtocol(protocol.Protocol):
                 request.time_out(now, where, written=written)
         if self._draining:
             self._close_if_drained()
-
-    def _is_silent(self, now: float) -> bool:
-        """Whether the peer owes replies and has to be given up."""
-        if not self._sent or now < self._heard_at + self.patience:
-            return False
-        outgoing = self._outgoing()
-        if self._paused and outgoing < self._outgoing_seen:
-            # It takes what we send, be it slowly.
-            self._outgoing_seen = outgoing
-            self._heard_at = now
-            return False
-        if self._suspected != self._heard_at:
-            # Timers run before reads: when the reactor was held up, the reply may be there unread.
-            self._suspected = self._heard_at
-            return False
-        return True
 
     def _drop_cancelled(self) -> None:
         if self._cancels_seen != self._write_scheduler.cancels.count:
@@ -418,23 +375,7 @@ class RESPProtocol(protocol.Protocol):
         if self._direct is not None and getattr(transport.protocol, "_wrappedProtocol", None) is self:
             # Past the wrapper that Twisted's endpoints put around a protocol until it is connected.
             transport.protocol = self
-        if INegotiated.providedBy(transport):
-            self._secured = Deferred()
-        transport.registerProducer(self, True)
-
-    def handshakeCompleted(self) -> None:
-        """The TLS handshake below is done, and the certificate was good."""
-        secured, self._secured = self._secured, None
-        if secured is not None:
-            secured.callback(None)
-
-    def when_secured(self) -> Deferred[None]:
-        """Fires when bytes can be exchanged: at once without TLS, else when its handshake is done."""
-        if self._secured is None:
-            return fail(self._reason) if self._reason is not None else succeed(None)
-        waiter: Deferred[None] = Deferred()
-        self._secured.chainDeferred(waiter)
-        return waiter
+        self._begin(transport)
 
     def pauseProducing(self) -> None:
         """The transport has more unsent than it likes: commands stay with us, provably unsent, until it has less."""
@@ -450,18 +391,6 @@ class RESPProtocol(protocol.Protocol):
         self._heard_at = self.seconds()
         self.flush()
 
-    def _outgoing(self) -> int:
-        """Bytes that the transport, or the one below its TLS, has yet to send."""
-        transport = self._transport()
-        while transport is not None and not hasattr(transport, "dataBuffer"):
-            transport = getattr(transport, "transport", None)
-        if transport is None:
-            return 0
-        return len(transport.dataBuffer) - int(transport.offset) + int(transport._tempDataLen)
-
-    def stopProducing(self) -> None:
-        """The transport is gone; connectionLost tells us more."""
-
     def drain(self) -> None:
         """Take nothing more; close when the last reply has come."""
         self._draining = True
@@ -472,16 +401,13 @@ class RESPProtocol(protocol.Protocol):
         """End at once."""
         if not self.ended:
             self._end(reason)
-        transport = self._transport()
-        if transport is not None:
-            transport.abortConnection()
+        self._abort_transport()
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         """The socket is closed."""
         self.transport = None
         self._direct = None
-        if self._close_timer is not None:
-            self._close_timer.stop()
+        self._closed()
         clean = self._draining and self._reason is None and not self.pending and not self._owed_at_close
         if not self.ended:
             error = reason.value
@@ -502,16 +428,7 @@ class RESPProtocol(protocol.Protocol):
         transport = self._transport()
         if transport is None:
             return
-        # A TLS close waits for the peer's answer, without end if the peer hangs.
-        self._close_timer = Timer(self._clock, self._close_overdue)
-        self._close_timer.start(self._options.close_timeout)
-        transport.unregisterProducer()
-        transport.loseConnection()
-
-    def _close_overdue(self) -> None:
-        transport = self._transport()
-        if transport is not None:
-            transport.abortConnection()
+        self._close(transport)
 
     def _end(self, reason: Exception) -> None:
         self.ended = True
@@ -529,10 +446,7 @@ class RESPProtocol(protocol.Protocol):
         self.owner.connection_ended(self, unsent, sent, reason)
         for batch in batches:
             batch.settle()
-        secured, self._secured = self._secured, None
-        if secured is not None:
-            secured.addErrback(lambda _: None)
-            secured.errback(reason)
+        self._not_secured(reason)
         for request in internal:
             lost = ConnectionLost(str(reason))
             lost.__cause__ = reason
@@ -541,18 +455,3 @@ class RESPProtocol(protocol.Protocol):
 
 def _dissolved(request: Request) -> Sequence[Request]:
     return request.dissolve() if isinstance(request, MultiRequest) else (request,)
-
-
-def _decoder(encoding: str, errors: str) -> Callable[[Any], Any]:
-    """Decodes every bytes of a reply, above the reader, whose own decoding can change in the middle of a reply."""
-
-    def decoded(value: Any) -> Any:
-        if isinstance(value, bytes):
-            return value.decode(encoding, errors)
-        if isinstance(value, list):
-            return [decoded(item) for item in value]
-        if isinstance(value, dict):
-            return {decoded(name): decoded(item) for name, item in value.items()}
-        return value
-
-    return decoded

@@ -21,8 +21,10 @@ _LATER = 0.01
 _TRIED = 32
 
 
-class RetryQueue:
+class RetryQueue(PendingQueue):
     """Commands that wait for one thing.  Without ``ticks`` they wait until they are released."""
+
+    __slots__ = ("_backoff", "_on_enter", "_retry", "_ticks", "_timer", "_what", "detail")
 
     def __init__(
         self,
@@ -35,25 +37,22 @@ class RetryQueue:
         ticks: bool = True,
         on_enter: Callable[[], None] | None = None,
     ) -> None:
+        super().__init__(clock, options, cancels, self._describe)
         self._what = what
         self._retry = retry
         self._on_enter = on_enter
         self._ticks = ticks
         self._backoff = Backoff(options.random)
-        self._requests = PendingQueue(clock, options, cancels, self._describe)
         self._timer = Timer(clock, self._try_some)
         #: Said of what has been tried, in the error of those that time out here.
         self.detail = ""
 
     def __repr__(self) -> str:
-        return f"<RetryQueue {self._what!r} waiting={len(self._requests)}>"
-
-    def __len__(self) -> int:
-        return len(self._requests)
+        return f"<RetryQueue {self._what!r} waiting={len(self)}>"
 
     def send(self, request: Request) -> None:
         """Take a request.  Raises TooManyPending.  Named as a connection's method: a slot without owner leads here."""
-        self._requests.add(request)
+        self.add(request)
         self._entered()
 
     # Whatever its kind, here it only waits.
@@ -61,43 +60,32 @@ class RetryQueue:
 
     def send_batch(self, batch: MultiRequest) -> None:
         """Take what it dissolves into.  Raises TooManyPending."""
-        self._requests.add_batch(batch)
+        self.add_batch(batch)
         self._entered()
 
     def _entered(self) -> None:
         if self._ticks and not self._timer.running:
-            self._start_timer()
+            self._timer.start(self._backoff.next())
         if self._on_enter is not None:
             self._on_enter()
 
     def release(self) -> None:
         """Have every request tried again now."""
-        self._retry(self.take())
+        self._retry(self.take_all())
 
-    def everything(self) -> list[Request]:
-        """Every request in it."""
-        return self._requests.everything()
-
-    def take_where(self, wanted: Callable[[Request], bool]) -> list[Request]:
-        """Hand over the requests that are ``wanted``."""
-        return self._requests.take_where(wanted)
-
-    def take(self) -> list[Request]:
-        """Hand over every request."""
+    def take_all(self) -> list[Request]:
+        """Hand over every request, and begin anew."""
         self._backoff.reset()
         self._timer.stop()
-        return self._requests.take()
+        return self.take()
 
     def _try_some(self) -> None:
-        tried = self._requests.take(limit=_TRIED)
+        tried = self.take(limit=_TRIED)
         for request in tried:
             request.admit().on_reply = self.release
-        if self._requests:
-            self._start_timer()
+        if self:
+            self._timer.start(self._backoff.next())
         self._retry(tried)
-
-    def _start_timer(self) -> None:
-        self._timer.start(self._backoff.next())
 
     def _describe(self) -> str:
         return f"waiting for {self._what}" + (f" ({self.detail})" if self.detail else "")

@@ -52,14 +52,14 @@ class CommandDiscovery:
     def close(self) -> list[Request]:
         """Ask nobody any more; hand over what waits."""
         self._timer.stop()
-        return self.queue.take()
+        return self.queue.take_all()
 
     def _answered(self, reply: Any, names: list[str]) -> None:
         try:
             commands = read_reply(reply)
         except ProtocolError as error:
             self._asking = False
-            for request in self.queue.take():
+            for request in self.queue.take_all():
                 request.fail(error)
             return
         self._learnt(names, commands)

@@ -286,9 +286,9 @@ class Recovery:
             retries, gone = self.slot_map.install(draft)
             queues, self._retry_queues = self._retry_queues, {}
             for queue in queues.values():
-                retries += queue.take()
+                retries += queue.take_all()
         self.unserved.detail = ""
-        retries += self.unserved.take()
+        retries += self.unserved.take_all()
         self.resend(retries)
         for left in gone:
             left.close()

@@ -77,7 +77,7 @@ class Shutdown:
             call.fail_unanswered(ClientClosed, "the client was aborted")
         waiting = self._recovery.discovery.close()
         for queue in self._recovery.queues():
-            waiting += queue.take()
+            waiting += queue.take_all()
         self._recovery.refresher.close()
         more, gone = self._factory.abort(ClientClosed("the client was aborted"))
         for request in live([*waiting, *more]):
@@ -92,7 +92,7 @@ class Shutdown:
         self._recovery.discovery.close()
         for queue in self._recovery.queues():
             # What is left there was cancelled.
-            queue.take()
+            queue.take_all()
         self._retries.call_now()
         return self._factory.close()
 

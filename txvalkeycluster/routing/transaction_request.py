@@ -17,7 +17,7 @@ from ..errors import ConnectionLost, ReplyError, TooManyPending, TransactionRefu
 from ..requests.request import Connection, Destination, MultiRequest, Request
 from ..requests.target import THIS_NODE, Target
 from .retry_policy import ends_transaction
-from .transaction_outcome import outcome
+from .transaction_outcome import outcome, queued_so_far
 
 _EXEC = Command("EXEC")
 _MULTI_BYTES, _EXEC_BYTES = pack(("MULTI",)), pack(("EXEC",))
@@ -43,6 +43,8 @@ class TransactionRequest(MultiRequest):
     __slots__ = ("_connection", "_node", "_note_cancel", "_owed", "_packed", "_replies", "_seconds", "deferred")
 
     notes_write = True
+    # But for that of EXEC, they are the server's words, not text of the encoding.
+    raw = True
 
     def __init__(
         self,
@@ -115,7 +117,12 @@ class TransactionRequest(MultiRequest):
     def written_on(self, connection: Connection) -> None:
         self._connection = connection
         self._owed = True
-        self._replies = []
+
+    def _rewind(self) -> list[Any]:
+        """Be ready to be written again; return the replies to what was written."""
+        replies, self._replies, self._owed = self._replies, [], False
+        self.payload = _joined(self._packed)
+        return replies
 
     # ---- its replies
 
@@ -126,15 +133,12 @@ class TransactionRequest(MultiRequest):
             self._completed()
 
     def refused(self, connection: Connection, error: Any) -> None:
-        self.answer(error)
-
-    def undecodable(self, error: Exception) -> None:
+        """Take an error as one of the replies."""
         self.answer(error)
 
     def _completed(self) -> None:
         assert self._connection is not None
-        replies, self._replies, self._owed = self._replies, [], False
-        connection, self._connection = self._connection, None
+        replies, connection = self._rewind(), self._connection
         executed = replies[-1]
         if isinstance(executed, ReplyError) and not ends_transaction(executed):
             # The transaction is still open, and would swallow what others send.
@@ -143,10 +147,8 @@ class TransactionRequest(MultiRequest):
             self._ended()
             return
         try:
-            results = outcome(replies)
+            results = outcome([*replies[:-1], connection.decoded(executed)])
         except ReplyError as error:
-            # It is written anew wherever it goes.
-            self.payload = _joined(self._packed)
             connection.owner.reply_failed(connection, self, error)
         except Exception as error:
             self._note_refusal(error)
@@ -163,8 +165,8 @@ class TransactionRequest(MultiRequest):
     # ---- its end without them
 
     def dissolve(self) -> Sequence[Request]:
-        replies, self._replies, self._owed = self._replies, [], False
-        if replies and isinstance(replies[0], ReplyError) and not self.called:
+        replies = self._rewind()
+        if not queued_so_far(replies) and not self.called:
             # Each command that was written may have run by itself.
             lost = ConnectionLost("the connection ended before the reply", maybe_executed=True)
             try:

@@ -3,8 +3,8 @@
 Real ones need the extra ``embedded``, or a valkey-server on PATH.
 """
 
-from .cluster import LocalCluster, Server
-from .processes import NoServer, find_server
+from .cluster import LocalCluster
+from .processes import NoServer, Server, find_server
 from .scripted import CLOSE, DEFAULT_REPLY, SILENCE, ScriptedCluster, ScriptedNode
 from .terminator import Certificates, terminate_tls
 from .workload import Report, Workload

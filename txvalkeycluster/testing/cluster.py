@@ -3,63 +3,26 @@
 from __future__ import annotations
 
 import signal
-import socket
-import subprocess
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import partial, wraps
-from itertools import islice
-from pathlib import Path
-from typing import Any, Literal, ParamSpec, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Literal
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from ..address import Address
 from ..client import ClusterClient
 from ..errors import ReplyError, ValkeyError
 from ..slots import SLOT_COUNT
-from .processes import NoServer, ProcessGroup, find_server
+from .processes import NoServer, ProcessGroup, Server, find_server, free_ports, returns_deferred
+from .slot_moves import SlotMoves
 from .terminator import Certificates, terminate_tls
 
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 # Servers tell nobody when they are ready: what is waited for is asked for this often, and for no longer than this.
 _POLL = 0.05
 _PATIENCE = 30.0
-# Slots that are moved side by side, key by key.
-_SLOTS_AT_ONCE = 16
 
 
-def _returns_deferred(method: Callable[_P, Coroutine[Any, Any, _T]]) -> Callable[_P, Deferred[_T]]:
-    @wraps(method)
-    def call(*args: _P.args, **kwargs: _P.kwargs) -> Deferred[_T]:
-        return Deferred.fromCoroutine(method(*args, **kwargs))
-
-    return call
-
-
-@dataclass(eq=False)
-class Server:
-    """One server of a LocalCluster."""
-
-    index: int
-    folder: Path
-    #: The port of the server itself, and the one clients are told, which differ behind a TLS terminator.
-    port: int
-    client_port: int
-    bus_port: int
-    process: subprocess.Popen[bytes] | None = None
-    id: str = ""
-    listening: Any = field(default=None, repr=False)
-
-    @property
-    def alive(self) -> bool:
-        """Whether its process runs (or is paused)."""
-        return self.process is not None and self.process.poll() is None
-
-
-class LocalCluster:
+class LocalCluster(SlotMoves):
     """A cluster on this machine.
 
     Nothing of it outlives this process.  ``first_port`` gives its servers consecutive ports for clients, else they get
@@ -142,11 +105,11 @@ class LocalCluster:
 
     # ---- start and stop
 
-    @_returns_deferred
+    @returns_deferred
     async def start(self) -> LocalCluster:
         """Start the servers and form the cluster; fires when every node agrees that it is whole."""
         self._group = ProcessGroup()
-        ports = _free_ports(self.host, 3 * self._count)
+        ports = free_ports(self.host, 3 * self._count)
         for index in range(self._count):
             folder = self._group.folder / str(index)
             folder.mkdir()
@@ -168,7 +131,7 @@ class LocalCluster:
             raise
         return self
 
-    @_returns_deferred
+    @returns_deferred
     async def stop(self) -> None:
         """Kill every server and remove what they wrote."""
         admin, self._admin = self._admin, None
@@ -201,18 +164,18 @@ class LocalCluster:
         for server in self.servers[1:]:
             await self.ask(first, "CLUSTER", "MEET", self.host, server.port, server.bus_port)
         for server in self.servers:
-            await self._until(lambda s=server: self._knows_all(s), f"{server} to know all others")  # type: ignore[misc]
+            await self.until(lambda s=server: self._knows_all(s), f"{server} to know all others")  # type: ignore[misc]
 
     async def _knows_all(self, server: Server) -> bool:
         lines = (await self.ask(server, "CLUSTER", "NODES")).decode().splitlines()
         return len(lines) == len(self.servers) and not any("handshake" in line for line in lines)
 
-    @_returns_deferred
+    @returns_deferred
     async def wait_until_whole(self) -> None:
         """Fires when every live server says that the cluster is up, and every live replica follows its primary."""
         alive = [server for server in self.servers if server.alive]
         for server in alive:
-            await self._until(lambda s=server: self._is_whole(s, alive), f"{server} to see a whole cluster")  # type: ignore[misc]
+            await self.until(lambda s=server: self._is_whole(s, alive), f"{server} to see a whole cluster")  # type: ignore[misc]
 
     async def _is_whole(self, server: Server, alive: list[Server]) -> bool:
         if b"cluster_state:ok" not in await self.ask(server, "CLUSTER", "INFO"):
@@ -301,7 +264,7 @@ class LocalCluster:
         if server.process is not None:
             server.process.send_signal(signal.SIGCONT)
 
-    @_returns_deferred
+    @returns_deferred
     async def restart(self, server: Server) -> None:
         """Start it again with what it remembers of the cluster; fires when it answers."""
         self.kill(server)
@@ -309,7 +272,7 @@ class LocalCluster:
         await self._launch(server)
         await self._reachable(server)
 
-    @_returns_deferred
+    @returns_deferred
     async def restart_elsewhere(self, host: str | None = None) -> None:
         """Stop every server and start it on other ports, or on the same ports of another host, same ids.
 
@@ -321,7 +284,7 @@ class LocalCluster:
             self.kill(server)
             await self._stop_listening(server)
         if host is None:
-            ports = _free_ports(self.host, 3 * len(self.servers))
+            ports = free_ports(self.host, 3 * len(self.servers))
             for server in self.servers:
                 inner, outer, server.bus_port = ports[3 * server.index : 3 * server.index + 3]
                 server.port, server.client_port = inner if self._terminates else outer, outer
@@ -334,18 +297,18 @@ class LocalCluster:
         await self._meet()
         await self.wait_until_whole()
 
-    @_returns_deferred
+    @returns_deferred
     async def failover(self, replica: Server) -> None:
         """CLUSTER FAILOVER: the replica takes over gracefully; fires when it is a primary."""
         await self.ask(replica, "CLUSTER", "FAILOVER")
-        await self._until(lambda: self._is_primary(replica), f"{replica} to be a primary")
+        await self.until(lambda: self._is_primary(replica), f"{replica} to be a primary")
 
-    @_returns_deferred
+    @returns_deferred
     async def wait_for_takeover(self, server: Server) -> None:
         """Fires when every live server says that the slots of one that was killed or paused are another's."""
         for other in self.servers:
             if other.alive and other is not server:
-                await self._until(lambda o=other: self._taken_over(o, server), f"{server} to be replaced")  # type: ignore[misc]
+                await self.until(lambda o=other: self._taken_over(o, server), f"{server} to be replaced")  # type: ignore[misc]
 
     async def primaries(self) -> list[Server]:
         """The live servers that serve slots, by their own word."""
@@ -377,58 +340,6 @@ class LocalCluster:
             return False
         return all(row[2][2].decode() != gone.id for row in await self.ask(witness, "CLUSTER", "SLOTS"))
 
-    # ---- slots on the move
-
-    @_returns_deferred
-    async def open_slot(self, slot: int, source: Server, target: Server) -> None:
-        """Begin to move a slot: keys that are not at the source any more are answered with ASK."""
-        await self.ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
-        await self.ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
-
-    @_returns_deferred
-    async def move_keys(self, slot: int, source: Server, target: Server) -> None:
-        """MIGRATE every key of an open slot."""
-        auth = ("AUTH", self.password) if self.password else ()
-        while keys := await self.ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 100):
-            await self.ask(source, "MIGRATE", self.host, target.port, "", 0, 5000, *auth, "KEYS", *keys)
-
-    @_returns_deferred
-    async def close_slot(self, slot: int, source: Server, target: Server) -> None:
-        """End the move: the target is the owner, by its own word first."""
-        await self._close_slot(slot, source, target, await self.primaries())
-
-    async def _close_slot(self, slot: int, source: Server, target: Server, primaries: list[Server]) -> None:
-        others = [server for server in primaries if server not in (source, target)]
-        for server in (target, source, *others):
-            try:
-                await self.ask(server, "CLUSTER", "SETSLOT", slot, "NODE", target.id)
-            except ReplyError as error:
-                # The source still finds a key that was written after the last MIGRATE.
-                if "still hold keys" not in str(error):
-                    raise
-                await self.move_keys(slot, source, target)
-                await self.ask(server, "CLUSTER", "SETSLOT", slot, "NODE", target.id)
-
-    @_returns_deferred
-    async def migrate_by_key(self, slots: Iterable[int], source: Server, target: Server) -> None:
-        """Move slots the old way, with a window of ASK and TRYAGAIN for each."""
-        primaries = await self.primaries()
-
-        async def migrate(slot: int) -> None:
-            await self.open_slot(slot, source, target)
-            await self.move_keys(slot, source, target)
-            await self._close_slot(slot, source, target, primaries)
-
-        left = iter(slots)
-        while batch := list(islice(left, _SLOTS_AT_ONCE)):
-            await gatherResults([Deferred.fromCoroutine(migrate(slot)) for slot in batch], consumeErrors=True)
-
-    @_returns_deferred
-    async def migrate_atomically(self, start: int, end: int, source: Server, target: Server) -> None:
-        """Move a range of slots, ends included, with CLUSTER MIGRATESLOTS (Valkey 9)."""
-        await self.ask(source, "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", start, end, "NODE", target.id)
-        await self._until(lambda: migrated(partial(self.ask, source)), f"slots {start} to {end} to move")
-
     # ---- patience
 
     async def _reachable(self, server: Server) -> None:
@@ -442,7 +353,7 @@ class LocalCluster:
                 return False
             return True
 
-        await self._until(answers, f"{server} to answer")
+        await self.until(answers, f"{server} to answer")
 
     async def _patiently(self, action: Callable[[], Deferred[Any]]) -> Any:
         """Repeat what a server refuses while it has not caught up yet."""
@@ -455,39 +366,13 @@ class LocalCluster:
                 return False
             return True
 
-        await self._until(done, "a server to agree")
+        await self.until(done, "a server to agree")
         return result[-1]
 
-    async def _until(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
+    async def until(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
+        """Wait for a condition.  Raises TimeoutError after half a minute."""
         give_up = self.reactor.seconds() + _PATIENCE
         while not await condition():
             if self.reactor.seconds() > give_up:
                 raise TimeoutError(f"waited {_PATIENCE:g} s for {what}")
             await deferLater(self.reactor, _POLL)
-
-
-class MigrationFailed(RuntimeError):
-    """The server gave up an atomic migration; the text says why."""
-
-
-async def migrated(ask_source: Callable[..., Deferred[Any]]) -> bool:
-    """Whether the latest atomic migration of a node has succeeded.  Raises MigrationFailed."""
-    jobs = await ask_source("CLUSTER", "GETSLOTMIGRATIONS")
-    job = jobs[0] if isinstance(jobs[0], dict) else dict(zip(jobs[0][::2], jobs[0][1::2], strict=True))
-    state = job[b"state"].decode()
-    if state in ("failed", "cancelled"):
-        raise MigrationFailed(f"the migration {state}: {job.get(b'message', b'').decode()}")
-    return bool(state == "success")
-
-
-def _free_ports(host: str, count: int) -> list[int]:
-    """Ports nobody listens on, held until all are found so that they differ."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    held = [socket.socket(family) for _ in range(count)]
-    try:
-        for sock in held:
-            sock.bind((host, 0))
-        return [sock.getsockname()[1] for sock in held]
-    finally:
-        for sock in held:
-            sock.close()

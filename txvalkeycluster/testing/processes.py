@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
-from functools import cache
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from functools import cache, wraps
 from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from twisted.internet.defer import Deferred
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 # The variable that names a server of one's own.
 VARIABLE = "VALKEY_SERVER"
@@ -88,3 +97,46 @@ class ProcessGroup:
         self._guardian.wait()
         for process in self._processes:
             process.wait()
+
+
+@dataclass(eq=False)
+class Server:
+    """One server of a LocalCluster."""
+
+    index: int
+    folder: Path
+    #: The port of the server itself, and the one clients are told, which differ behind a TLS terminator.
+    port: int
+    client_port: int
+    bus_port: int
+    process: subprocess.Popen[bytes] | None = None
+    id: str = ""
+    listening: Any = field(default=None, repr=False)
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs (or is paused)."""
+        return self.process is not None and self.process.poll() is None
+
+
+def returns_deferred(method: Callable[_P, Coroutine[Any, Any, _T]]) -> Callable[_P, Deferred[_T]]:
+    """Have a coroutine method start at once, as other methods that return a Deferred do."""
+
+    @wraps(method)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> Deferred[_T]:
+        return Deferred.fromCoroutine(method(*args, **kwargs))
+
+    return call
+
+
+def free_ports(host: str, count: int) -> list[int]:
+    """Ports nobody listens on, held until all are found so that they differ."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    held = [socket.socket(family) for _ in range(count)]
+    try:
+        for sock in held:
+            sock.bind((host, 0))
+        return [sock.getsockname()[1] for sock in held]
+    finally:
+        for sock in held:
+            sock.close()
