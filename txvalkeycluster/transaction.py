@@ -18,7 +18,7 @@ from .commands.method_support import Key, Text
 from .commands.methods import Commands
 from .commands.queued import QueuedCommands
 from .connection.exclusive_pool import Lease
-from .errors import ClientClosed, CommandTimeout, ConnectionLost, ReplyError, RoutingError, WatchError
+from .errors import CommandTimeout, ConnectionLost, ReplyError, RoutingError, WatchError
 from .requests.exclusive import ExclusiveCall
 from .requests.request import Call, Request
 from .requests.target import ANY_NODE, THIS_NODE
@@ -192,12 +192,13 @@ class WatchSession(Commands[Text], Generic[Text]):
 
     def _give(self, request: Request, give: Callable[[Lease], None]) -> None:
         request.admit().asking = self._asking
-        if self._router.closed:
-            request.fail(ClientClosed("the client is closed"))
-        elif self._lease is None:
-            request.fail(RoutingError("the session is not entered, or has been left"))
-        else:
+
+        def give_to_lease() -> None:
+            if self._lease is None:
+                raise RoutingError("the session is not entered, or has been left")
             give(self._lease)
+
+        self._router.give(request, give_to_lease)
 
     def _explain(self, failure: Failure, command: Command) -> Failure:
         """What was watched may not be here any more; the next try goes where it is."""

@@ -13,7 +13,7 @@ from ..errors import ClientClosed, ConnectionLost, MaybeExecuted, ReplyError, Va
 from ..options import Options
 from ..requests.exclusive import ExclusiveCall
 from ..requests.pending_queue import PendingQueue
-from ..requests.request import Cancels, MultiRequest, Request
+from ..requests.request import Cancels, MultiRequest, Request, for_each
 from ..requests.timer import Timer
 from .handshake import ServerInfo
 from .listener import ConnectionListener
@@ -229,7 +229,7 @@ class ExclusivePool:
                 (request,) = self._waiting.take(1)
                 assert isinstance(request, ExclusiveCall)
                 self._leased.add(lease)
-                lease.carry(request)
+                for_each([request], lease.carry)
         room = self._options.max_exclusive - len(self._leased) - len(self._dialling)
         if self._failures:
             room = min(room, 1 - len(self._dialling))

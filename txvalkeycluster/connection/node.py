@@ -20,7 +20,7 @@ from ..commands.encoder import Arg
 from ..errors import ClientClosed, ConnectFailed, ConnectionLost, ValkeyError
 from ..options import Options
 from ..requests.pending_queue import PendingQueue
-from ..requests.request import Cancels, InternalCall, MarkedCall, MultiRequest, Request
+from ..requests.request import Cancels, InternalCall, MarkedCall, MultiRequest, Request, for_each
 from ..requests.target import ANY_NODE, THIS_NODE
 from ..requests.timer import Timer
 from .connect_errors import connect_error
@@ -305,11 +305,14 @@ class NodeConnection(ConnectionListener):
         self.protocol = connection
         connection.owner = self
         self.send = connection.send
-        for request in self._waiting.take():
-            # It was admitted before: limits do not apply.
-            request.admit()
-            request.give_to(connection)
+        for_each(self._waiting.take(), self._give_waiting)
         self._listener.connected(self)
+
+    def _give_waiting(self, request: Request) -> None:
+        # It was admitted before: limits do not apply.
+        request.admit()
+        assert self.protocol is not None
+        request.give_to(self.protocol)
 
     def _dial_ended_badly(self, failure: Failure) -> None:
         self._dialling = None

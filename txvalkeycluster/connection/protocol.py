@@ -260,6 +260,7 @@ class RESPProtocol(TransportProtocol):
         sent = self._sent
         owed = len(sent)
         decode = self._decode
+        request: Request | None = None
         gets: Callable[[], Any] = self._reader.gets
         try:
             self._reader.feed(data)
@@ -273,7 +274,7 @@ class RESPProtocol(TransportProtocol):
                         self._pushed(reply)
                         continue
                     if sent:
-                        sent.popleft().refused(self, reply)
+                        self._refused(sent.popleft(), reply)
                         continue
                 if not sent:
                     if self.ended:
@@ -290,9 +291,7 @@ class RESPProtocol(TransportProtocol):
                 # The rest may be long in coming, and be large.
                 sent[0].hand_over()
         except Exception as error:
-            # Nothing of ours or of the caller's raises in the loop: Deferreds keep what callbacks raise.
-            doubt = error if isinstance(error, ProtocolError) else ProtocolError(f"{self.peer}: {error!r}")
-            self.abort(doubt)
+            self._broken(error, request)
         finally:
             scheduler.held = outer
             if not outer:
@@ -300,6 +299,30 @@ class RESPProtocol(TransportProtocol):
                 scheduler.read_done(owed - len(sent) if self._direct is not None else 0)
         if self._draining:
             self._close_if_drained()
+
+    def _refused(self, request: Request, error: Any) -> None:
+        try:
+            request.refused(self, error)
+        except Exception as raised:
+            if request.called:
+                raise
+            # Whoever has to deal with the error could not.
+            request.fail(raised)
+
+    def _broken(self, error: Exception, request: Request | None) -> None:
+        """End it because a reply cannot be read, or what it set off has raised.  ``request`` was answered last."""
+        doubt = error if isinstance(error, ProtocolError) else ProtocolError(f"{self.peer}: {error!r}")
+        if request is not None and not request.called and not isinstance(request, MultiRequest):
+            request.fail(doubt)
+        elif self._sent:
+            # The command whose reply cannot be read may be the reason, and is not sent again.
+            self._sent.popleft().undecodable(doubt)
+        else:
+            self.abort(doubt)
+            return
+        lost = ConnectionLost(f"{self.peer}: the reply to another command could not be read: {doubt}")
+        lost.__cause__ = doubt
+        self.abort(lost)
 
     def decoded(self, reply: Any) -> Any:
         """A reply as text, if the client has an encoding.  Raises what the codec raises."""

@@ -10,8 +10,8 @@ package `routing`, which knows what their replies mean.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import hiredis
 from twisted.internet.defer import Deferred
@@ -139,8 +139,9 @@ class Request:
             connection.owner.reply_failed(connection, self, error)
 
     def undecodable(self, error: Exception) -> None:
-        """Its reply is not text of the encoding."""
-        self.fail(error)
+        """Its reply cannot be read, or is not text of the encoding."""
+        if not self.called:
+            self.fail(error)
 
     def failed_attempt(self, reason: object) -> History:
         """Note that an attempt came to nothing."""
@@ -183,6 +184,9 @@ class Request:
     def time_out(self, now: float, where: str, *, written: bool) -> None:
         """End it because its deadline has passed while it was ``where``."""
         self.fail(timeout_error(self.command.name, now - self.since, self.history, where, written=written))
+
+
+_R = TypeVar("_R", bound=Request)
 
 
 class MultiRequest(Request):
@@ -371,6 +375,21 @@ class Connection(Protocol):
 
     def abort(self, reason: Exception) -> None:
         """End it at once."""
+
+
+def for_each(requests: Iterable[_R], act: Callable[[_R], object]) -> None:
+    """Do something with each of some requests; one with which it cannot be done fails, and keeps no other from it.
+
+    They fail last, since their callbacks may do anything, even close the client.
+    """
+    failed: list[tuple[Request, Exception]] = []
+    for request in requests:
+        try:
+            act(request)
+        except Exception as error:
+            failed.append((request, error))
+    for each, reason in failed:
+        each.fail(reason)
 
 
 def size(request: Request) -> int:

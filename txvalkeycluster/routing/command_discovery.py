@@ -59,6 +59,7 @@ class CommandDiscovery:
             commands = read_reply(reply)
         except ProtocolError as error:
             self._asking = False
+            error.maybe_executed = False
             for request in self.queue.take_all():
                 request.fail(error)
             return

@@ -51,8 +51,9 @@ class PipelineRun:
         """``to_the_end`` has a client that is closed meanwhile serve them all, and not only what is on its way."""
         self._ended: Deferred[int] = Deferred(self._cancelled)
         #: Fires with how many there were.
-        self.done = router.delegate(_PIPELINE, self._ended)
-        self._history = self.done.admit()
+        call = router.delegate(_PIPELINE, self._ended)
+        self.done: Deferred[Any] = call
+        self._history = call.admit()
         #: Whether nobody waits for it any more.
         self.called = False
         self._router = router
@@ -88,6 +89,8 @@ class PipelineRun:
                 # It is the caller's, and may be anything.
                 self._stop(error)
         self._send()
+        if self.done.called:
+            self.done = router.next_turn.postponed(self.done)
 
     # ---- what becomes of them
 

@@ -25,7 +25,7 @@ from ..events import (
     TopologyUpdated,
 )
 from ..options import Options
-from ..requests.request import History, Request, UnroutedCall, own_slots
+from ..requests.request import History, Request, UnroutedCall, for_each, own_slots
 from ..requests.retry_queue import RetryQueue
 from ..requests.target import ANY_NODE, THIS_NODE
 from ..statistics import Statistics
@@ -123,22 +123,17 @@ class Recovery:
 
     def resend(self, requests: Iterable[Request]) -> None:
         """Send requests where the map says now."""
-        doomed: list[tuple[Request, Exception]] = []
-        for request in requests:
-            if request.history is not None:
-                request.history.asking = False
-            if request.called:
-                continue
-            try:
-                if isinstance(request, UnroutedCall):
-                    self._restart(request)
-                else:
-                    request.give_to(self.slot_map.destination_of(request.target))
-            except Exception as error:
-                doomed.append((request, error))
-        # Last, since their callbacks may do anything, even close us.
-        for request, reason in doomed:
-            request.fail(reason)
+        for_each(requests, self._resend_one)
+
+    def _resend_one(self, request: Request) -> None:
+        if request.history is not None:
+            request.history.asking = False
+        if request.called:
+            return
+        if isinstance(request, UnroutedCall):
+            self._restart(request)
+        else:
+            request.give_to(self.slot_map.destination_of(request.target))
 
     def _wait(self, node: NodeConnection, request: Request, what: str) -> None:
         key = (node.address, what)
@@ -220,7 +215,7 @@ class Recovery:
         if decision.target is not None:
             target = self._redirected(decision, decision.target, history)
             history.asking = action is Action.ASK
-            request.give_to(target)
+            for_each([request], lambda request: request.give_to(target))
         elif action is Action.REDIAL:
             self._redial(node, connection, history)
             self.resend([request])
@@ -235,15 +230,20 @@ class Recovery:
         """Send again what is safe to send again, then fail the rest."""
         self.refresher.trigger()
         doomed: list[tuple[Request, bool]] = []
-        for written, requests in ((True, sent), (False, unsent)):
-            for request in requests:
-                request.failed_attempt(reason).written |= written
-                decision = decide_on_loss(written=written, repeatable=request.repeatable)
-                if request.target is THIS_NODE or decision.action is Action.FAIL or self.closed:
-                    doomed.append((request, written))
-                else:
-                    self._statistics.repeated += written
-                    self.resend([request])
+        again: list[Request] = []
+
+        def judge(request: Request, written: bool) -> None:
+            request.failed_attempt(reason).written |= written
+            decision = decide_on_loss(written=written, repeatable=request.repeatable)
+            if request.target is THIS_NODE or decision.action is Action.FAIL or self.closed:
+                doomed.append((request, written))
+            else:
+                self._statistics.repeated += written
+                again.append(request)
+
+        for_each(sent, lambda request: judge(request, True))
+        for_each(unsent, lambda request: judge(request, False))
+        self.resend(again)
         for request, written in doomed:
             kind: type[MaybeExecuted] = ClientClosed if isinstance(reason, ClientClosed) else ConnectionLost
             request.fail_unanswered(
@@ -253,10 +253,10 @@ class Recovery:
     def dial_failed(self, node: NodeConnection, stranded: list[Request], reason: ValkeyError) -> None:
         """Ask for a fresh map; what was asked of this node alone fails, what need not wait for it goes back."""
         self.refresher.trigger()
-        for request in stranded:
-            if request.target is not THIS_NODE:
-                request.failed_attempt(reason)
-                self._wait(node, request, "to become reachable")
+        routed = [request for request in stranded if request.target is not THIS_NODE]
+        for request in routed:
+            request.failed_attempt(reason)
+        for_each(routed, lambda request: self._wait(node, request, "to become reachable"))
         for request in stranded:
             if request.target is THIS_NODE:
                 request.fail(reason)

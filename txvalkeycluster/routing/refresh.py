@@ -76,12 +76,12 @@ class Inquiry:
         self._asked.pop(node, None)
         if self._done:
             return
-        if not failure.check(ValkeyError):
-            self._finish()
-            self.answered.errback(failure)
-            return
         address = str(node.address)
         reason = str(failure.value)
+        if not failure.check(ValkeyError):
+            # Bad luck with one answer, or a mistake of ours: others may give a better one.
+            _log.failure("the answer of {address} could not be used", failure=failure, address=address)
+            reason = f"{type(failure.value).__name__}: {reason}"
         self._failures.append((address, reason.removeprefix(address).lstrip(": ")))
         if self._hedge.running or not self._asked:
             self._hedge.stop()

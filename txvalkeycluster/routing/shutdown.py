@@ -10,8 +10,8 @@ from ..connection.factory import ClusterFactory
 from ..errors import ClientClosed
 from ..requests.drain import Drain
 from ..requests.exclusive import ExclusiveCall
+from ..requests.later_calls import LaterCalls
 from ..requests.request import Call, Request, live
-from ..requests.retry_queue import LaterCalls
 from .recovery import Recovery
 from .replica_wait import ReplicaWait
 from .transaction_request import TransactionRequest

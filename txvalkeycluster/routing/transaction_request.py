@@ -80,15 +80,14 @@ class TransactionRequest(MultiRequest):
         self.give_to_node(destination if isinstance(destination, NodeConnection) else None, destination)
 
     def give_to_node(self, node: Node | None, destination: Destination) -> None:
-        """Have ``destination`` take it, a connection to ``node``, unless that is known to refuse MULTI."""
+        """Have ``destination`` take it, a connection to ``node``.  Raises TransactionRefused, if it refuses MULTI."""
         self._node = node
         if node is None or node.multi_refusal is None:
             super().give_to(destination)
             return
         refused_at, _ = node.multi_refusal
         if self._seconds() - refused_at < _REFUSAL_KEPT:
-            self._fail_as_refused(node)
-            return
+            raise _refusal(node)
         # Does it still refuse it?  An empty transaction harms nobody.
         probe = TransactionRequest((), THIS_NODE, self._seconds, self.deadline, False, self._note_cancel)
         probe._node = node
@@ -100,7 +99,7 @@ class TransactionRequest(MultiRequest):
             return
         if isinstance(result, Failure):
             if isinstance(result.value, TransactionRefused):
-                self._fail_as_refused(node)
+                self.fail(_refusal(node))
             else:
                 self.fail(result.value)
             return
@@ -109,10 +108,6 @@ class TransactionRequest(MultiRequest):
             super().give_to(destination)
         except TooManyPending as error:
             self.fail(error)
-
-    def _fail_as_refused(self, node: Node) -> None:
-        _, why = node.multi_refusal or (0.0, "")
-        self.fail(TransactionRefused(f"nothing was sent, since {node.address} does not accept MULTI: {why}"))
 
     def written_on(self, connection: Connection) -> None:
         self._connection = connection
@@ -187,6 +182,11 @@ class TransactionRequest(MultiRequest):
     def time_out(self, now: float, where: str, *, written: bool) -> None:
         super().time_out(now, where, written=written)
         self.deadline = inf
+
+
+def _refusal(node: Node) -> TransactionRefused:
+    _, why = node.multi_refusal or (0.0, "")
+    return TransactionRefused(f"nothing was sent, since {node.address} does not accept MULTI: {why}")
 
 
 def _joined(packed: Sequence[Packed]) -> Packed:
