@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
+from weakref import WeakMethod
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -55,8 +57,14 @@ class ClusterClient(Commands[Text]):
         if not self.options.seeds:
             raise ValueError("no seeds: give a URL or seeds")
         self._listeners: list[Callable[[Event], object]] = []
-        self._router = Router(reactor, self.options, self._emit)
+        # The reactor knows the router: it must not keep a client alive that nobody else knows any more.
+        emit = WeakMethod(self._emit)
+        self._router = Router(reactor, self.options, lambda event: (emit() or _to_nobody)(event))
         self._closing: Deferred[None] | None = None
+
+    def __del__(self) -> None:
+        if "_closing" in vars(self) and self._closing is None and self._router.connected:
+            warnings.warn(f"{self!r} was dropped without close() or abort()", ResourceWarning, 2, self)
 
     def __repr__(self) -> str:
         return f"<ClusterClient {', '.join(map(str, self.options.seeds))} {self._router!r}>"
@@ -240,7 +248,8 @@ class ClusterClient(Commands[Text]):
         for listener in listeners:
             try:
                 listener(event)
-            except Exception:
+            except BaseException:
+                # SystemExit, too, must not keep the client from closing; the reactor itself does the same with it.
                 _log.failure("a listener raised on {event}", event=event)
 
 
@@ -261,6 +270,10 @@ def connect(reactor: Any, url: str | None = None, **options: Any) -> Deferred[Cl
     ValueError or TypeError at once.
     """
     return Deferred.fromCoroutine(_connect(ClusterClient(reactor, url, **options)))
+
+
+def _to_nobody(event: Event) -> None:
+    """In the place of a client that is no more."""
 
 
 def _scan_options(match: Key | None, count: int | None) -> tuple[Arg, ...]:

@@ -10,6 +10,7 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from ..address import Address
+from ..errors import ConnectFailed
 from ..options import Options
 from ..requests.request import Request
 from ..topology.model import Node
@@ -52,10 +53,17 @@ class ClusterFactory:
         self._endpoint_for = endpoint_maker(reactor, options)
         self._open: set[RESPProtocol] = set()
         self._when_empty: list[Deferred[None]] = []
+        # Whether this is a forked child's copy of a factory with connections.
+        self._is_copy = False
 
     def __repr__(self) -> str:
         ready = sum(node.state is State.READY for node in self.nodes.values())
         return f"<ClusterFactory nodes={len(self.nodes)} ready={ready} sockets={len(self._open)}>"
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is an open socket."""
+        return bool(self._open)
 
     def node_at(self, address: Address) -> NodeConnection:
         """The node at an address, made known if it is not; nothing is dialled yet."""
@@ -108,6 +116,15 @@ class ClusterFactory:
         for node in list(self.nodes.values()):
             node.unblock()
 
+    def forked(self) -> bool:
+        """Give up every connection in a forked child; return whether there was any."""
+        self._options.random.seed()
+        self._is_copy = bool(self._open)
+        for connection in self._open:
+            connection.give_up_copy()
+        self._open.clear()
+        return self._is_copy
+
     def close(self) -> Deferred[None]:
         """Drain every node; fire when the last socket is closed."""
         for node in list(self.nodes.values()):
@@ -131,6 +148,8 @@ class ClusterFactory:
         return connection
 
     def _dial(self, address: Address) -> Deferred[Any]:
+        if self._is_copy:
+            return fail(ConnectFailed(f"{address} is not dialled by a forked copy of a client"))
         try:
             endpoint = self._endpoint_for(address.host, address.port)
             factory = _DialledFactory(self, address)

@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from ..options import Options
 from ..requests.timer import Timer
+from .forks import close_copy
 
 
 @implementer(IPushProducer, IHandshakeListener)
@@ -18,6 +19,8 @@ class TransportProtocol(protocol.Protocol):
     """A protocol that knows when its transport is secured, busy, and closed.  Below it there may be TLS."""
 
     # In the class until they are set: CPython reads attributes of an instance with more than 30 of them more slowly.
+    #: No requests are taken any more, and none is left.
+    ended: bool
     _clock: IReactorTime
     _options: Options
     # Why it has ended.
@@ -103,6 +106,11 @@ class TransportProtocol(protocol.Protocol):
         self._close_timer.start(self._options.close_timeout)
         transport.unregisterProducer()
         transport.loseConnection()
+
+    def give_up_copy(self) -> None:
+        """Send and read nothing any more, as a forked child's copy of a connection."""
+        self.ended = True
+        close_copy(self._transport())
 
     def _abort_transport(self) -> None:
         transport = self._transport()

@@ -81,7 +81,7 @@ class PipelineRun:
         # Whether ``each`` has raised, and is told nothing more.
         self._given_up = False
         if router.closed:
-            self._stop(ClientClosed("the client is closed"))
+            self._stop(ClientClosed(router.closed_because))
         else:
             try:
                 self._calls = iter(calls)

@@ -154,10 +154,14 @@ class TopologyRefresher:
             self._start()
         return waiter
 
-    def close(self) -> None:
-        """Ask nobody any more."""
+    def stop(self) -> None:
+        """Begin no refresh any more."""
         self._closed = True
         self._timer.stop()
+
+    def close(self) -> None:
+        """Ask nobody any more."""
+        self.stop()
         if self._refreshing is not None:
             self._refreshing.cancel()
         waiters, self._waiters = self._waiters, []

@@ -11,13 +11,14 @@ from functools import partial
 from math import inf
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from ..address import Address
 from ..commands import Command
 from ..commands.converters import Convert
 from ..commands.encoder import Arg, pack, pack_keyed
 from ..connection.factory import ClusterFactory
+from ..connection.forks import in_forked_children
 from ..connection.node import NodeConnection
 from ..connection.protocol import RESPProtocol
 from ..errors import ClientClosed, RoutingError, ValkeyError
@@ -53,9 +54,13 @@ class Router:
         # One bound method for all commands: a new one for each would cost 0.1 us.
         self.note_cancel = self._cancelled
         self._options = options
+        # Whether this is a forked child's copy.
+        self._is_copy = False
         self._factory = ClusterFactory(reactor, options)
-        #: Whether no new commands are taken.
+        #: Whether no new commands are taken, and why.
         self.closed = False
+        self.closed_because = "the client is closed"
+        in_forked_children(self, Router.forked)
         self._replica_wait = ReplicaWait(
             reactor,
             options,
@@ -101,7 +106,7 @@ class Router:
         """
         try:
             if self.closed and not admitted:
-                raise ClientClosed("the client is closed")
+                raise ClientClosed(self.closed_because)
             command = self.commands[args[0]]
             if not command.keyed or len(args) < 2:
                 done = self._execute_otherwise(command.resolve(args), args, timeout, repeatable)
@@ -147,7 +152,7 @@ class Router:
         """Do what sends a new request; if it cannot be sent, it fails."""
         try:
             if self.closed:
-                raise ClientClosed("the client is closed")
+                raise ClientClosed(self.closed_because)
             give()
         except ValkeyError as error:
             self.next_turn.add(partial(request.fail, error))
@@ -163,7 +168,7 @@ class Router:
         timeout = self.timeout_of(timeout)
         try:
             if self.closed:
-                raise ClientClosed("the client is closed")
+                raise ClientClosed(self.closed_because)
             address = self._recovery.slot_map.address_of(where)
             command = self.commands[args[0]].resolve(args)
             command.check_allowed(args)
@@ -276,13 +281,29 @@ class Router:
 
     # ---- the end
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is an open connection."""
+        return self._factory.connected
+
+    def forked(self) -> None:
+        """Take no commands in a forked child, if there are connections: they are the parent's."""
+        if self._factory.forked():
+            self.closed = self._recovery.closed = self._is_copy = True
+            self.closed_because = "the client has connections of the process that forked this one: make a new client"
+            self._recovery.refresher.stop()
+
     def close(self) -> Deferred[None]:
         """Take no new commands, wait for the unanswered ones, then close every connection."""
+        if self._is_copy:
+            return succeed(None)
         self.closed = self._recovery.closed = True
         return self._shutdown.close()
 
     def abort(self) -> Deferred[None]:
         """End everything at once."""
+        if self._is_copy:
+            return succeed(None)
         self.closed = self._recovery.closed = True
         return self._shutdown.abort()
 
