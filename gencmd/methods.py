@@ -165,7 +165,10 @@ def _method(definition: Definition, type_: str, convert: str | None) -> str:
 
 def _short_way(signature: Signature, call: str) -> list[str]:
     """Of a command with many options, none of which is given: of SET's cost this leaves a third."""
-    if len(signature.keywords) < _MANY or not signature.only_options or "if " in call:
+    if len(signature.keywords) < _MANY or not signature.only_options or signature.needs_one or "if " in call:
+        return []
+    if sum(line.startswith("if ") for line in signature.code) == 1:
+        # All of them are one block's, and that it is not there is told as soon.
         return []
     tests = [p.name if p.default == "False" else f"{p.name} is not None" for p in signature.keywords]
     if any(p.default not in ("False", "None") for p in signature.keywords):

@@ -17,7 +17,7 @@ def read_nodes(reply: object, asked: Address) -> Steps:
     """Read CLUSTER NODES, the only one that also tells of open slots, failed nodes and nodes without slots."""
     primaries: dict[str, tuple[Node, list[tuple[int, int]], list[OpenSlot]]] = {}
     replicas: dict[str, list[Node]] = {}
-    for number, line in enumerate(text_of(reply).splitlines()):
+    for number, line in enumerate(text_of(reply, "reply").splitlines()):
         if number % SHARDS_AT_ONCE == SHARDS_AT_ONCE - 1:
             yield
         try:
@@ -54,12 +54,12 @@ def read_own_view(reply: object, asked: Address) -> OwnView:
     """Read of a CLUSTER NODES reply what the node that gave it says of itself.  Raises TopologyError."""
     lines: dict[str, Sequence[str]] = {}
     own: Sequence[str] = ()
-    for line in text_of(reply).splitlines():
-        if (fields := _nodes_fields(line)) is not None:
-            lines[fields[0]] = fields
-            if "myself" in fields[2].split(","):
-                own = fields
     try:
+        for line in text_of(reply, "reply").splitlines():
+            if (fields := _nodes_fields(line)) is not None:
+                lines[fields[0]] = fields
+                if "myself" in fields[2].split(","):
+                    own = fields
         if not own:
             raise TopologyError("does not say who gave it")
         slots, open_slots = _nodes_slots(own[8:])
