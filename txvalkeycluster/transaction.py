@@ -172,7 +172,12 @@ class WatchSession(Commands[Text], Generic[Text]):
 
     def send(self, request: TransactionRequest) -> None:
         """Have a transaction executed here.  It ends the watch."""
-        self._give(request, lambda lease: request.give_to_node(lease.node, lease))
+
+        def give() -> None:
+            # The session may have been left until then.
+            self._give(request, request.give_to)
+
+        self._give(request, lambda lease: request.give_to_node(lease.node, give))
         request.deferred.addErrback(self._explain, request.command)
 
     def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Deferred[Any]:

@@ -33,6 +33,12 @@ class PoolOwner(Protocol):
     def reply_failed(self, connection: RESPProtocol, request: Request, error: Any) -> None:
         """An error reply; the request belongs to the node now."""
 
+    def send_batch(self, batch: MultiRequest) -> None:
+        """Take a request with several replies, for the connection that all share."""
+
+    def unblock(self) -> None:
+        """Have the commands end that the server holds back, as if their time were up."""
+
     def exclusive_lost(self, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception) -> None:
         """A connection ended that somebody had, under these requests."""
 
@@ -100,11 +106,20 @@ class Lease(ConnectionListener):
         self, connection: RESPProtocol, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception
     ) -> None:
         """Pass the requests up."""
-        if self._pool.lost(self):
+        was_lent = self._pool.lost(self)
+        if was_lent:
             for request in (*unsent, *sent):
                 if isinstance(request, ExclusiveCall):
                     request.release()
+        else:
+            # What it was lent to has given it back, and is ending; a session may have left others on it.
+            unsent, sent = _of_sessions(unsent), _of_sessions(sent)
+        if was_lent or unsent or sent:
             self.node.exclusive_lost(unsent, sent, reason)
+
+
+def _of_sessions(requests: Sequence[Request]) -> list[Request]:
+    return [request for request in requests if not isinstance(request, ExclusiveCall)]
 
 
 class ExclusivePool:
@@ -189,7 +204,7 @@ class ExclusivePool:
                 lease.connection.abort(ConnectionLost(f"{self.owner.address}: the connection was closed"))
 
     def forget(self) -> None:
-        """Close the idle ones: their address names another machine now."""
+        """Close the idle ones."""
         idle, self._idle = self._idle, []
         for lease in idle:
             lease.connection.drain()
@@ -206,12 +221,11 @@ class ExclusivePool:
         self._closed = reason
         self._idle_timer.stop()
         self._next_dial.stop()
-        idle, self._idle = self._idle, []
+        waiting = self._waiting.take()
         for dialling in list(self._dialling):
             dialling.cancel()
-        for lease in idle:
-            lease.connection.drain()
-        return self._waiting.take()
+        self.forget()
+        return waiting
 
     def _keep(self, lease: Lease) -> None:
         lease.blocked = False
@@ -230,14 +244,15 @@ class ExclusivePool:
                 assert isinstance(request, ExclusiveCall)
                 self._leased.add(lease)
                 for_each([request], lease.carry)
-        room = self._options.max_exclusive - len(self._leased) - len(self._dialling)
-        if self._failures:
-            room = min(room, 1 - len(self._dialling))
-        if not self._next_dial.running:
-            for _ in range(min(room, len(self._waiting) - len(self._dialling))):
-                dialling = self._establish()
-                self._dialling.add(dialling)
-                dialling.addBoth(self._dialled, dialling)
+        while self._is_one_missing():
+            dialling = self._establish()
+            self._dialling.add(dialling)
+            dialling.addBoth(self._dialled, dialling)
+
+    def _is_one_missing(self) -> bool:
+        """Whether another connection is to be dialled now."""
+        most = 1 if self._failures else self._options.max_exclusive - len(self._leased)
+        return not self._next_dial.running and len(self._dialling) < min(len(self._waiting), most)
 
     def _back_off(self) -> None:
         """Dial again only after a while, that doubles with each failure, and one at a time."""

@@ -15,6 +15,7 @@ from ..options import Options
 from ..requests.request import Request
 from ..topology.model import Node
 from .endpoints import endpoint_maker
+from .exclusive_pool import Lease
 from .node import NodeConnection, NodeListener, State
 from .protocol import RESPProtocol
 from .write_scheduler import WriteScheduler
@@ -113,7 +114,9 @@ class ClusterFactory:
 
     def unblock(self) -> None:
         """Have the commands end that servers hold back, as if their time were up."""
-        for node in list(self.nodes.values()):
+        # A node that has left the map may still block.
+        lenders = [connection.owner.node for connection in self._open if isinstance(connection.owner, Lease)]
+        for node in dict.fromkeys([*self.nodes.values(), *lenders]):
             node.unblock()
 
     def forked(self) -> bool:

@@ -24,13 +24,15 @@ from ..requests.request import Cancels, InternalCall, MarkedCall, MultiRequest, 
 from ..requests.target import ANY_NODE, THIS_NODE
 from ..requests.timer import Timer
 from .connect_errors import connect_error
-from .exclusive_pool import ExclusivePool
+from .exclusive_pool import ExclusivePool, Lease
 from .handshake import ServerInfo, handshake
 from .listener import ConnectionListener
 from .protocol import RESPProtocol
 
 # A connection that lived shorter than this does not count as a success of dialling.
 _LIVED = 1.0
+# Before the server is asked again to end what blocks.
+_UNBLOCK_AGAIN = 0.05
 
 
 class State(Enum):
@@ -100,6 +102,7 @@ class NodeConnection(ConnectionListener):
         self._ready_at = 0.0
         self._dialling: Deferred[Any] | None = None
         self._dial_timer = Timer(clock, self._dial_now)
+        self._unblock_timer = Timer(clock, self._unblock_leases)
         self._last_failure = ""
 
     def __repr__(self) -> str:
@@ -225,12 +228,24 @@ class NodeConnection(ConnectionListener):
     def unblock(self) -> None:
         """Have the commands end that the server holds back, as if their time were up."""
         self.pool.close(ClientClosed("the client is closed"))
+        self._unblock_leases()
+
+    def _unblock_leases(self) -> None:
         for lease in self.pool.leases:
-            if lease.blocked and lease.info.client_id:
-                # It may have ended by itself; whatever comes of it, the connection tells.
-                self.call("CLIENT", "UNBLOCK", lease.info.client_id).addErrback(lambda _: None)
+            if lease.blocked and lease.info.client_id and self.state is not State.CLOSED:
+                unblocking = self.call("CLIENT", "UNBLOCK", lease.info.client_id)
+                unblocking.addCallbacks(self._unblocked, lambda _, lease: self._cut(lease), errbackArgs=(lease,))
             elif lease.blocked:
-                lease.connection.abort(ConnectionLost(f"{self.address}: the client was closed"))
+                self._cut(lease)
+
+    def _unblocked(self, found: Any) -> None:
+        if not found and self.state is not State.CLOSED and not self._unblock_timer.running:
+            # It has ended by itself, or the server has yet to read that it is to block.
+            self._unblock_timer.start(_UNBLOCK_AGAIN)
+
+    def _cut(self, lease: Lease) -> None:
+        if lease in self.pool.leases:
+            lease.connection.abort(ConnectionLost(f"{self.address}: the client was closed"))
 
     def close(self) -> None:
         """Take nothing more; what is unanswered on the connection is still waited for."""
@@ -357,6 +372,7 @@ class NodeConnection(ConnectionListener):
     def _shut(self) -> list[Request]:
         self._detach(State.CLOSED)
         self._dial_timer.stop()
+        self._unblock_timer.stop()
         if self._dialling is not None:
             dialling, self._dialling = self._dialling, None
             dialling.cancel()

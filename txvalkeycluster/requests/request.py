@@ -152,11 +152,14 @@ class Request:
 
     def answer(self, reply: Any) -> None:
         """End it with a reply, unless it has ended."""
+        self._replied()
+        self._end(self.callback, reply)
+
+    def _replied(self) -> None:
         history = self.history
         if history is not None and history.on_reply is not None:
             on_reply, history.on_reply = history.on_reply, None
             on_reply()
-        self._end(self.callback, reply)
 
     def fail(self, error: object) -> None:
         """End it with an error, or a Failure, unless it has ended."""

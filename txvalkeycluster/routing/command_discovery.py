@@ -71,7 +71,7 @@ class CommandDiscovery:
             self._learnt(names, [])
             return
         self._asking = False
-        if not self._timer.running:
+        if self.queue and not self._timer.running:
             self._timer.start(_PAUSE)
 
     def _learnt(self, names: list[str], commands: list[Command]) -> None:
