@@ -105,6 +105,17 @@ class ClusterFactory:
                 node.dial()
         return moved, gone
 
+    def drop_unlisted(self) -> list[NodeConnection]:
+        """Forget nodes that no map lists and that have had nothing to do for a while; return them, to be closed."""
+        gone = [node for node in self.nodes.values() if not node.listed and node.unused and node.idle]
+        for node in gone:
+            del self.nodes[node.address]
+        return gone
+
+    def has_room_for(self, address: Address) -> bool:
+        """Whether a node may be made known."""
+        return address in self.nodes or len(self.nodes) < self._options.max_nodes
+
     def everything(self) -> list[Request]:
         """Every request, waiting or on a connection, of drained ones too."""
         found = [request for node in self.nodes.values() for request in node.waiting()]

@@ -31,6 +31,8 @@ from .protocol import RESPProtocol
 
 # A connection that lived shorter than this does not count as a success of dialling.
 _LIVED = 1.0
+# How long one that no map lists is kept without having anything to do.
+_IDLE = 10.0
 # Before the server is asked again to end what blocks.
 _UNBLOCK_AGAIN = 0.05
 
@@ -127,6 +129,13 @@ class NodeConnection(ConnectionListener):
     def unused(self) -> bool:
         """Whether it has no requests, and nobody has one of its connections to itself."""
         return not self.pending and not (self._has_pool and self.pool.leases)
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has told nothing for a while, and is not being dialled."""
+        if self.protocol is not None:
+            return bool(self._clock.seconds() - self.protocol.heard_at > _IDLE)
+        return self.state is not State.DIALLING
 
     @property
     def failing(self) -> bool:

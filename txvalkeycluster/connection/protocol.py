@@ -83,7 +83,7 @@ class RESPProtocol(TransportProtocol):
         self._paused = False
         self._paused_bytes = 0
         self._deadline_timer = DeadlineTimer(clock, self._sweep)
-        self._heard_at = 0.0
+        self.heard_at = 0.0
         self._suspected = -1.0
         self._outgoing_seen = 0
         self._direct: tcp.Connection | None = None
@@ -186,7 +186,7 @@ class RESPProtocol(TransportProtocol):
         sent = self._sent
         if not sent:
             # From now on a reply is owed.
-            self._heard_at = now = self.seconds()
+            self.heard_at = now = self.seconds()
             if now + self.patience < self._deadline_timer.at:
                 self._deadline_timer.by(now + self.patience)
         if self._mixed:
@@ -256,7 +256,7 @@ class RESPProtocol(TransportProtocol):
             return
         scheduler = self._write_scheduler
         outer, scheduler.held = scheduler.held, True
-        self._heard_at = self.seconds()
+        self.heard_at = self.seconds()
         sent = self._sent
         owed = len(sent)
         decode = self._decode
@@ -348,7 +348,7 @@ class RESPProtocol(TransportProtocol):
         """End what is past its deadline; end it all if the peer has gone silent."""
         now = self.seconds()
         if self._sent and self._is_silent(now):
-            silence = now - self._heard_at
+            silence = now - self.heard_at
             text = f"{self.peer} sent nothing for {silence:.1f} s while {len(self._sent)} replies were due"
             self.abort(ConnectionLost(text))
             return
@@ -359,7 +359,7 @@ class RESPProtocol(TransportProtocol):
             self._drop_unsent(set(map(id, late_unsent)))
         self._deadline_timer.by(not_too_soon(min(next_sent, next_unsent), now, self.pending))
         if self._sent:
-            self._deadline_timer.by(self._heard_at + self.patience)
+            self._deadline_timer.by(self.heard_at + self.patience)
         for written, late in ((True, late_sent), (False, late_unsent)):
             for request in late:
                 request.time_out(now, where, written=written)
@@ -393,7 +393,7 @@ class RESPProtocol(TransportProtocol):
     def connectionMade(self) -> None:
         """Take over a transport that has just connected."""
         transport = self._transport()
-        self._heard_at = self.seconds()
+        self.heard_at = self.seconds()
         self._direct = direct_writer(transport)
         if self._direct is not None and getattr(transport.protocol, "_wrappedProtocol", None) is self:
             # Past the wrapper that Twisted's endpoints put around a protocol until it is connected.
@@ -411,7 +411,7 @@ class RESPProtocol(TransportProtocol):
         """The transport is empty again."""
         self._paused = False
         self._paused_bytes = 0
-        self._heard_at = self.seconds()
+        self.heard_at = self.seconds()
         self.flush()
 
     def drain(self) -> None:

@@ -31,7 +31,8 @@ class TransportProtocol(protocol.Protocol):
     _paused = False
     #: Seconds of silence, while replies are owed, after which the peer is given up.
     patience: float
-    _heard_at: float
+    #: When bytes came last, as clock.seconds(), or when the first reply came to be owed.
+    heard_at: float
     _suspected: float
     _outgoing_seen: int
 
@@ -85,17 +86,17 @@ class TransportProtocol(protocol.Protocol):
 
     def _is_silent(self, now: float) -> bool:
         """Whether a peer that owes replies has to be given up."""
-        if now < self._heard_at + self.patience:
+        if now < self.heard_at + self.patience:
             return False
         outgoing = self._outgoing()
         if self._paused and outgoing < self._outgoing_seen:
             # It takes what we send, be it slowly.
             self._outgoing_seen = outgoing
-            self._heard_at = now
+            self.heard_at = now
             return False
-        if self._suspected != self._heard_at:
+        if self._suspected != self.heard_at:
             # Timers run before reads: when the reactor was held up, the reply may be there unread.
-            self._suspected = self._heard_at
+            self._suspected = self.heard_at
             return False
         return True
 

@@ -30,6 +30,7 @@ from ..requests.retry_queue import RetryQueue
 from ..requests.target import ANY_NODE, THIS_NODE
 from ..statistics import Statistics
 from .command_discovery import CommandDiscovery
+from .redirect_check import RedirectCheck
 from .refresh import TopologyRefresher
 from .retry_policy import (
     Action,
@@ -99,10 +100,14 @@ class Recovery:
             self._any_node,
         )
         self._retry_queues: dict[tuple[Address, str], RetryQueue] = {}
+        self.redirect_check = RedirectCheck(
+            reactor, options, factory, lambda what: self._waits_until_released(what, lambda: None)
+        )
 
     def queues(self) -> list[RetryQueue]:
         """Every queue of commands that wait off the wire for something."""
-        return [self.unserved, self.discovery.queue, *self._retry_queues.values()]
+        held = self.redirect_check.queues.values()
+        return [self.unserved, self.discovery.queue, *held, *self._retry_queues.values()]
 
     def _waits_until_released(self, what: str, on_enter: Callable[[], None]) -> RetryQueue:
         cancels = self._factory.cancels
@@ -212,7 +217,14 @@ class Recovery:
         self, decision: Decision, node: NodeConnection, connection: RESPProtocol, request: Request, history: History
     ) -> None:
         action = decision.action
-        if decision.target is not None:
+        if decision.target is not None and not self._factory.has_room_for(decision.target):
+            self._wait(node, request, "to stop redirecting to ever more nodes")
+        elif decision.target is not None and not self.redirect_check.allows(decision.target):
+            if self.redirect_check.denies(decision.target):
+                self._wait(node, request, "to stop redirecting to an address that no other node knows")
+            else:
+                self.redirect_check.hold(request, decision.target, node)
+        elif decision.target is not None:
             target = self._redirected(decision, decision.target, history)
             history.asking = action is Action.ASK
             for_each([request], lambda request: request.give_to(target))
@@ -287,6 +299,8 @@ class Recovery:
             queues, self._retry_queues = self._retry_queues, {}
             for queue in queues.values():
                 retries += queue.take_all()
+        else:
+            gone = self._factory.drop_unlisted()
         self.unserved.detail = ""
         retries += self.unserved.take_all()
         self.resend(retries)

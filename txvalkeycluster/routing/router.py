@@ -189,6 +189,14 @@ class Router:
             return self.next_turn.postponed(failure(_explained(error, args)))
         return call
 
+    async def may_be_asked(self, node: Node, teller: Node) -> bool:
+        """Whether a node that ``teller`` alone has told of may be logged in to."""
+        check = self._recovery.redirect_check
+        address, sender = node.address, teller.address
+        if address is None or sender is None or check.allows(address):
+            return address is not None
+        return await check.confirm(address, self._factory.node_at(sender))
+
     def connection_of(self, where: Node | Address) -> RESPProtocol | None:
         """The connection that `execute_on` uses now."""
         return self._factory.node_at(self._recovery.slot_map.address_of(where)).protocol

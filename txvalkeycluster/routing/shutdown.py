@@ -79,6 +79,7 @@ class Shutdown:
         for queue in self._recovery.queues():
             waiting += queue.take_all()
         self._recovery.refresher.close()
+        self._recovery.redirect_check.close()
         more, gone = self._factory.abort(ClientClosed("the client was aborted"))
         for request in live([*waiting, *more]):
             request.fail_unanswered(ClientClosed, "the client was aborted")
@@ -89,6 +90,7 @@ class Shutdown:
 
     def _shut(self) -> Deferred[None]:
         self._recovery.refresher.close()
+        self._recovery.redirect_check.close()
         self._recovery.discovery.close()
         for queue in self._recovery.queues():
             # What is left there was cancelled.

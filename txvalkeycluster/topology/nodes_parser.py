@@ -71,6 +71,21 @@ def read_own_view(reply: object, asked: Address) -> OwnView:
         raise TopologyError(f"CLUSTER NODES {error}") from None
 
 
+def lists_address(reply: object, asked: Address, wanted: Address) -> bool:
+    """Whether a CLUSTER NODES reply tells of a node at an address, by IP or by name.  Raises TopologyError."""
+    for line in text_of(reply, "CLUSTER NODES reply").splitlines():
+        if (fields := _nodes_fields(line)) is not None:
+            node = _nodes_node(fields, asked)
+            if node.address is not None and wanted.port == node.address.port and wanted.host in _names(fields, node):
+                return True
+    return False
+
+
+def _names(fields: Sequence[str], node: Node) -> tuple[str, ...]:
+    address, *extra = fields[1].split(",")
+    return (node.address.host if node.address is not None else "", address.rpartition(":")[0], *extra[:1])
+
+
 def _nodes_fields(line: str) -> list[str] | None:
     """The fields of a line; None for one that is to be passed over."""
     fields = line.split(" ")
