@@ -159,3 +159,31 @@ class GivenUpTests(MemoryTests):
         self.advance(20.0, step=1.0)
         self.assertEqual(self.nodes[0].connections, [])
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_closed_meanwhile(self) -> None:
+        """close() waits for the socket of such a connection, too."""
+        client = self.lazy_client(endpoint_for=lambda host, port: self.uncancellable())
+        waiting = client.get("k")
+        self.network.settle()
+        closed = client.close()
+        waiting.cancel()
+        self.failureResultOf(waiting)
+        self.advance(20.0, step=1.0)
+        self.successResultOf(closed)
+        self.assertEqual(self.nodes[0].connections, [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_an_exclusive_one(self) -> None:
+        odd: list[Any] = []
+        client = self.client(endpoint_for=lambda host, port: odd[0] if odd else self.network.endpoint_for(host, port))
+        key = self.key_of(self.nodes[0])
+        self.result_of(client.get(key))
+        odd.append(self.uncancellable())
+        waiting = client.blpop(key, 0)
+        self.network.settle()
+        closed = client.close()
+        self.failureResultOf(waiting)
+        self.advance(20.0, step=1.0)
+        self.successResultOf(closed)
+        self.assertEqual(self.nodes[0].connections, [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])

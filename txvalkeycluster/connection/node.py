@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from ..address import Address
 from ..commands.encoder import Arg
-from ..errors import ClientClosed, ConnectFailed, ConnectionLost, ValkeyError
+from ..errors import ClientClosed, ConnectionLost, ValkeyError
 from ..options import Options
 from ..requests.pending_queue import PendingQueue
 from ..requests.request import Cancels, InternalCall, MarkedCall, MultiRequest, Request, for_each
@@ -319,10 +319,6 @@ class NodeConnection(ConnectionListener):
         if self.state is not State.DIALLING:
             connection.drain()
             return
-        if connection.ended:
-            closed = ConnectFailed(f"{self.address} closed the connection after the handshake")
-            self._dial_ended_badly(Failure(closed))  # type: ignore[no-untyped-call]
-            return
         self.state = State.READY
         self._last_failure = ""
         self._ready_at = self._clock.seconds()
@@ -411,8 +407,6 @@ class NodeConnection(ConnectionListener):
 
     def connection_gone(self, connection: RESPProtocol, reason: Exception, *, clean: bool) -> None:
         """Pass the end of the socket up."""
-        if self.protocol is connection:
-            self._disconnected()
         self._listener.disconnected(self, reason, clean)
 
 

@@ -448,10 +448,7 @@ class RESPProtocol(TransportProtocol):
         self._deadline_timer.stop()
         self._owed_at_close = bool(self._sent)
         self._sent.clear()
-        transport = self._transport()
-        if transport is None:
-            return
-        self._close(transport)
+        self._close(self._transport())
 
     def _end(self, reason: Exception) -> None:
         self.ended = True
