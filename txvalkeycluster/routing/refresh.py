@@ -119,6 +119,8 @@ class TopologyRefresher:
         self._failed = failed
         self._needed = needed
         self._statistics = statistics
+        #: Whether the client is being closed: a map that no command waits for is not asked for any more.
+        self.draining = False
         self._running = False
         self._again = False
         self._urgent = False
@@ -180,6 +182,8 @@ class TopologyRefresher:
 
     def _start(self) -> None:
         self._timer.stop()
+        if self.draining and not self._waiters and not self._needed():
+            return
         self._running = True
         self._again = self._urgent = False
         self._statistics.refreshes += 1

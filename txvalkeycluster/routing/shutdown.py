@@ -55,6 +55,7 @@ class Shutdown:
         """Take no new commands, wait for the unanswered ones, then close every connection."""
         self._drain = Drain(self._clock, self._everything())
         self._replica_wait.closed = True
+        self._recovery.refresher.draining = True
         self._factory.unblock()
         for queue in (self._recovery.unserved, self._recovery.discovery.queue):
             # Commands are still served if they can be; these two do not begin any more.
