@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from math import inf
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 from weakref import WeakMethod
@@ -51,6 +52,8 @@ class ClusterClient(Commands[Text]):
 
     def __init__(self, reactor: Any, url: str | None = None, *, seeds: Any = None, **options: Any) -> None:
         """``url`` as `Options.from_url` reads it, or ``seeds`` as ``"host:port,..."``; every option as a keyword."""
+        if isinstance(reactor, (str, bytes)):
+            raise TypeError("the reactor comes first, as in connect(reactor, url); it is in twisted.internet")
         if seeds is not None:
             options["seeds"] = seeds
         self.options = Options.from_url(url, **options) if url is not None else Options(**options)
@@ -100,8 +103,8 @@ class ClusterClient(Commands[Text]):
         """
         return self._router.execute(args, None, timeout, repeatable)
 
-    def execute_on(self, node: Node | Address, *args: Arg, timeout: float | None = DEFAULT) -> Deferred[Any]:
-        """Send a command to one node of `topology`: no redirect, no repetition.
+    def execute_on(self, node: Node | Address | str, *args: Arg, timeout: float | None = DEFAULT) -> Deferred[Any]:
+        """Send a command to one node of `topology`, or at an address, as ``"host:port"``: no redirect, no repetition.
 
         Fails with ReplyError, CommandTimeout, ConnectionLost, TooManyPending, RoutingError, ClientClosed or TypeError;
         with ConnectFailed, or one of its kinds, if the node could not be connected to, so that nothing was sent.
@@ -111,6 +114,16 @@ class ClusterClient(Commands[Text]):
     def pipeline(self, *, timeout: float | None = DEFAULT) -> Pipeline[Text]:
         """Commands to be queued and sent together; ``timeout`` is that of each."""
         return Pipeline(self._router, timeout)
+
+    def stream(
+        self,
+        commands: Iterable[Sequence[Arg]],
+        each: Callable[[int, Any], object],
+        *,
+        timeout: float | None = DEFAULT,
+    ) -> Deferred[int]:
+        """Send commands as they come out of an iterable: as `Pipeline.stream`, which says more."""
+        return self.pipeline(timeout=timeout).stream(commands, each)
 
     def transaction(self, *, timeout: float | None = DEFAULT) -> Transaction[Text]:
         """Commands to be queued and executed at once, on one slot."""
@@ -124,13 +137,22 @@ class ClusterClient(Commands[Text]):
         return WatchSession(self._router, keys, self._router.timeout_of(timeout))
 
     def optimistically(
-        self, function: Callable[[WatchSession[Text]], Awaitable[_T]], *keys: Key, attempts: int = 16
+        self,
+        function: Callable[[WatchSession[Text]], Awaitable[_T]],
+        *keys: Key,
+        attempts: int | None = None,
+        timeout: float | None = DEFAULT,
     ) -> Deferred[_T]:
         """Run ``function`` with a session that watches ``keys``, anew as long as its transaction meets a WatchError.
 
-        Fires with what it returns; fails with WatchError if the last attempt did.
+        Fires with what it returns.  Fails with the WatchError of the last attempt when ``timeout`` seconds have passed
+        (the option of that name; None is no limit), or after so many ``attempts``.
         """
-        return Deferred.fromCoroutine(optimistically(self._router.clock, lambda: self.watch(*keys), function, attempts))
+        router = self._router
+        patience = inf if (given := router.timeout_of(timeout)) is None else given
+        return Deferred.fromCoroutine(
+            optimistically(router.clock, self.options.random, lambda: self.watch(*keys), function, attempts, patience)
+        )
 
     def script(self, source: str | bytes) -> Script[Text]:
         """A Lua script to be called with keys and arguments."""

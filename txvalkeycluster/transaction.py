@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import count
+from random import Random
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -30,8 +32,8 @@ from .slots import argument_slot
 
 _T = TypeVar("_T")
 _WATCH = Command("WATCH")
-# Before an optimistic function is run again because its slot has moved.
-_PAUSE = 0.03
+# Before an optimistic function is run again: at first, and at most, or because its slot has moved.
+_PAUSE, _LONGEST_PAUSE = 0.0005, 0.06
 # How long the end of a session waits for the server to forget what was watched.
 _PATIENCE = 1.0
 
@@ -237,18 +239,25 @@ def _slot_of(command: Command, args: tuple[Arg, ...]) -> int | None:
 
 async def optimistically(
     clock: Any,
+    random: Random,
     session: Callable[[], WatchSession[Text]],
     function: Callable[[WatchSession[Text]], Awaitable[_T]],
-    attempts: int,
+    attempts: int | None,
+    patience: float,
 ) -> _T:
     """Run ``function`` with a fresh session until no watched key has changed meanwhile."""
-    for attempt in range(1, attempts + 1):
+    if attempts is not None and attempts < 1:
+        raise ValueError(f"attempts is {attempts}, below 1")
+    give_up = clock.seconds() + patience
+    for attempt in count(1):
         try:
             async with session() as watching:
                 return await function(watching)
         except WatchError as error:
-            if attempt == attempts:
+            # Of many that begin again at the same time all but one meet the next.
+            longest = _LONGEST_PAUSE if error.lost else min(_LONGEST_PAUSE, _PAUSE * 2.0 ** min(attempt, 10))
+            pause = random.uniform(0.0, longest)
+            if attempt == attempts or clock.seconds() + pause >= give_up:
                 raise
-            if error.lost:
-                await deferLater(clock, _PAUSE)
-    raise ValueError(f"attempts is {attempts}, below 1")
+        await deferLater(clock, pause)
+    raise AssertionError("count ends never")

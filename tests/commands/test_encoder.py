@@ -37,7 +37,7 @@ class PackTests(SynchronousTestCase):
         self.assertEqual(reader.gets(), wire)
 
     def test_subclasses_lose_their_repr(self) -> None:
-        """numpy's float and IntEnum units as the numbers they are."""
+        """numpy's float and IntEnum go as the numbers they are."""
         self.assertEqual(packed("SET", Colour.RED, Scalar(1.5)), packed("SET", "3", "1.5"))
 
     def test_buffers(self) -> None:
@@ -69,7 +69,7 @@ class PackTests(SynchronousTestCase):
                 self.assertIn(text, str(error))
 
     def test_long_integers(self) -> None:
-        """They units up to the digits that Python writes; beyond, they are a ValueError, not a crash."""
+        """They go up to the digits that Python writes; beyond, they are a ValueError, not a crash."""
         for number in (1 << 63, -(1 << 64), 1 << 1024, -(1 << 1024), 10**4000, -(10**4000)):
             self.assertEqual(packed("SET", "k", number), packed("SET", "k", str(number)))
         for number in (10**5000, -(10**5000)):

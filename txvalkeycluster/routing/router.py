@@ -163,7 +163,9 @@ class Router:
         request.give_to(self._recovery.slot_map.destination_of(request.target))
         return request
 
-    def execute_on(self, where: Node | Address, args: Sequence[Arg], timeout: float | None = DEFAULT) -> Deferred[Any]:
+    def execute_on(
+        self, where: Node | Address | str, args: Sequence[Arg], timeout: float | None = DEFAULT
+    ) -> Deferred[Any]:
         """Send a command to one node: no redirect, no repetition."""
         timeout = self.timeout_of(timeout)
         try:
@@ -197,7 +199,7 @@ class Router:
             return address is not None
         return await check.confirm(address, self._factory.node_at(sender))
 
-    def connection_of(self, where: Node | Address) -> RESPProtocol | None:
+    def connection_of(self, where: Node | Address | str) -> RESPProtocol | None:
         """The connection that `execute_on` uses now."""
         return self._factory.node_at(self._recovery.slot_map.address_of(where)).protocol
 
