@@ -173,13 +173,8 @@ class NodeConnection(ConnectionListener):
         else:
             self._wait(request)
 
-    @property
-    def leads(self) -> bool:
-        """Whether it is a primary, as far as is known.  What a replica is sent are no writes."""
-        return self._leads
-
-    @leads.setter
-    def leads(self, leads: bool) -> None:
+    def set_leads(self, leads: bool) -> None:
+        """Note whether it is a primary, as far as is known.  What a replica is sent are no writes."""
         if self._leads and not leads and self.give_up_unconfirmed():
             # It may have dropped what it had not handed on, even if it leads again later.
             self._listener.writes_lost(self, "the node that carried commands is no primary any more")
