@@ -24,13 +24,11 @@ from ..requests.request import Cancels, InternalCall, MarkedCall, MultiRequest, 
 from ..requests.target import ANY_NODE, THIS_NODE
 from ..requests.timer import Timer
 from .connect_errors import connect_error
-from .exclusive_pool import ExclusivePool, Lease
+from .exclusive_pool import LIVED, ExclusivePool, Lease
 from .handshake import ServerInfo, handshake
 from .listener import ConnectionListener
 from .protocol import RESPProtocol
 
-# A connection that lived shorter than this does not count as a success of dialling.
-_LIVED = 1.0
 # Before the server is asked again to end what blocks.
 _UNBLOCK_AGAIN = 0.05
 
@@ -342,7 +340,7 @@ class NodeConnection(ConnectionListener):
 
     def _disconnected(self) -> None:
         self._detach(State.IDLE)
-        if self._clock.seconds() - self._ready_at >= _LIVED:
+        if self._clock.seconds() - self._ready_at >= LIVED:
             self._failures = 0
             self._not_before = 0.0
         else:
