@@ -1,4 +1,4 @@
-"""ClusterFactory: makes and owns one RESPProtocol per node, and closes them all."""
+"""ClusterFactory: makes and owns the nodes and all their connections, and closes them."""
 
 from __future__ import annotations
 
