@@ -24,9 +24,10 @@ from ..connection.protocol import RESPProtocol
 from ..errors import ClientClosed, RoutingError, ValkeyError
 from ..events import Event
 from ..options import DEFAULT, Options
+from ..requests.delegated import DelegatedCall, UnroutedCall
 from ..requests.exclusive import BlockingCall, ExclusiveCall
 from ..requests.later_calls import LaterCalls, failure
-from ..requests.request import Call, DelegatedCall, Request, UnroutedCall
+from ..requests.request import Call, Request
 from ..requests.retry_queue import RetryQueue
 from ..requests.target import THIS_NODE, Target
 from ..statistics import Statistics
