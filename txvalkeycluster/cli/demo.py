@@ -131,7 +131,7 @@ class _Demo:
         slots = {slot for start, end in shard.slots for slot in range(start, end + 1)}
         workload.primary_killed(slots)
         if self.cluster is not None:
-            self.cluster.kill(next(server for server in self.cluster.servers if server.id == victim.id))
+            await self.cluster.kill(next(server for server in self.cluster.servers if server.id == victim.id))
         else:
             # A lost connection is the answer to SHUTDOWN.
             with suppress(ConnectionLost):

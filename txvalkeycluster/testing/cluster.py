@@ -248,18 +248,21 @@ class LocalCluster(SlotMoves):
             raise RuntimeError("the cluster is not started")
         return self._admin.execute_on(Address(self.host, server.port), *args, timeout=timeout)
 
-    def kill(self, server: Server) -> None:
+    @returns_deferred
+    async def kill(self, server: Server) -> None:
         """SIGKILL it."""
         if server.process is not None:
             server.process.kill()
             server.process.wait()
 
-    def pause(self, server: Server) -> None:
+    @returns_deferred
+    async def pause(self, server: Server) -> None:
         """SIGSTOP it: its sockets stay open, and nothing is answered."""
         if server.process is not None:
             server.process.send_signal(signal.SIGSTOP)
 
-    def resume(self, server: Server) -> None:
+    @returns_deferred
+    async def resume(self, server: Server) -> None:
         """SIGCONT it."""
         if server.process is not None:
             server.process.send_signal(signal.SIGCONT)
@@ -267,7 +270,7 @@ class LocalCluster(SlotMoves):
     @returns_deferred
     async def restart(self, server: Server) -> None:
         """Start it again with what it remembers of the cluster; fires when it answers."""
-        self.kill(server)
+        await self.kill(server)
         await self._stop_listening(server)
         await self._launch(server)
         await self._reachable(server)
@@ -281,7 +284,7 @@ class LocalCluster(SlotMoves):
         for server in self.servers:
             if server.alive:
                 await self.ask(server, "SAVE")
-            self.kill(server)
+            await self.kill(server)
             await self._stop_listening(server)
         if host is None:
             ports = free_ports(self.host, 3 * len(self.servers))
@@ -310,21 +313,25 @@ class LocalCluster(SlotMoves):
             if other.alive and other is not server:
                 await self.until(lambda o=other: self._taken_over(o, server), f"{server} to be replaced")  # type: ignore[misc]
 
+    @returns_deferred
     async def primaries(self) -> list[Server]:
         """The live servers that serve slots, by their own word."""
         return [server for server in self.servers if server.alive and await self._is_primary(server)]
 
+    @returns_deferred
     async def replicas_of(self, primary: Server) -> list[Server]:
         """The live replicas of a server."""
         lines = (await self.ask(primary, "CLUSTER", "REPLICAS", primary.id)) or []
         ids = {line.split(b" ")[0].decode() for line in lines}
         return [server for server in self.servers if server.id in ids and server.alive]
 
+    @returns_deferred
     async def ranges_of(self, server: Server) -> list[range]:
         """The slots that a server serves, by its own word."""
         rows = await self.ask(server, "CLUSTER", "SLOTS")
         return [range(start, end + 1) for start, end, node, *_ in rows if node[2].decode() == server.id]
 
+    @returns_deferred
     async def owner_of(self, slot: int) -> Server:
         """The server that serves a slot."""
         for server in await self.primaries():
@@ -369,6 +376,7 @@ class LocalCluster(SlotMoves):
         await self.until(done, "a server to agree")
         return result[-1]
 
+    @returns_deferred
     async def until(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
         """Wait for a condition.  Raises TimeoutError after half a minute."""
         give_up = self.reactor.seconds() + _PATIENCE
