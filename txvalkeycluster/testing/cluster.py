@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from twisted.internet.defer import Deferred
@@ -109,22 +110,9 @@ class LocalCluster(SlotMoves):
     async def start(self) -> LocalCluster:
         """Start the servers and form the cluster; fires when every node agrees that it is whole."""
         self._group = ProcessGroup()
-        ports = free_ports(self.host, 3 * self._count)
-        for index in range(self._count):
-            folder = self._group.folder / str(index)
-            folder.mkdir()
-            inner, outer, bus = ports[3 * index : 3 * index + 3]
-            if self._first_port is not None:
-                outer = self._first_port + index
-            server = Server(index, folder, inner if self._terminates else outer, outer, bus)
-            self.servers.append(server)
-            await self._launch(server)
-        admin: dict[str, Any] = {"password": self.password} if self.password else {}
-        if self._serves_tls:
-            admin |= {"tls": True, **self.options}
-        seeds = ",".join(str(Address(self.host, server.port)) for server in self.servers)
-        self._admin = ClusterClient(self.reactor, seeds=seeds, refresh_period=None, **admin)
         try:
+            await self._launch_all(self._group.folder)
+            self._admin = self._make_admin()
             await self._form()
         except BaseException:
             await self.stop()
@@ -142,6 +130,25 @@ class LocalCluster(SlotMoves):
         group, self._group = self._group, None
         if group is not None:
             group.close()
+
+    async def _launch_all(self, folder: Path) -> None:
+        ports = free_ports(self.host, 3 * self._count)
+        for index in range(self._count):
+            own = folder / str(index)
+            own.mkdir()
+            inner, outer, bus = ports[3 * index : 3 * index + 3]
+            if self._first_port is not None:
+                outer = self._first_port + index
+            server = Server(index, own, inner if self._terminates else outer, outer, bus)
+            self.servers.append(server)
+            await self._launch(server)
+
+    def _make_admin(self) -> ClusterClient:
+        options: dict[str, Any] = {"password": self.password} if self.password else {}
+        if self._serves_tls:
+            options |= {"tls": True, **self.options}
+        seeds = ",".join(str(Address(self.host, server.port)) for server in self.servers)
+        return ClusterClient(self.reactor, seeds=seeds, refresh_period=None, **options)
 
     async def _form(self) -> None:
         nodes = self.servers

@@ -92,11 +92,13 @@ class ProcessGroup:
 
     def close(self) -> None:
         """End every process and remove the folder; returns when both are done."""
+        # Before the guardian removes the folder, in which they would go on to write.
+        for process in self._processes:
+            process.kill()
+            process.wait()
         if self._guardian.stdin is not None:
             self._guardian.stdin.close()
         self._guardian.wait()
-        for process in self._processes:
-            process.wait()
 
 
 @dataclass(eq=False)
