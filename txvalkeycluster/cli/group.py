@@ -9,7 +9,7 @@ import traceback
 import click
 
 from ..errors import ValkeyError
-from ..testing import NoServer
+from ..testing import NoServer, PortTaken
 from .cluster import cluster
 from .demo import demo
 from .topology import topology
@@ -17,7 +17,7 @@ from .topology import topology
 # The variable that shows where an error comes from.
 VARIABLE = "TXVALKEYCLUSTER_DEBUG"
 # Whose texts speak for themselves.
-_EXPECTED = (ValkeyError, NoServer, ValueError, OSError)
+_EXPECTED = (ValkeyError, NoServer, PortTaken, ValueError, OSError)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

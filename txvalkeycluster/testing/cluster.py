@@ -14,7 +14,8 @@ from ..address import Address
 from ..client import ClusterClient
 from ..errors import ReplyError, ValkeyError
 from ..slots import SLOT_COUNT
-from .processes import NoServer, ProcessGroup, Server, find_server, free_ports, returns_deferred
+from .ports import PortTaken, free_ports, is_server_of, ports_for, server_in
+from .processes import NoServer, ProcessGroup, Server, find_server, returns_deferred
 from .slot_moves import SlotMoves
 from .terminator import Certificates, terminate_tls
 
@@ -52,7 +53,9 @@ class LocalCluster(SlotMoves):
         self.reactor = reactor
         self._primaries = primaries
         self._count = primaries * (1 + replicas)
-        self._first_port = first_port
+        self._wanted = range(first_port, first_port + self._count) if first_port is not None else range(0)
+        if self._wanted and not 0 < self._wanted[0] <= self._wanted[-1] < 65536:
+            raise ValueError(f"ports {self._wanted[0]} to {self._wanted[-1]} are not all from 1 to 65535")
         self._node_timeout = node_timeout
         self._config = dict(config or {})
         self._verify_clients = verify_clients
@@ -132,13 +135,13 @@ class LocalCluster(SlotMoves):
             group.close()
 
     async def _launch_all(self, folder: Path) -> None:
-        ports = free_ports(self.host, 3 * self._count)
+        ports = await ports_for(self.reactor, self.host, 3 * self._count, self._wanted)
         for index in range(self._count):
             own = folder / str(index)
             own.mkdir()
             inner, outer, bus = ports[3 * index : 3 * index + 3]
-            if self._first_port is not None:
-                outer = self._first_port + index
+            if self._wanted:
+                outer = self._wanted[index]
             server = Server(index, own, inner if self._terminates else outer, outer, bus)
             self.servers.append(server)
             await self._launch(server)
@@ -362,6 +365,9 @@ class LocalCluster(SlotMoves):
                 log = (server.folder / "log").read_text(errors="replace")
                 raise RuntimeError(f"{server} ended:\n{log[-2000:]}")
             try:
+                info = await self.ask(server, "INFO", "server", timeout=1.0)
+                if not is_server_of(server.folder, info):
+                    raise PortTaken(Address(self.host, server.port), server_in(info))
                 await self.ask(server, "PING", timeout=1.0)
             except ValkeyError:
                 return False

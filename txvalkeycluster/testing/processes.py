@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -129,16 +128,3 @@ def returns_deferred(method: Callable[_P, Coroutine[Any, Any, _T]]) -> Callable[
         return Deferred.fromCoroutine(method(*args, **kwargs))
 
     return call
-
-
-def free_ports(host: str, count: int) -> list[int]:
-    """Ports nobody listens on, held until all are found so that they differ."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    held = [socket.socket(family) for _ in range(count)]
-    try:
-        for sock in held:
-            sock.bind((host, 0))
-        return [sock.getsockname()[1] for sock in held]
-    finally:
-        for sock in held:
-            sock.close()
