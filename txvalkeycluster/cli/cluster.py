@@ -24,8 +24,17 @@ from ..testing import LocalCluster
 from .running import run
 
 _PATIENCE = 60.0
-# The last place to look for modules is the folder that this package is in, which need not be an installed one.
-_HOLDER = "import sys; sys.path.append(sys.argv.pop(1)); from txvalkeycluster.cli import main; main()"
+# Runs the package of this process, also if Python would find no or another one without the current folder.
+_HOLDER = """
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+
+spec = spec_from_file_location("txvalkeycluster", sys.argv.pop(1))
+sys.modules[spec.name] = package = module_from_spec(spec)
+spec.loader.exec_module(package)
+from txvalkeycluster.cli import main
+main()
+"""
 
 
 @click.group()
@@ -54,8 +63,9 @@ def start(name: str, foreground: bool, **options: Any) -> None:
         run(lambda reactor, stack: _hold(reactor, stack, record, options))
     given = {key.replace("_", "-"): value for key, value in options.items() if value is not None and value is not False}
     words = [f"--{key}" if value is True else f"--{key}={value}" for key, value in given.items()]
-    # Not with -m, which looks for modules in the current folder; ours may be in a place that only this process knows.
-    command = [sys.executable, "-P", "-c", _HOLDER, str(Path(__file__).parents[2]), "cluster", "start", "--foreground"]
+    package = Path(__file__).parents[1] / "__init__.py"
+    # With -P, no module is taken from the current folder.
+    command = [sys.executable, "-P", "-c", _HOLDER, str(package), "cluster", "start", "--foreground"]
     with tempfile.TemporaryFile("w+") as said:
         holder = subprocess.Popen(
             [*command, f"--name={name}", *words],
