@@ -54,6 +54,8 @@ class Signature:
     #: Words that open the command, before any statement.
     opening: list[str] = field(default_factory=list)
     checks: list[str] = field(default_factory=list)
+    #: Whether one of its keywords has to be given.
+    needs_one: bool = False
 
     @property
     def only_options(self) -> bool:
@@ -286,20 +288,24 @@ class _Builder:
     def _alternatives(self, argument: Argument, indent: str, *, needed: bool, check: bool = True) -> list[str]:
         given: list[str] = []
         counts: list[str] = []
+        names: list[str] = []
         place = len(self._signature.code)
         for part in argument.arguments:
             of_part = self._alternative(part, indent)
             given += of_part
             counts.append(of_part[0] if len(of_part) == 1 else " or ".join(of_part))
+            # A block's other parts are refused without its leader; where none leads, any of them stands for it.
+            led = part.type == "block" and any(not inner.optional for inner in part.arguments)
+            names += map(name_in, of_part[:1] if led else of_part)
         if argument.token is not None:
             statements = [f"{indent}if {' or '.join(given)}:", f"{indent}    words += ({quoted(argument.token)},)"]
             self._signature.code[place:place] = statements
         if check and not any(part.multiple for part in argument.arguments) and len(counts) > 1:
-            names = [name_in(count) for count in counts]
             conditions = [f"{name}={name}" for name in names]
             flag = "needed=True, " if needed else ""
             test = " + ".join(f"({count})" if " " in count else count for count in counts)
             test = f"{test} != 1" if needed else f"{test} > 1"
+            self._signature.needs_one |= needed
             self._signature.checks.append(f"if {test}:")
             self._signature.checks.append(f"    exclusive({quoted(self._command)}, {flag}{', '.join(conditions)})")
         return given

@@ -34,6 +34,10 @@ class Network:
         self._nodes = {node.address: node for node in nodes}
         self._pumps: list[IOPump] = []
 
+    def add(self, node: ScriptedNode) -> None:
+        """Have a node be reached at its address."""
+        self._nodes[node.address] = node
+
     def refuse(self, node: ScriptedNode) -> None:
         """Refuse connections from now on, and end those that there are."""
         self.instead[node.address] = lambda: fail(ConnectionRefusedError())
@@ -56,7 +60,9 @@ class Network:
         client = factory.buildProtocol(None)
         if client is None:
             return fail(ConnectionRefusedError())
-        node = self._nodes[address]
+        node = self._nodes.get(address)
+        if node is None:
+            return fail(ConnectionRefusedError())
         node.accepted += 1
         server = Connection(node, node.accepted)
         client_end, server_end = FakeTransport(client, False), FakeTransport(server, True)

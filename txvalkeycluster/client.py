@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from math import inf
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
+from weakref import WeakMethod
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -49,14 +52,22 @@ class ClusterClient(Commands[Text]):
 
     def __init__(self, reactor: Any, url: str | None = None, *, seeds: Any = None, **options: Any) -> None:
         """``url`` as `Options.from_url` reads it, or ``seeds`` as ``"host:port,..."``; every option as a keyword."""
+        if isinstance(reactor, (str, bytes)):
+            raise TypeError("the reactor comes first, as in connect(reactor, url); it is in twisted.internet")
         if seeds is not None:
             options["seeds"] = seeds
         self.options = Options.from_url(url, **options) if url is not None else Options(**options)
         if not self.options.seeds:
             raise ValueError("no seeds: give a URL or seeds")
         self._listeners: list[Callable[[Event], object]] = []
-        self._router = Router(reactor, self.options, self._emit)
+        # The reactor knows the router: it must not keep a client alive that nobody else knows any more.
+        emit = WeakMethod(self._emit)
+        self._router = Router(reactor, self.options, lambda event: (emit() or _to_nobody)(event))
         self._closing: Deferred[None] | None = None
+
+    def __del__(self) -> None:
+        if "_closing" in vars(self) and self._closing is None and self._router.connected:
+            warnings.warn(f"{self!r} was dropped without close() or abort()", ResourceWarning, 2, self)
 
     def __repr__(self) -> str:
         return f"<ClusterClient {', '.join(map(str, self.options.seeds))} {self._router!r}>"
@@ -92,8 +103,8 @@ class ClusterClient(Commands[Text]):
         """
         return self._router.execute(args, None, timeout, repeatable)
 
-    def execute_on(self, node: Node | Address, *args: Arg, timeout: float | None = DEFAULT) -> Deferred[Any]:
-        """Send a command to one node of `topology`: no redirect, no repetition.
+    def execute_on(self, node: Node | Address | str, *args: Arg, timeout: float | None = DEFAULT) -> Deferred[Any]:
+        """Send a command to one node of `topology`, or at an address, as ``"host:port"``: no redirect, no repetition.
 
         Fails with ReplyError, CommandTimeout, ConnectionLost, TooManyPending, RoutingError, ClientClosed or TypeError;
         with ConnectFailed, or one of its kinds, if the node could not be connected to, so that nothing was sent.
@@ -103,6 +114,16 @@ class ClusterClient(Commands[Text]):
     def pipeline(self, *, timeout: float | None = DEFAULT) -> Pipeline[Text]:
         """Commands to be queued and sent together; ``timeout`` is that of each."""
         return Pipeline(self._router, timeout)
+
+    def stream(
+        self,
+        commands: Iterable[Sequence[Arg]],
+        each: Callable[[int, Any], object],
+        *,
+        timeout: float | None = DEFAULT,
+    ) -> Deferred[int]:
+        """Send commands as they come out of an iterable: as `Pipeline.stream`, which says more."""
+        return self.pipeline(timeout=timeout).stream(commands, each)
 
     def transaction(self, *, timeout: float | None = DEFAULT) -> Transaction[Text]:
         """Commands to be queued and executed at once, on one slot."""
@@ -116,13 +137,22 @@ class ClusterClient(Commands[Text]):
         return WatchSession(self._router, keys, self._router.timeout_of(timeout))
 
     def optimistically(
-        self, function: Callable[[WatchSession[Text]], Awaitable[_T]], *keys: Key, attempts: int = 16
+        self,
+        function: Callable[[WatchSession[Text]], Awaitable[_T]],
+        *keys: Key,
+        attempts: int | None = None,
+        timeout: float | None = DEFAULT,
     ) -> Deferred[_T]:
         """Run ``function`` with a session that watches ``keys``, anew as long as its transaction meets a WatchError.
 
-        Fires with what it returns; fails with WatchError if the last attempt did.
+        Fires with what it returns.  Fails with the WatchError of the last attempt when ``timeout`` seconds have passed
+        (the option of that name; None is no limit), or after so many ``attempts``.
         """
-        return Deferred.fromCoroutine(optimistically(self._router.clock, lambda: self.watch(*keys), function, attempts))
+        router = self._router
+        patience = inf if (given := router.timeout_of(timeout)) is None else given
+        return Deferred.fromCoroutine(
+            optimistically(router.clock, self.options.random, lambda: self.watch(*keys), function, attempts, patience)
+        )
 
     def script(self, source: str | bytes) -> Script[Text]:
         """A Lua script to be called with keys and arguments."""
@@ -240,7 +270,8 @@ class ClusterClient(Commands[Text]):
         for listener in listeners:
             try:
                 listener(event)
-            except Exception:
+            except BaseException:
+                # SystemExit, too, must not keep the client from closing; the reactor itself does the same with it.
                 _log.failure("a listener raised on {event}", event=event)
 
 
@@ -261,6 +292,10 @@ def connect(reactor: Any, url: str | None = None, **options: Any) -> Deferred[Cl
     ValueError or TypeError at once.
     """
     return Deferred.fromCoroutine(_connect(ClusterClient(reactor, url, **options)))
+
+
+def _to_nobody(event: Event) -> None:
+    """In the place of a client that is no more."""
 
 
 def _scan_options(match: Key | None, count: int | None) -> tuple[Arg, ...]:

@@ -86,8 +86,14 @@ class TooManyPending(ValkeyError):
     """A connection holds as many unanswered commands or unsent bytes as it may; nothing was sent."""
 
 
-class ProtocolError(ValkeyError):
-    """The server sent bytes that leave the order of replies in doubt; the connection was aborted."""
+class ProtocolError(MaybeExecuted):
+    """The server sent what is no reply to this command; where it leaves the order of replies in doubt, it was cut off.
+
+    The command was sent, so ``maybe_executed`` is true unless it says otherwise.
+    """
+
+    def __init__(self, message: str, *, maybe_executed: bool = True) -> None:
+        super().__init__(message, maybe_executed=maybe_executed)
 
 
 class RoutingError(ValkeyError):

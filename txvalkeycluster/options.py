@@ -69,8 +69,10 @@ class Options:
     close_timeout: float = 1.0
     #: Unanswered commands of one node, sent and unsent, before TooManyPending.
     max_pending: int = 100_000
-    #: Connections of one node beside the one all commands share: for commands that block, and for WATCH.
+    #: Connections of one node beside the one all commands share: for commands that block, WATCH and SCRIPT KILL.
     max_exclusive: int = 64
+    #: Nodes that the client deals with at a time: a larger map is not believed, a redirect to one more is not followed.
+    max_nodes: int = 10_000
     #: Unsent bytes of one node before TooManyPending.
     max_unsent_bytes: int = 64 * 1024 * 1024
 
@@ -94,6 +96,8 @@ class Options:
     on_socket: Callable[[Any, Address], None] | None = None
     #: What the commands mean; the server is asked about those that it does not hold.
     commands: CommandTable = field(default_factory=CommandTable)
+    #: Without TLS, log in to the target of a redirect that no map lists only if another node knows it, too.
+    check_redirects: bool = True
     #: Spread MGET, MSET, MSETEX, DEL, UNLINK, EXISTS and TOUCH over the slots of their keys; else they are refused.
     split_keys: bool = True
     #: Follow redirects of, and repeat, scripts, functions and module commands when the server says that they did not
@@ -132,7 +136,7 @@ class Options:
         for name in ("timeout", "refresh_period"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, neither None nor above 0")
-        for name in ("max_pending", "max_unsent_bytes", "max_exclusive"):
+        for name in ("max_pending", "max_unsent_bytes", "max_exclusive", "max_nodes"):
             if not getattr(self, name) >= 1:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, below 1")
         if self.tls and self.endpoint_for is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from inspect import iscoroutinefunction
 from typing import Any, Self
 
 from twisted.internet.defer import Deferred
@@ -12,6 +13,7 @@ from .commands.encoder import Arg
 from .commands.method_support import Text
 from .commands.queued import QueuedCommands
 from .routing.pipeline_run import PipelineRun
+from .routing.results_in_order import ResultsInOrder
 from .routing.router import Router
 
 
@@ -67,10 +69,13 @@ class Pipeline(QueuedCommands[Text]):
     def stream(self, commands: Iterable[Sequence[Arg]], each: Callable[[int, Any], object]) -> Deferred[int]:
         """Send commands as they come out of an iterable, and hand each result, or error, to ``each`` with its number.
 
-        No more of them is held in memory than is on its way.  Results come in the order in which they arrive.  Fires
-        with how many there were; fails with what ``commands`` or ``each`` raises, or with ClientClosed when the client
-        is closed, once those on their way have ended.  Of these ``each`` is told, unless it was that which raised.
+        No more of them is held in memory than is on its way.  Results come in the order in which they arrive.  An
+        ``each`` that is a coroutine function is awaited before it is told the next.  Fires with how many there were;
+        fails with what ``commands`` or ``each`` raises, or with ClientClosed when the client is closed, once those on
+        their way have ended.  Of these ``each`` is told, unless it was that which raised.
         """
+        if iscoroutinefunction(each):
+            return ResultsInOrder(self._router, commands, self._timeout, each).done
         return PipelineRun(self._router, commands, self._timeout, each, to_the_end=False).done
 
     def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Any:

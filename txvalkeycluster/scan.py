@@ -129,16 +129,18 @@ class KeyScan:
             yield key
         for target in {target for target in slots.values() if target}:
             leaving = [slot for slot, its_target in slots.items() if its_target == target]
-            async for key in self._scan_target(before.view.others.get(target), leaving):
+            async for key in self._scan_target(before.view.others.get(target), leaving, node):
                 yield key
         after = await self._standing(node)
         if after.holder == before.holder:
             stood = after.slots()
             self._pending.difference_update(slot for slot, target in slots.items() if stood.get(slot) == target)
 
-    async def _scan_target(self, target: Node | None, slots: list[int]) -> AsyncIterator[Any]:
+    async def _scan_target(self, target: Node | None, slots: list[int], source: Node) -> AsyncIterator[Any]:
         if target is None:
             raise _Unsettled("an open slot is moved to a node that its source does not know")
+        if not await self._router.may_be_asked(target, source):
+            raise _Unsettled(f"an open slot is moved to {target.address}, which no other node knows")
         before = await self._standing(target)
         async for key in self._scan(target, before, slots):
             yield key

@@ -41,4 +41,5 @@ def argument_slot(key: object) -> int:
         return key_slot(int.__repr__(key))
     if isinstance(key, float):
         return key_slot(float.__repr__(key))
-    raise TypeError(f"a key is bytes, str, int or float, not {type(key).__name__}")
+    several = "; give several keys one by one, as in mget(*keys)" if isinstance(key, (list, tuple, set)) else ""
+    raise TypeError(f"a key is bytes, str, int or float, not {type(key).__name__}{several}")

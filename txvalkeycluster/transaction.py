@@ -1,8 +1,10 @@
-"""Transactions: MULTI and EXEC as a unit on one slot, with watched keys on a connection of their own."""
+"""Transactions: MULTI and EXEC on one slot, with watched keys on a connection of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import count
+from random import Random
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -18,7 +20,7 @@ from .commands.method_support import Key, Text
 from .commands.methods import Commands
 from .commands.queued import QueuedCommands
 from .connection.exclusive_pool import Lease
-from .errors import ClientClosed, CommandTimeout, ConnectionLost, ReplyError, RoutingError, WatchError
+from .errors import CommandTimeout, ConnectionLost, ReplyError, RoutingError, WatchError
 from .requests.exclusive import ExclusiveCall
 from .requests.request import Call, Request
 from .requests.target import ANY_NODE, THIS_NODE
@@ -30,8 +32,8 @@ from .slots import argument_slot
 
 _T = TypeVar("_T")
 _WATCH = Command("WATCH")
-# Before an optimistic function is run again because its slot has moved.
-_PAUSE = 0.03
+# Before an optimistic function is run again: at first, and at most, or because its slot has moved.
+_PAUSE, _LONGEST_PAUSE = 0.0005, 0.06
 # How long the end of a session waits for the server to forget what was watched.
 _PATIENCE = 1.0
 
@@ -172,7 +174,12 @@ class WatchSession(Commands[Text], Generic[Text]):
 
     def send(self, request: TransactionRequest) -> None:
         """Have a transaction executed here.  It ends the watch."""
-        self._give(request, lambda lease: request.give_to_node(lease.node, lease))
+
+        def give() -> None:
+            # The session may have been left until then.
+            self._give(request, request.give_to)
+
+        self._give(request, lambda lease: request.give_to_node(lease.node, give))
         request.deferred.addErrback(self._explain, request.command)
 
     def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Deferred[Any]:
@@ -192,12 +199,13 @@ class WatchSession(Commands[Text], Generic[Text]):
 
     def _give(self, request: Request, give: Callable[[Lease], None]) -> None:
         request.admit().asking = self._asking
-        if self._router.closed:
-            request.fail(ClientClosed("the client is closed"))
-        elif self._lease is None:
-            request.fail(RoutingError("the session is not entered, or has been left"))
-        else:
+
+        def give_to_lease() -> None:
+            if self._lease is None:
+                raise RoutingError("the session is not entered, or has been left")
             give(self._lease)
+
+        self._router.give(request, give_to_lease)
 
     def _explain(self, failure: Failure, command: Command) -> Failure:
         """What was watched may not be here any more; the next try goes where it is."""
@@ -231,18 +239,25 @@ def _slot_of(command: Command, args: tuple[Arg, ...]) -> int | None:
 
 async def optimistically(
     clock: Any,
+    random: Random,
     session: Callable[[], WatchSession[Text]],
     function: Callable[[WatchSession[Text]], Awaitable[_T]],
-    attempts: int,
+    attempts: int | None,
+    patience: float,
 ) -> _T:
     """Run ``function`` with a fresh session until no watched key has changed meanwhile."""
-    for attempt in range(1, attempts + 1):
+    if attempts is not None and attempts < 1:
+        raise ValueError(f"attempts is {attempts}, below 1")
+    give_up = clock.seconds() + patience
+    for attempt in count(1):
         try:
             async with session() as watching:
                 return await function(watching)
         except WatchError as error:
-            if attempt == attempts:
+            # Of many that begin again at the same time all but one meet the next.
+            longest = _LONGEST_PAUSE if error.lost else min(_LONGEST_PAUSE, _PAUSE * 2.0 ** min(attempt, 10))
+            pause = random.uniform(0.0, longest)
+            if attempt == attempts or clock.seconds() + pause >= give_up:
                 raise
-            if error.lost:
-                await deferLater(clock, _PAUSE)
-    raise ValueError(f"attempts is {attempts}, below 1")
+        await deferLater(clock, pause)
+    raise AssertionError("count ends never")

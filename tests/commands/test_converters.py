@@ -43,6 +43,40 @@ class ReplyTests(SynchronousTestCase):
             self.assertEqual(convert(old), value)
             self.assertEqual(convert(new), value)
 
+    def test_text_among_numbers(self) -> None:
+        """Text that is no number stays what it is."""
+        self.assertEqual(converters.nested_mapping([b"a", b"jemalloc", b"b", b"0.5"]), {b"a": b"jemalloc", b"b": 0.5})
+
+    def test_of_several_nodes(self) -> None:
+        self.assertEqual(converters.by_node(number)({"h:1": b"1.5", "h:2": None}), {"h:1": 1.5, "h:2": None})
+
+    def test_replies_that_nest(self) -> None:
+        """Every map within is a dict, however deep, whichever version sent it."""
+        cases: list[tuple[Convert, Any, Any]] = [
+            (converters.stream_groups,
+             [[b"name", b"g", b"consumers", [[b"name", b"c"]]]], [{b"name": b"g", b"consumers": [{b"name": b"c"}]}]),
+            (converters.stream_groups, 2, 2),
+            (converters.command_docs,
+             [b"x", [b"arguments", [[b"name", b"a", b"arguments", [[b"name", b"b"]]]],
+                     b"subcommands", [b"x|y", [b"since", b"9"]]]],
+             {b"x": {b"arguments": [{b"name": b"a", b"arguments": [{b"name": b"b"}]}],
+                     b"subcommands": {b"x|y": {b"since": b"9"}}}}),
+            (converters.command_info,
+             [[b"x", 1, [], 0, 0, 0, [], [],
+               [[b"begin_search", [b"type", b"index", b"spec", [b"index", 1]], b"find_keys", [b"type", b"range"]]],
+               [[b"x|y", 2]]], None],
+             [[b"x", 1, [], 0, 0, 0, [], [],
+               [{b"begin_search": {b"type": b"index", b"spec": {b"index": 1}}, b"find_keys": {b"type": b"range"}}],
+               [[b"x|y", 2]]], None]),
+            (converters.function_stats,
+             [b"running_script", [b"name", b"f"], b"engines", [b"LUA", [b"libraries_count", 1]]],
+             {b"running_script": {b"name": b"f"}, b"engines": {b"LUA": {b"libraries_count": 1}}}),
+            (converters.function_stats, [b"running_script", None], {b"running_script": None}),
+        ]  # fmt: skip
+        for convert, flat, nested in cases:
+            self.assertEqual(convert(flat), nested)
+            self.assertEqual(convert(nested), nested)
+
     def test_null(self) -> None:
         """No converter stumbles over a null."""
         for convert in (list_of(number), mapping(), row(number), pair(number), pairs(), number, converters.as_set):

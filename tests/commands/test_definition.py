@@ -12,13 +12,16 @@ from txvalkeycluster.commands.definition import assemble, read_definitions
 from txvalkeycluster.slots import key_slot
 
 KEY = {"name": "key", "type": "key"}
+KEYS = {**KEY, "multiple": True}
+TEXT = {"name": "text", "type": "string"}
+ALL = {"name": "all", "type": "pure-token", "token": "ALL"}
 MODULE: dict[str, Any] = {
     "JSON.GET": {
         "arity": -2,
         "command_flags": ["READONLY"],
         "arguments": [KEY, {"name": "path", "type": "string", "optional": True, "multiple": True}],
     },
-    "JSON.MGET": {"arguments": [{**KEY, "multiple": True}, {"name": "path", "type": "string"}]},
+    "JSON.MGET": {"arguments": [KEYS, TEXT]},
     "JSON.MSET": {
         "arguments": [
             {
@@ -97,6 +100,74 @@ class ModuleTests(SynchronousTestCase):
         self.assertTrue(commands["GET"].known)
 
 
+def x_with(*arguments: dict[str, Any]) -> CommandTable:
+    """A table with the command X of such arguments."""
+    return table({"X": {"arguments": list(arguments)}})
+
+
+def group(kind: str, *arguments: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"name": kind, "type": kind, "arguments": list(arguments), **more}
+
+
+class NestedArgumentTests(SynchronousTestCase):
+    def test_keys_within_groups(self) -> None:
+        """A key is found wherever the groups that it is in have their place, and ends where what follows begins."""
+        texts, path = {**TEXT, "multiple": True}, {**TEXT, "name": "path"}
+        optional = {**TEXT, "optional": True, "token": "OPTION"}
+        into = group("oneof", {**KEY, "name": "list"}, {**KEY, "name": "set"}, token="INTO")
+        for arguments, call, keys in [
+            ([group("block", TEXT, KEY)], "X t k", "k"),
+            ([group("block", KEYS), TEXT], "X k l t", "k l"),
+            ([group("block", KEYS, texts, token="STREAMS")], "X STREAMS k l 0 0", "k l"),
+            ([optional, group("block", KEYS, texts, token="STREAMS")], "X OPTION t STREAMS k 0", "k"),
+            ([group("oneof", KEY, ALL)], "X k", "k"),
+            ([group("oneof", KEYS, ALL), TEXT], "X k l t", "k l"),
+            ([group("oneof", KEY, {**KEY, "name": "other"})], "X k", "k"),
+            ([group("oneof", group("block", KEY, path), group("block", ALL, TEXT)), KEY], "X k p l", "k l"),
+            ([into, TEXT], "X INTO k t", "k"),
+            ([TEXT, {**KEY, "token": "KEY"}], "X t KEY k", "k"),
+        ]:
+            self.assertEqual(x_with(*arguments).keys_of(call.split()), keys.split(), arguments)
+
+    def test_an_empty_token(self) -> None:
+        """Files write it as two quotes."""
+        (definition,) = read_definitions(json.dumps({"X": {"arguments": [{**ALL, "token": '""'}]}}), "my.json")
+        self.assertEqual([argument.token for argument in definition.arguments], [""])
+
+    def test_truth_as_text(self) -> None:
+        """Some files have it in quotes."""
+        for text, arity in [("true", -1), ("false", 2)]:
+            self.assertEqual(x_with({**TEXT, "optional": text})["X"].arity, arity)
+
+
+class KeySpecificationTests(SynchronousTestCase):
+    def test_kinds(self) -> None:
+        """By index or keyword, up to a place or so many; what is not a key routes without being one."""
+        index, keyword = {"index": {"pos": 1}}, {"keyword": {"keyword": "keys", "startfrom": 1}}
+        up_to_the_end = {"range": {"lastkey": -1, "step": 1, "limit": 0}}
+        counted = {"keynum": {"keynumidx": 0, "firstkey": 1, "step": 1}}
+        for begin, find, call, keys in [
+            (index, up_to_the_end, "X k l", "k l"),
+            (keyword, up_to_the_end, "X t KEYS k l", "k l"),
+            (index, counted, "X 2 k l t", "k l"),
+            (keyword, counted, "X t keys 1 k l", "k"),
+            ({"unknown": None}, up_to_the_end, "X k", ""),
+            (index, {"unknown": None}, "X k", ""),
+        ]:
+            spec = {"begin_search": begin, "find_keys": find}
+            commands = table({"X": {"arity": -2, "key_specs": [spec]}})
+            self.assertEqual(commands.keys_of(call.split()), keys.split(), spec)
+            commands = table({"X": {"arity": -2, "key_specs": [{**spec, "flags": ["NOT_KEY"]}]}})
+            self.assertEqual(commands.keys_of(call.split()), [], spec)
+            places = commands["X"].places(call.split())
+            self.assertEqual([call.split()[place] for place in places], keys.split(), spec)
+
+    def test_of_the_sentinel_alone(self) -> None:
+        """No data node has such commands."""
+        flags = {"command_flags": ["ONLY_SENTINEL"]}
+        self.assertEqual(read_definitions(json.dumps({"X": {"arity": 1, **flags}}), "my.json"), [])
+
+
 class WrongTests(SynchronousTestCase):
     def assert_wrong(self, content: Any, *parts: str) -> None:
         text = content if isinstance(content, str) else json.dumps(content)
@@ -145,12 +216,19 @@ class WrongTests(SynchronousTestCase):
 
     def test_keys_nowhere_to_be_told(self) -> None:
         """Arguments that leave open where a key is say so, and ask for key_specs."""
-        text = {"name": "x", "type": "string"}
+        optional, several = {**TEXT, "optional": True}, {**TEXT, "multiple": True}
+        count = {"name": "numkeys", "type": "integer"}
         for arguments in [
-            [{**text, "optional": True}, KEY],
-            [{**text, "multiple": True}, KEY],
-            [{**KEY, "multiple": True}, {**text, "optional": True}],
-            [{**text, "optional": True}, {"name": "numkeys", "type": "integer"}, {**KEY, "multiple": True}],
+            [optional, KEY],
+            [several, KEY],
+            [KEYS, optional],
+            [optional, count, KEYS],
+            [{**count, "optional": True}, KEYS],
+            [optional, count, {**KEYS, "token": "KEYS"}],
+            [group("block", KEYS, several), TEXT],
+            [group("block", KEY, several, token="OF", optional=True)],
+            [group("block", KEY, optional, multiple=True)],
+            [group("oneof", KEY, ALL, multiple=True)],
         ]:
             self.assert_wrong({"X": {"arity": -2, "arguments": arguments}}, "X.arguments: ", "give key_specs")
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from txvalkeycluster.commands.encoder import LARGE, pack
+from txvalkeycluster.commands import Command
+from txvalkeycluster.commands.encoder import LARGE, pack, pack_keyed
 from txvalkeycluster.slots import argument_slot
 
 
@@ -36,7 +37,7 @@ class PackTests(SynchronousTestCase):
         self.assertEqual(reader.gets(), wire)
 
     def test_subclasses_lose_their_repr(self) -> None:
-        """numpy's float and IntEnum units as the numbers they are."""
+        """numpy's float and IntEnum go as the numbers they are."""
         self.assertEqual(packed("SET", Colour.RED, Scalar(1.5)), packed("SET", "3", "1.5"))
 
     def test_buffers(self) -> None:
@@ -68,7 +69,7 @@ class PackTests(SynchronousTestCase):
                 self.assertIn(text, str(error))
 
     def test_long_integers(self) -> None:
-        """They units up to the digits that Python writes; beyond, they are a ValueError, not a crash."""
+        """They go up to the digits that Python writes; beyond, they are a ValueError, not a crash."""
         for number in (1 << 63, -(1 << 64), 1 << 1024, -(1 << 1024), 10**4000, -(10**4000)):
             self.assertEqual(packed("SET", "k", number), packed("SET", "k", str(number)))
         for number in (10**5000, -(10**5000)):
@@ -79,3 +80,31 @@ class PackTests(SynchronousTestCase):
         """Half a surrogate pair has no UTF-8."""
         for text in ("\ud800", "\ud800" * LARGE * 2):
             self.assertRaises(ValueError, pack, ("SET", "k", text))
+
+
+class PackKeyedTests(SynchronousTestCase):
+    def assert_same(self, *args: Any) -> None:
+        slot, wire = pack_keyed(Command("GET").wire_name, ("GET", *args))
+        self.assertEqual((slot, wire), (argument_slot(args[0]), pack(("GET", *args))))
+
+    @given(st.lists(st.binary() | st.text() | st.integers() | st.floats(allow_nan=False), min_size=1, max_size=4))
+    def test_the_quick_way_is_the_same(self, args: list[Any]) -> None:
+        """Slot and bytes are those of the plain way, whatever the types and however many arguments."""
+        self.assert_same(*args)
+
+    def test_keys_of_other_types(self) -> None:
+        for key in (5, 1.5, bytearray(b"k"), memoryview(b"{k}x"), Colour.RED):
+            self.assert_same(key, "v")
+
+    def test_long_arguments(self) -> None:
+        """Also of lengths that are not kept at hand, and of keys with a hash tag."""
+        for length in (0, 1, 1024, 1025, LARGE + 1):
+            for key in (b"k" * length, "{k}" * length, "é" * length):
+                self.assert_same(key)
+                self.assert_same(key, b"v" * length)
+                self.assert_same(b"k", key)
+
+    def test_what_has_no_wire_form_is_named(self) -> None:
+        for args in (("GET", "k", None), ("GET", b"k", []), ("GET", "k", "v", {})):
+            error = self.assertRaises(TypeError, pack_keyed, Command("GET").wire_name, args)
+            self.assertIn(f"argument {len(args) - 1} of GET", str(error))

@@ -42,6 +42,13 @@ class GeneratorTests(SynchronousTestCase):
         spec.loader.exec_module(module)
         return module
 
+    def made_of(self, *arguments: dict[str, Any]) -> Any:
+        """An object with a method ``x`` of such arguments, which returns its words."""
+        self.run_main(self.written("one.json", {"X": {"arguments": arguments}}))
+        made = self.load("methods").Counters()
+        made._run = lambda words, convert=None: list(words)
+        return made
+
     def test_a_module(self) -> None:
         """Its methods lay out their words, and its table knows the keys."""
         self.assertEqual(self.run_main(str(ROOT / "examples/counters.json")), (0, ""))
@@ -103,9 +110,7 @@ class GeneratorTests(SynchronousTestCase):
         number = {"name": "count", "type": "integer"}
         any_ = {"name": "any", "type": "pure-token", "token": "ANY", "optional": True}
         block = {"name": "x", "type": "block", "optional": True, "arguments": [{**number, "token": "COUNT"}, any_]}
-        self.run_main(self.written("one.json", {"X": {"arguments": [block]}}))
-        made = self.load("methods").Counters()
-        made._run = lambda words, convert=None: list(words)
+        made = self.made_of(block)
         self.assertEqual(made.x(count=1, any=True), ["X", "COUNT", 1, "ANY"])
         self.assertIn("only together with count", str(self.assertRaises(TypeError, made.x, any=True)))
 
@@ -122,13 +127,28 @@ class GeneratorTests(SynchronousTestCase):
 
     def test_alternatives_exclude_each_other(self) -> None:
         values = [{"name": name, "type": "integer", "token": name.upper()} for name in ("ex", "px")]
-        needed = [{"name": "x", "type": "oneof", "arguments": values}]
-        self.run_main(self.written("one.json", {"X": {"arguments": needed}}))
-        made = self.load("methods").Counters()
-        made._run = lambda words, convert=None: list(words)
+        made = self.made_of({"name": "x", "type": "oneof", "arguments": values})
         self.assertEqual(made.x(ex=0), ["X", "EX", 0])
         self.assertIn("ex and px", str(self.assertRaises(TypeError, made.x, ex=0, px=1)))
         self.assertIn("needs one of ex, px", str(self.assertRaises(TypeError, made.x)))
+
+    def test_one_of_many_options_is_needed(self) -> None:
+        """However many options there are, the call without any is refused too."""
+        values = [{"name": name, "type": "integer", "token": name.upper()} for name in ("a", "b", "c", "d", "e")]
+        made = self.made_of({"name": "x", "type": "oneof", "arguments": values})
+        self.assertEqual(made.x(e=1), ["X", "E", 1])
+        self.assertIn("needs one of a, b, c, d, e", str(self.assertRaises(TypeError, made.x)))
+
+    def test_options_beside_what_stands_alone(self) -> None:
+        """Each of them is refused beside it, whichever comes first."""
+        flags = [{"name": name, "type": "pure-token", "token": name.upper(), "optional": True} for name in "ab"]
+        alone = {"name": "alone", "type": "pure-token", "token": "ALONE"}
+        options = {"name": "options", "type": "block", "arguments": flags}
+        made = self.made_of({"name": "x", "type": "oneof", "optional": True, "arguments": [options, alone]})
+        self.assertEqual([made.x(a=True, b=True), made.x(alone=True)], [["X", "A", "B"], ["X", "ALONE"]])
+        for name in ("a", "b"):
+            error = self.assertRaises(TypeError, made.x, **{name: True}, alone=True)
+            self.assertIn(f"and was given {name} and alone", str(error))
 
     def test_bad_input(self) -> None:
         """Named by file and field, and nothing is written."""

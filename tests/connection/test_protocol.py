@@ -135,7 +135,7 @@ class RepliesTests(Base):
             if data.startswith(b"+"):
                 self.assertEqual(self.successResultOf(answered), b"OK")
             else:
-                self.failureResultOf(answered, ConnectionLost)
+                self.assertTrue(self.failureResultOf(answered, ProtocolError).value.maybe_executed)
             self.assertTrue(self.connection.ended, data)
             self.assertTrue(self.transport.disconnecting, data)
 

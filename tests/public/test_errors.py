@@ -124,7 +124,14 @@ class ClassTests(SynchronousTestCase):
     def test_families(self) -> None:
         """Which of ours are kinds of which."""
         families: dict[type[ValkeyError], set[type[ValkeyError]]] = {
-            MaybeExecuted: {ConnectionLost, WritesUnconfirmed, CommandTimeout, ClientClosed, TransactionRefused},
+            MaybeExecuted: {
+                ConnectionLost,
+                WritesUnconfirmed,
+                CommandTimeout,
+                ClientClosed,
+                TransactionRefused,
+                ProtocolError,
+            },
             ConnectionLost: {WritesUnconfirmed},
             ConnectFailed: {AuthenticationFailed, TLSFailed},
             ReplyError: {TransactionAborted},

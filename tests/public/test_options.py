@@ -309,6 +309,7 @@ class ValidationTests(SynchronousTestCase):
             {"tls": True, "trust_root": "ca.pem", "client_certificate": b"pem", "server_name": "x"},
             {"endpoint_for": print},
             {"protocol": 2, "db": 3, "password": "p"},
+            {"encoding": "idna"},
         ]:
             Options(**options)  # type: ignore[arg-type]
 

@@ -62,6 +62,12 @@ class RouteTests(SynchronousTestCase):
         long = self.assertRaises(RoutingError, routed, f"SINTER a {'b' * 9999}")
         self.assertLess(len(str(long)), 300)
 
+    def test_a_key_without_its_value(self) -> None:
+        """In several slots, all but the last would be written; in one, the server says what is wrong."""
+        error = self.assertRaises(RoutingError, routed, "MSET a 1 b")
+        self.assertEqual(str(error), "MSET ends with a key that lacks its value")
+        self.assertEqual(routed("MSET {k}a 1 {k}b"), Plan(Scope.ONE, key_slot("k")))
+
 
 class CutTests(SynchronousTestCase):
     @given(st.lists(st.text(alphabet="abc{}", min_size=1, max_size=4), min_size=2, max_size=30))

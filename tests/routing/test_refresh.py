@@ -359,6 +359,35 @@ class RefresherTests(SynchronousTestCase):
         self.failureResultOf(self.refresher.refresh(), ClientClosed)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_close_with_another_asked_for(self) -> None:
+        """Both who wait for the one under way and who wait for the next are told."""
+        waiting = [self.refresher.refresh(), self.refresher.refresh()]
+        self.refresher.close()
+        for done in waiting:
+            self.failureResultOf(done, ClientClosed)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_an_error_that_is_not_expected(self) -> None:
+        """It is logged, and counts against the node alone that it comes from."""
+        done = self.refresher.refresh()
+        self.tellers[0].asked[-1].errback(RuntimeError("a defect"))
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.assertNoResult(done)
+        self.tellers[1].answer(slots("a"))
+        self.successResultOf(done)
+
+    def test_a_failure_while_another_is_asked(self) -> None:
+        """Nobody else is asked before the other has had its time."""
+        done = self.refresher.refresh()
+        self.clock.advance(0.4)
+        self.tellers[0].fail()
+        self.assertEqual(self.tellers[2].questions, ["SLOTS"])
+        self.clock.advance(0.4)
+        self.tellers[1].fail()
+        self.assertNoResult(done)
+        self.tellers[2].answer(slots("a"))
+        self.successResultOf(done)
+
     def test_close_in_the_midst_of_a_large_map(self) -> None:
         """Reading it and making it ready end there."""
         turns = 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from tests.memory import MemoryTests
-from txvalkeycluster import ClusterClient, ConnectFailed, ReplyError, WritesUnconfirmed
+from txvalkeycluster import Address, ClusterClient, ConnectFailed, ReplyError, WritesUnconfirmed
+from txvalkeycluster.options import Options
+from txvalkeycluster.routing.replica_wait import ReplicaWait
 from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE, ScriptedNode
 
 REPLICA = b"-ERR WAIT cannot be used with replica instances. Please also note ...\r\n"
@@ -49,6 +52,22 @@ class ReplicaWaitTests(MemoryTests):
         self.assertIn(str(self.nodes[0].address), str(error))
         self.assertTrue(error.maybe_executed)
         self.assertEqual(self.cluster.count(b"WAIT"), 0)
+
+    def test_numbers_that_are_none(self) -> None:
+        """The server says what is wrong with them."""
+        client = self.client()
+        self.answers = dict.fromkeys(self.nodes, b"-ERR value is not an integer or out of range\r\n")
+        self.error_of(client.execute("WAIT", "all", 0), ReplyError)
+
+    def test_losses_at_very_many_addresses(self) -> None:
+        """Those of longest ago are forgotten, so that they cannot fill the memory."""
+        wait = ReplicaWait(self.clock, Options(random=Random(1)), list, list, lambda node, error: None)
+        for number in range(1001):
+            wait.writes_lost(Address("node", number), "gone")
+        error = self.error_of(Deferred.fromCoroutine(wait.wait(("WAIT", 1, 0))), WritesUnconfirmed)
+        self.assertNotIn("node:0:", str(error))
+        self.assertIn("node:1:", str(error))
+        self.assertIn("node:1000:", str(error))
 
     def test_every_caller_is_told(self) -> None:
         """The lost write may be that of any of those who share the client; then later writes are counted."""

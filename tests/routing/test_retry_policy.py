@@ -11,6 +11,8 @@ from txvalkeycluster.routing.retry_policy import (
     Refresh,
     decide_on_loss,
     decide_on_reply,
+    ends_transaction,
+    proves_not_executed,
 )
 
 SENDER = Address("10.0.0.1", 7000)
@@ -70,6 +72,32 @@ class ReplyTests(SynchronousTestCase):
         """A code is compared whole."""
         for text in ("WRONGTYPE x", "ERR x", "NOPERM x", "LOADINGX", "moved 5 h:1"):
             self.assertEqual(judge(text), Decision(Action.FAIL))
+
+    def test_a_primary_that_has_become_a_replica(self) -> None:
+        """What it held up is sent again; what only a primary can confirm is not."""
+        demoted = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
+        self.assertEqual(judge(demoted), Decision(Action.WAIT, Refresh.NOW))
+        self.assertEqual(judge("UNBLOCKED client unblocked via CLIENT UNBLOCK"), Decision(Action.FAIL))
+        asked = "ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0"
+        self.assertEqual(judge(asked), Decision(Action.FAIL, Refresh.NOW))
+
+
+class ProofTests(SynchronousTestCase):
+    def test_what_a_script_cannot_have_said(self) -> None:
+        """Redirects of its own slots and the server's own texts, to the letter, are from before it ran."""
+        for text, proof in [
+            ("MOVED 5 h:1", True), ("ASK 6 h:1", True), ("MOVED 7 h:1", False), ("MOVED x h:1", False),
+            ("CLUSTERDOWN Hash slot not served", True), ("CLUSTERDOWN says the script", False), ("ERR x", False),
+        ]:  # fmt: skip
+            self.assertEqual(proves_not_executed(ReplyError(text), {5, 6}), proof, text)
+
+    def test_what_exec_leaves_behind(self) -> None:
+        """A server that has refused EXEC for good has left the MULTI state; of any other error nobody knows."""
+        for text, ended in [
+            ("EXECABORT x", True), ("MOVED 5 h:1", True), ("CLUSTERDOWN x", True), ("ERR EXEC without MULTI", True),
+            ("ERR x", False), ("NOPERM x", False),
+        ]:  # fmt: skip
+            self.assertEqual(ends_transaction(ReplyError(text)), ended, text)
 
 
 class LossTests(SynchronousTestCase):

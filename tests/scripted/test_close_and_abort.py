@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from twisted.internet import reactor
@@ -23,6 +24,7 @@ class EndTests(ScriptedTests):
         others = [client.execute("GET", f"k{n}", timeout=None) for n in range(20)]
         for deferred in others:
             await self.assertFailure(deferred, ClientClosed)
+        await self.until(lambda: ended)
         self.assertEqual(ended[0][0], RoutingError)
         await ended[0][1]
 
@@ -35,6 +37,22 @@ class EndTests(ScriptedTests):
         waiting.cancel()
         await self.assertFailure(waiting, CancelledError)
         await closed
+
+    async def test_a_loop_that_repeats_refused_commands(self) -> None:
+        """It gives the reactor its turns, and ends when it is cancelled."""
+        client = await self.client()
+        await client.close()
+
+        async def stubborn() -> None:
+            while True:
+                with contextlib.suppress(ClientClosed):
+                    await client.get("k")
+
+        trying = Deferred.fromCoroutine(stubborn())
+        for _ in range(10):
+            await deferLater(reactor, 0)  # type: ignore[arg-type]
+        trying.cancel()
+        await self.assertFailure(trying, CancelledError)
 
     async def test_cancelled_ones_take_no_room(self) -> None:
         """Commands without a deadline that were cancelled do not count as pending."""

@@ -14,6 +14,7 @@ from txvalkeycluster import (
     CommandTimeout,
     ConnectionLost,
     NodeDisconnected,
+    ProtocolError,
     ReplyError,
     TooManyPending,
 )
@@ -190,7 +191,7 @@ class LossTests(ScriptedTests):
         self.assertEqual(await gatherResults(waiting), list(range(1, 51)))
 
     async def test_broken_bytes_cost_one_connection(self) -> None:
-        """A reply that is no RESP ends that connection alone; reads are repeated on the next."""
+        """A reply that is no RESP is told to its caller, and ends that connection alone; other reads are repeated."""
         node, other = self.nodes[:2]
         left = [True]
         key = self.key_of(node)
@@ -205,8 +206,12 @@ class LossTests(ScriptedTests):
         client = await self.client()
         await client.execute("SET", key, "v")
         await client.execute("SET", self.key_of(other), "v")
-        self.assertEqual(await client.execute("GET", key), b"v")
+        unreadable, repeated = client.execute("GET", key), client.execute("GET", key)
+        error = await self.assertFailure(unreadable, ProtocolError)
+        self.assertTrue(error.maybe_executed)
+        self.assertEqual(await repeated, b"v")
         self.assertEqual((node.accepted, other.accepted <= 1), (2, True))
+        self.assertEqual(node.count(b"GET"), 3)
 
 
 class SilenceTests(ScriptedTests):

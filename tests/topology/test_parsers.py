@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txvalkeycluster.address import Address
 from txvalkeycluster.errors import TopologyError
-from txvalkeycluster.topology.model import Shard, Topology, lost_most_nodes, same_view
+from txvalkeycluster.topology.model import Shard, Topology, lost_most_nodes, same, same_view
 from txvalkeycluster.topology.parsers import SOURCES, as_slots_tell, read_nodes, read_shards, read_slots
 
 _T = TypeVar("_T")
@@ -58,6 +58,18 @@ class SlotsTests(SynchronousTestCase):
         self.assertEqual(topology.slot_count, 301)
         self.assertRaises(ValueError, topology.owner, 16384)
 
+    def test_repr(self) -> None:
+        """It counts, for a log."""
+        text = "<Topology version=3 shards=2 primaries=2 replicas=1 slots=301>"
+        self.assertEqual(repr(Topology(3, parse_slots(SLOTS, ASKED))), text)
+
+    def test_nodes(self) -> None:
+        """All of them, primaries first, and each by its id."""
+        topology = Topology(1, parse_slots(SLOTS, ASKED))
+        self.assertEqual([node.id for node in topology.nodes], ["a", "c", "b"])
+        self.assertEqual([topology.node(node.id) for node in topology.nodes], list(topology.nodes))
+        self.assertIsNone(topology.node("d"))
+
     def test_flat_metadata(self) -> None:
         """RESP2 has a flat list where RESP3 has a map; names that the host is already are left out."""
         (shard,) = parse_slots([[0, 1, [b"h", 1, b"a", [b"ip", b"10.0.0.5", b"hostname", b"x"]]]], ASKED)
@@ -91,9 +103,17 @@ class SlotsTests(SynchronousTestCase):
 
     def test_slots_without_owner(self) -> None:
         """A row without nodes is a shard without primary."""
-        topology = Topology(1, parse_slots([[5, 6]], ASKED))
+        topology = Topology(1, parse_slots([[5, 6], [7, 8, [b"h", 1, b"a"]]], ASKED))
         self.assertIsNone(topology.owner(5))
-        self.assertEqual(topology.slot_count, 0)
+        self.assertEqual(topology.slot_count, 2)
+        self.assertEqual([(start, end, node.id) for start, end, node in topology.ranges()], [(7, 8, "a")])
+
+    def test_nodes_without_an_id(self) -> None:
+        """Servers before 4.0 sent none: they are told apart by where they are."""
+        first, second = parse_slots([[0, 1, [b"h", 1]], [5, 6, [b"h", 2], [b"h", 3]], [2, 3, [b"h", 1]]], ASKED)
+        assert first.primary is not None
+        self.assertEqual((first.primary.id, first.slots), ("h:1", ((0, 1), (2, 3))))
+        self.assertEqual([node.id for node in second.nodes], ["h:2", "h:3"])
 
     def test_malformed(self) -> None:
         """Each error names the place."""
@@ -110,6 +130,9 @@ class SlotsTests(SynchronousTestCase):
             ([[0, 1, [0, 1, b"a"]]], "row 0 node 0 endpoint: 0 is not text"),
             ([[0, 1, [b"h", 1, b"a"]], [1, 2, [b"h", 2, b"b"]]], "gives slot 1 twice, to h:1 and to h:2"),
             ([[0, 1, [b"h", 1, b"a", [b"odd"]]]], "odd number of elements"),
+            ([[0, 1, [b"h", 1, b"a", [[b"ip"], b"1.2.3.4"]]]], "metadata has a list in the place of a name"),
+            ([[0, 1, [b"h", 1, [b"a"]]]], "row 0 node 0 has a list or a map in the place of a text or a number"),
+            ([[0, 1, [b"h", 1, b"a"]], [9, 99999, [b"h", 1, b"a"]]], "row 1 has the impossible slot range 9 to 99999"),
         ]:
             error = self.assertRaises(TopologyError, parse_slots, reply, ASKED)
             self.assertIn(text, str(error))
@@ -215,6 +238,11 @@ class NodesTests(SynchronousTestCase):
         self.assertEqual((second.primary.health, second.primary.address), ("fail", None))
         self.assertEqual(([n.id for n in orphans.nodes], orphans.slots), (["e"], ()))
 
+    def test_blanks_at_the_end(self) -> None:
+        """They are no slots."""
+        (shard,) = parse_nodes(b"a h:1@2 master - 0 0 1 connected 5  \n", ASKED)
+        self.assertEqual(shard.slots, ((5, 5),))
+
     def test_malformed(self) -> None:
         """A short line, a bad slot and an address without port are named."""
         for text, message in [
@@ -233,6 +261,13 @@ class ComparisonTests(SynchronousTestCase):
         self.assertFalse(lost_most_nodes(whole, whole[:1]))
         self.assertTrue(lost_most_nodes(whole, ()))
         self.assertFalse(lost_most_nodes((), whole))
+
+    def test_same(self) -> None:
+        """To the letter: another shard more, or another slot, is another map."""
+        whole = parse_slots(SLOTS, ASKED)
+        self.assertTrue(finish(same(whole, parse_slots(SLOTS, ASKED))))
+        self.assertFalse(finish(same(whole, whole[:1])))
+        self.assertFalse(finish(same(whole, parse_slots([*SLOTS[1:], [0, 99, *SLOTS[0][2:]]], ASKED))))
 
     def test_same_view_ignores_addresses(self) -> None:
         """Two clients may be told different addresses of the same nodes."""

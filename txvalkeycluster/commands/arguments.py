@@ -135,8 +135,9 @@ def _width_of_one(argument: Argument) -> tuple[int, bool]:
 def key_specs_of(arguments: tuple[Argument, ...], words: int, where: str) -> tuple[KeySpec, ...]:
     """Where the keys are, told from the arguments alone, as modules publish them.  Raises DefinitionError."""
     finder = _Finder(words, where)
-    finder.walk(arguments, words)
-    return tuple(finder.found)
+    finder.walk(arguments, words, ())
+    # Alternatives may have their keys in the same place.
+    return tuple(dict.fromkeys(finder.found))
 
 
 class _Finder:
@@ -148,19 +149,21 @@ class _Finder:
         # No index is below this one from here on.
         self._least = words
 
-    def walk(self, arguments: tuple[Argument, ...], index: int | None) -> None:
-        """Note the keys among ``arguments``, the first of which stands at ``index``."""
+    def walk(self, arguments: tuple[Argument, ...], index: int | None, rest: tuple[Argument, ...]) -> None:
+        """Note the keys among ``arguments``, the first of which stands at ``index``, and which ``rest`` follows."""
         for place, argument in enumerate(arguments):
             if _has_key(argument):
-                self._note(argument, index, arguments[place - 1] if place else None, arguments[place + 1 :])
+                before = arguments[place - 1] if place else None
+                self._note(argument, index, before, arguments[place + 1 :] + rest)
             least, fixed = _width((argument,))
             self._least += least
             index = index + least if index is not None and fixed else None
 
     def _note(self, argument: Argument, index: int | None, before: Argument | None, rest: tuple[Argument, ...]) -> None:
         keyword = argument.token.upper().encode() if argument.token is not None else None
-        if argument.type == "oneof" and keyword is None:
-            self._alternatives(argument, index)
+        is_choice = argument.type == "oneof" and not argument.multiple
+        if is_choice and keyword is None:
+            self._alternatives(argument, index, rest)
             return
         if keyword is not None and (index is None or argument.optional):
             # Its own keyword leads to it, wherever it stands.
@@ -173,20 +176,22 @@ class _Finder:
             self._several(argument, KeySpec(begin, keyword), index, before, rest)
         elif argument.is_scalar:
             self.found.append(KeySpec(begin, keyword))
-        elif all(item.is_scalar and item.multiple for item in argument.arguments):
+        elif not (rest or is_choice) and all(item.is_scalar and item.multiple for item in argument.arguments):
             # STREAMS key ... id ...
             self.found.append(KeySpec(begin, keyword, last=-1, limit=len(argument.arguments)))
-        elif keyword is None:
-            least = self._least
-            self.walk(argument.arguments, begin)
-            self._least = least
-        else:
+        elif keyword is not None:
             raise DefinitionError(f"{self._where}.arguments: the keys behind {argument.token} vary; give key_specs")
+        elif is_choice:
+            self._alternatives(argument, begin, rest)
+        else:
+            least = self._least
+            self.walk(argument.arguments, begin, rest)
+            self._least = least
 
-    def _alternatives(self, argument: Argument, index: int | None) -> None:
+    def _alternatives(self, argument: Argument, index: int | None, rest: tuple[Argument, ...]) -> None:
         for alternative in argument.arguments:
             if _has_key(alternative):
-                self._note(alternative, index, None, ())
+                self._note(alternative, index, None, rest)
 
     def _several(
         self,
@@ -202,7 +207,7 @@ class _Finder:
         offset = next(place for place, item in enumerate(members) if item.type == "key")
         step = len(members)
         if before is not None and is_count(before):
-            if index is None or before.optional:
+            if index is None:
                 raise DefinitionError(f"{self._where}.arguments: the place of {before.name} varies; give key_specs")
             self.found.append(KeySpec(index - 1, first=1 + offset, step=step, keynum=0))
             return

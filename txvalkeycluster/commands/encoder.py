@@ -1,12 +1,13 @@
 """A command's arguments -> the bytes of a RESP array.
 
-Floats units as their shortest exact text; None, bool and everything else without one obvious wire form is refused.
+Floats go as their shortest exact text; None, bool and everything else without one obvious wire form is refused.
 """
 
 from __future__ import annotations
 
 from binascii import crc_hqx
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 
 from hiredis import pack_command
 
@@ -111,7 +112,21 @@ def _plain(args: Sequence[Arg], index: int) -> Arg:
             return str.__str__(arg) if kind is str else kind(arg)  # type: ignore[arg-type]
     if isinstance(arg, (bytearray, memoryview)):
         return bytes(arg)
-    raise TypeError(f"argument {index} of {_name(args)} is of type {type(arg).__name__}, not bytes, str, int or float")
+    raise TypeError(f"argument {index} of {_name(args)} is {wrong_kind(arg)}")
+
+
+def wrong_kind(arg: object) -> str:
+    """What is wrong with the type of an argument, and how to say it instead."""
+    text = f"of type {type(arg).__name__}, not bytes, str, int or float"
+    if isinstance(arg, (list, tuple, set, frozenset)):
+        return f"{text}; give several one by one, as in mget(*keys)"
+    if isinstance(arg, Mapping):
+        return f"{text}; only commands that take pairs, such as hset, take a mapping"
+    if isinstance(arg, timedelta):
+        return f"{text}; say in which unit: int(delta.total_seconds()), or delta // timedelta(milliseconds=1)"
+    if isinstance(arg, datetime):
+        return f"{text}; give the Unix time: int(moment.timestamp())"
+    return text
 
 
 def _name(args: Sequence[Arg]) -> str:

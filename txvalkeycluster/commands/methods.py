@@ -881,10 +881,6 @@ class Commands(Runner, Generic[Text]):
 
         O(1).  Since 3.0.0.  https://valkey.io/commands/cluster-setslot/
         """
-        if not (
-            importing is not None or migrating is not None or node is not None or stable or timeout is not None
-        ):
-            return self._run(("CLUSTER", "SETSLOT", slot))
         if (importing is not None) + (migrating is not None) + (node is not None) + stable != 1:
             exclusive(
                 "CLUSTER SETSLOT", needed=True, importing=importing, migrating=migrating, node=node, stable=stable
@@ -929,8 +925,6 @@ class Commands(Runner, Generic[Text]):
 
         O(N), O(N*log(N)).  Since 8.0.0.  https://valkey.io/commands/cluster-slot-stats/
         """
-        if not (slotsrange is not None or orderby is not None or limit is not None or asc or desc):
-            return self._run(("CLUSTER", "SLOT-STATS"), _CLUSTER_SLOT_STATS)
         if asc + desc > 1:
             exclusive("CLUSTER SLOT-STATS", asc=asc, desc=desc)
         if (slotsrange is not None) + (orderby is not None or limit is not None or asc or desc) != 1:
@@ -3240,7 +3234,9 @@ class Commands(Runner, Generic[Text]):
         if nosave + save > 1:
             exclusive("SHUTDOWN", nosave=nosave, save=save)
         if (nosave or save or now or force or safe or failover) + abort > 1:
-            exclusive("SHUTDOWN", nosave=nosave, abort=abort)
+            exclusive(
+                "SHUTDOWN", nosave=nosave, save=save, now=now, force=force, safe=safe, failover=failover, abort=abort
+            )
         words: list[Any] = ["SHUTDOWN"]
         if nosave:
             words += ("NOSAVE",)
@@ -3769,10 +3765,6 @@ class Commands(Runner, Generic[Text]):
 
         O(N), O(1), O(M).  Since 5.0.0.  https://valkey.io/commands/xpending/
         """
-        if not (
-            start is not None or idle is not None or end is not None or count is not None or consumer is not None
-        ):
-            return self._run(("XPENDING", key, group))
         words: list[Any] = ["XPENDING", key, group]
         if start is not None:
             if idle is not None:
@@ -4329,3 +4321,5 @@ class Commands(Runner, Generic[Text]):
         if aggregate is not None:
             words += ("AGGREGATE", aggregate)
         return self._run(words)
+
+    delete = del_

@@ -9,7 +9,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.python.failure import Failure
 
 from ..address import Address
-from ..errors import ConnectFailed, ConnectionLost, TLSFailed, ValkeyError
+from ..errors import ConnectFailed, ConnectionLost, ProtocolError, TLSFailed, ValkeyError
 from ..options import Options
 
 
@@ -31,9 +31,20 @@ def connect_error(address: Address, failure: Failure, options: Options) -> Valke
         if isinstance(cause, OpenSSL.SSL.Error):
             words = cause.args[0] if cause.args else ()
             text = "; ".join(entry[2] for entry in words if len(entry) > 2) if isinstance(words, list) else ""
-            return TLSFailed(f"{address}: TLS handshake failed: {text or 'the peer closed it'}")
+            plain = "; does this port speak TLS at all?" if "wrong version number" in text or not text else ""
+            return TLSFailed(f"{address}: TLS handshake failed: {text or 'the peer closed it'}{plain}")
         cause = cause.__cause__
-    hint = " (does it speak TLS?)" if options.tls and isinstance(error, ConnectionLost) else ""
+    hint = _hint(error, options)
     failed = ConnectFailed(f"{address}: {str(error).removeprefix(str(address)).lstrip(': ')}{hint}")
     failed.__cause__ = error
     return failed
+
+
+def _hint(error: BaseException | None, options: Options) -> str:
+    """What else may be the reason, of a connection that ended before the first words were answered."""
+    if not isinstance(error, (ConnectionLost, ProtocolError)):
+        return ""
+    if options.tls:
+        return " (does this port speak TLS?)"
+    # A TLS server answers what is no TLS with an alert, whose first byte is 21, or just closes.
+    return " (does this port speak TLS only? then use valkeys://, or tls=True)"

@@ -13,12 +13,14 @@ from ..errors import ClientClosed, ConnectionLost, MaybeExecuted, ReplyError, Va
 from ..options import Options
 from ..requests.exclusive import ExclusiveCall
 from ..requests.pending_queue import PendingQueue
-from ..requests.request import Cancels, MultiRequest, Request
+from ..requests.request import Cancels, MultiRequest, Request, for_each
 from ..requests.timer import Timer
 from .handshake import ServerInfo
 from .listener import ConnectionListener
 from .protocol import RESPProtocol
 
+# A connection that lived shorter than this does not count as a success of dialling.
+LIVED = 1.0
 # An idle one is closed after about this long.
 _KEPT = 30.0
 
@@ -33,6 +35,12 @@ class PoolOwner(Protocol):
     def reply_failed(self, connection: RESPProtocol, request: Request, error: Any) -> None:
         """An error reply; the request belongs to the node now."""
 
+    def send_batch(self, batch: MultiRequest) -> None:
+        """Take a request with several replies, for the connection that all share."""
+
+    def unblock(self) -> None:
+        """Have the commands end that the server holds back, as if their time were up."""
+
     def exclusive_lost(self, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception) -> None:
         """A connection ended that somebody had, under these requests."""
 
@@ -43,13 +51,13 @@ class PoolOwner(Protocol):
 class Lease(ConnectionListener):
     """One such connection.  Whoever has it gives it back, whatever has become of it."""
 
-    def __init__(self, pool: ExclusivePool, connection: RESPProtocol, info: ServerInfo) -> None:
+    def __init__(self, pool: ExclusivePool, connection: RESPProtocol, info: ServerInfo, now: float) -> None:
         self.node = pool.owner
         self.connection = connection
         self.info = info
         #: Whether it is waiting for a reply that the server may hold back for long.
         self.blocked = False
-        self.idle_since = 0.0
+        self.made_at = self.idle_since = now
         self._pool = pool
         connection.owner = self
         # A reply that is held back is no silence; of a dead peer keepalive tells.
@@ -100,11 +108,20 @@ class Lease(ConnectionListener):
         self, connection: RESPProtocol, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception
     ) -> None:
         """Pass the requests up."""
-        if self._pool.lost(self):
+        was_lent = self._pool.lost(self)
+        if was_lent:
             for request in (*unsent, *sent):
                 if isinstance(request, ExclusiveCall):
                     request.release()
+        else:
+            # What it was lent to has given it back, and is ending; a session may have left others on it.
+            unsent, sent = _of_sessions(unsent), _of_sessions(sent)
+        if was_lent or unsent or sent:
             self.node.exclusive_lost(unsent, sent, reason)
+
+
+def _of_sessions(requests: Sequence[Request]) -> list[Request]:
+    return [request for request in requests if not isinstance(request, ExclusiveCall)]
 
 
 class ExclusivePool:
@@ -167,14 +184,19 @@ class ExclusivePool:
         elif self._closed is not None:
             lease.connection.drain()
         else:
+            self._failures = 0
             self._keep(lease)
         self._serve()
 
     def lost(self, lease: Lease) -> bool:
         """Whether somebody had a connection that has ended."""
-        was_leased = lease in self._leased
+        if lease not in self._leased:
+            return False
         self._leased.discard(lease)
-        return was_leased
+        if self._closed is None and self._clock.seconds() - lease.made_at < LIVED:
+            # As a failed dial: what is sent again could else be lost again and again.
+            self._back_off()
+        return True
 
     def close(self, reason: MaybeExecuted | None = None) -> None:
         """Lend nothing more; those that are lent are closed when they come back."""
@@ -189,7 +211,7 @@ class ExclusivePool:
                 lease.connection.abort(ConnectionLost(f"{self.owner.address}: the connection was closed"))
 
     def forget(self) -> None:
-        """Close the idle ones: their address names another machine now."""
+        """Close the idle ones."""
         idle, self._idle = self._idle, []
         for lease in idle:
             lease.connection.drain()
@@ -206,12 +228,11 @@ class ExclusivePool:
         self._closed = reason
         self._idle_timer.stop()
         self._next_dial.stop()
-        idle, self._idle = self._idle, []
+        waiting = self._waiting.take()
         for dialling in list(self._dialling):
             dialling.cancel()
-        for lease in idle:
-            lease.connection.drain()
-        return self._waiting.take()
+        self.forget()
+        return waiting
 
     def _keep(self, lease: Lease) -> None:
         lease.blocked = False
@@ -229,28 +250,28 @@ class ExclusivePool:
                 (request,) = self._waiting.take(1)
                 assert isinstance(request, ExclusiveCall)
                 self._leased.add(lease)
-                lease.carry(request)
-        room = self._options.max_exclusive - len(self._leased) - len(self._dialling)
-        if self._failures:
-            room = min(room, 1 - len(self._dialling))
-        if not self._next_dial.running:
-            for _ in range(min(room, len(self._waiting) - len(self._dialling))):
-                dialling = self._establish()
-                self._dialling.add(dialling)
-                dialling.addBoth(self._dialled, dialling)
+                for_each([request], lease.carry)
+        while self._is_one_missing():
+            dialling = self._establish()
+            self._dialling.add(dialling)
+            dialling.addBoth(self._dialled, dialling)
+
+    def _is_one_missing(self) -> bool:
+        """Whether another connection is to be dialled now."""
+        most = 1 if self._failures else self._options.max_exclusive - len(self._leased)
+        return not self._next_dial.running and len(self._dialling) < min(len(self._waiting), most)
 
     def _back_off(self) -> None:
         """Dial again only after a while, that doubles with each failure, and one at a time."""
-        self._failures += 1
         if not self._next_dial.running:
+            self._failures += 1
             self._next_dial.start(self._options.backoff(self._failures))
 
     def _dialled(self, result: Any, dialling: Deferred[Any]) -> None:
         self._dialling.discard(dialling)
         if isinstance(result, tuple):
-            self._failures = 0
             connection, info = result
-            lease = Lease(self, connection, info)
+            lease = Lease(self, connection, info, self._clock.seconds())
             if self._closed is not None:
                 lease.connection.drain()
                 return

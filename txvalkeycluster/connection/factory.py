@@ -1,4 +1,4 @@
-"""ClusterFactory: makes and owns one RESPProtocol per node, and closes them all."""
+"""ClusterFactory: makes and owns the nodes and all their connections, and closes them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from ..address import Address
+from ..errors import ConnectFailed
 from ..options import Options
 from ..requests.request import Request
 from ..topology.model import Node
 from .endpoints import endpoint_maker
+from .exclusive_pool import Lease
 from .node import NodeConnection, NodeListener, State
 from .protocol import RESPProtocol
 from .write_scheduler import WriteScheduler
@@ -52,10 +54,17 @@ class ClusterFactory:
         self._endpoint_for = endpoint_maker(reactor, options)
         self._open: set[RESPProtocol] = set()
         self._when_empty: list[Deferred[None]] = []
+        # Whether this is a forked child's copy of a factory with connections.
+        self._is_copy = False
 
     def __repr__(self) -> str:
         ready = sum(node.state is State.READY for node in self.nodes.values())
         return f"<ClusterFactory nodes={len(self.nodes)} ready={ready} sockets={len(self._open)}>"
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is an open socket."""
+        return bool(self._open)
 
     def node_at(self, address: Address) -> NodeConnection:
         """The node at an address, made known if it is not; nothing is dialled yet."""
@@ -89,12 +98,23 @@ class ClusterFactory:
         for address, as_told in listed.items():
             node = self.node_at(address)
             node.listed = True
-            node.leads = as_told.role == "primary"
+            node.set_leads(as_told.role == "primary")
             if node.state is not State.READY and node.pending:
                 moved += node.take_waiting()
             if self._options.warm_up:
                 node.dial()
         return moved, gone
+
+    def drop_unlisted(self) -> list[NodeConnection]:
+        """Forget nodes that no map lists and that have had nothing to do for a while; return them, to be closed."""
+        gone = [node for node in self.nodes.values() if not node.listed and node.unused and node.idle]
+        for node in gone:
+            del self.nodes[node.address]
+        return gone
+
+    def has_room_for(self, address: Address) -> bool:
+        """Whether a node may be made known."""
+        return address in self.nodes or len(self.nodes) < self._options.max_nodes
 
     def everything(self) -> list[Request]:
         """Every request, waiting or on a connection, of drained ones too."""
@@ -105,8 +125,19 @@ class ClusterFactory:
 
     def unblock(self) -> None:
         """Have the commands end that servers hold back, as if their time were up."""
-        for node in list(self.nodes.values()):
+        # A node that has left the map may still block.
+        lenders = [connection.owner.node for connection in self._open if isinstance(connection.owner, Lease)]
+        for node in dict.fromkeys([*self.nodes.values(), *lenders]):
             node.unblock()
+
+    def forked(self) -> bool:
+        """Give up every connection in a forked child; return whether there was any."""
+        self._options.random.seed()
+        self._is_copy = bool(self._open)
+        for connection in self._open:
+            connection.give_up_copy()
+        self._open.clear()
+        return self._is_copy
 
     def close(self) -> Deferred[None]:
         """Drain every node; fire when the last socket is closed."""
@@ -131,6 +162,8 @@ class ClusterFactory:
         return connection
 
     def _dial(self, address: Address) -> Deferred[Any]:
+        if self._is_copy:
+            return fail(ConnectFailed(f"{address} is not dialled by a forked copy of a client"))
         try:
             endpoint = self._endpoint_for(address.host, address.port)
             factory = _DialledFactory(self, address)

@@ -17,20 +17,22 @@ from twisted.python.failure import Failure
 
 from ..address import Address
 from ..commands.encoder import Arg
-from ..errors import ClientClosed, ConnectFailed, ConnectionLost, ValkeyError
+from ..errors import ClientClosed, ConnectionLost, ValkeyError
 from ..options import Options
 from ..requests.pending_queue import PendingQueue
-from ..requests.request import Cancels, InternalCall, MarkedCall, MultiRequest, Request
+from ..requests.request import Cancels, InternalCall, MarkedCall, MultiRequest, Request, for_each
 from ..requests.target import ANY_NODE, THIS_NODE
 from ..requests.timer import Timer
 from .connect_errors import connect_error
-from .exclusive_pool import ExclusivePool
+from .exclusive_pool import LIVED, ExclusivePool, Lease
 from .handshake import ServerInfo, handshake
 from .listener import ConnectionListener
 from .protocol import RESPProtocol
 
-# A connection that lived shorter than this does not count as a success of dialling.
-_LIVED = 1.0
+# How long one that no map lists is kept without having anything to do.
+_IDLE = 10.0
+# Before the server is asked again to end what blocks.
+_UNBLOCK_AGAIN = 0.05
 
 
 class State(Enum):
@@ -100,6 +102,7 @@ class NodeConnection(ConnectionListener):
         self._ready_at = 0.0
         self._dialling: Deferred[Any] | None = None
         self._dial_timer = Timer(clock, self._dial_now)
+        self._unblock_timer = Timer(clock, self._unblock_leases)
         self._last_failure = ""
 
     def __repr__(self) -> str:
@@ -124,6 +127,13 @@ class NodeConnection(ConnectionListener):
     def unused(self) -> bool:
         """Whether it has no requests, and nobody has one of its connections to itself."""
         return not self.pending and not (self._has_pool and self.pool.leases)
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has told nothing for a while, and is not being dialled."""
+        if self.protocol is not None:
+            return bool(self._clock.seconds() - self.protocol.heard_at > _IDLE)
+        return self.state is not State.DIALLING
 
     @property
     def failing(self) -> bool:
@@ -170,13 +180,8 @@ class NodeConnection(ConnectionListener):
         else:
             self._wait(request)
 
-    @property
-    def leads(self) -> bool:
-        """Whether it is a primary, as far as is known.  What a replica is sent are no writes."""
-        return self._leads
-
-    @leads.setter
-    def leads(self, leads: bool) -> None:
+    def set_leads(self, leads: bool) -> None:
+        """Note whether it is a primary, as far as is known.  What a replica is sent are no writes."""
         if self._leads and not leads and self.give_up_unconfirmed():
             # It may have dropped what it had not handed on, even if it leads again later.
             self._listener.writes_lost(self, "the node that carried commands is no primary any more")
@@ -225,12 +230,24 @@ class NodeConnection(ConnectionListener):
     def unblock(self) -> None:
         """Have the commands end that the server holds back, as if their time were up."""
         self.pool.close(ClientClosed("the client is closed"))
+        self._unblock_leases()
+
+    def _unblock_leases(self) -> None:
         for lease in self.pool.leases:
-            if lease.blocked and lease.info.client_id:
-                # It may have ended by itself; whatever comes of it, the connection tells.
-                self.call("CLIENT", "UNBLOCK", lease.info.client_id).addErrback(lambda _: None)
+            if lease.blocked and lease.info.client_id and self.state is not State.CLOSED:
+                unblocking = self.call("CLIENT", "UNBLOCK", lease.info.client_id)
+                unblocking.addCallbacks(self._unblocked, lambda _, lease: self._cut(lease), errbackArgs=(lease,))
             elif lease.blocked:
-                lease.connection.abort(ConnectionLost(f"{self.address}: the client was closed"))
+                self._cut(lease)
+
+    def _unblocked(self, found: Any) -> None:
+        if not found and self.state is not State.CLOSED and not self._unblock_timer.running:
+            # It has ended by itself, or the server has yet to read that it is to block.
+            self._unblock_timer.start(_UNBLOCK_AGAIN)
+
+    def _cut(self, lease: Lease) -> None:
+        if lease in self.pool.leases:
+            lease.connection.abort(ConnectionLost(f"{self.address}: the client was closed"))
 
     def close(self) -> None:
         """Take nothing more; what is unanswered on the connection is still waited for."""
@@ -295,21 +312,20 @@ class NodeConnection(ConnectionListener):
         if self.state is not State.DIALLING:
             connection.drain()
             return
-        if connection.ended:
-            closed = ConnectFailed(f"{self.address} closed the connection after the handshake")
-            self._dial_ended_badly(Failure(closed))  # type: ignore[no-untyped-call]
-            return
         self.state = State.READY
         self._last_failure = ""
         self._ready_at = self._clock.seconds()
         self.protocol = connection
         connection.owner = self
         self.send = connection.send
-        for request in self._waiting.take():
-            # It was admitted before: limits do not apply.
-            request.admit()
-            request.give_to(connection)
+        for_each(self._waiting.take(), self._give_waiting)
         self._listener.connected(self)
+
+    def _give_waiting(self, request: Request) -> None:
+        # It was admitted before: limits do not apply.
+        request.admit()
+        assert self.protocol is not None
+        request.give_to(self.protocol)
 
     def _dial_ended_badly(self, failure: Failure) -> None:
         self._dialling = None
@@ -336,7 +352,7 @@ class NodeConnection(ConnectionListener):
 
     def _disconnected(self) -> None:
         self._detach(State.IDLE)
-        if self._clock.seconds() - self._ready_at >= _LIVED:
+        if self._clock.seconds() - self._ready_at >= LIVED:
             self._failures = 0
             self._not_before = 0.0
         else:
@@ -354,6 +370,7 @@ class NodeConnection(ConnectionListener):
     def _shut(self) -> list[Request]:
         self._detach(State.CLOSED)
         self._dial_timer.stop()
+        self._unblock_timer.stop()
         if self._dialling is not None:
             dialling, self._dialling = self._dialling, None
             dialling.cancel()
@@ -383,8 +400,6 @@ class NodeConnection(ConnectionListener):
 
     def connection_gone(self, connection: RESPProtocol, reason: Exception, *, clean: bool) -> None:
         """Pass the end of the socket up."""
-        if self.protocol is connection:
-            self._disconnected()
         self._listener.disconnected(self, reason, clean)
 
 

@@ -78,12 +78,12 @@ class RESPProtocol(TransportProtocol):
         self._carried_more = False
         # By how much the commands of unsent batches outnumber the batches.
         self._batched = 0
-        # Whether there may be others than callers' commands among the unsent: batches, marked ones, the client's own.
+        # Whether there may be others than callers' commands among the unsent: batches, transactions, the client's own.
         self._mixed = False
         self._paused = False
         self._paused_bytes = 0
         self._deadline_timer = DeadlineTimer(clock, self._sweep)
-        self._heard_at = 0.0
+        self.heard_at = 0.0
         self._suspected = -1.0
         self._outgoing_seen = 0
         self._direct: tcp.Connection | None = None
@@ -186,7 +186,7 @@ class RESPProtocol(TransportProtocol):
         sent = self._sent
         if not sent:
             # From now on a reply is owed.
-            self._heard_at = now = self.seconds()
+            self.heard_at = now = self.seconds()
             if now + self.patience < self._deadline_timer.at:
                 self._deadline_timer.by(now + self.patience)
         if self._mixed:
@@ -256,10 +256,11 @@ class RESPProtocol(TransportProtocol):
             return
         scheduler = self._write_scheduler
         outer, scheduler.held = scheduler.held, True
-        self._heard_at = self.seconds()
+        self.heard_at = self.seconds()
         sent = self._sent
         owed = len(sent)
         decode = self._decode
+        request: Request | None = None
         gets: Callable[[], Any] = self._reader.gets
         try:
             self._reader.feed(data)
@@ -273,7 +274,7 @@ class RESPProtocol(TransportProtocol):
                         self._pushed(reply)
                         continue
                     if sent:
-                        sent.popleft().refused(self, reply)
+                        self._refused(sent.popleft(), reply)
                         continue
                 if not sent:
                     if self.ended:
@@ -290,9 +291,7 @@ class RESPProtocol(TransportProtocol):
                 # The rest may be long in coming, and be large.
                 sent[0].hand_over()
         except Exception as error:
-            # Nothing of ours or of the caller's raises in the loop: Deferreds keep what callbacks raise.
-            doubt = error if isinstance(error, ProtocolError) else ProtocolError(f"{self.peer}: {error!r}")
-            self.abort(doubt)
+            self._broken(error, request)
         finally:
             scheduler.held = outer
             if not outer:
@@ -300,6 +299,30 @@ class RESPProtocol(TransportProtocol):
                 scheduler.read_done(owed - len(sent) if self._direct is not None else 0)
         if self._draining:
             self._close_if_drained()
+
+    def _refused(self, request: Request, error: Any) -> None:
+        try:
+            request.refused(self, error)
+        except Exception as raised:
+            if request.called:
+                raise
+            # Whoever has to deal with the error could not.
+            request.fail(raised)
+
+    def _broken(self, error: Exception, request: Request | None) -> None:
+        """End it because a reply cannot be read, or what it set off has raised.  ``request`` was answered last."""
+        doubt = error if isinstance(error, ProtocolError) else ProtocolError(f"{self.peer}: {error!r}")
+        if request is not None and not request.called and not isinstance(request, MultiRequest):
+            request.fail(doubt)
+        elif self._sent:
+            # The command whose reply cannot be read may be the reason, and is not sent again.
+            self._sent.popleft().undecodable(doubt)
+        else:
+            self.abort(doubt)
+            return
+        lost = ConnectionLost(f"{self.peer}: the reply to another command could not be read: {doubt}")
+        lost.__cause__ = doubt
+        self.abort(lost)
 
     def decoded(self, reply: Any) -> Any:
         """A reply as text, if the client has an encoding.  Raises what the codec raises."""
@@ -325,7 +348,7 @@ class RESPProtocol(TransportProtocol):
         """End what is past its deadline; end it all if the peer has gone silent."""
         now = self.seconds()
         if self._sent and self._is_silent(now):
-            silence = now - self._heard_at
+            silence = now - self.heard_at
             text = f"{self.peer} sent nothing for {silence:.1f} s while {len(self._sent)} replies were due"
             self.abort(ConnectionLost(text))
             return
@@ -336,7 +359,7 @@ class RESPProtocol(TransportProtocol):
             self._drop_unsent(set(map(id, late_unsent)))
         self._deadline_timer.by(not_too_soon(min(next_sent, next_unsent), now, self.pending))
         if self._sent:
-            self._deadline_timer.by(self._heard_at + self.patience)
+            self._deadline_timer.by(self.heard_at + self.patience)
         for written, late in ((True, late_sent), (False, late_unsent)):
             for request in late:
                 request.time_out(now, where, written=written)
@@ -370,7 +393,7 @@ class RESPProtocol(TransportProtocol):
     def connectionMade(self) -> None:
         """Take over a transport that has just connected."""
         transport = self._transport()
-        self._heard_at = self.seconds()
+        self.heard_at = self.seconds()
         self._direct = direct_writer(transport)
         if self._direct is not None and getattr(transport.protocol, "_wrappedProtocol", None) is self:
             # Past the wrapper that Twisted's endpoints put around a protocol until it is connected.
@@ -388,7 +411,7 @@ class RESPProtocol(TransportProtocol):
         """The transport is empty again."""
         self._paused = False
         self._paused_bytes = 0
-        self._heard_at = self.seconds()
+        self.heard_at = self.seconds()
         self.flush()
 
     def drain(self) -> None:
@@ -425,10 +448,7 @@ class RESPProtocol(TransportProtocol):
         self._deadline_timer.stop()
         self._owed_at_close = bool(self._sent)
         self._sent.clear()
-        transport = self._transport()
-        if transport is None:
-            return
-        self._close(transport)
+        self._close(self._transport())
 
     def _end(self, reason: Exception) -> None:
         self.ended = True

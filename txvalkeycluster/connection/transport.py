@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from ..options import Options
 from ..requests.timer import Timer
+from .forks import close_copy
 
 
 @implementer(IPushProducer, IHandshakeListener)
@@ -18,6 +19,8 @@ class TransportProtocol(protocol.Protocol):
     """A protocol that knows when its transport is secured, busy, and closed.  Below it there may be TLS."""
 
     # In the class until they are set: CPython reads attributes of an instance with more than 30 of them more slowly.
+    #: No requests are taken any more, and none is left.
+    ended: bool
     _clock: IReactorTime
     _options: Options
     # Why it has ended.
@@ -28,7 +31,8 @@ class TransportProtocol(protocol.Protocol):
     _paused = False
     #: Seconds of silence, while replies are owed, after which the peer is given up.
     patience: float
-    _heard_at: float
+    #: When bytes came last, as clock.seconds(), or when the first reply came to be owed.
+    heard_at: float
     _suspected: float
     _outgoing_seen: int
 
@@ -82,17 +86,17 @@ class TransportProtocol(protocol.Protocol):
 
     def _is_silent(self, now: float) -> bool:
         """Whether a peer that owes replies has to be given up."""
-        if now < self._heard_at + self.patience:
+        if now < self.heard_at + self.patience:
             return False
         outgoing = self._outgoing()
         if self._paused and outgoing < self._outgoing_seen:
             # It takes what we send, be it slowly.
             self._outgoing_seen = outgoing
-            self._heard_at = now
+            self.heard_at = now
             return False
-        if self._suspected != self._heard_at:
+        if self._suspected != self.heard_at:
             # Timers run before reads: when the reactor was held up, the reply may be there unread.
-            self._suspected = self._heard_at
+            self._suspected = self.heard_at
             return False
         return True
 
@@ -103,6 +107,11 @@ class TransportProtocol(protocol.Protocol):
         self._close_timer.start(self._options.close_timeout)
         transport.unregisterProducer()
         transport.loseConnection()
+
+    def give_up_copy(self) -> None:
+        """Send and read nothing any more, as a forked child's copy of a connection."""
+        self.ended = True
+        close_copy(self._transport())
 
     def _abort_transport(self) -> None:
         transport = self._transport()

@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from .request import Request
+from .timer import Timer
 
 
 class Drain:
@@ -14,8 +15,7 @@ class Drain:
 
     def __init__(self, clock: Any, requests: list[Request]) -> None:
         self.finished: Deferred[None] = Deferred()
-        self._clock = clock
-        self._looking = False
+        self._look_soon = Timer(clock, self._look)
         self._left = set(requests)
         for request in requests:
             request.admit().on_end = self._ended
@@ -23,9 +23,8 @@ class Drain:
 
     def look_again(self) -> None:
         """A command is being cancelled: see, in a moment, whether it is one of these."""
-        if self._left and not self._looking:
-            self._looking = True
-            self._clock.callLater(0, self._look)
+        if self._left:
+            self._look_soon.start(0)
 
     def give_up(self) -> None:
         """Wait for nothing more."""
@@ -37,10 +36,11 @@ class Drain:
         self._check()
 
     def _look(self) -> None:
-        self._looking = False
         self._left = {request for request in self._left if not request.called}
         self._check()
 
     def _check(self) -> None:
-        if not self._left and not self.finished.called:
-            self.finished.callback(None)
+        if not self._left:
+            self._look_soon.stop()
+            if not self.finished.called:
+                self.finished.callback(None)

@@ -1,7 +1,7 @@
 """The request record: a command on its way, packed once, which ends when its caller is told.
 
-It is in exactly one place at any time: the queue of a connection, of a node being dialled, or a retry queue.  When it
-is redirected or repeated, the same record moves on.
+It is in exactly one place at any time: the queue of a connection, of a node or its exclusive pool, or a retry queue.
+When it is redirected or repeated, the same record moves on.
 
 Nearly every request is a `Call`, which is also the Deferred that the caller holds; those of pipelines and of commands
 over many nodes are in `batch`, those that have a connection to themselves in `exclusive`, and transactions in the
@@ -10,8 +10,8 @@ package `routing`, which knows what their replies mean.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import hiredis
 from twisted.internet.defer import Deferred
@@ -139,8 +139,9 @@ class Request:
             connection.owner.reply_failed(connection, self, error)
 
     def undecodable(self, error: Exception) -> None:
-        """Its reply is not text of the encoding."""
-        self.fail(error)
+        """Its reply cannot be read, or is not text of the encoding."""
+        if not self.called:
+            self.fail(error)
 
     def failed_attempt(self, reason: object) -> History:
         """Note that an attempt came to nothing."""
@@ -151,11 +152,14 @@ class Request:
 
     def answer(self, reply: Any) -> None:
         """End it with a reply, unless it has ended."""
+        self._replied()
+        self._end(self.callback, reply)
+
+    def _replied(self) -> None:
         history = self.history
         if history is not None and history.on_reply is not None:
             on_reply, history.on_reply = history.on_reply, None
             on_reply()
-        self._end(self.callback, reply)
 
     def fail(self, error: object) -> None:
         """End it with an error, or a Failure, unless it has ended."""
@@ -183,6 +187,9 @@ class Request:
     def time_out(self, now: float, where: str, *, written: bool) -> None:
         """End it because its deadline has passed while it was ``where``."""
         self.fail(timeout_error(self.command.name, now - self.since, self.history, where, written=written))
+
+
+_R = TypeVar("_R", bound=Request)
 
 
 class MultiRequest(Request):
@@ -371,6 +378,21 @@ class Connection(Protocol):
 
     def abort(self, reason: Exception) -> None:
         """End it at once."""
+
+
+def for_each(requests: Iterable[_R], act: Callable[[_R], object]) -> None:
+    """Do something with each of some requests; one with which it cannot be done fails, and keeps no other from it.
+
+    They fail last, since their callbacks may do anything, even close the client.
+    """
+    failed: list[tuple[Request, Exception]] = []
+    for request in requests:
+        try:
+            act(request)
+        except Exception as error:
+            failed.append((request, error))
+    for each, reason in failed:
+        each.fail(reason)
 
 
 def size(request: Request) -> int:

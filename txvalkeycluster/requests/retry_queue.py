@@ -15,8 +15,6 @@ from .pending_queue import PendingQueue
 from .request import Cancels, MultiRequest, Request
 from .timer import Timer
 
-# How much later those are called that full queues have refused.
-_LATER = 0.01
 # Tried in one tick: at a tick of 45 ms on average, at most 710 a second for each node and reason.
 _TRIED = 32
 
@@ -89,24 +87,3 @@ class RetryQueue(PendingQueue):
 
     def _describe(self) -> str:
         return f"waiting for {self._what}" + (f" ({self.detail})" if self.detail else "")
-
-
-class LaterCalls:
-    """Calls functions a little later: retries of callers that full queues have refused."""
-
-    def __init__(self, clock: Any) -> None:
-        self._waiting: list[Callable[[], None]] = []
-        self._timer = Timer(clock, self.call_now)
-
-    def add(self, retry: Callable[[], None]) -> None:
-        """Have ``retry`` called once."""
-        self._waiting.append(retry)
-        if not self._timer.running:
-            self._timer.start(_LATER)
-
-    def call_now(self) -> None:
-        """Call them now, as at the client's end: each finds out by itself."""
-        self._timer.stop()
-        waiting, self._waiting = self._waiting, []
-        for retry in waiting:
-            retry()

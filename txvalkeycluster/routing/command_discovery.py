@@ -59,6 +59,7 @@ class CommandDiscovery:
             commands = read_reply(reply)
         except ProtocolError as error:
             self._asking = False
+            error.maybe_executed = False
             for request in self.queue.take_all():
                 request.fail(error)
             return
@@ -70,7 +71,7 @@ class CommandDiscovery:
             self._learnt(names, [])
             return
         self._asking = False
-        if not self._timer.running:
+        if self.queue and not self._timer.running:
             self._timer.start(_PAUSE)
 
     def _learnt(self, names: list[str], commands: list[Command]) -> None:

@@ -143,6 +143,8 @@ class FanOut:
         self.batches: list[Batch] = []
         #: Whether one good reply is enough.
         self.one_suffices = False
+        # Whether it was cancelled: its parts may end before its Deferred does.
+        self._over = False
         self._note_cancel = note_cancel
         self._name = name
         self._left = count
@@ -171,13 +173,14 @@ class FanOut:
             self._end()
 
     def _cancelled(self, deferred: Deferred[Any]) -> None:
+        self._over = True
         for batch in self.batches:
             batch.called = True
         self._note_cancel(deferred)
 
     def _end(self) -> None:
         self.batches = []
-        if self.deferred.called:
+        if self._over:
             return
         if self._errors and not (self.one_suffices and self._replies):
             self.deferred.errback(self._failure())

@@ -7,7 +7,7 @@ queues refuse is sent again, before anything new.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from itertools import islice
 from math import inf
 from typing import Any
@@ -47,18 +47,24 @@ class PipelineRun:
         each: Callable[[int, Any], object],
         *,
         to_the_end: bool,
+        backlog: Sized = (),
     ) -> None:
-        """``to_the_end`` has a client that is closed meanwhile serve them all, and not only what is on its way."""
+        """``to_the_end`` has a client that is closed meanwhile serve them all, and not only what is on its way.
+
+        ``backlog`` holds results that have yet to be dealt with; so many commands fewer are on their way.
+        """
         self._ended: Deferred[int] = Deferred(self._cancelled)
         #: Fires with how many there were.
-        self.done = router.delegate(_PIPELINE, self._ended)
-        self._history = self.done.admit()
+        call = router.delegate(_PIPELINE, self._ended)
+        self.done: Deferred[Any] = call
+        self._history = call.admit()
         #: Whether nobody waits for it any more.
         self.called = False
         self._router = router
         self._calls: Iterator[Sequence[Arg]] | None = None
         self._timeout = router.timeout_of(timeout)
         self._each = each
+        self._backlog = backlog
         self._to_the_end = to_the_end
         self._count = 0
         self._under_way = 0
@@ -80,7 +86,7 @@ class PipelineRun:
         # Whether ``each`` has raised, and is told nothing more.
         self._given_up = False
         if router.closed:
-            self._stop(ClientClosed("the client is closed"))
+            self._stop(ClientClosed(router.closed_because))
         else:
             try:
                 self._calls = iter(calls)
@@ -88,6 +94,8 @@ class PipelineRun:
                 # It is the caller's, and may be anything.
                 self._stop(error)
         self._send()
+        if self.done.called:
+            self.done = router.next_turn.postponed(self.done)
 
     # ---- what becomes of them
 
@@ -101,9 +109,7 @@ class PipelineRun:
                 each(place, reply)
         except BaseException as error:
             # As a Deferred keeps whatever its callbacks raise.
-            self._given_up = True
-            self._refused.clear()
-            self._stop(error)
+            self._give_up(error)
         finally:
             # Decrement after the callbacks: they may complete other commands.
             self._under_way -= len(replies)
@@ -111,6 +117,21 @@ class PipelineRun:
                 self._bytes -= sum(self._sizes.pop(place, 0) for place in places)
         if self._under_way <= self._resume_at and not self._sending:
             self._go_on()
+
+    def give_up(self, error: BaseException) -> None:
+        """Take no more, tell no more, and fail with ``error`` when what is on its way has ended."""
+        self._give_up(error)
+        self._check()
+
+    def go_on(self) -> None:
+        """Send more, now that the backlog is shorter."""
+        if not self._sending:
+            self._go_on()
+
+    def _give_up(self, error: BaseException) -> None:
+        self._given_up = True
+        self._refused.clear()
+        self._stop(error)
 
     def failed(self, place: int, error: Any) -> None:
         """Hand an error over."""
@@ -147,7 +168,7 @@ class PipelineRun:
         """How many commands may go out now."""
         if self._full or self.called or (self._bytes >= _BYTES and self._under_way):
             return 0
-        return self._most - self._under_way
+        return self._most - self._under_way - len(self._backlog)
 
     def _go_on(self) -> None:
         if self._more and (self._bytes <= _BYTES // 2 or not self._under_way):

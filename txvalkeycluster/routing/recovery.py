@@ -25,11 +25,12 @@ from ..events import (
     TopologyUpdated,
 )
 from ..options import Options
-from ..requests.request import History, Request, UnroutedCall, own_slots
+from ..requests.request import History, Request, UnroutedCall, for_each, own_slots
 from ..requests.retry_queue import RetryQueue
 from ..requests.target import ANY_NODE, THIS_NODE
 from ..statistics import Statistics
 from .command_discovery import CommandDiscovery
+from .redirect_check import RedirectCheck
 from .refresh import TopologyRefresher
 from .retry_policy import (
     Action,
@@ -99,10 +100,14 @@ class Recovery:
             self._any_node,
         )
         self._retry_queues: dict[tuple[Address, str], RetryQueue] = {}
+        self.redirect_check = RedirectCheck(
+            reactor, options, factory, lambda what: self._waits_until_released(what, lambda: None)
+        )
 
     def queues(self) -> list[RetryQueue]:
         """Every queue of commands that wait off the wire for something."""
-        return [self.unserved, self.discovery.queue, *self._retry_queues.values()]
+        held = self.redirect_check.queues.values()
+        return [self.unserved, self.discovery.queue, *held, *self._retry_queues.values()]
 
     def _waits_until_released(self, what: str, on_enter: Callable[[], None]) -> RetryQueue:
         cancels = self._factory.cancels
@@ -123,22 +128,17 @@ class Recovery:
 
     def resend(self, requests: Iterable[Request]) -> None:
         """Send requests where the map says now."""
-        doomed: list[tuple[Request, Exception]] = []
-        for request in requests:
-            if request.history is not None:
-                request.history.asking = False
-            if request.called:
-                continue
-            try:
-                if isinstance(request, UnroutedCall):
-                    self._restart(request)
-                else:
-                    request.give_to(self.slot_map.destination_of(request.target))
-            except Exception as error:
-                doomed.append((request, error))
-        # Last, since their callbacks may do anything, even close us.
-        for request, reason in doomed:
-            request.fail(reason)
+        for_each(requests, self._resend_one)
+
+    def _resend_one(self, request: Request) -> None:
+        if request.history is not None:
+            request.history.asking = False
+        if request.called:
+            return
+        if isinstance(request, UnroutedCall):
+            self._restart(request)
+        else:
+            request.give_to(self.slot_map.destination_of(request.target))
 
     def _wait(self, node: NodeConnection, request: Request, what: str) -> None:
         key = (node.address, what)
@@ -200,7 +200,7 @@ class Recovery:
         """Count a redirect, and point the slot at a MOVED's target."""
         history.redirects += 1
         node = self._factory.node_at(target)
-        node.leads = True
+        node.set_leads(True)
         if decision.action is Action.FOLLOW:
             self._statistics.moved += 1
             self.slot_map.repoint(decision.slot, node)
@@ -217,10 +217,17 @@ class Recovery:
         self, decision: Decision, node: NodeConnection, connection: RESPProtocol, request: Request, history: History
     ) -> None:
         action = decision.action
-        if decision.target is not None:
+        if decision.target is not None and not self._factory.has_room_for(decision.target):
+            self._wait(node, request, "to stop redirecting to ever more nodes")
+        elif decision.target is not None and not self.redirect_check.allows(decision.target):
+            if self.redirect_check.denies(decision.target):
+                self._wait(node, request, "to stop redirecting to an address that no other node knows")
+            else:
+                self.redirect_check.hold(request, decision.target, node)
+        elif decision.target is not None:
             target = self._redirected(decision, decision.target, history)
             history.asking = action is Action.ASK
-            request.give_to(target)
+            for_each([request], lambda request: request.give_to(target))
         elif action is Action.REDIAL:
             self._redial(node, connection, history)
             self.resend([request])
@@ -235,15 +242,20 @@ class Recovery:
         """Send again what is safe to send again, then fail the rest."""
         self.refresher.trigger()
         doomed: list[tuple[Request, bool]] = []
-        for written, requests in ((True, sent), (False, unsent)):
-            for request in requests:
-                request.failed_attempt(reason).written |= written
-                decision = decide_on_loss(written=written, repeatable=request.repeatable)
-                if request.target is THIS_NODE or decision.action is Action.FAIL or self.closed:
-                    doomed.append((request, written))
-                else:
-                    self._statistics.repeated += written
-                    self.resend([request])
+        again: list[Request] = []
+
+        def judge(request: Request, written: bool) -> None:
+            request.failed_attempt(reason).written |= written
+            decision = decide_on_loss(written=written, repeatable=request.repeatable)
+            if request.target is THIS_NODE or decision.action is Action.FAIL or self.closed:
+                doomed.append((request, written))
+            else:
+                self._statistics.repeated += written
+                again.append(request)
+
+        for_each(sent, lambda request: judge(request, True))
+        for_each(unsent, lambda request: judge(request, False))
+        self.resend(again)
         for request, written in doomed:
             kind: type[MaybeExecuted] = ClientClosed if isinstance(reason, ClientClosed) else ConnectionLost
             request.fail_unanswered(
@@ -253,10 +265,10 @@ class Recovery:
     def dial_failed(self, node: NodeConnection, stranded: list[Request], reason: ValkeyError) -> None:
         """Ask for a fresh map; what was asked of this node alone fails, what need not wait for it goes back."""
         self.refresher.trigger()
-        for request in stranded:
-            if request.target is not THIS_NODE:
-                request.failed_attempt(reason)
-                self._wait(node, request, "to become reachable")
+        routed = [request for request in stranded if request.target is not THIS_NODE]
+        for request in routed:
+            request.failed_attempt(reason)
+        for_each(routed, lambda request: self._wait(node, request, "to become reachable"))
         for request in stranded:
             if request.target is THIS_NODE:
                 request.fail(reason)
@@ -287,6 +299,8 @@ class Recovery:
             queues, self._retry_queues = self._retry_queues, {}
             for queue in queues.values():
                 retries += queue.take_all()
+        else:
+            gone = self._factory.drop_unlisted()
         self.unserved.detail = ""
         retries += self.unserved.take_all()
         self.resend(retries)

@@ -76,12 +76,12 @@ class Inquiry:
         self._asked.pop(node, None)
         if self._done:
             return
-        if not failure.check(ValkeyError):
-            self._finish()
-            self.answered.errback(failure)
-            return
         address = str(node.address)
         reason = str(failure.value)
+        if not failure.check(ValkeyError):
+            # Bad luck with one answer, or a mistake of ours: others may give a better one.
+            _log.failure("the answer of {address} could not be used", failure=failure, address=address)
+            reason = f"{type(failure.value).__name__}: {reason}"
         self._failures.append((address, reason.removeprefix(address).lstrip(": ")))
         if self._hedge.running or not self._asked:
             self._hedge.stop()
@@ -119,6 +119,8 @@ class TopologyRefresher:
         self._failed = failed
         self._needed = needed
         self._statistics = statistics
+        #: Whether the client is being closed: a map that no command waits for is not asked for any more.
+        self.draining = False
         self._running = False
         self._again = False
         self._urgent = False
@@ -154,10 +156,14 @@ class TopologyRefresher:
             self._start()
         return waiter
 
-    def close(self) -> None:
-        """Ask nobody any more."""
+    def stop(self) -> None:
+        """Begin no refresh any more."""
         self._closed = True
         self._timer.stop()
+
+    def close(self) -> None:
+        """Ask nobody any more."""
+        self.stop()
         if self._refreshing is not None:
             self._refreshing.cancel()
         waiters, self._waiters = self._waiters, []
@@ -176,6 +182,8 @@ class TopologyRefresher:
 
     def _start(self) -> None:
         self._timer.stop()
+        if self.draining and not self._waiters and not self._needed():
+            return
         self._running = True
         self._again = self._urgent = False
         self._statistics.refreshes += 1
@@ -212,6 +220,9 @@ class TopologyRefresher:
             shards = await self._by_shard(node) or await self._ask_for("slots", node, None)
         else:
             shards = await self._ask_for(source, node, self._options.tls)
+        count = sum(len(shard.nodes) for shard in shards)
+        if count > self._options.max_nodes:
+            raise TopologyError(f"{node.address} tells of {count} nodes; the limit is {self._options.max_nodes}")
         if not any(shard.slots and shard.primary is not None for shard in shards):
             raise TopologyError(f"{node.address} knows no node that serves a slot; is the cluster formed?")
         return shards

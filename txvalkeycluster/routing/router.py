@@ -1,4 +1,4 @@
-"""Router: command -> node -> decision -> again, until there is a reply or an error for the caller.
+"""Router: which node a command goes to.  What becomes of one that fails is decided in `recovery`.
 
 The hot path is `execute`: one look-up finds the command, one list index finds what takes it.  That is the connection of
 the slot's owner, or the queue where commands wait for an owner.
@@ -7,24 +7,27 @@ the slot's owner, or the queue where commands wait for an owner.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, succeed
 
 from ..address import Address
 from ..commands import Command
 from ..commands.converters import Convert
 from ..commands.encoder import Arg, pack, pack_keyed
 from ..connection.factory import ClusterFactory
+from ..connection.forks import in_forked_children
 from ..connection.node import NodeConnection
 from ..connection.protocol import RESPProtocol
-from ..errors import ClientClosed, RoutingError, TooManyPending
+from ..errors import ClientClosed, RoutingError, ValkeyError
 from ..events import Event
 from ..options import DEFAULT, Options
 from ..requests.exclusive import BlockingCall, ExclusiveCall
+from ..requests.later_calls import LaterCalls, failure
 from ..requests.request import Call, DelegatedCall, Request, UnroutedCall
-from ..requests.retry_queue import LaterCalls, RetryQueue
+from ..requests.retry_queue import RetryQueue
 from ..requests.target import THIS_NODE, Target
 from ..statistics import Statistics
 from ..topology.model import Node, Topology
@@ -51,9 +54,13 @@ class Router:
         # One bound method for all commands: a new one for each would cost 0.1 us.
         self.note_cancel = self._cancelled
         self._options = options
+        # Whether this is a forked child's copy.
+        self._is_copy = False
         self._factory = ClusterFactory(reactor, options)
-        #: Whether no new commands are taken.
+        #: Whether no new commands are taken, and why.
         self.closed = False
+        self.closed_because = "the client is closed"
+        in_forked_children(self, Router.forked)
         self._replica_wait = ReplicaWait(
             reactor,
             options,
@@ -68,7 +75,9 @@ class Router:
         #: By slot, what takes the requests for it: its owner, or the queue where they wait for one.
         self.destinations = recovery.slot_map.destinations
         #: For whoever is turned away by full queues.
-        self.retries = LaterCalls(reactor)
+        self.retries = LaterCalls(reactor, 0.01)
+        #: For what fails at once.
+        self.next_turn = LaterCalls(reactor, 0.0)
         self._shutdown = Shutdown(reactor, self._factory, recovery, self._replica_wait, self.retries)
 
     def __repr__(self) -> str:
@@ -92,25 +101,26 @@ class Router:
     ) -> Deferred[Any]:
         """Send a command where its keys live, or where its policy says; ``convert`` makes the result of its reply.
 
-        ``admitted`` commands were taken before the client was closed.
+        ``admitted`` commands were taken before the client was closed.  Those that fail at once have failed when this
+        returns; others do so in the next turn of the reactor.
         """
         try:
             if self.closed and not admitted:
-                raise ClientClosed("the client is closed")
+                raise ClientClosed(self.closed_because)
             command = self.commands[args[0]]
             if not command.keyed or len(args) < 2:
                 done = self._execute_otherwise(command.resolve(args), args, timeout, repeatable)
+                done = self.next_turn.postponed(done) if done.called and not admitted else done
                 return done if convert is None else done.addCallback(convert)
             slot, payload = pack_keyed(command.wire_name, args)
             now: float = self._seconds()
             deadline = now + self._limit if timeout is DEFAULT else inf if timeout is None else now + timeout
             call = Call(payload, command, slot, now, deadline, repeatable or command.repeatable, self.note_cancel)
             self.destinations[slot].send(call)
-        except Exception:
+        except Exception as error:
             # A wrong argument or a full queue; the caller hears of every failure in one way.
-            if args and args[0].__hash__ is None:
-                return fail(TypeError(f"the name of a command is text or bytes, not {type(args[0]).__name__}"))
-            return fail() if args else fail(TypeError("there is no command"))
+            failed = failure(_explained(error, args))
+            return failed if admitted else self.next_turn.postponed(failed)
         return call if convert is None else call.addCallback(convert)
 
     def _execute_otherwise(
@@ -136,12 +146,16 @@ class Router:
 
     def send(self, request: _R) -> _R:
         """Send a new request; if it cannot be sent, it fails."""
+        return self.give(request, lambda: self.route(request))
+
+    def give(self, request: _R, give: Callable[[], object]) -> _R:
+        """Do what sends a new request; if it cannot be sent, it fails."""
         try:
             if self.closed:
-                raise ClientClosed("the client is closed")
-            self.route(request)
-        except (ClientClosed, TooManyPending) as error:
-            request.fail(error)
+                raise ClientClosed(self.closed_because)
+            give()
+        except ValkeyError as error:
+            self.next_turn.add(partial(request.fail, error))
         return request
 
     def route(self, request: _R) -> _R:
@@ -149,14 +163,14 @@ class Router:
         request.give_to(self._recovery.slot_map.destination_of(request.target))
         return request
 
-    def execute_on(self, where: Node | Address, args: Sequence[Arg], timeout: float | None = DEFAULT) -> Deferred[Any]:
+    def execute_on(
+        self, where: Node | Address | str, args: Sequence[Arg], timeout: float | None = DEFAULT
+    ) -> Deferred[Any]:
         """Send a command to one node: no redirect, no repetition."""
-        if self.closed:
-            return fail(ClientClosed("the client is closed"))
-        if not args:
-            return fail(TypeError("there is no command"))
         timeout = self.timeout_of(timeout)
         try:
+            if self.closed:
+                raise ClientClosed(self.closed_because)
             address = self._recovery.slot_map.address_of(where)
             command = self.commands[args[0]].resolve(args)
             command.check_allowed(args)
@@ -173,11 +187,19 @@ class Router:
                 now = self.clock.seconds()
                 call = Call(pack(args), command, THIS_NODE, now, deadline, canceller=self.note_cancel)
             call.give_to(node)
-        except Exception:
-            return fail()
+        except Exception as error:
+            return self.next_turn.postponed(failure(_explained(error, args)))
         return call
 
-    def connection_of(self, where: Node | Address) -> RESPProtocol | None:
+    async def may_be_asked(self, node: Node, teller: Node) -> bool:
+        """Whether a node that ``teller`` alone has told of may be logged in to."""
+        check = self._recovery.redirect_check
+        address, sender = node.address, teller.address
+        if address is None or sender is None or check.allows(address):
+            return address is not None
+        return await check.confirm(address, self._factory.node_at(sender))
+
+    def connection_of(self, where: Node | Address | str) -> RESPProtocol | None:
         """The connection that `execute_on` uses now."""
         return self._factory.node_at(self._recovery.slot_map.address_of(where)).protocol
 
@@ -259,7 +281,8 @@ class Router:
 
     def refresh(self) -> Deferred[None]:
         """Fetch the slot map now."""
-        return self._recovery.refresher.refresh()
+        refreshed = self._recovery.refresher.refresh()
+        return self.next_turn.postponed(refreshed) if refreshed.called else refreshed
 
     def _cancelled(self, deferred: Deferred[Any]) -> None:
         """Canceller of every command: its request is passed over, wherever it is."""
@@ -268,15 +291,40 @@ class Router:
 
     # ---- the end
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is an open connection."""
+        return self._factory.connected
+
+    def forked(self) -> None:
+        """Take no commands in a forked child, if there are connections: they are the parent's."""
+        if self._factory.forked():
+            self.closed = self._recovery.closed = self._is_copy = True
+            self.closed_because = "the client has connections of the process that forked this one: make a new client"
+            self._recovery.refresher.stop()
+
     def close(self) -> Deferred[None]:
         """Take no new commands, wait for the unanswered ones, then close every connection."""
+        if self._is_copy:
+            return succeed(None)
         self.closed = self._recovery.closed = True
         return self._shutdown.close()
 
     def abort(self) -> Deferred[None]:
         """End everything at once."""
+        if self._is_copy:
+            return succeed(None)
         self.closed = self._recovery.closed = True
         return self._shutdown.abort()
+
+
+def _explained(error: Exception, args: Sequence[Arg]) -> Exception:
+    """What is wrong with a call that cannot be sent."""
+    if not args:
+        return TypeError("there is no command")
+    if args[0].__hash__ is None:
+        return TypeError(f"the name of a command is text or bytes, not {type(args[0]).__name__}")
+    return error
 
 
 def _time_left(now: float, deadline: float) -> float | None:

@@ -10,8 +10,8 @@ from ..connection.factory import ClusterFactory
 from ..errors import ClientClosed
 from ..requests.drain import Drain
 from ..requests.exclusive import ExclusiveCall
+from ..requests.later_calls import LaterCalls
 from ..requests.request import Call, Request, live
-from ..requests.retry_queue import LaterCalls
 from .recovery import Recovery
 from .replica_wait import ReplicaWait
 from .transaction_request import TransactionRequest
@@ -55,6 +55,7 @@ class Shutdown:
         """Take no new commands, wait for the unanswered ones, then close every connection."""
         self._drain = Drain(self._clock, self._everything())
         self._replica_wait.closed = True
+        self._recovery.refresher.draining = True
         self._factory.unblock()
         for queue in (self._recovery.unserved, self._recovery.discovery.queue):
             # Commands are still served if they can be; these two do not begin any more.
@@ -79,6 +80,7 @@ class Shutdown:
         for queue in self._recovery.queues():
             waiting += queue.take_all()
         self._recovery.refresher.close()
+        self._recovery.redirect_check.close()
         more, gone = self._factory.abort(ClientClosed("the client was aborted"))
         for request in live([*waiting, *more]):
             request.fail_unanswered(ClientClosed, "the client was aborted")
@@ -89,6 +91,7 @@ class Shutdown:
 
     def _shut(self) -> Deferred[None]:
         self._recovery.refresher.close()
+        self._recovery.redirect_check.close()
         self._recovery.discovery.close()
         for queue in self._recovery.queues():
             # What is left there was cancelled.

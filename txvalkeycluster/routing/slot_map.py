@@ -9,7 +9,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from random import Random
 
-from ..address import Address
+from ..address import Address, parse_address
 from ..connection.factory import ClusterFactory
 from ..connection.node import NodeConnection, State
 from ..errors import RoutingError
@@ -124,11 +124,21 @@ class SlotMap:
         ready = [node for node in self._primaries if node.state is State.READY]
         return self._random.choice(ready or [n for n in self._primaries if not n.failing] or self._primaries)
 
-    def address_of(self, where: Node | Address) -> Address:
-        """Where to dial a node, even if it was listed otherwise when the caller learnt of it.  Raises RoutingError."""
+    def address_of(self, where: Node | Address | str) -> Address:
+        """Where to dial a node, even if it was listed otherwise when the caller learnt of it.
+
+        Raises RoutingError for a node without an address, and ValueError or TypeError for what is no address.
+        """
         if isinstance(where, Node):
             known = self.topology.node(where.id) or where
             if known.address is None:
                 raise RoutingError(f"node {where.id} has no address that can be dialled")
             return known.address
+        if isinstance(where, str):
+            try:
+                return parse_address(where)
+            except ValueError as error:
+                raise ValueError(f"{where!r} is no host:port: {error}") from None
+        if not isinstance(where, tuple) or len(where) != 2:
+            raise TypeError(f"a node is one of client.nodes(), an Address or 'host:port', not {type(where).__name__}")
         return Address(*where)

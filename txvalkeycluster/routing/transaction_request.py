@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf
 from typing import Any, Protocol
 
@@ -13,9 +14,10 @@ from ..address import Address
 from ..commands import Command
 from ..commands.encoder import Packed, pack
 from ..connection.node import NodeConnection
-from ..errors import ConnectionLost, ReplyError, TooManyPending, TransactionRefused
+from ..connection.protocol import RESPProtocol
+from ..errors import ConnectionLost, MaybeExecuted, ReplyError, TooManyPending, TransactionRefused
 from ..requests.request import Connection, Destination, MultiRequest, Request
-from ..requests.target import THIS_NODE, Target
+from ..requests.target import Target
 from .retry_policy import ends_transaction
 from .transaction_outcome import outcome, queued_so_far
 
@@ -31,6 +33,9 @@ class Node(Protocol):
     address: Address
     #: When it last refused MULTI to our user, and what it said.
     multi_refusal: tuple[float, str] | None
+
+    def send_batch(self, batch: MultiRequest) -> None:
+        """Take a request with several replies, for the connection that all share."""
 
 
 class TransactionRequest(MultiRequest):
@@ -77,42 +82,37 @@ class TransactionRequest(MultiRequest):
     # ---- to a node
 
     def give_to(self, destination: Destination) -> None:
-        self.give_to_node(destination if isinstance(destination, NodeConnection) else None, destination)
-
-    def give_to_node(self, node: Node | None, destination: Destination) -> None:
-        """Have ``destination`` take it, a connection to ``node``, unless that is known to refuse MULTI."""
-        self._node = node
-        if node is None or node.multi_refusal is None:
+        if isinstance(destination, NodeConnection):
+            self.give_to_node(destination, partial(super().give_to, destination))
+        else:
             super().give_to(destination)
+
+    def give_to_node(self, node: Node, give: Callable[[], None]) -> None:
+        """Have ``give`` send it to ``node``.  Raises TransactionRefused if that is known to refuse MULTI."""
+        self._node = node
+        if node.multi_refusal is None:
+            give()
             return
         refused_at, _ = node.multi_refusal
         if self._seconds() - refused_at < _REFUSAL_KEPT:
-            self._fail_as_refused(node)
-            return
-        # Does it still refuse it?  An empty transaction harms nobody.
-        probe = TransactionRequest((), THIS_NODE, self._seconds, self.deadline, False, self._note_cancel)
-        probe._node = node
-        super(TransactionRequest, probe).give_to(destination)
-        probe.deferred.addBoth(self._probed, node, destination)
+            raise _refusal(node)
+        # Not on the connection of a session: even an empty transaction ends a watch.
+        node.send_batch(_Probe(self, node, give))
 
-    def _probed(self, result: Any, node: Node, destination: Destination) -> None:
-        if self.called:
-            return
-        if isinstance(result, Failure):
-            if isinstance(result.value, TransactionRefused):
-                self._fail_as_refused(node)
-            else:
-                self.fail(result.value)
-            return
-        node.multi_refusal = None
-        try:
-            super().give_to(destination)
-        except TooManyPending as error:
+    def _probed(self, error: BaseException | None, node: Node, give: Callable[[], None]) -> None:
+        if isinstance(error, TransactionRefused):
+            self.fail(_refusal(node))
+        elif isinstance(error, MaybeExecuted):
+            # So it is of the probe; of this nothing was written.
+            self.fail_unanswered(type(error), str(error), cause=error)
+        elif error is not None:
             self.fail(error)
-
-    def _fail_as_refused(self, node: Node) -> None:
-        _, why = node.multi_refusal or (0.0, "")
-        self.fail(TransactionRefused(f"nothing was sent, since {node.address} does not accept MULTI: {why}"))
+        else:
+            node.multi_refusal = None
+            try:
+                give()
+            except TooManyPending as full:
+                self.fail(full)
 
     def written_on(self, connection: Connection) -> None:
         self._connection = connection
@@ -125,6 +125,10 @@ class TransactionRequest(MultiRequest):
         return replies
 
     # ---- its replies
+
+    def answer(self, reply: Any) -> None:
+        """Take one of the replies.  That MULTI was accepted does not mean that others will be served."""
+        self._end(self.callback, reply)
 
     def callback(self, result: Any) -> None:
         """Take one of the replies."""
@@ -155,6 +159,7 @@ class TransactionRequest(MultiRequest):
             self.fail(error)
         else:
             self.payload = b""
+            self._replied()
             self.deferred.callback(results)
             self._ended()
 
@@ -187,6 +192,41 @@ class TransactionRequest(MultiRequest):
     def time_out(self, now: float, where: str, *, written: bool) -> None:
         super().time_out(now, where, written=written)
         self.deadline = inf
+
+
+def _refusal(node: Node) -> TransactionRefused:
+    _, why = node.multi_refusal or (0.0, "")
+    return TransactionRefused(f"nothing was sent, since {node.address} does not accept MULTI: {why}")
+
+
+class _Probe(TransactionRequest):
+    """Asks whether a node still refuses MULTI, by a transaction of nothing, which harms nobody."""
+
+    __slots__ = ("_asker", "_give")
+
+    def __init__(self, asker: TransactionRequest, node: Node, give: Callable[[], None]) -> None:
+        super().__init__((), asker.target, asker._seconds, asker.deadline, True, asker._note_cancel)
+        self._asker: TransactionRequest | None = asker
+        self._node = node
+        self._give = give
+        if not asker.is_new:
+            self.admit()
+        self.deferred.addBoth(self._told, node)
+
+    def give_to(self, destination: Destination) -> None:
+        """Be written.  Anywhere else goes who asked, since nothing of that was sent."""
+        if isinstance(destination, RESPProtocol):
+            super().give_to(destination)
+        elif self._asker is not None:
+            if not self._asker.called:
+                self._asker.give_to(destination)
+            self._asker = None
+            self.deferred.callback([])
+
+    def _told(self, result: Any, node: Node) -> None:
+        asker, self._asker = self._asker, None
+        if asker is not None and not asker.called:
+            asker._probed(result.value if isinstance(result, Failure) else None, node, self._give)
 
 
 def _joined(packed: Sequence[Packed]) -> Packed:

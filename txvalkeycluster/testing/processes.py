@@ -96,13 +96,15 @@ class ProcessGroup:
 
     def close(self) -> None:
         """End every process and remove the folder; returns when both are done."""
-        # Before the guardian removes the folder, in which they would go on to write.
+        # Before the folder is removed, in which they would go on to write.
         for process in self._processes:
             process.kill()
             process.wait()
         if self._guardian.stdin is not None:
             self._guardian.stdin.close()
         self._guardian.wait()
+        # The guardian has begun to; what it meets when we are faster is gone.
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @dataclass(eq=False)

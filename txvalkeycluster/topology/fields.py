@@ -92,7 +92,7 @@ def integer(value: object, what: str) -> int:
     raise TopologyError(f"{what}: {_shown(value)} is not a number")
 
 
-def text_of(value: object, what: str = "") -> str:
+def text_of(value: object, what: str) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     if isinstance(value, str):

@@ -17,7 +17,7 @@ def read_nodes(reply: object, asked: Address) -> Steps:
     """Read CLUSTER NODES, the only one that also tells of open slots, failed nodes and nodes without slots."""
     primaries: dict[str, tuple[Node, list[tuple[int, int]], list[OpenSlot]]] = {}
     replicas: dict[str, list[Node]] = {}
-    for number, line in enumerate(text_of(reply).splitlines()):
+    for number, line in enumerate(text_of(reply, "reply").splitlines()):
         if number % SHARDS_AT_ONCE == SHARDS_AT_ONCE - 1:
             yield
         try:
@@ -54,12 +54,12 @@ def read_own_view(reply: object, asked: Address) -> OwnView:
     """Read of a CLUSTER NODES reply what the node that gave it says of itself.  Raises TopologyError."""
     lines: dict[str, Sequence[str]] = {}
     own: Sequence[str] = ()
-    for line in text_of(reply).splitlines():
-        if (fields := _nodes_fields(line)) is not None:
-            lines[fields[0]] = fields
-            if "myself" in fields[2].split(","):
-                own = fields
     try:
+        for line in text_of(reply, "reply").splitlines():
+            if (fields := _nodes_fields(line)) is not None:
+                lines[fields[0]] = fields
+                if "myself" in fields[2].split(","):
+                    own = fields
         if not own:
             raise TopologyError("does not say who gave it")
         slots, open_slots = _nodes_slots(own[8:])
@@ -69,6 +69,21 @@ def read_own_view(reply: object, asked: Address) -> OwnView:
         return OwnView(_nodes_node(own, asked), epoch, tuple(slots), tuple(open_slots), others)
     except TopologyError as error:
         raise TopologyError(f"CLUSTER NODES {error}") from None
+
+
+def lists_address(reply: object, asked: Address, wanted: Address) -> bool:
+    """Whether a CLUSTER NODES reply tells of a node at an address, by IP or by name.  Raises TopologyError."""
+    for line in text_of(reply, "CLUSTER NODES reply").splitlines():
+        if (fields := _nodes_fields(line)) is not None:
+            node = _nodes_node(fields, asked)
+            if node.address is not None and wanted.port == node.address.port and wanted.host in _names(fields, node):
+                return True
+    return False
+
+
+def _names(fields: Sequence[str], node: Node) -> tuple[str, ...]:
+    address, *extra = fields[1].split(",")
+    return (node.address.host if node.address is not None else "", address.rpartition(":")[0], *extra[:1])
 
 
 def _nodes_fields(line: str) -> list[str] | None:

@@ -1,0 +1,99 @@
+"""Processes that fork: the child uses no connection of the parent's, and the parent notices nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.utils import getProcessOutputAndValue
+from twisted.trial.unittest import SkipTest
+
+from .base import ClusterTests
+
+# In the child the reactor goes on for a while, with all that it has inherited.
+WITH_CONNECTIONS = """
+import json, os, sys
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
+from txvalkeycluster import ClientClosed, connect
+
+async def main():
+    client = await connect(reactor, sys.argv[1])
+    await client.set("forked", 0)
+    counted = [await client.incr("forked") for _ in range(10)]
+    under_way = [client.incr("forked") for _ in range(100)]
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        told = []
+        for _ in range(3):
+            try:
+                await client.incr("forked")
+            except ClientClosed as error:
+                told.append(str(error))
+        await deferLater(reactor, 0.1)
+        await client.close()
+        os.write(write, json.dumps([told, client.options.random.random()]).encode())
+        os._exit(0)
+    os.close(write)
+    counted += await gatherResults(under_way)
+    while not os.waitpid(child, os.WNOHANG)[0]:
+        counted.append(await client.incr("forked"))
+        await deferLater(reactor, 0.001)
+    told, drawn = json.loads(os.read(read, 10000))
+    in_order = counted == list(range(1, len(counted) + 1))
+    await client.close()
+    print(json.dumps([told, in_order, drawn != client.options.random.random()]))
+
+Deferred.fromCoroutine(main()).addErrback(lambda failure: print(failure)).addBoth(lambda _: reactor.stop())
+reactor.run()
+"""
+# As a daemon does: the parent ends, the child goes on.
+WITHOUT_CONNECTIONS = """
+import json, os, sys
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from txvalkeycluster import ClusterClient
+
+client = ClusterClient(reactor, sys.argv[1], encoding="utf-8")
+
+async def main():
+    await client.set("child", "was here")
+    print(json.dumps(await client.get("child")), flush=True)
+    await client.close()
+
+child = os.fork()
+if child:
+    os._exit(os.waitpid(child, 0)[1])
+reactor.callWhenRunning(
+    lambda: Deferred.fromCoroutine(main()).addErrback(lambda failure: print(failure)).addBoth(lambda _: reactor.stop())
+)
+reactor.run()
+"""
+
+
+class ForkTests(ClusterTests):
+    async def output_of(self, program: str) -> Any:
+        """What a program prints that is given the cluster's URL."""
+        if not hasattr(os, "fork"):
+            raise SkipTest("this system does not fork")
+        words = ["-c", program, self.cluster.url]
+        out, err, status = await getProcessOutputAndValue(sys.executable, words, env=os.environ, reactor=reactor)
+        self.assertEqual(status, 0, err)
+        return json.loads(out)
+
+    async def test_a_client_with_connections(self) -> None:
+        """The child is told to make a client of its own; the parent's replies are its own."""
+        told, in_order, reseeded = await self.output_of(WITH_CONNECTIONS)
+        self.assertEqual(len(told), 3)
+        self.assertIn("make a new client", told[0])
+        self.assertTrue(in_order)
+        self.assertTrue(reseeded)
+
+    async def test_a_client_without_connections(self) -> None:
+        """It goes on in the child."""
+        self.assertEqual(await self.output_of(WITHOUT_CONNECTIONS), "was here")

@@ -1,0 +1,73 @@
+"""What the table knows of Valkey's own commands beyond their JSON: keys told by hand, block times, and doubt."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txvalkeycluster.commands import Command, CommandTable, can_fail_after_writing
+from txvalkeycluster.commands.overrides import block_time
+
+TABLE = CommandTable()
+
+
+class KeyTests(SynchronousTestCase):
+    def test_keys_told_by_hand(self) -> None:
+        """Values that look like options are values, and of options given twice the last counts."""
+        for call, keys in [
+            ("SORT", ""),
+            ("SORT k", "k"),
+            ("SORT k STORE", "k"),
+            ("SORT k BY w_* LIMIT 0 5 GET # ALPHA STORE d", "k d"),
+            ("SORT k BY STORE GET store DESC", "k"),
+            ("SORT k STORE d STORE e", "k e"),
+            ("SORT k store STORE", "k STORE"),
+            ("GEORADIUS", ""),
+            ("GEORADIUS k 15 37 200 km", "k"),
+            ("GEORADIUS k 15 37 200 km STORE d", "k d"),
+            ("GEORADIUS k 15 37 200 km STORE d STOREDIST e", "k e"),
+            ("GEORADIUSBYMEMBER k m 200 km COUNT 1 storedist d", "k d"),
+            ("GEORADIUSBYMEMBER k m 200 km STORE", "k"),
+        ]:
+            self.assertEqual(TABLE.keys_of(call.split()), keys.split(), call)
+
+    def test_a_channel_is_no_key(self) -> None:
+        """It routes the command all the same."""
+        args = ["SPUBLISH", "channel", "message"]
+        self.assertEqual((TABLE.keys_of(args), list(TABLE["SPUBLISH"].places(args))), ([], [1]))
+
+
+class BlockTimeTests(SynchronousTestCase):
+    def test_where_it_stands(self) -> None:
+        """In milliseconds for streams, else in seconds; of others nothing is known."""
+        for call, time, units in [
+            ("XREAD COUNT 1 BLOCK 99 STREAMS k 0", "99", 1000.0),
+            ("XREADGROUP GROUP g c BLOCK 99 STREAMS k >", "99", 1000.0),
+            ("BLMPOP 99 1 k LEFT", "99", 1.0),
+            ("BZMPOP 99 1 k MIN", "99", 1.0),
+            ("BLPOP k l 99", "99", 1.0),
+            ("BRPOP k 99", "99", 1.0),
+            ("BLMOVE k l LEFT LEFT 99", "99", 1.0),
+            ("BRPOPLPUSH k l 99", "99", 1.0),
+            ("BZPOPMIN k 99", "99", 1.0),
+            ("BZPOPMAX k 99", "99", 1.0),
+        ]:
+            args = call.split()
+            found = block_time(args[0], args)
+            assert found is not None, call
+            self.assertEqual((args[found[0]], found[1]), (time, units), call)
+        self.assertIsNone(block_time("WAIT", ["WAIT", "1", "99"]))
+
+
+class DoubtTests(SynchronousTestCase):
+    def test_errors_after_a_write(self) -> None:
+        """Scripts and commands of modules can have written before they fail; Valkey's own check first."""
+        for command, doubtful in [
+            (TABLE["EVAL"], True),
+            (TABLE["FCALL_RO"], True),
+            (TABLE["SET"], False),
+            (TABLE["GET"], False),
+            (TABLE["XGROUP"].subcommands["CREATE"], False),
+            (Command("JSON.SET", frozenset(["write"])), True),
+            (Command("JSON.GET", frozenset(["readonly"])), False),
+        ]:
+            self.assertEqual(can_fail_after_writing(command), doubtful, command.name)

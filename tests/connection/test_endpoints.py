@@ -1,0 +1,196 @@
+"""How a node is dialled: plain or with TLS, as an address or a name, or somewhere else than the cluster says."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from twisted.internet import ssl
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IHostnameResolver
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from tests.memory import MemoryTests
+from txvalkeycluster import ClientClosed, ClusterClient
+from txvalkeycluster.connection.endpoints import endpoint_maker
+from txvalkeycluster.options import Options
+from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE, Certificates
+
+
+class Transport:
+    """As a socket's, whose handle has no options."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def setTcpNoDelay(self, on: bool) -> None:
+        self.told.append(("no delay", on))
+
+    def setTcpKeepAlive(self, on: bool) -> None:
+        self.told.append(("keep alive", on))
+
+    def getHandle(self) -> str:
+        return "handle"
+
+    def abortConnection(self) -> None:
+        self.told.append("aborted")
+
+
+@implementer(IHostnameResolver)
+class Resolver:
+    """Notes the names it is asked for."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def resolveHostName(self, receiver: Any, name: str, *_: Any, **__: Any) -> Any:
+        self.names.append(name)
+        return receiver
+
+
+class DialTests(SynchronousTestCase):
+    def dial(self, host: str, factory: Any = None, **options: Any) -> tuple[MemoryReactorClock, Deferred[Any]]:
+        reactor: Any = MemoryReactorClock()
+        factory = factory if factory is not None else Factory.forProtocol(Protocol)
+        connecting = endpoint_maker(reactor, Options(**options))(host, 7000).connect(factory)
+        connecting.addErrback(lambda _: None)
+        return reactor, connecting
+
+    def test_addresses_are_dialled_as_they_are(self) -> None:
+        """Without asking anybody for them."""
+        for host in ("127.0.0.1", "::1"):
+            reactor, _ = self.dial(host, connect_timeout=3.0)
+            (connection,) = reactor.tcpClients
+            self.assertEqual((*connection[:2], connection[3]), (host, 7000, 3.0))
+
+    def test_names_are_resolved_each_time(self) -> None:
+        reactor: Any = MemoryReactorClock()
+        reactor.installNameResolver(resolver := Resolver())
+        dial = endpoint_maker(reactor, Options())
+        for _ in range(2):
+            dial("valkey.example", 7000).connect(Factory.forProtocol(Protocol)).addErrback(lambda _: None)
+        self.assertEqual(resolver.names, ["valkey.example"] * 2)
+
+    def test_addresses_for_nat(self) -> None:
+        """By a mapping, which need not hold all, or by a function."""
+        mapping = {("10.0.0.1", 7000): ("127.0.0.1", 8000)}
+        for address_map in (mapping, lambda host, port: mapping.get((host, port), (host, port))):
+            for host, expected in (("10.0.0.1", ("127.0.0.1", 8000)), ("10.0.0.2", ("10.0.0.2", 7000))):
+                reactor, _ = self.dial(host, address_map=address_map)
+                self.assertEqual(reactor.tcpClients[0][:2], expected)
+
+    def test_the_socket_before_a_byte_is_sent(self) -> None:
+        """It has its options, and the application has seen it, when the protocol hears of it."""
+        seen: list[Any] = []
+        reactor, connecting = self.dial("127.0.0.1", on_socket=lambda *what: seen.append(what))
+        protocol = reactor.tcpClients[0][2].buildProtocol(None)
+        transport = Transport()
+        protocol.makeConnection(transport)
+        self.assertIsNotNone(self.successResultOf(connecting))
+        self.assertEqual(transport.told, [("no delay", True), ("keep alive", True)])
+        self.assertEqual(seen, [("handle", ("127.0.0.1", 7000))])
+
+    def test_a_connection_that_nobody_wants_any_more(self) -> None:
+        """A dial that was given up and comes about all the same makes no protocol."""
+        factory: Any = Factory()
+        factory.buildProtocol = lambda _: None
+        reactor, _ = self.dial("127.0.0.1", factory)
+        self.assertIsNone(reactor.tcpClients[0][2].buildProtocol(None))
+
+
+class TLSTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.made = Certificates.make("127.0.0.1", "node.example")
+
+    def written(self, data: bytes) -> str:
+        path = self.mktemp()
+        with open(path, "wb") as file:
+            file.write(data)
+        return path
+
+    def test_certificates(self) -> None:
+        """As bytes, as files, or as Twisted has them."""
+        made = self.made
+        for trusted in (made.authority, self.written(made.authority), ssl.Certificate.loadPEM(made.authority), None):
+            for shown in (made.client, self.written(made.client), ssl.PrivateCertificate.loadPEM(made.client), None):
+                reactor: Any = MemoryReactorClock()
+                dial = endpoint_maker(reactor, Options(tls=True, trust_root=trusted, client_certificate=shown))
+                for _ in range(2):
+                    dial("127.0.0.1", 7000).connect(Factory.forProtocol(Protocol))
+                self.assertEqual(len(reactor.tcpClients), 2)
+
+    def test_certificates_that_cannot_be_read(self) -> None:
+        """It is said which option is wrong when the client is made, not at the first dial."""
+        missing = os.path.join(self.mktemp(), "none.pem")
+        for options, text in (
+            ({"trust_root": missing}, "trust_root: "),
+            ({"trust_root": b"no certificate"}, "trust_root holds no PEM certificate"),
+            ({"client_certificate": missing}, "client_certificate: "),
+        ):
+            with self.assertRaisesRegex(ValueError, text):
+                ClusterClient(MemoryReactorClock(), "valkeys://127.0.0.1", **options)
+
+
+class GivenUpTests(MemoryTests):
+    """Endpoints of the application's own may give a connection even to who has given up."""
+
+    def uncancellable(self) -> Any:
+        """An endpoint whose dial, cancelled, succeeds."""
+
+        class Endpoint:
+            def connect(inner, factory: Any) -> Deferred[Any]:
+                def cancelled(dialling: Deferred[Any]) -> None:
+                    self.network.connect(self.nodes[0].address, factory).chainDeferred(dialling)
+
+                return Deferred(cancelled)
+
+        return Endpoint()
+
+    def test_aborted_meanwhile(self) -> None:
+        """Such a connection is closed."""
+        client = self.lazy_client(endpoint_for=lambda host, port: self.uncancellable())
+        waiting = client.get("k")
+        self.network.settle()
+        self.result_of(client.abort())
+        self.failureResultOf(waiting)
+        self.advance(20.0, step=1.0)
+        self.assertEqual(self.nodes[0].connections, [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_closed_meanwhile(self) -> None:
+        """close() waits for the socket of such a connection, too."""
+        client = self.lazy_client(endpoint_for=lambda host, port: self.uncancellable())
+        waiting = client.get("k")
+        self.network.settle()
+        closed = client.close()
+        waiting.cancel()
+        self.failureResultOf(waiting)
+        self.advance(20.0, step=1.0)
+        self.successResultOf(closed)
+        self.assertEqual(self.nodes[0].connections, [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_an_exclusive_one(self) -> None:
+        odd: list[Any] = []
+        client = self.client(endpoint_for=lambda host, port: odd[0] if odd else self.network.endpoint_for(host, port))
+        key = self.key_of(self.nodes[0])
+        self.result_of(client.get(key))
+        odd.append(self.uncancellable())
+        self.nodes[0].script = lambda node, words, _: SILENCE if words[0] == b"GET" else DEFAULT_REPLY
+        # close() waits for this one, and the connection has time to answer its handshake.
+        other = client.get(key)
+        waiting = client.blpop(key, 0)
+        self.network.settle()
+        closed = client.close()
+        self.failureResultOf(waiting, ClientClosed)
+        self.network.settle()
+        self.assertEqual(len(self.nodes[0].connections), 1)
+        self.nodes[0].connections[0].write(b"_\r\n")
+        self.assertIsNone(self.result_of(other))
+        self.network.settle()
+        self.successResultOf(closed)
+        self.assertEqual(self.nodes[0].connections, [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])

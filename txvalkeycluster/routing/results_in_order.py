@@ -1,0 +1,78 @@
+"""The results of a stream, handed to a coroutine function one after the other."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from ..commands import Command
+from ..commands.encoder import Arg
+from .pipeline_run import PipelineRun
+from .router import Router
+
+_STREAM = Command("a stream")
+
+
+class ResultsInOrder:
+    """Awaits ``each`` for one result before it tells it the next."""
+
+    def __init__(
+        self,
+        router: Router,
+        commands: Iterable[Sequence[Arg]],
+        timeout: float | None,
+        each: Callable[[int, Any], Awaitable[object]],
+    ) -> None:
+        self._each = each
+        self._waiting: deque[tuple[int, Any]] = deque()
+        self._working: Deferred[None] | None = None
+        # What the run has come to: how many there were, or why it has failed.
+        self._result: Any = None
+        self._ended: Deferred[Any] = Deferred(self._cancelled)
+        #: Fires with how many there were, when the last has been dealt with.
+        self.done: Deferred[int] = router.delegate(_STREAM, self._ended)
+        self._run: PipelineRun | None = None
+        self._run = PipelineRun(router, commands, timeout, self._take, to_the_end=False, backlog=self._waiting)
+        self._run.done.addBoth(self._all_came)
+
+    def _take(self, place: int, reply: Any) -> None:
+        self._waiting.append((place, reply))
+        if self._working is None:
+            self._working = working = Deferred.fromCoroutine(self._work())
+            working.addBoth(self._worked)
+
+    async def _work(self) -> None:
+        while self._waiting:
+            await self._each(*self._waiting.popleft())
+            if self._run is not None:
+                self._run.go_on()
+
+    def _worked(self, result: Any) -> None:
+        self._working = None
+        if isinstance(result, Failure):
+            self._waiting.clear()
+            error = result.value
+            if self._result is None and self._run is not None and error is not None:
+                self._run.give_up(error)
+            else:
+                self._result = result
+        self._check()
+
+    def _all_came(self, result: Any) -> None:
+        self._result = result
+        self._check()
+
+    def _check(self) -> None:
+        if self._result is not None and self._working is None and not self._ended.called:
+            self._ended.callback(self._result)
+
+    def _cancelled(self, _: Deferred[Any]) -> None:
+        self._waiting.clear()
+        if self._run is not None:
+            self._run.done.cancel()
+        if self._working is not None:
+            self._working.cancel()
