@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ..errors import CommandTimeout
-
-if TYPE_CHECKING:
-    from .request import Request
 
 
 class History:
@@ -30,7 +27,7 @@ class History:
         #: Called when a reply has come, before the caller is told: there are others that wait for the same.
         self.on_reply: Callable[[], None] | None = None
         #: Called when the caller has been told, unless it was the caller who cancelled.
-        self.on_end: Callable[[Request], None] | None = None
+        self.on_end: Callable[[Any], None] | None = None
 
 
 def timeout_error(
