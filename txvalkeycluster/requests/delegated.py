@@ -54,7 +54,7 @@ class UnroutedCall(DelegatedCall):
     It may become one request or many, so it does not become that itself.
     """
 
-    __slots__ = ("args",)
+    __slots__ = ("args", "split_keys")
 
     def __init__(
         self,
@@ -64,6 +64,9 @@ class UnroutedCall(DelegatedCall):
         deadline: float,
         repeatable: bool,
         canceller: Callable[[Deferred[Any]], None],
+        split_keys: bool,
     ) -> None:
         super().__init__(pack(args), command, since, deadline, repeatable, canceller)
         self.args = args
+        #: Whether its keys may be in several slots.
+        self.split_keys = split_keys
