@@ -22,7 +22,7 @@ from .commands.methods import Commands
 from .events import Closed, Event
 from .options import DEFAULT, Options
 from .pipeline import Pipeline
-from .routing.router import Router
+from .routing.router import Router, Terms
 from .scan import KeyScan, MemberScan
 from .scripting import Function, Script
 from .statistics import Statistics
@@ -301,17 +301,16 @@ class _View(ClusterClient[Text]):
         self.options = options
         self._router = client._router
         self._repeatable = repeatable
+        self._terms = Terms(options.split_keys)
 
     def __repr__(self) -> str:
         return f"<view of {self._client!r} timeout={self.options.timeout} repeatable={self._repeatable}>"
 
     def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Deferred[Any]:
-        options = self.options
-        return self._router.execute(words, convert, options.timeout, self._repeatable, split_keys=options.split_keys)
+        return self._router.execute(words, convert, self.options.timeout, self._repeatable, self._terms)
 
     def execute(self, *args: Arg, timeout: float | None = DEFAULT, repeatable: bool = False) -> Deferred[Any]:
-        repeatable = repeatable or self._repeatable
-        return self._router.execute(args, None, self._given(timeout), repeatable, split_keys=self.options.split_keys)
+        return self._router.execute(args, None, self._given(timeout), repeatable or self._repeatable, self._terms)
 
     def add_listener(self, listener: Callable[[Event], object]) -> None:
         self._client.add_listener(listener)

@@ -233,7 +233,7 @@ class PipelineRun:
         else:
             timeout = None if entry.deadline == inf else max(entry.deadline - self._router.clock.seconds(), 0)
             self._history.written = True
-            sent = self._router.execute(entry.words, None, timeout, admitted=True)
+            sent = self._router.execute(entry.words, None, timeout, terms=self._router.admitted)
             self._others[entry.place] = sent
             sent.addBoth(self._other_ended, entry)
 

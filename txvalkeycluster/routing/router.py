@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 
@@ -41,6 +41,15 @@ from .shutdown import Shutdown
 _R = TypeVar("_R", bound=Request)
 
 
+class Terms(NamedTuple):
+    """What holds for a command beside its arguments."""
+
+    #: Whether its keys may be in several slots, where its policy allows for that.
+    split_keys: bool
+    #: Whether it was taken before the client was closed, by something that deals itself with what fails at once.
+    admitted: bool = False
+
+
 class Router:
     """Routes the commands of one client."""
 
@@ -57,6 +66,9 @@ class Router:
         self._options = options
         # Whether this is a forked child's copy.
         self._is_copy = False
+        self._terms = Terms(options.split_keys)
+        #: Of what a pipeline was given.
+        self.admitted = Terms(options.split_keys, True)
         self._factory = ClusterFactory(reactor, options)
         #: Whether no new commands are taken, and why.
         self.closed = False
@@ -98,22 +110,18 @@ class Router:
         convert: Convert | None = None,
         timeout: float | None = DEFAULT,
         repeatable: bool = False,
-        admitted: bool = False,
-        split_keys: bool | None = None,
+        terms: Terms | None = None,
     ) -> Deferred[Any]:
         """Send a command where its keys live, or where its policy says; ``convert`` makes the result of its reply.
 
-        ``admitted`` commands were taken before the client was closed.  Those that fail at once have failed when this
-        returns; others do so in the next turn of the reactor.  ``split_keys`` replaces the option of that name.
+        Without ``terms`` it is a new one, and fails in a later turn of the reactor if it fails at once.
         """
         try:
-            if self.closed and not admitted:
+            if self.closed and (terms is None or not terms.admitted):
                 raise ClientClosed(self.closed_because)
             command = self.commands[args[0]]
             if not command.keyed or len(args) < 2:
-                split_keys = self._options.split_keys if split_keys is None else split_keys
-                done = self._execute_otherwise(command.resolve(args), args, timeout, repeatable, split_keys)
-                done = self.next_turn.postponed(done) if done.called and not admitted else done
+                done = self._execute_otherwise(command.resolve(args), args, timeout, repeatable, terms or self._terms)
                 return done if convert is None else done.addCallback(convert)
             slot, payload = pack_keyed(command.wire_name, args)
             now: float = self._seconds()
@@ -123,13 +131,19 @@ class Router:
         except Exception as error:
             # A wrong argument or a full queue; the caller hears of every failure in one way.
             failed = failure(_explained(error, args))
-            return failed if admitted else self.next_turn.postponed(failed)
+            return failed if terms is not None and terms.admitted else self.next_turn.postponed(failed)
         return call if convert is None else call.addCallback(convert)
 
     def _execute_otherwise(
-        self, command: Command, args: Sequence[Arg], timeout: float | None, repeatable: bool, split_keys: bool
+        self, command: Command, args: Sequence[Arg], timeout: float | None, repeatable: bool, terms: Terms
     ) -> Deferred[Any]:
         """Send a command that has not one key in a fixed place."""
+        done = self._execute_by_plan(command, args, timeout, repeatable, terms.split_keys)
+        return self.next_turn.postponed(done) if done.called and not terms.admitted else done
+
+    def _execute_by_plan(
+        self, command: Command, args: Sequence[Arg], timeout: float | None, repeatable: bool, split_keys: bool
+    ) -> Deferred[Any]:
         command.check_allowed(args)
         now: float = self.clock.seconds()
         deadline = self.deadline_of(timeout)
@@ -281,7 +295,7 @@ class Router:
 
     def _start_unrouted(self, call: UnroutedCall) -> None:
         timeout = _time_left(self.clock.seconds(), call.deadline)
-        call.follow(self.execute(call.args, None, timeout, call.repeatable, True, call.split_keys))
+        call.follow(self.execute(call.args, None, timeout, call.repeatable, Terms(call.split_keys, True)))
 
     def refresh(self) -> Deferred[None]:
         """Fetch the slot map now."""
