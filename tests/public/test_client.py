@@ -32,6 +32,7 @@ class LifeTests(MemoryTests):
         """The eager way gives a client that knows the cluster."""
         seeds = ",".join(str(node.address) for node in self.nodes)
         client = self.result_of(connect(self.clock, f"valkey://{seeds}", endpoint_for=self.network.endpoint_for))
+        self.addCleanup(client.abort)
         self.assertEqual(len(client.topology.nodes), 3)
 
     def test_connect_in_vain(self) -> None:

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.topology.test_parsers import ASKED
 from txvalkeycluster.address import Address
 from txvalkeycluster.errors import TopologyError
-from txvalkeycluster.topology.nodes_parser import read_own_view
+from txvalkeycluster.topology.nodes_parser import lists_address, read_own_view
 
 TEXT = (
     b"a 10.0.0.1:7000@17000 master - 0 0 1 connected 100-200\n"
@@ -46,3 +46,28 @@ class OwnViewTests(SynchronousTestCase):
             error = str(self.assertRaises(TopologyError, read_own_view, reply, ASKED))
             self.assertTrue(error.startswith("CLUSTER NODES "), error)
             self.assertIn(text, error)
+
+
+class AddressTests(SynchronousTestCase):
+    TEXT = (
+        f"{'a' * 40} 10.0.0.1:1@2,one.example myself,master - 0 0 1 connected 0-100\n"
+        f"{'b' * 40} 10.0.0.2:1@2 handshake - 0 0 0 connected\n"
+        f"{'c' * 40} 10.0.0.3:1@2 slave {'a' * 40} 0 0 1 connected\n"
+    )
+
+    def test_by_ip_and_by_name(self) -> None:
+        """Of every node that is no stranger yet; the port has to be its own, too."""
+        for host, port, known in (
+            ("10.0.0.1", 1, True),
+            ("one.example", 1, True),
+            ("10.0.0.3", 1, True),
+            ("10.0.0.1", 2, False),
+            ("10.0.0.2", 1, False),
+            ("10.0.0.9", 1, False),
+        ):
+            self.assertEqual(lists_address(self.TEXT, Address("h", 1), Address(host, port)), known, host)
+
+    def test_malformed(self) -> None:
+        for reply in (5, "a b", f"{'a' * 40} no-port master - 0 0 1 connected"):
+            with self.assertRaises(TopologyError):
+                lists_address(reply, Address("h", 1), Address("h", 2))
