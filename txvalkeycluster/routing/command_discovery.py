@@ -76,7 +76,8 @@ class CommandDiscovery:
 
     def _learnt(self, names: list[str], commands: list[Command]) -> None:
         self._asking = False
-        told = {command.name for command in commands}
-        self._table.learn([*commands, *(Command(name) for name in names if name not in told)])
+        # Nobody asked about others: a node must not say what GET means.
+        told = {command.name: command for command in commands if command.name in names}
+        self._table.learn(told.get(name) or Command(name) for name in names)
         # Commands that were queued meanwhile enter again, and start a new query.
         self.queue.release()
