@@ -39,7 +39,7 @@ SHARDS: list[Any] = [
     },
     [
         b"slots", [200, 300, 400, 500],
-        b"nodes", [[b"id", b"c" * 40, b"port", 7000, b"endpoint", b"h.example", b"role", b"master", b"health", b"online"]],
+        b"nodes", [[b"id", b"c" * 40, b"port", 7000, b"endpoint", b"h.example", b"role", b"master"]],
     ],
     {b"slots": [], b"nodes": []},
 ]  # fmt: skip

@@ -77,7 +77,8 @@ class CommandDiscovery:
     def _learnt(self, names: list[str], commands: list[Command]) -> None:
         self._asking = False
         # Nobody asked about others: a node must not say what GET means.
-        told = {command.name: command for command in commands if command.name in names}
+        asked = frozenset(names)
+        told = {command.name: command for command in commands if command.name in asked}
         self._table.learn(told.get(name) or Command(name) for name in names)
         # Commands that were queued meanwhile enter again, and start a new query.
         self.queue.release()

@@ -80,8 +80,8 @@ def _node_once(node_id: object, role: object, endpoint: object, port: object, he
 
 def _name(value: object, what: str) -> str:
     text = text_of(value, what)
-    if len(text) > _LONGEST_NAME:
-        raise TopologyError(f"{what}: {shown(text)} is too long")
+    if len(text) > _LONGEST_NAME or not text.isprintable():
+        raise TopologyError(f"{what}: {shown(text)} is no name")
     return text
 
 
