@@ -40,7 +40,8 @@ _ODD_BYTES = (
     b"\r\n", b"\n", b"", b"$-1\r\n", b"*-1\r\n", b"_\r\n", b"*0\r\n", b"%0\r\n", b":9223372036854775808\r\n",
     b",nan\r\n", b",1e400\r\n", b"#t\r\n", b"=5\r\ntxt:a\r\n", b"!5\r\nERR a\r\n", b">2\r\n+a\r\n+b\r\n",
     b"%1\r\n*0\r\n+x\r\n", b"-\r\n", b"*1\r\n" * 990, b"*1\r\n" * 1100, b"(" + b"9" * 5000 + b"\r\n",
-    b":" + b"9" * 5000 + b"\r\n", b"$99999999999\r\n", b"*1000\r\n", b"\x15\x03\x01\x00\x02\x02\x46", b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    b":" + b"9" * 5000 + b"\r\n", b"$99999999999\r\n", b"*1000\r\n",
+    b"\x15\x03\x01\x00\x02\x02\x46", b"HTTP/1.1 400 Bad Request\r\n\r\n",
 )  # fmt: skip
 # hiredis sets memory aside for as many items as are declared: no more of them than a test may take.
 _DECLARED = re.compile(rb"([*%~>|]\d{5})\d+")

@@ -83,7 +83,7 @@ class HelloTests(Base):
 class CommandInfoTests(SynchronousTestCase):
     def test_learnt_or_refused(self) -> None:
         """What is learnt can be asked for keys, of which there are no more than arguments."""
-        for_inputs(15, "command info", self.check)
+        for_inputs(10, "command info", self.check)
 
     def check(self, random: Random) -> None:
         reply = damaged_value(random, INFO)

@@ -21,7 +21,7 @@ COMMANDS = 6
 class ReplyTests(Base):
     def test_every_command_ends_once(self) -> None:
         """With a reply or a documented error, and nothing is left of it."""
-        for_inputs(35, "replies", self.check)
+        for_inputs(25, "replies", self.check)
 
     def check(self, random: Random) -> None:
         self.connect(encoding=random.choice((None, None, "utf-8")))

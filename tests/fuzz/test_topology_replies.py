@@ -95,7 +95,7 @@ class TopologyReplyTests(SynchronousTestCase):
             source, valid = random.choice((("slots", SLOTS), ("shards", SHARDS)))
             self.check(source, damaged_value(random, valid), random.choice((True, False, None)))
 
-        for_inputs(20, "maps", check)
+        for_inputs(15, "maps", check)
 
     def test_lines(self) -> None:
         """Of CLUSTER NODES, for all that is read of it."""
