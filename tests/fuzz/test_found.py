@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import AsyncIterator
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fuzz.inputs import nested, wire
@@ -16,7 +18,9 @@ from txvalkeycluster import Address, ClusterUnavailable, ProtocolError, ReplyErr
 from txvalkeycluster.address import parse_address
 from txvalkeycluster.commands.command_reply import read_reply
 from txvalkeycluster.commands.model import KeySpec
+from txvalkeycluster.connection import endpoints
 from txvalkeycluster.connection.handshake import ServerInfo
+from txvalkeycluster.options import Options
 from txvalkeycluster.testing import DEFAULT_REPLY, ScriptedNode
 from txvalkeycluster.topology.parsers import read_nodes, read_shards, read_slots
 
@@ -146,6 +150,22 @@ class ReplyTests(MemoryTests):
             self.assertTrue(error.maybe_executed)
         self.assertEqual(self.result_of(client.get("k")), None)
 
+    def test_nested_too_deeply_to_be_decoded(self) -> None:
+        self.reply_with(wire(nested(990)), b"GET")
+        client = self.client(encoding="utf-8")
+        self.assertIn("nested too deeply", str(self.error_of(client.get("k"), ProtocolError)))
+        self.assertIn(
+            "nested too deeply", str(self.error_of(client.execute_on("node:7000", "GET", "k"), ProtocolError))
+        )
+
+    def test_exec_nested_deeply(self) -> None:
+        """The error shows the beginning of it."""
+        replies = {b"EXEC": wire([nested(980), 1]), b"SET": b"+QUEUED\r\n"}
+        for node in self.nodes:
+            node.script = lambda _, words, __: replies.get(words[0], DEFAULT_REPLY)
+        error = self.error_of(self.client().transaction().set("k", "v").execute(), ProtocolError)
+        self.assertIn("EXEC of 1 commands answered [[", str(error))
+
     def test_in_a_transaction(self) -> None:
         """The other results are given all the same."""
         replies = {b"EXEC": b"*2\r\n*1\r\n+odd\r\n+OK\r\n", b"HGETALL": b"+QUEUED\r\n", b"SET": b"+QUEUED\r\n"}
@@ -191,6 +211,33 @@ class MemoryUseTests(MemoryTests):
         self.result_of(client.refresh_topology())
         self.advance(3.0, step=0.1)
         self.assertLess(len(client._router._recovery._retry_queues), 3)
+
+    def test_ever_more_names_with_tls(self) -> None:
+        """Each has a context with all trusted certificates, of which not all are kept."""
+        self.patch(endpoints, "_CONTEXTS", 3)
+        made: list[str] = []
+        verifier = endpoints._NameVerifier
+        self.patch(endpoints, "_NameVerifier", lambda creator, name: made.append(name) or verifier(creator, name))
+        dial = endpoints.endpoint_maker(MemoryReactorClock(), Options(tls=True))
+        for name in ("a", "b", "c", "a", "d", "d", "a"):
+            dial(name, 7000)
+        self.assertEqual(made, ["a", "b", "c", "d", "a"])
+
+    def test_declared_sizes(self) -> None:
+        """hiredis sets memory aside for the items of a list before they come, eight bytes for each."""
+        for kind, count, least, most in ((b"*", 100_000, 800_000, 1_000_000), (b"$", 1 << 40, 0, 100_000)):
+            client = self.client(timeout=1.0)
+            self.nodes[0].script = lambda _, words, __, declared=b"%b%d\r\n" % (kind, count): (
+                declared if words[0] == b"GET" else DEFAULT_REPLY
+            )
+            getting = client.get(self.key_of(self.nodes[0]))
+            tracemalloc.start()
+            self.network.settle()
+            taken = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            self.assertTrue(least <= taken < most, (kind, taken))
+            self.error_of(getting)
+            self.result_of(client.abort())
 
     def test_redirects_to_no_host(self) -> None:
         """What cannot be an address is the caller's error."""
