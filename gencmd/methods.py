@@ -60,6 +60,9 @@ class {name}(Generic[Text]):
 """
 
 
+_ALIASES = {"DEL": "delete"}
+
+
 def write_methods(
     definitions: Iterable[Definition], of: Mapping[str, tuple[str, str | None]], class_name: str, inside: bool
 ) -> str:
@@ -71,6 +74,7 @@ def write_methods(
         if (convert := of[definition.name][1]) is not None and _is_made(convert)
     }
     methods = [_method(definition, *of[definition.name]) for definition in chosen]
+    methods += [f"    {alias} = {name}" for name, alias in _aliases(chosen)]
     body = "\n\n".join(methods)
     package = "" if inside else "txvalkeycluster.commands"
     header = _MODULE.format(package=package or ".", method_support=f"{package}.method_support")
@@ -90,7 +94,13 @@ def write_queued(definitions: Iterable[Definition], queued_name: str) -> str:
         for definition in callable_ones(definitions)
     ]
     header = _HEADER.format(title=title) + _QUEUED.format(name=queued_name)
+    heads += [f"    {alias} = {name}" for name, alias in _aliases(callable_ones(definitions))]
     return _only_used(header, f"(Generic[Text]) {' '.join(heads)}") + "\n".join(heads) + "\n"
+
+
+def _aliases(definitions: Iterable[Definition]) -> list[tuple[str, str]]:
+    """The names that other clients use for what Python has no name for: ``delete`` for DEL."""
+    return [(identifier(d.name), _ALIASES[d.name]) for d in definitions if d.name in _ALIASES]
 
 
 def callable_ones(definitions: Iterable[Definition]) -> list[Definition]:

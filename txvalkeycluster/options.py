@@ -69,7 +69,7 @@ class Options:
     close_timeout: float = 1.0
     #: Unanswered commands of one node, sent and unsent, before TooManyPending.
     max_pending: int = 100_000
-    #: Connections of one node beside the one all commands share: for commands that block, and for WATCH.
+    #: Connections of one node beside the one all commands share: for commands that block, WATCH and SCRIPT KILL.
     max_exclusive: int = 64
     #: Nodes that the client deals with at a time: a larger map is not believed, a redirect to one more is not followed.
     max_nodes: int = 10_000

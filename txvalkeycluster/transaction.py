@@ -1,4 +1,4 @@
-"""Transactions: MULTI and EXEC as a unit on one slot, with watched keys on a connection of their own."""
+"""Transactions: MULTI and EXEC on one slot, with watched keys on a connection of their own."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ PRINTED = {
 hello world
 ['{cart}items', '{cart}list']
 ('{cart}list', 'apple')
+[b'a', b'b']
 """,
     "modules.md": """['key']
 ['{k}1', '{k}2']

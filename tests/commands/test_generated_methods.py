@@ -142,8 +142,9 @@ class Method:
 
 
 def methods(*, lone: bool = False) -> Iterator[Method]:
-    for name, _ in inspect.getmembers(Commands, inspect.isfunction):
-        if not name.startswith("_"):
+    for name, function in inspect.getmembers(Commands, inspect.isfunction):
+        # Other names for the same method are none of their own.
+        if not name.startswith("_") and function.__name__ == name:
             yield Method(name, lone=lone)
 
 

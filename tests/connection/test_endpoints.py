@@ -14,10 +14,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from tests.memory import MemoryTests
-from txvalkeycluster import ClusterClient
+from txvalkeycluster import ClientClosed, ClusterClient
 from txvalkeycluster.connection.endpoints import endpoint_maker
 from txvalkeycluster.options import Options
-from txvalkeycluster.testing import Certificates
+from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE, Certificates
 
 
 class Transport:
@@ -179,11 +179,18 @@ class GivenUpTests(MemoryTests):
         key = self.key_of(self.nodes[0])
         self.result_of(client.get(key))
         odd.append(self.uncancellable())
+        self.nodes[0].script = lambda node, words, _: SILENCE if words[0] == b"GET" else DEFAULT_REPLY
+        # close() waits for this one, and the connection has time to answer its handshake.
+        other = client.get(key)
         waiting = client.blpop(key, 0)
         self.network.settle()
         closed = client.close()
-        self.failureResultOf(waiting)
-        self.advance(20.0, step=1.0)
+        self.failureResultOf(waiting, ClientClosed)
+        self.network.settle()
+        self.assertEqual(len(self.nodes[0].connections), 1)
+        self.nodes[0].connections[0].write(b"_\r\n")
+        self.assertIsNone(self.result_of(other))
+        self.network.settle()
         self.successResultOf(closed)
         self.assertEqual(self.nodes[0].connections, [])
         self.assertEqual(self.clock.getDelayedCalls(), [])

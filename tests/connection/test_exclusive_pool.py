@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 
 from tests.memory import MemoryTests
 from txvalkeycluster import CommandTimeout, ConnectionLost
-from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE
+from txvalkeycluster.testing import CLOSE, DEFAULT_REPLY, SILENCE
 
 
 class PoolTests(MemoryTests):
@@ -102,6 +102,28 @@ class PoolTests(MemoryTests):
         self.advance(2.0)
         for deferred in waiting:
             self.assertFalse(self.error_of(deferred, CommandTimeout).maybe_executed)
+
+    def test_a_node_that_hangs_up_at_once(self) -> None:
+        """What is sent again does not have it dialled without a pause, and is served when the node is well."""
+        client = self.client(timeout=5.0)
+        self.node.script = lambda node, words, _: CLOSE if words[0] == b"WATCH" else DEFAULT_REPLY
+        before = len(self.network.dials)
+        entering = Deferred.fromCoroutine(client.watch(self.key).__aenter__())
+        self.advance(4.0)
+        self.assertNoResult(entering)
+        self.assertLess(len(self.network.dials) - before, 40)
+        self.node.script = None
+        self.advance(1.0)
+        session = self.successResultOf(entering)
+        self.result_of(Deferred.fromCoroutine(session.__aexit__(None, None, None)))
+        # From now on there is no pause any more, and several are dialled at a time.
+        self.node.script = self.hold
+        for _ in range(3):
+            client.blpop(self.key, 0).addErrback(lambda _: None)
+        self.network.settle()
+        self.assertEqual(len(self.held), 3)
+        self.result_of(client.abort())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_close(self) -> None:
         """What blocks is ended by CLIENT UNBLOCK, or by the end of the connection where the server told no number."""

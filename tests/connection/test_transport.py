@@ -88,6 +88,24 @@ class OddPeerTests(Base):
         self.failureResultOf(second, ConnectionLost, ClientClosed)
 
 
+class SlowPeerTests(Base):
+    def test_one_that_takes_what_is_sent_be_it_slowly(self) -> None:
+        """It is not given up as long as it does."""
+        self.connect(unresponsive_after=1.0)
+        self.transport.offset = self.transport._tempDataLen = 0
+        self.transport.dataBuffer = b"x" * 5
+        waiting = self.send("1", timeout=100.0)
+        self.clock.advance(0)
+        self.connection.pauseProducing()
+        for left in (4, 3, 2, 1):
+            self.transport.dataBuffer = b"x" * left
+            self.clock.pump([0.25] * 5)
+            self.assertNoResult(waiting)
+        self.clock.pump([0.25] * 10)
+        self.assertTrue(self.failureResultOf(waiting, ConnectionLost).value.maybe_executed)
+        self.assertEqual(self.transport.aborted, [True])
+
+
 class FirstWordsTests(Base):
     def answered(self, *replies: bytes, **options: Any) -> Any:
         """What comes of the handshake, whose words are answered one write after the other."""

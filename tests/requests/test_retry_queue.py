@@ -1,4 +1,4 @@
-"""Waiting queues on a clock that stands still."""
+"""Retry queues on a clock that stands still."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RetryQueueTests(SynchronousTestCase):
         self.options = Options(random=Random(1), max_pending=2000)
         self.tries = 0
         self.serving = False
-        self.room = RetryQueue(self.clock, self.options, Cancels(), "better times", self.retry)
+        self.queue = RetryQueue(self.clock, self.options, Cancels(), "better times", self.retry)
 
     def retry(self, requests: Iterable[Request]) -> None:
         """A server with no way to go: answers at once, with a refusal or a reply."""
@@ -35,12 +35,12 @@ class RetryQueueTests(SynchronousTestCase):
                 request.answer(b"OK")
             else:
                 request.failed_attempt("LOADING")
-                self.room.send(request)
+                self.queue.send(request)
 
     def enter(self, timeout: float = 60.0) -> Deferred[Any]:
         now = self.clock.seconds()
         call = Call(b"x", Command("SET"), 0, now, now + timeout)
-        self.room.send(call)
+        self.queue.send(call)
         return call
 
     def advance(self, seconds: float) -> None:
@@ -57,7 +57,7 @@ class RetryQueueTests(SynchronousTestCase):
             self.serving = True
             self.advance(0.1)
             self.assertEqual({self.successResultOf(deferred) for deferred in waiting}, {b"OK"})
-            self.assertEqual(len(self.room), 0)
+            self.assertEqual(len(self.queue), 0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_deadlines(self) -> None:
@@ -79,5 +79,5 @@ class RetryQueueTests(SynchronousTestCase):
         self.assertRaises(TooManyPending, self.enter)
         known = Call(b"x", Command("SET"), 0, 0.0, 60.0)
         known.failed_attempt("LOADING")
-        self.room.send(known)
-        self.assertEqual(len(self.room), self.options.max_pending + 1)
+        self.queue.send(known)
+        self.assertEqual(len(self.queue), self.options.max_pending + 1)

@@ -126,6 +126,34 @@ class StreamTests(FullTests):
         self.assertEqual(self.result_of(executing), [b"OK", b"OK"])
         self.assertEqual([self.result_of(each) for each in waiting], [None] * 2)
 
+    def test_a_command_that_had_to_be_asked_about(self) -> None:
+        """It finds the queue full when it is known at last, and is tried again until there is room."""
+        info = b"*1\r\n*6\r\n$11\r\nmodule.does\r\n:-2\r\n*1\r\n+readonly\r\n:1\r\n:1\r\n:1\r\n"
+        key = self.key_of(self.nodes[0])
+        asked: list[Any] = []
+
+        def script(_: Any, words: list[bytes], connection: Any) -> Any:
+            if words[0] == b"COMMAND":
+                asked.append(connection)
+                return SILENCE
+            if words[0] == b"GET" and self.silent:
+                return SILENCE
+            return b"+done\r\n" if words[0] == b"MODULE.DOES" else DEFAULT_REPLY
+
+        for node in self.nodes:
+            node.script = script
+        # The only one that is connected is asked.
+        client = self.client(max_pending=3, seeds=str(self.nodes[1].address))
+        executing = client.pipeline().add("MODULE.DOES", key).execute()
+        self.network.settle()
+        waiting = self.fill(client, 3)
+        asked[0].write(info)
+        self.advance(0.1)
+        self.assertNoResult(executing)
+        self.release(3)
+        self.assertEqual(self.result_of(executing), [b"done"])
+        self.assertEqual([self.result_of(each) for each in waiting], [None] * 3)
+
 
 class ProbeTests(FullTests):
     """No room for a transaction whose node has refused MULTI before."""

@@ -7,8 +7,15 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 
 from tests.memory import MemoryTests
-from tests.scripted.base import ask, transactional
-from txvalkeycluster import ClientClosed, ConnectFailed, RoutingError, TopologyUpdated, TransactionRefused
+from tests.scripted.base import ask, moved, transactional
+from txvalkeycluster import (
+    ClientClosed,
+    ConnectFailed,
+    ConnectionLost,
+    RoutingError,
+    TopologyUpdated,
+    TransactionRefused,
+)
 from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE, ScriptedNode
 from txvalkeycluster.testing.scripted import Connection
 
@@ -101,6 +108,24 @@ class EndTests(HeldTests):
         self.failureResultOf(waiting, ClientClosed)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_cancelled_by_another_as_the_first_map_comes(self) -> None:
+        """It is not sent."""
+        reply = b"*1\r\n*3\r\n:0\r\n:16383\r\n*4\r\n$1\r\n?\r\n:7000\r\n$40\r\n%b\r\n*0\r\n" % (b"a" * 40)
+        for node in self.nodes:
+            node.script = lambda node, words, _: (
+                reply if words[1:] == [b"SLOTS"] else b"-ERR no\r\n" if words[0] == b"CLUSTER" else DEFAULT_REPLY
+            )
+        client = self.lazy_client()
+        counting = client.dbsize()
+        others = [client.get(self.key), client.get(self.key)]
+        counting.addErrback(lambda failure: [failure.trap(RoutingError), others[0].cancel()])
+        self.advance(0.1)
+        self.successResultOf(counting)
+        self.failureResultOf(others[0], CancelledError)
+        self.assertNoResult(others[1])
+        self.result_of(client.abort())
+        self.failureResultOf(others[1], ClientClosed)
+
     def test_a_blocking_command_that_was_put_off(self) -> None:
         """A client that is being closed does not begin it."""
         client = self.client()
@@ -152,3 +177,74 @@ class TransactionTests(HeldTests):
         self.failureResultOf(executing, ConnectFailed)
         self.assertEqual(self.cluster.count(b"INCR"), 1)
         self.result_of(client.abort())
+
+
+class LeftNodeTests(HeldTests):
+    """A node that has left the map, and those that still hold on to it."""
+
+    def left(self, client: Any) -> None:
+        self.given_to(self.nodes[1])
+        self.node.script = lambda *_: SILENCE
+        refreshing = client.refresh_topology()
+        self.advance(0.5)
+        self.successResultOf(refreshing)
+
+    def test_a_question_to_it_alone_that_waits_for_a_connection(self) -> None:
+        client = self.client(seeds=str(self.nodes[1].address))
+        self.network.instead[self.node.address] = lambda: Deferred()
+        waiting = client.execute_on(self.node.address, "PING")
+        self.network.settle()
+        self.left(client)
+        self.assertFalse(self.failureResultOf(waiting, ConnectionLost).value.maybe_executed)
+
+    def test_a_wait_for_its_replicas(self) -> None:
+        client = self.client(seeds=str(self.nodes[1].address))
+        self.node.script = lambda node, words, _: b":0\r\n" if words[0] == b"WAIT" else DEFAULT_REPLY
+        waiting = client.execute_on(self.node.address, "WAIT", 1, 0)
+        self.advance(0.1)
+        self.given_to(self.nodes[1])
+        self.result_of(client.refresh_topology())
+        self.error_of(waiting, ConnectionLost)
+        self.assertIsNone(self.result_of(client.close()))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_a_session_whose_node_has_refused_multi(self) -> None:
+        """Nobody can be asked whether it still does; nothing is sent."""
+        answers = {b"MULTI": b"-NOPERM no\r\n", b"EXEC": b"-ERR EXEC without MULTI\r\n"}
+        self.node.script = lambda node, words, _: answers.get(words[0], DEFAULT_REPLY)
+        client = self.client(seeds=str(self.nodes[1].address))
+        self.error_of(client.transaction().incr(self.key).execute(), TransactionRefused)
+        session = self.result_of(Deferred.fromCoroutine(client.watch(self.key).__aenter__()))
+        self.advance(10.1, step=1.0)
+        # The session's command keeps its connection from being cut.
+        self.held = (b"GET",)
+        self.node.script = self.hold
+        waiting = session.get(self.key)
+        self.network.settle()
+        self.given_to(self.nodes[1])
+        self.result_of(client.refresh_topology())
+        error = self.error_of(session.transaction().incr(self.key).execute(), ConnectionLost)
+        self.assertFalse(error.maybe_executed)
+        self.wires[-1].write(b"_\r\n")
+        self.assertIsNone(self.result_of(waiting))
+        self.result_of(client.abort())
+
+    def test_an_address_that_names_another_machine(self) -> None:
+        """Connections to the machine of before are not lent any more."""
+        client = self.client()
+        value = b"*2\r\n$1\r\nl\r\n$1\r\nv\r\n"
+        self.node.script = lambda node, words, _: value if words[0] == b"BLPOP" else DEFAULT_REPLY
+        self.assertEqual(self.result_of(client.blpop(self.key, 0)), (b"l", b"v"))
+        there = moved(self.key, self.node.address)
+        before = self.node.accepted
+        self.node.script = lambda node, words, connection: (
+            there
+            if connection.number <= before and words[0] in (b"GET", b"BLPOP")
+            else value
+            if words[0] == b"BLPOP"
+            else DEFAULT_REPLY
+        )
+        self.assertIsNone(self.result_of(client.get(self.key)))
+        self.assertEqual(self.result_of(client.blpop(self.key, 0)), (b"l", b"v"))
+        self.assertEqual(len(self.node.connections), 2)
+        self.assertEqual(self.node.accepted, before + 2)

@@ -1,4 +1,4 @@
-"""Units, blocking commands and transactions, on nodes that misbehave, and with clients that end."""
+"""Blocking commands and transactions, on nodes that misbehave, and with clients that end."""
 
 from __future__ import annotations
 

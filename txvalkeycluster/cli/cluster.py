@@ -49,7 +49,6 @@ def start(name: str, foreground: bool, **options: Any) -> None:
         raise click.ClickException(f"a cluster named {name} is running already")
     if foreground:
         run(lambda reactor: _hold(reactor, record, options))
-        return
     given = {key.replace("_", "-"): value for key, value in options.items() if value is not None and value is not False}
     words = [f"--{key}" if value is True else f"--{key}={value}" for key, value in given.items()]
     command = [sys.executable, "-m", "txvalkeycluster.cli", "cluster", "start", "--foreground", f"--name={name}"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from twisted.internet.defer import Deferred
@@ -15,7 +15,7 @@ from ..errors import ValkeyError
 from ..testing import NoServer
 
 
-def run(main: Callable[[Any], Coroutine[Any, Any, int | None]]) -> None:
+def run(main: Callable[[Any], Coroutine[Any, Any, int | None]]) -> NoReturn:
     """Run a coroutine with the reactor and exit with its result; what went wrong is one message, not a traceback."""
     code: list[int] = []
 
@@ -24,7 +24,8 @@ def run(main: Callable[[Any], Coroutine[Any, Any, int | None]]) -> None:
 
     def failed(failure: Failure) -> None:
         if not isinstance(failure.value, (ValkeyError, NoServer, ValueError, OSError)):
-            failure.printTraceback()  # type: ignore[no-untyped-call]
+            # By default it goes to Twisted's log, which nobody has begun.
+            failure.printTraceback(sys.stderr)  # type: ignore[no-untyped-call]
         else:
             click.echo(f"Error: {failure.value}", err=True)
         code.append(1)

@@ -1,4 +1,9 @@
-"""What a command's arguments mean: where its keys are, whether it may be repeated, what it does to a connection."""
+"""What commands mean: where their keys are, whether they may be repeated, whether they block.
+
+`table` knows all commands (`model`), generated from Valkey's JSON (`definition`, `arguments`, `generated`) or read of
+a server (`command_reply`); `overrides` corrects it by hand.  `encoder` makes bytes of arguments, `converters` Python
+values of replies.  `methods` has a method for each command, made by ``python -m gencmd`` of `method_support`.
+"""
 
 from .arguments import DefinitionError
 from .model import Command, KeySpec

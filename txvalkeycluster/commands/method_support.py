@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -31,30 +30,11 @@ Bound = float | bytes | str
 _LONE = (bytes, str, bytearray, memoryview, int, float)
 
 
-# What other clients call a method.
-_OTHER_NAMES = {
-    "aclose": "close",
-    "delete": "del_",
-    "execute_command": "execute",
-    "get_nodes": "nodes",
-    "get_primaries": "primaries",
-    "register_script": "script",
-}
-
-
 class Runner:
     """Whoever carries out what the methods lay out."""
 
     def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Deferred[Any]:
         raise NotImplementedError
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            """Say what a method is called here that others call otherwise."""
-            text = f"{type(self).__name__!r} object has no attribute {name!r}"
-            like = _OTHER_NAMES.get(name) or next(iter(get_close_matches(name, dir(type(self)), 1, 0.75)), None)
-            raise AttributeError(f"{text}; did you mean {like!r}?" if like is not None else text)
 
 
 def each(items: Any) -> tuple[Any, ...]:

@@ -4321,3 +4321,5 @@ class Commands(Runner, Generic[Text]):
         if aggregate is not None:
             words += ("AGGREGATE", aggregate)
         return self._run(words)
+
+    delete = del_

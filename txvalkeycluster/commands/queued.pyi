@@ -936,3 +936,4 @@ class QueuedCommands(Generic[Text]):
         weights: float | Iterable[float] = (),
         aggregate: Literal["SUM", "MIN", "MAX"] | None = None,
     ) -> Self: ...
+    delete = del_

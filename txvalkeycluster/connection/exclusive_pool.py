@@ -19,6 +19,8 @@ from .handshake import ServerInfo
 from .listener import ConnectionListener
 from .protocol import RESPProtocol
 
+# A connection that lived shorter than this does not count as a success of dialling.
+LIVED = 1.0
 # An idle one is closed after about this long.
 _KEPT = 30.0
 
@@ -49,13 +51,13 @@ class PoolOwner(Protocol):
 class Lease(ConnectionListener):
     """One such connection.  Whoever has it gives it back, whatever has become of it."""
 
-    def __init__(self, pool: ExclusivePool, connection: RESPProtocol, info: ServerInfo) -> None:
+    def __init__(self, pool: ExclusivePool, connection: RESPProtocol, info: ServerInfo, now: float) -> None:
         self.node = pool.owner
         self.connection = connection
         self.info = info
         #: Whether it is waiting for a reply that the server may hold back for long.
         self.blocked = False
-        self.idle_since = 0.0
+        self.made_at = self.idle_since = now
         self._pool = pool
         connection.owner = self
         # A reply that is held back is no silence; of a dead peer keepalive tells.
@@ -182,14 +184,19 @@ class ExclusivePool:
         elif self._closed is not None:
             lease.connection.drain()
         else:
+            self._failures = 0
             self._keep(lease)
         self._serve()
 
     def lost(self, lease: Lease) -> bool:
         """Whether somebody had a connection that has ended."""
-        was_leased = lease in self._leased
+        if lease not in self._leased:
+            return False
         self._leased.discard(lease)
-        return was_leased
+        if self._closed is None and self._clock.seconds() - lease.made_at < LIVED:
+            # As a failed dial: what is sent again could else be lost again and again.
+            self._back_off()
+        return True
 
     def close(self, reason: MaybeExecuted | None = None) -> None:
         """Lend nothing more; those that are lent are closed when they come back."""
@@ -256,16 +263,15 @@ class ExclusivePool:
 
     def _back_off(self) -> None:
         """Dial again only after a while, that doubles with each failure, and one at a time."""
-        self._failures += 1
         if not self._next_dial.running:
+            self._failures += 1
             self._next_dial.start(self._options.backoff(self._failures))
 
     def _dialled(self, result: Any, dialling: Deferred[Any]) -> None:
         self._dialling.discard(dialling)
         if isinstance(result, tuple):
-            self._failures = 0
             connection, info = result
-            lease = Lease(self, connection, info)
+            lease = Lease(self, connection, info, self._clock.seconds())
             if self._closed is not None:
                 lease.connection.drain()
                 return

@@ -1,4 +1,4 @@
-"""ClusterFactory: makes and owns one RESPProtocol per node, and closes them all."""
+"""ClusterFactory: makes and owns the nodes and all their connections, and closes them."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class ClusterFactory:
         for address, as_told in listed.items():
             node = self.node_at(address)
             node.listed = True
-            node.leads = as_told.role == "primary"
+            node.set_leads(as_told.role == "primary")
             if node.state is not State.READY and node.pending:
                 moved += node.take_waiting()
             if self._options.warm_up:

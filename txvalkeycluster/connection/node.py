@@ -24,13 +24,11 @@ from ..requests.request import Cancels, InternalCall, MarkedCall, MultiRequest, 
 from ..requests.target import ANY_NODE, THIS_NODE
 from ..requests.timer import Timer
 from .connect_errors import connect_error
-from .exclusive_pool import ExclusivePool, Lease
+from .exclusive_pool import LIVED, ExclusivePool, Lease
 from .handshake import ServerInfo, handshake
 from .listener import ConnectionListener
 from .protocol import RESPProtocol
 
-# A connection that lived shorter than this does not count as a success of dialling.
-_LIVED = 1.0
 # How long one that no map lists is kept without having anything to do.
 _IDLE = 10.0
 # Before the server is asked again to end what blocks.
@@ -182,13 +180,8 @@ class NodeConnection(ConnectionListener):
         else:
             self._wait(request)
 
-    @property
-    def leads(self) -> bool:
-        """Whether it is a primary, as far as is known.  What a replica is sent are no writes."""
-        return self._leads
-
-    @leads.setter
-    def leads(self, leads: bool) -> None:
+    def set_leads(self, leads: bool) -> None:
+        """Note whether it is a primary, as far as is known.  What a replica is sent are no writes."""
         if self._leads and not leads and self.give_up_unconfirmed():
             # It may have dropped what it had not handed on, even if it leads again later.
             self._listener.writes_lost(self, "the node that carried commands is no primary any more")
@@ -359,7 +352,7 @@ class NodeConnection(ConnectionListener):
 
     def _disconnected(self) -> None:
         self._detach(State.IDLE)
-        if self._clock.seconds() - self._ready_at >= _LIVED:
+        if self._clock.seconds() - self._ready_at >= LIVED:
             self._failures = 0
             self._not_before = 0.0
         else:

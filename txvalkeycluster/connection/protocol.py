@@ -78,7 +78,7 @@ class RESPProtocol(TransportProtocol):
         self._carried_more = False
         # By how much the commands of unsent batches outnumber the batches.
         self._batched = 0
-        # Whether there may be others than callers' commands among the unsent: batches, marked ones, the client's own.
+        # Whether there may be others than callers' commands among the unsent: batches, transactions, the client's own.
         self._mixed = False
         self._paused = False
         self._paused_bytes = 0

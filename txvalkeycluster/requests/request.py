@@ -1,7 +1,7 @@
 """The request record: a command on its way, packed once, which ends when its caller is told.
 
-It is in exactly one place at any time: the queue of a connection, of a node being dialled, or a retry queue.  When it
-is redirected or repeated, the same record moves on.
+It is in exactly one place at any time: the queue of a connection, of a node or its exclusive pool, or a retry queue.
+When it is redirected or repeated, the same record moves on.
 
 Nearly every request is a `Call`, which is also the Deferred that the caller holds; those of pipelines and of commands
 over many nodes are in `batch`, those that have a connection to themselves in `exclusive`, and transactions in the

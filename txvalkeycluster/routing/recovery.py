@@ -200,7 +200,7 @@ class Recovery:
         """Count a redirect, and point the slot at a MOVED's target."""
         history.redirects += 1
         node = self._factory.node_at(target)
-        node.leads = True
+        node.set_leads(True)
         if decision.action is Action.FOLLOW:
             self._statistics.moved += 1
             self.slot_map.repoint(decision.slot, node)

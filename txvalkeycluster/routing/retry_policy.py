@@ -1,6 +1,6 @@
 """What an error reply or a lost connection means for a command: a pure function from values to what to do.
 
-Its rows are a table of the project's design; the router carries them out.
+Its rows are a table of the project's design; `recovery` carries them out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ IMMEDIATE_REDIRECTS = 5
 
 
 class Action(Enum):
-    """What the router does with the command."""
+    """What is done with the command."""
 
     FOLLOW = auto()  # point the slot at the target and send the command there
     ASK = auto()  # send ASKING and the command to the target, the map stays

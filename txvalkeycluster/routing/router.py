@@ -1,4 +1,4 @@
-"""Router: command -> node -> decision -> again, until there is a reply or an error for the caller.
+"""Router: which node a command goes to.  What becomes of one that fails is decided in `recovery`.
 
 The hot path is `execute`: one look-up finds the command, one list index finds what takes it.  That is the connection of
 the slot's owner, or the queue where commands wait for an owner.

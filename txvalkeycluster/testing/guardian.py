@@ -8,10 +8,22 @@ import os
 import shutil
 import signal
 import sys
+import time
 
 if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     sys.stdin.buffer.read()
-    shutil.rmtree(sys.argv[1], ignore_errors=True)
-    os.killpg(os.getpgrp(), signal.SIGKILL)
+    group, folder = os.getpgrp(), sys.argv[1]
+    if os.fork():
+        # To be killed with the others.
+        signal.pause()
+    # Outside of the group, to remove what they have written to the end.
+    os.setpgid(0, 0)
+    os.killpg(group, signal.SIGKILL)
+    # The killed may take a moment to be gone.
+    for _ in range(100):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.exists(folder):
+            break
+        time.sleep(0.01)

@@ -97,6 +97,8 @@ class ProcessGroup:
         self._guardian.wait()
         for process in self._processes:
             process.wait()
+        # The guardian has begun to; what it meets when we are faster is gone.
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @dataclass(eq=False)
