@@ -45,6 +45,7 @@ SHARDS: list[Any] = [
 ]  # fmt: skip
 NODES = b"\n".join(
     [
+        b"",
         b"a" * 40 + b" 10.0.0.1:7000@17000,one.example,shard-id=1 myself,master - 0 0 1 connected 0-100 200 [93->-"
         + b"c" * 40 + b"]",
         b"b" * 40 + b" 10.0.0.2:7001@17001 slave " + b"a" * 40 + b" 0 0 1 connected",
