@@ -28,7 +28,8 @@ WITHOUT_TWISTED = ",".join(
 # Branch coverage, in percent, below which the run fails.
 LEAST, LEAST_WITHOUT_TWISTED = 95, 100
 # Without servers, a folder for each package of ours.
-PACKAGES = [f"tests.{name}" for name in ("cli", "commands", "connection", "public", "requests", "routing", "topology")]
+FOLDERS = ("cli", "commands", "connection", "fuzz", "public", "requests", "routing", "topology")
+PACKAGES = [f"tests.{name}" for name in FOLDERS]
 SUITES = {
     **dict.fromkeys(CLUSTER, ("default",)),
     "tests.cluster.test_failover": EVERYWHERE,

@@ -35,6 +35,9 @@ def parse_address(text: str, default_port: int | None = None) -> Address:
         host, colon, port = text.rpartition(":")
         if not colon:
             raise ValueError("no port")
+    if not host.isprintable():
+        # It would be shown in errors and logs.
+        raise ValueError("the host has characters that no host has")
     if not port and default_port is not None:
         return Address(host, default_port)
     if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):

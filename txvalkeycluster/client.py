@@ -15,7 +15,7 @@ from twisted.logger import Logger
 
 from .address import Address
 from .commands import CommandTable
-from .commands.converters import Convert, flat_pairs, scored
+from .commands.converters import Convert, converted, flat_pairs, scored
 from .commands.encoder import Arg
 from .commands.method_support import Key, Text
 from .commands.methods import Commands
@@ -192,7 +192,7 @@ class ClusterClient(Commands[Text]):
     ) -> AsyncIterator[tuple[Text, Text]]:
         """Every field of a hash, with its value, at least once."""
         async for members in self._members("HSCAN", key, match, count):
-            for item in flat_pairs(members):
+            for item in converted(members, flat_pairs):
                 yield item
 
     async def sscan_iter(self, key: Key, match: Key | None = None, *, count: int | None = None) -> AsyncIterator[Text]:
@@ -206,7 +206,7 @@ class ClusterClient(Commands[Text]):
     ) -> AsyncIterator[tuple[Text, float]]:
         """Every member of a sorted set, with its score, at least once."""
         async for members in self._members("ZSCAN", key, match, count):
-            for item in scored(members):
+            for item in converted(members, scored):
                 yield item
 
     def _members(self, command: str, key: Key, match: Key | None, count: int | None) -> AsyncIterator[list[Any]]:

@@ -200,7 +200,7 @@ def _pair(entry: tuple[str, int], number: int) -> Address:
     host, port = entry
     if not host:
         raise ValueError(f"seed {number}: no host")
-    if any(character in "@/?#[]," or character.isspace() for character in host):
+    if any(character in "@/?#[] ," or not character.isprintable() for character in host):
         raise ValueError(f"seed {number}: the host has characters that no host has")
     if type(port) is not int or not 0 < port < 65536:
         raise ValueError(f"seed {number}: the port is not a number from 1 to 65535")

@@ -8,10 +8,11 @@ from typing import Any, Self
 
 from twisted.internet.defer import Deferred
 
-from .commands.converters import Convert
+from .commands.converters import Convert, converted
 from .commands.encoder import Arg
 from .commands.method_support import Text
 from .commands.queued import QueuedCommands
+from .errors import ProtocolError
 from .routing.pipeline_run import PipelineRun
 from .routing.results_in_order import ResultsInOrder
 from .routing.router import Router
@@ -87,6 +88,6 @@ class Pipeline(QueuedCommands[Text]):
 
 def _converted(convert: Convert, reply: Any) -> Any:
     try:
-        return convert(reply)
-    except Exception as error:
+        return converted(reply, convert)
+    except ProtocolError as error:
         return error

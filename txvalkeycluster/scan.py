@@ -22,7 +22,7 @@ from twisted.internet.task import deferLater
 from .address import Address
 from .commands import Command
 from .commands.encoder import Arg, pack
-from .errors import ClientClosed, CommandTimeout, ConnectFailed, ConnectionLost, ReplyError, ValkeyError
+from .errors import ClientClosed, CommandTimeout, ConnectFailed, ConnectionLost, ProtocolError, ReplyError, ValkeyError
 from .requests.request import Call, Connection, Destination
 from .routing.retry_policy import NOT_HERE_OR_NOT_NOW
 from .routing.router import Router
@@ -154,7 +154,7 @@ class KeyScan:
         lost = 0
         while True:
             try:
-                cursor, keys = await self._ask(node, "SCAN", cursor, *self._options)
+                cursor, keys = _step_of(await self._ask(node, "SCAN", cursor, *self._options), "SCAN")
                 lost = 0
             except _Unsettled:
                 # The cursor is good as long as the process lives.
@@ -163,6 +163,8 @@ class KeyScan:
                 if lost > _REPEATED or (await self._standing(node)).process != standing.process:
                     raise
                 continue
+            if not all(isinstance(key, (bytes, str)) for key in keys):
+                raise ProtocolError(f"{node.address} answered SCAN with something else than keys")
             for key in keys:
                 if argument_slot(key) in wanted:
                     yield key
@@ -176,7 +178,7 @@ class KeyScan:
         except ReplyError:
             # The user may not ask.
             info = ""
-        text = info if isinstance(info, str) else info.decode("utf-8", "replace")
+        text = info.decode("utf-8", "replace") if isinstance(info, bytes) else info if isinstance(info, str) else ""
         process = next((line for line in text.splitlines() if line.startswith("run_id:")), None)
         return _Standing(view, process if process is not None else self._router.connection_of(node))
 
@@ -190,6 +192,18 @@ class KeyScan:
             if error.code in NOT_HERE_OR_NOT_NOW:
                 raise _Unsettled(f"{node.address}: {error}") from error
             raise
+
+
+def _step_of(reply: Any, command: str) -> tuple[Any, list[Any]]:
+    """Cursor and items of one step.  Raises ProtocolError."""
+    if (
+        isinstance(reply, list)
+        and len(reply) == 2
+        and isinstance(reply[0], (bytes, str))
+        and isinstance(reply[1], list)
+    ):
+        return reply[0], reply[1]
+    raise ProtocolError(f"{command} was answered with something else than a cursor and a list")
 
 
 class MemberScan:
@@ -214,7 +228,7 @@ class MemberScan:
         doubted = False
         while True:
             step = _Step(self._router, self._command, self._words, self._slot, self._timeout)
-            cursor, members = await self._router.send(step)
+            cursor, members = _step_of(await self._router.send(step), self._command.name)
             # The target of an open slot has no such key either if it has gone back to the source meanwhile.
             doubted = cursor in _DONE and not members and step.admit().asking and not doubted
             if doubted:

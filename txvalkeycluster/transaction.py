@@ -14,13 +14,13 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from .commands import Command, can_fail_after_writing
-from .commands.converters import Convert
+from .commands.converters import Convert, converted
 from .commands.encoder import Arg, Packed, pack
 from .commands.method_support import Key, Text
 from .commands.methods import Commands
 from .commands.queued import QueuedCommands
 from .connection.exclusive_pool import Lease
-from .errors import CommandTimeout, ConnectionLost, ReplyError, RoutingError, WatchError
+from .errors import CommandTimeout, ConnectionLost, ProtocolError, ReplyError, RoutingError, WatchError
 from .requests.exclusive import ExclusiveCall
 from .requests.request import Call, Request
 from .requests.target import ANY_NODE, THIS_NODE
@@ -195,7 +195,7 @@ class WatchSession(Commands[Text], Generic[Text]):
         call = Call(pack(args), command, THIS_NODE, now, deadline, canceller=router.note_cancel)
         self._give(call, call.give_to)
         call.addErrback(self._explain, command)
-        return call if convert is None else call.addCallback(convert)
+        return call if convert is None else call.addCallback(converted, convert)
 
     def _give(self, request: Request, give: Callable[[Lease], None]) -> None:
         request.admit().asking = self._asking
@@ -221,10 +221,15 @@ class WatchSession(Commands[Text], Generic[Text]):
 def _results(replies: list[Any], calls: list[_Queued], raise_first: bool) -> list[Any]:
     results: list[Any] = []
     for reply, (_, _, convert) in zip(replies, calls, strict=True):
-        failed = isinstance(reply, Exception)
-        if failed and raise_first:
-            raise reply
-        results.append(reply if failed or convert is None else convert(reply))
+        result = reply
+        if convert is not None and not isinstance(reply, Exception):
+            try:
+                result = converted(reply, convert)
+            except ProtocolError as error:
+                result = error
+        if raise_first and isinstance(result, Exception):
+            raise result
+        results.append(result)
     return results
 
 

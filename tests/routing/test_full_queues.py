@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from tests.memory import MemoryTests
-from txvalkeycluster import PartialFailure, ReplyError, TooManyPending, TransactionRefused, key_slot
+from txvalkeycluster import PartialFailure, ProtocolError, ReplyError, TooManyPending, TransactionRefused, key_slot
 from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE
 
 LARGE = b"x" * 100_000
@@ -70,7 +70,7 @@ class PartsTests(FullTests):
         for node in self.nodes[1:]:
             node.script = lambda node, words, _: b":1\r\n" if words[0] == b"DBSIZE" else DEFAULT_REPLY
         self.nodes[0].script = lambda node, words, _: b"+what\r\n" if words[0] == b"DBSIZE" else DEFAULT_REPLY
-        self.error_of(self.client().dbsize(), TypeError)
+        self.error_of(self.client().dbsize(), ProtocolError)
 
 
 class WithoutMapTests(FullTests):

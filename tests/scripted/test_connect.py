@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import trustme
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError
 
 from tests.scripted.base import ScriptedTests
 from txvalkeycluster import ClusterUnavailable, CommandTimeout, connect
-from txvalkeycluster.testing import CLOSE, DEFAULT_REPLY, SILENCE, Certificates, ScriptedNode, terminate_tls
+from txvalkeycluster.testing import CLOSE, DEFAULT_REPLY, SILENCE, ScriptedNode
 
 
 class ConnectTests(ScriptedTests):
@@ -119,46 +118,3 @@ class LazyTests(ScriptedTests):
         await self.until(lambda: self.cluster.count(b"CLUSTER", b"SLOTS"))
         self.cluster.ranges = ranges
         self.assertEqual(await waiting, b"OK")
-
-
-class CertificateTests(ScriptedTests):
-    async def setUp(self) -> None:
-        await super().setUp()
-        self.made = Certificates.make("node.example")
-        await self.listen(self.made)
-
-    async def listen(self, made: Certificates) -> None:
-        inner = self.nodes[0].address
-        port = await terminate_tls(reactor, "127.0.0.1", 0, inner.port, made, verify_clients=False)
-        self.addCleanup(port.stopListening)
-        self.url = f"valkeys://127.0.0.1:{port.getHost().port}"
-
-    async def refusal(self, **options: Any) -> str:
-        connecting = connect(reactor, self.url, **options)
-        error = await self.assertFailure(connecting, ClusterUnavailable)
-        self.assertEqual(self.cluster.count(), 0)
-        return str(error.attempts[0][1])
-
-    async def test_untrusted_certificate(self) -> None:
-        """Without its authority a certificate is refused, and nothing was said to the server."""
-        self.assertIn("certificate verify failed", await self.refusal())
-
-    async def test_wrong_host_name(self) -> None:
-        """A trusted certificate for another name is refused, and the name is in the error."""
-        self.assertIn("not for 127.0.0.1", await self.refusal(trust_root=self.made.authority))
-        reason = await self.refusal(trust_root=self.made.authority, server_name="other.example")
-        self.assertIn("not for other.example", reason)
-
-    async def test_no_name_at_all(self) -> None:
-        """A trusted certificate that names nothing is for nobody."""
-        authority = trustme.CA()
-        leaf = authority.issue_cert(common_name="node.example")
-        chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
-        made = Certificates(authority.cert_pem.bytes(), chain, leaf.private_key_pem.bytes(), b"")
-        await self.listen(made)
-        self.assertIn("does not contain any", await self.refusal(trust_root=made.authority, server_name="node.example"))
-
-    async def test_plain_server(self) -> None:
-        """TLS spoken to a server without it."""
-        self.url = f"valkeys://{self.nodes[0].address}"
-        self.assertIn("TLS", await self.refusal(trust_root=self.made.authority, connect_timeout=0.5))

@@ -19,10 +19,10 @@ def read_reply(reply: object) -> list[Command]:
     return [_command(entry, f"COMMAND entry {index}") for index, entry in enumerate(reply) if entry is not None]
 
 
-def _command(entry: Any, where: str) -> Command:
+def _command(entry: Any, where: str, *, is_sub: bool = False) -> Command:
     try:
         name = _text(entry[0]).upper()
-        where = f"{where} ({name})"
+        where = f"{where} ({name:.60})"
         arity = _integer(entry[1])
         flags = frozenset(_text(flag) for flag in entry[2]) - UNSHOWN_FLAGS
         # Servers before 7.0 tell of blocking in a category only.
@@ -30,7 +30,9 @@ def _command(entry: Any, where: str) -> Command:
             flags |= {"blocking"}
         tips = dict(_text(tip).partition(":")[::2] for tip in (entry[7] if len(entry) > 7 else ()))
         specs = [_key_spec(_mapping(spec)) for spec in entry[8]] if len(entry) > 8 else [_legacy(entry)]
-        subcommands = [_command(sub, where) for sub in (entry[9] if len(entry) > 9 else ())]
+        # There is one level of them; a reply without end of them is none to follow.
+        subs = entry[9] if len(entry) > 9 and not is_sub else ()
+        subcommands = [_command(sub, where, is_sub=True) for sub in subs]
     except ProtocolError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError) as error:

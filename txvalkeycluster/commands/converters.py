@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..errors import ProtocolError
+
 Convert = Callable[[Any], Any]
+
+
+def converted(reply: Any, convert: Convert) -> Any:
+    """A reply as its method gives it.  Raises ProtocolError for one that has not the shape of the command's replies."""
+    try:
+        return convert(reply)
+    except Exception as error:
+        raise ProtocolError(f"the reply has another shape than the command's replies have: {error!r:.200}") from error
 
 
 def number(reply: Any) -> Any:

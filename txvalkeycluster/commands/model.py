@@ -43,6 +43,9 @@ class KeySpec:
             except (IndexError, ValueError, TypeError, OverflowError):
                 return range(0)
             first = begin + self.first
+            if first < 1:
+                # No server says so; counting from there could take for ever.
+                return range(0)
             return range(first, min(first + max(number, 0) * self.step, count), self.step)
         if self.last >= 0:
             last = begin + self.last

@@ -29,6 +29,8 @@ from zope.interface import implementer
 from ..address import Address
 from ..options import Options
 
+# TLS contexts that are kept, each with all trusted certificates.
+_CONTEXTS = 4096
 EndpointFor = Callable[[str, int], Any]
 
 # Seconds of silence before the kernel asks a peer whether it lives, between two questions, and how many go unanswered.
@@ -75,6 +77,9 @@ def secured(dial: EndpointFor, reactor: Any, options: Options) -> EndpointFor:
     def endpoint_for(host: str, port: int) -> Any:
         name = options.server_name or host
         if name not in contexts:
+            if len(contexts) >= _CONTEXTS:
+                # A cluster can tell of ever more names.
+                contexts.clear()
             creator = ssl.optionsForClientTLS(name, trustRoot=trust_root, clientCertificate=certificate)
             contexts[name] = _NameVerifier(creator, name)
         return wrapClientTLS(contexts[name], dial(host, port), **clock)

@@ -17,6 +17,8 @@ try:
 except PackageNotFoundError:  # run from a source tree that is not installed
     _VERSION = "0"
 
+# Characters of what a server says of itself.
+_LONGEST = 128
 _AUTH_CODES = ("WRONGPASS", "NOAUTH", "NOPERM")
 
 
@@ -36,7 +38,7 @@ class ServerInfo:
     def major(self) -> int:
         """The first number of its version; 0 if it was not told."""
         first = self.version.partition(".")[0]
-        return int(first) if first.isdecimal() else 0
+        return int(first) if first.isdecimal() and len(first) < 5 else 0
 
 
 async def handshake(connection: RESPProtocol, options: Options) -> ServerInfo:
@@ -45,7 +47,7 @@ async def handshake(connection: RESPProtocol, options: Options) -> ServerInfo:
         hello, replies = await _say(connection, [_hello(options), *_courtesies(options), *_select(options)])
         if not isinstance(hello, Exception):
             _check_select(connection, options, replies)
-            return _server_info(hello)
+            return _server_info(connection, hello)
         if not _lacks_hello(hello):
             _refuse(connection, options, "HELLO", hello)
     answers = await _say(connection, [*_auth(options), *_select(options)])
@@ -121,18 +123,25 @@ def _refuse(connection: RESPProtocol, options: Options, what: str, error: Except
     raise ConnectFailed(f"{connection.peer} refused {what}: {text}")
 
 
-def _server_info(hello: Any) -> ServerInfo:
+def _server_info(connection: RESPProtocol, hello: Any) -> ServerInfo:
+    if not isinstance(hello, (dict, list)):
+        raise ConnectFailed(f"{connection.peer} answered HELLO with {type(hello).__name__}, not a map")
     pairs = hello.items() if isinstance(hello, dict) else zip(hello[::2], hello[1::2], strict=False)
-    facts = {_text(name): value for name, value in pairs}
+    facts = {name: value for name, value in pairs if isinstance(name, bytes)}
     return ServerInfo(
-        protocol=int(facts.get("proto", 3)),
-        version=_text(facts.get("version", "")),
-        role="replica" if _text(facts.get("role", "")) in ("replica", "slave") else "primary",
-        mode=_text(facts.get("mode", "")),
-        client_id=int(facts.get("id", 0)),
-        availability_zone=_text(facts.get("availability_zone", "")),
+        protocol=_number(facts.get(b"proto"), 3),
+        version=_text(facts.get(b"version")),
+        role="replica" if _text(facts.get(b"role")) in ("replica", "slave") else "primary",
+        mode=_text(facts.get(b"mode")),
+        client_id=_number(facts.get(b"id"), 0),
+        availability_zone=_text(facts.get(b"availability_zone")),
     )
 
 
+def _number(value: Any, default: int) -> int:
+    return value if type(value) is int and value >= 0 else default
+
+
 def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    # Kept as long as the connection: no more of it than makes sense.
+    return value[:_LONGEST].decode("utf-8", "replace") if isinstance(value, bytes) else ""

@@ -326,7 +326,12 @@ class RESPProtocol(TransportProtocol):
 
     def decoded(self, reply: Any) -> Any:
         """A reply as text, if the client has an encoding.  Raises what the codec raises."""
-        return reply if self._decode is None else self._decode(reply)
+        if self._decode is None:
+            return reply
+        try:
+            return self._decode(reply)
+        except RecursionError:
+            raise ProtocolError(f"{self.peer} sent a reply that is nested too deeply to be decoded") from None
 
     def _answer(self, request: Request, reply: Any) -> None:
         if not request.raw:

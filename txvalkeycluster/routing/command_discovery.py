@@ -76,7 +76,9 @@ class CommandDiscovery:
 
     def _learnt(self, names: list[str], commands: list[Command]) -> None:
         self._asking = False
-        told = {command.name for command in commands}
-        self._table.learn([*commands, *(Command(name) for name in names if name not in told)])
+        # Nobody asked about others: a node must not say what GET means.
+        asked = frozenset(names)
+        told = {command.name: command for command in commands if command.name in asked}
+        self._table.learn(told.get(name) or Command(name) for name in names)
         # Commands that were queued meanwhile enter again, and start a new query.
         self.queue.release()

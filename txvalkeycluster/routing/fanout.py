@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from ..commands import Command
 from ..commands.encoder import Arg, Packed, pack
 from ..connection.node import NodeConnection
-from ..errors import PartialFailure, TooManyPending
+from ..errors import PartialFailure, ProtocolError, TooManyPending
 from ..requests.batch import Batch, SubRequest
 from ..requests.request import Call, Destination, Request
 from ..requests.target import THIS_NODE, PrimaryOf, Target
@@ -187,9 +187,10 @@ class FanOut:
             return
         try:
             result = self._finish(self._replies)
-        except Exception:
-            # Replies of a kind that the command's policy cannot put together.
-            self.deferred.errback()
+        except Exception as error:
+            doubt = ProtocolError(f"the replies to {self._name} cannot be put together: {error!r:.200}")
+            doubt.__cause__ = error
+            self.deferred.errback(doubt)
         else:
             self.deferred.callback(result)
 

@@ -303,6 +303,8 @@ class Recovery:
                 retries += queue.take_all()
         else:
             gone = self._factory.drop_unlisted()
+            # A node can redirect to ever more addresses.
+            self._retry_queues = {key: queue for key, queue in self._retry_queues.items() if queue}
         self.unserved.detail = ""
         retries += self.unserved.take_all()
         self.resend(retries)

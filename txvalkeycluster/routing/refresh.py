@@ -220,7 +220,8 @@ class TopologyRefresher:
             shards = await self._by_shard(node) or await self._ask_for("slots", node, None)
         else:
             shards = await self._ask_for(source, node, self._options.tls)
-        count = sum(len(shard.nodes) for shard in shards)
+        # A shard without nodes takes memory, too.
+        count = sum(max(len(shard.nodes), 1) for shard in shards)
         if count > self._options.max_nodes:
             raise TopologyError(f"{node.address} tells of {count} nodes; the limit is {self._options.max_nodes}")
         if not any(shard.slots and shard.primary is not None for shard in shards):

@@ -17,7 +17,7 @@ from twisted.internet.task import deferLater
 from ..address import Address
 from ..commands.encoder import Arg
 from ..connection.node import NodeConnection
-from ..errors import ConnectFailed, ConnectionLost, ReplyError, WritesUnconfirmed
+from ..errors import ConnectFailed, ConnectionLost, ProtocolError, ReplyError, WritesUnconfirmed
 from ..options import Options
 from ..requests.backoff import Backoff
 from ..requests.request import MarkedCall
@@ -122,6 +122,8 @@ class ReplicaWait:
                 if is_from_demoted(error) and node.give_up_unconfirmed():
                     self.writes_lost(node.address, "the node that carried commands is no primary any more")
                 raise
+            if not _is_answer(reply, args):
+                raise ProtocolError(f"{node.address} answered with something else than numbers of replicas")
             if _is_enough(reply, args) or self._clock.seconds() >= ends_at or self.closed:
                 return reply, call
             await deferLater(self._clock, _PAUSE)
@@ -142,11 +144,16 @@ class ReplicaWait:
         )
 
 
-def _is_enough(reply: Any, args: tuple[Arg, ...]) -> bool:
-    """Whether a node has told as much as was asked for; also if what it told is no number at all."""
+def _is_answer(reply: Any, args: tuple[Arg, ...]) -> bool:
+    """Whether a reply has a number for each that was asked for."""
     got = reply if isinstance(reply, list) else [reply]
-    wanted = [_count(arg) for arg in args[1:-1]]
-    return len(got) != len(wanted) or all(have >= want for have, want in zip(got, wanted, strict=True))
+    return len(got) == len(args[1:-1]) and all(type(number) is int for number in got)
+
+
+def _is_enough(reply: Any, args: tuple[Arg, ...]) -> bool:
+    """Whether a node has told as much as was asked for."""
+    got = reply if isinstance(reply, list) else [reply]
+    return all(have >= _count(want) for have, want in zip(got, args[1:-1], strict=True))
 
 
 def _count(arg: Arg) -> int:

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from ..address import Address
 from ..commands import Command
-from ..commands.converters import Convert
+from ..commands.converters import Convert, converted
 from ..commands.encoder import Arg, pack, pack_keyed
 from ..connection.factory import ClusterFactory
 from ..connection.forks import in_forked_children
@@ -122,7 +122,7 @@ class Router:
             command = self.commands[args[0]]
             if not command.keyed or len(args) < 2:
                 done = self._execute_otherwise(command.resolve(args), args, timeout, repeatable, terms or self._terms)
-                return done if convert is None else done.addCallback(convert)
+                return done if convert is None else done.addCallback(converted, convert)
             slot, payload = pack_keyed(command.wire_name, args)
             now: float = self._seconds()
             deadline = now + self._limit if timeout is DEFAULT else inf if timeout is None else now + timeout
@@ -132,7 +132,7 @@ class Router:
             # A wrong argument or a full queue; the caller hears of every failure in one way.
             failed = failure(_explained(error, args))
             return failed if terms is not None and terms.admitted else self.next_turn.postponed(failed)
-        return call if convert is None else call.addCallback(convert)
+        return call if convert is None else call.addCallback(converted, convert)
 
     def _execute_otherwise(
         self, command: Command, args: Sequence[Arg], timeout: float | None, repeatable: bool, terms: Terms

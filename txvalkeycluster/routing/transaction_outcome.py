@@ -6,6 +6,7 @@ run one by one: a user without the right to MULTI is refused it, and each comman
 
 from __future__ import annotations
 
+from reprlib import repr as shown
 from typing import Any
 
 from ..errors import ProtocolError, ReplyError, TransactionAborted, TransactionRefused, WatchError
@@ -31,7 +32,7 @@ def outcome(replies: list[Any]) -> list[Any]:
         if executed is None:
             raise WatchError("a watched key has changed")
         if not isinstance(executed, list) or len(executed) != len(queued):
-            raise ProtocolError(f"EXEC of {len(queued)} commands answered {executed!r:.60}")
+            raise ProtocolError(f"EXEC of {len(queued)} commands answered {shown(executed):.60}")
         return executed
     errors = [error for error in queued if isinstance(error, ReplyError)]
     for error in (*errors, _reason(executed)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
 from functools import wraps
+from itertools import islice
 from typing import ParamSpec
 
 from ..errors import TopologyError
@@ -46,7 +47,7 @@ def _owners(slot: int, shards: Iterable[Shard]) -> str:
         for start, end in shard.slots
         if start <= slot <= end
     )
-    return " and to ".join(owners)
+    return " and to ".join(islice(owners, 2))
 
 
 def checked(shards: list[Shard]) -> Steps:

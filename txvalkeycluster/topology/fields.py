@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from reprlib import Repr
 from typing import Any
 
 from ..address import Address
@@ -23,6 +24,12 @@ class _Singles(dict[int, tuple[int, int]]):
 
 
 SINGLES = _Singles()
+# Longer than any id or host name; nodes are kept for all clients of a process, so what servers send must not be.
+_LONGEST_NAME = 1024
+# Of lists in lists only the outermost: the whole of what is nested deeply has no repr.
+_repr = Repr()
+_repr.maxlevel = 2
+_repr.maxstring = _repr.maxother = 200
 
 
 def node_of(
@@ -44,30 +51,38 @@ def node_of(
         raise TopologyError("has a list or a map in the place of a text or a number") from None
 
 
-# Of 1,000 nodes few change from one time to the next, and all clients of a process may share them.
-@lru_cache(maxsize=4096)
+# Of 1,000 nodes few change from one time to the next, and all clients of a process may share them.  By type, since 7000
+# is a port and 7000.0 is none.
+@lru_cache(maxsize=4096, typed=True)
 def _node_once(node_id: object, role: object, endpoint: object, port: object, health: object, *further: object) -> Node:
-    text = text_of(role, "role")
+    text = _name(role, "role")
     if text not in _ROLES:
-        raise TopologyError(f"has the unknown role {_shown(text)}")
-    host, port = text_of(endpoint, "endpoint"), _port(port)
+        raise TopologyError(f"has the unknown role {shown(text)}")
+    host, port = _name(endpoint, "endpoint"), _port(port)
     if host == "?":
         # Never dialled.
         host = ""
-    health = text_of(health, "health")
+    health = _name(health, "health")
     names = {
-        name: text_of(value, name)
+        name: _name(value, name)
         for name, value in zip(("ip", "hostname", "availability_zone"), further, strict=True)
         if value
     }
     return Node(
-        id=f"{host}:{port}" if node_id is None else text_of(node_id, "id"),
+        id=f"{host}:{port}" if node_id is None else _name(node_id, "id"),
         host=host,
         port=port,
         role=_ROLES[text],
         health="fail" if health.startswith("fail") else "loading" if health == "loading" else "online",
         **{name: value for name, value in names.items() if value != host},
     )
+
+
+def _name(value: object, what: str) -> str:
+    text = text_of(value, what)
+    if len(text) > _LONGEST_NAME or not text.isprintable():
+        raise TopologyError(f"{what}: {shown(text)} is no name")
+    return text
 
 
 def _port(value: object) -> int:
@@ -89,7 +104,7 @@ def integer(value: object, what: str) -> int:
         return value
     if isinstance(value, (bytes, str)) and value.isdigit() and value.isascii() and len(value) < 20:
         return int(value)
-    raise TopologyError(f"{what}: {_shown(value)} is not a number")
+    raise TopologyError(f"{what}: {shown(value)} is not a number")
 
 
 def text_of(value: object, what: str) -> str:
@@ -97,13 +112,13 @@ def text_of(value: object, what: str) -> str:
         return value.decode("utf-8", "backslashreplace")
     if isinstance(value, str):
         return value
-    raise TopologyError(f"{what}: {_shown(value)} is not text")
+    raise TopologyError(f"{what}: {shown(value)} is not text")
 
 
 def list_of(value: object, what: str = "") -> list[Any]:
     if isinstance(value, list):
         return value
-    raise TopologyError(f"{what}is not a list but {_shown(value)}")
+    raise TopologyError(f"{what}is not a list but {shown(value)}")
 
 
 def mapping_of(value: object, what: str = "") -> dict[Any, Any]:
@@ -119,8 +134,8 @@ def mapping_of(value: object, what: str = "") -> dict[Any, Any]:
         raise TopologyError(f"{what}has a list in the place of a name") from None
 
 
-def _shown(value: object) -> str:
-    text = repr(value)
+def shown(value: object) -> str:
+    text = _repr.repr(value)
     return text if len(text) <= 60 else text[:60] + "..."
 
 

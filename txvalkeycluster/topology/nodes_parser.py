@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..address import Address
 from ..errors import TopologyError
 from .checks import SHARDS_AT_ONCE, Steps, checked, reader
-from .fields import by_node_id, integer, node_of, slot_range, text_of
+from .fields import by_node_id, integer, node_of, shown, slot_range, text_of
 from .model import Node, OpenSlot, Shard
 
 
@@ -101,7 +101,7 @@ def _nodes_node(fields: Sequence[str], asked: Address) -> Node:
     address, *extra = fields[1].split(",")
     ip, colon, port = address.partition("@")[0].rpartition(":")
     if not colon:
-        raise TopologyError(f"has an address without a port: {address!r}")
+        raise TopologyError(f"has an address without a port: {shown(address)}")
     return node_of(
         fields[0],
         "replica" if "slave" in flags or "replica" in flags else "primary",
@@ -124,7 +124,7 @@ def _nodes_slots(fields: Sequence[str]) -> tuple[list[tuple[int, int]], list[Ope
                     open_slots.append(OpenSlot(slot, direction, node_id))  # type: ignore[arg-type]
                     break
             else:
-                raise TopologyError(f"has an open slot that cannot be read: {text!r}")
+                raise TopologyError(f"has an open slot that cannot be read: {shown(text)}")
         elif text:
             start, dash, end = text.partition("-")
             slots.append(slot_range(start, end if dash else start))

@@ -81,9 +81,11 @@ class _Rows:
         try:
             start, end, entry = row[0], row[1], row[2]
             known = self._seen.get((entry[0], entry[1]))
-        except (TypeError, LookupError):
+            if known is None or known[0] != entry:
+                return False
+        except (TypeError, LookupError, RecursionError):
             return False
-        if known is None or known[0] != entry or type(start) is not int or type(end) is not int:
+        if type(start) is not int or type(end) is not int:
             return False
         if not 0 <= start <= end < SLOT_COUNT:
             return False

@@ -1,0 +1,260 @@
+"""What fuzzing has found: each input that did harm, by its name."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import AsyncIterator
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.fuzz.inputs import nested, wire
+from tests.memory import MemoryTests
+from tests.scripted.base import ask, moved
+from tests.topology.test_parsers import ASKED, finish
+from txvalkeycluster import Address, ClusterUnavailable, ProtocolError, ReplyError, TopologyError
+from txvalkeycluster.address import parse_address
+from txvalkeycluster.commands.command_info import read_reply
+from txvalkeycluster.commands.model import KeySpec
+from txvalkeycluster.connection import endpoints
+from txvalkeycluster.connection.handshake import ServerInfo
+from txvalkeycluster.options import Options
+from txvalkeycluster.testing import DEFAULT_REPLY, ScriptedNode
+from txvalkeycluster.topology.parsers import read_nodes, read_shards, read_slots
+
+NODE: list[Any] = [b"10.0.0.1", 7000, b"a" * 40, []]
+
+
+class TopologyTests(SynchronousTestCase):
+    def assert_refused(self, reply: Any, text: str) -> None:
+        error = self.assertRaises(TopologyError, finish, read_slots(reply, ASKED))
+        self.assertIn(text, str(error))
+        self.assertLess(len(str(error)), 200)
+
+    def test_lists_nested_deeply(self) -> None:
+        """Their repr is a RecursionError."""
+        self.assert_refused([[nested(990), 5, NODE]], "first slot: [[")
+        self.assert_refused([[0, 5, nested(990)]], "row 0 node 0")
+
+    def test_rows_that_are_compared_deeply(self) -> None:
+        """Comparing two of them is a RecursionError, too; then each row is read by itself."""
+        rows = [[start, start, [*NODE[:3], [], nested(990)]] for start in (1, 3)]
+        (shard,) = finish(read_slots(rows, ASKED))
+        self.assertEqual(shard.slots, ((1, 1), (3, 3)))
+
+    def test_names_without_end(self) -> None:
+        """They would be kept for all clients of the process."""
+        self.assert_refused([[0, 5, [b"10.0.0.1", 7000, b"a" * 100_000]]], "is no name")
+
+    def test_names_that_forge_lines_of_a_log(self) -> None:
+        self.assert_refused([[0, 5, [b"h\nerror: all is lost", 7000, b"a"]]], "is no name")
+        self.assertRaises(ValueError, parse_address, "h\n:7000")
+
+    def test_a_port_that_is_no_integer(self) -> None:
+        """Also if the same node was seen with one that is."""
+        finish(read_slots([[0, 5, NODE]], ASKED))
+        self.assert_refused([[0, 5, [NODE[0], 7000.0, *NODE[2:]]]], "is not a number")
+
+    def test_long_lines(self) -> None:
+        """The error shows the beginning of what it is about."""
+        for line in (b"a " + b"x" * 10_000 + b" master - 0 0 1 c 0", b"a h:1 master - 0 0 1 c [" + b"9" * 10_000):
+            error = self.assertRaises(TopologyError, finish, read_nodes(line, ASKED))
+            self.assertLess(len(str(error)), 200)
+
+    def test_a_slot_given_many_times(self) -> None:
+        """Two of its owners are enough for the error."""
+        rows = [[0, 0, [b"h%d" % number, 7000, b"%d" % number]] for number in range(1000)]
+        self.assert_refused(rows, "gives slot 0 twice")
+
+    def test_shards_nested_deeply(self) -> None:
+        for reply in (nested(990), [nested(990)], [{b"slots": nested(990), b"nodes": []}]):
+            self.assertRaises(TopologyError, finish, read_shards(reply, ASKED))
+
+
+class CommandInfoTests(MemoryTests):
+    def test_subcommands_of_subcommands(self) -> None:
+        """Read to their end, they were a RecursionError that left the commands waiting for ever."""
+        entry: list[Any] = [b"x", 1, [], 0, 0, 0, [], [], [], []]
+        for _ in range(500):
+            entry = [b"x", 1, [], 0, 0, 0, [], [], [], [entry]]
+        (command,) = read_reply([entry])
+        self.assertEqual(command.subcommands["X"].subcommands, {})
+
+    def test_keys_that_begin_before_the_command(self) -> None:
+        """Counting up from there took for ever."""
+        spec = KeySpec(1, first=-(1 << 60), keynum=0)
+        self.assertEqual(list(spec.positions(["x", "9", "k"])), [])
+
+    def test_commands_that_nobody_asked_about(self) -> None:
+        """A node that is asked about one command must not change what GET means."""
+        told = [[name, 2, [b"readonly"], 2, 2, 1] for name in (b"get", b"mod.x")]
+        for node in self.nodes:
+            node.script = lambda _, words, __: wire(told) if words[0] == b"COMMAND" else DEFAULT_REPLY
+        client = self.client()
+        before = client.commands["GET"]
+        self.result_of(client.execute("MOD.X", "a", "k"))
+        self.assertIs(client.commands["GET"], before)
+        self.assertTrue(client.commands["MOD.X"].known)
+
+
+class HelloTests(MemoryTests):
+    def test_versions_that_are_no_numbers(self) -> None:
+        """Of thousands of digits Python makes none."""
+        for version, major in (("9" * 5000, 0), ("9.1", 9), ("x", 0), ("", 0), ("10.0", 10)):
+            self.assertEqual(ServerInfo(3, version).major, major)
+
+    def test_a_reply_of_another_kind(self) -> None:
+        """It is a handshake that failed, and says so."""
+        for reply in (b":5\r\n", b"$3\r\nabc\r\n", b"_\r\n"):
+            for node in self.nodes:
+                node.script = lambda _, words, __, reply=reply: reply if words[0] == b"HELLO" else DEFAULT_REPLY
+            error = self.error_of(self.lazy_client().refresh_topology(), ClusterUnavailable)
+            self.assertIn("answered HELLO with", str(error))
+
+    def test_texts_and_numbers_of_any_size(self) -> None:
+        """What makes no sense is taken as not told, and little is kept of what is long."""
+        hello = {b"version": b"9" * 5000, b"id": float("inf"), b"proto": nested(900), b"mode": [b"x"], b"role": None}
+        for node in self.nodes:
+            node.script = lambda _, words, __: wire(hello) if words[0] == b"HELLO" else DEFAULT_REPLY
+        client = self.client()
+        info = client._router._factory.node_at(self.nodes[0].address).info
+        self.result_of(client.get(self.key_of(self.nodes[0])))
+        info = client._router._factory.node_at(self.nodes[0].address).info
+        assert info is not None
+        self.assertEqual((info.client_id, info.protocol, info.mode, info.role), (0, 3, "", "primary"))
+        self.assertLess(len(info.version), 200)
+
+
+async def _first(found: AsyncIterator[Any]) -> Any:
+    return await anext(found)
+
+
+class ReplyTests(MemoryTests):
+    """Replies of another shape than the command's are a ProtocolError, and concern their command alone."""
+
+    def reply_with(self, reply: bytes, *names: bytes) -> None:
+        for node in self.nodes:
+            node.script = lambda _, words, __: reply if words[0] in names else DEFAULT_REPLY
+
+    def test_of_methods(self) -> None:
+        self.reply_with(b"*1\r\n+odd\r\n", b"HGETALL", b"ZRANGE", b"XRANGE", b"GEOPOS")
+        client = self.client()
+        for call in (
+            lambda: client.hgetall("k"),
+            lambda: client.zrange("k", 0, -1, withscores=True),
+            lambda: client.pipeline().hgetall("k").execute(raise_first=True),
+        ):
+            error = self.error_of(call(), ProtocolError)
+            self.assertTrue(error.maybe_executed)
+        self.assertEqual(self.result_of(client.get("k")), None)
+
+    def test_nested_too_deeply_to_be_decoded(self) -> None:
+        self.reply_with(wire(nested(990)), b"GET")
+        client = self.client(encoding="utf-8")
+        self.assertIn("nested too deeply", str(self.error_of(client.get("k"), ProtocolError)))
+        self.assertIn(
+            "nested too deeply", str(self.error_of(client.execute_on("node:7000", "GET", "k"), ProtocolError))
+        )
+
+    def test_exec_nested_deeply(self) -> None:
+        """The error shows the beginning of it."""
+        replies = {b"EXEC": wire([nested(980), 1]), b"SET": b"+QUEUED\r\n"}
+        for node in self.nodes:
+            node.script = lambda _, words, __: replies.get(words[0], DEFAULT_REPLY)
+        error = self.error_of(self.client().transaction().set("k", "v").execute(), ProtocolError)
+        self.assertIn("EXEC of 1 commands answered [[", str(error))
+
+    def test_in_a_transaction(self) -> None:
+        """The other results are given all the same."""
+        replies = {b"EXEC": b"*2\r\n*1\r\n+odd\r\n+OK\r\n", b"HGETALL": b"+QUEUED\r\n", b"SET": b"+QUEUED\r\n"}
+        for node in self.nodes:
+            node.script = lambda _, words, __: replies.get(words[0], DEFAULT_REPLY)
+        client = self.client()
+        odd, good = self.result_of(client.transaction().hgetall("k").set("k", "v").execute())
+        self.assertIsInstance(odd, ProtocolError)
+        self.assertEqual(good, b"OK")
+        failed = client.transaction().hgetall("k").set("k", "v").execute(raise_first=True)
+        self.assertIs(type(self.error_of(failed, ProtocolError)), ProtocolError)
+
+    def test_of_scans(self) -> None:
+        for reply in (b"*1\r\n+0\r\n", b"+0\r\n", b"*2\r\n*0\r\n*0\r\n", b"*2\r\n+0\r\n+k\r\n"):
+            self.reply_with(reply, b"SSCAN", b"HSCAN")
+            client = self.client()
+            for found in (client.sscan_iter("k"), client.hscan_iter("k")):
+                self.error_of(Deferred.fromCoroutine(_first(found)), ProtocolError)
+
+    def test_of_wait(self) -> None:
+        """What is no number confirms nothing."""
+        for reply in (b"+many\r\n", b"*0\r\n", b"_\r\n", b"*2\r\n:1\r\n:1\r\n"):
+            self.reply_with(reply, b"WAIT")
+            client = self.client()
+            self.result_of(client.set("k", "v"))
+            self.error_of(client.wait(1, 100), ProtocolError)
+            self.assertTrue(any(node.has_unconfirmed for node in client._router._factory.nodes.values()))
+
+
+class MemoryUseTests(MemoryTests):
+    def test_redirects_to_ever_more_addresses(self) -> None:
+        """With the next slot map, be it the same, nothing is left of the queues for them."""
+        client = self.client(timeout=0.2, check_redirects=False, backoff_max=0.02)
+        key = self.key_of(self.nodes[0])
+        count = iter(range(10_000))
+
+        def script(_: ScriptedNode, words: list[bytes], __: Any) -> Any:
+            return ask(key, Address("nowhere", 1 + next(count))) if words[0] == b"GET" else DEFAULT_REPLY
+
+        self.nodes[0].script = script
+        for _ in range(20):
+            self.error_of(client.get(key))
+        self.result_of(client.refresh_topology())
+        self.advance(3.0, step=0.1)
+        self.assertLess(len(client._router._recovery._retry_queues), 3)
+
+    def test_ever_more_names_with_tls(self) -> None:
+        """Each has a context with all trusted certificates, of which not all are kept."""
+        self.patch(endpoints, "_CONTEXTS", 3)
+        made: list[str] = []
+        verifier = endpoints._NameVerifier
+        self.patch(endpoints, "_NameVerifier", lambda creator, name: made.append(name) or verifier(creator, name))
+        dial = endpoints.endpoint_maker(MemoryReactorClock(), Options(tls=True))
+        for name in ("a", "b", "c", "a", "d", "d", "a"):
+            dial(name, 7000)
+        self.assertEqual(made, ["a", "b", "c", "d", "a"])
+
+    def test_declared_sizes(self) -> None:
+        """hiredis sets memory aside for the items of a list before they come, eight bytes for each."""
+        for kind, count, least, most in ((b"*", 100_000, 800_000, 1_000_000), (b"$", 1 << 40, 0, 100_000)):
+            client = self.client(timeout=1.0)
+            self.nodes[0].script = lambda _, words, __, declared=b"%b%d\r\n" % (kind, count): (
+                declared if words[0] == b"GET" else DEFAULT_REPLY
+            )
+            getting = client.get(self.key_of(self.nodes[0]))
+            tracemalloc.start()
+            self.network.settle()
+            taken = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            self.assertTrue(least <= taken < most, (kind, taken))
+            self.error_of(getting)
+            self.result_of(client.abort())
+
+    def test_redirects_to_no_host(self) -> None:
+        """What cannot be an address is the caller's error."""
+        key = self.key_of(self.nodes[0])
+        client = self.client()
+        for redirect in (moved(key, "h\x07:1"), moved(key, "x" * 9 + ":" + "9" * 5000)):
+            self.nodes[0].script = lambda _, words, __, to=redirect: to if words[0] == b"GET" else DEFAULT_REPLY
+            self.error_of(client.get(key), ReplyError)
+
+    def test_a_map_of_shards_without_nodes(self) -> None:
+        """They count as nodes do."""
+        empty = {b"slots": [], b"nodes": []}
+        node = {b"id": b"a", b"role": b"master", b"port": 7000, b"endpoint": b"node"}
+        full = {b"slots": [0, 16383], b"nodes": [node]}
+        for scripted in self.nodes:
+            scripted.script = lambda _, words, __: (
+                wire([full, *[empty] * 50]) if words[:2] == [b"CLUSTER", b"SHARDS"] else DEFAULT_REPLY
+            )
+        client = self.lazy_client(topology_source="shards", max_nodes=20)
+        self.assertIn("tells of 51 nodes", str(self.error_of(client.refresh_topology(), ClusterUnavailable)))
