@@ -1,7 +1,10 @@
 #!/bin/sh
 # Six servers on consecutive ports from $1, formed into a cluster of three primaries with a replica each.
 # HOST is the address to listen on, PASSWORD what clients must say, CERTIFICATES a folder as trustme writes it, for TLS.
+# READY is a file that is there once the cluster is whole.
 set -eu
+ready=${READY:-/tmp/ready}
+rm -f "$ready"
 first=$1
 host=${HOST:-127.0.0.1}
 last=$((first + 5))
@@ -36,6 +39,11 @@ for port in $(seq "$first" "$last"); do
 done
 # shellcheck disable=SC2086
 valkey-cli $client --cluster create $nodes --cluster-replicas 1 --cluster-yes
+for port in $(seq "$first" "$last"); do
+    # shellcheck disable=SC2086
+    until valkey-cli -h "$host" -p "$port" $client cluster info | grep -q cluster_state:ok; do sleep 0.1; done
+done
+touch "$ready"
 echo "cluster ready on ports $first to $last"
 # The servers are in the background; the container lives as long as this.
 trap 'exit 0' INT TERM

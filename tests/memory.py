@@ -119,6 +119,13 @@ class MemoryTests(SynchronousTestCase):
         return client
 
     def lazy_client(self, **options: Any) -> ClusterClient[bytes]:
+        """A client that knows no slot map yet."""
+        client = self.made(**options)
+        self.addCleanup(client.abort)
+        return client
+
+    def made(self, **options: Any) -> ClusterClient[bytes]:
+        """A client that the test ends itself."""
         seeds = ",".join(str(node.address) for node in self.nodes)
         options = {"seeds": seeds, "endpoint_for": self.network.endpoint_for, "random": Random(1), **options}
         return ClusterClient(self.clock, **options)

@@ -103,17 +103,35 @@ class ClusterClient(Commands[Text]):
         """
         return self._router.execute(args, None, timeout, repeatable)
 
+    def with_options(
+        self, *, timeout: float | None = DEFAULT, repeatable: bool = False, split_keys: bool | None = None
+    ) -> ClusterClient[Text]:
+        """The same client, with its connections and its map, whose methods have other defaults.
+
+        ``timeout`` in seconds goes for all that it does.  With ``repeatable`` every command of its methods is sent
+        again when its reply was lost.  ``split_keys`` replaces the option of that name for them; pipelines keep that.
+        """
+        options = replace(
+            self.options,
+            timeout=self._given(timeout),
+            split_keys=self.options.split_keys if split_keys is None else split_keys,
+        )
+        return _View(self, options, repeatable)
+
+    def _given(self, timeout: float | None) -> float | None:
+        return self.options.timeout if timeout is DEFAULT else timeout
+
     def execute_on(self, node: Node | Address | str, *args: Arg, timeout: float | None = DEFAULT) -> Deferred[Any]:
         """Send a command to one node of `topology`, or at an address, as ``"host:port"``: no redirect, no repetition.
 
         Fails with ReplyError, CommandTimeout, ConnectionLost, TooManyPending, RoutingError, ClientClosed or TypeError;
         with ConnectFailed, or one of its kinds, if the node could not be connected to, so that nothing was sent.
         """
-        return self._router.execute_on(node, args, timeout)
+        return self._router.execute_on(node, args, self._given(timeout))
 
     def pipeline(self, *, timeout: float | None = DEFAULT) -> Pipeline[Text]:
         """Commands to be queued and sent together; ``timeout`` is that of each."""
-        return Pipeline(self._router, timeout)
+        return Pipeline(self._router, self._given(timeout))
 
     def stream(
         self,
@@ -127,14 +145,14 @@ class ClusterClient(Commands[Text]):
 
     def transaction(self, *, timeout: float | None = DEFAULT) -> Transaction[Text]:
         """Commands to be queued and executed at once, on one slot."""
-        return Transaction(self._router, self._router.timeout_of(timeout))
+        return Transaction(self._router, self._given(timeout))
 
     def watch(self, *keys: Key, timeout: float | None = DEFAULT) -> WatchSession[Text]:
         """Keys of one slot under watch: ``async with client.watch("k") as session``.
 
         Raises RoutingError for keys in several slots.
         """
-        return WatchSession(self._router, keys, self._router.timeout_of(timeout))
+        return WatchSession(self._router, keys, self._given(timeout))
 
     def optimistically(
         self,
@@ -149,7 +167,7 @@ class ClusterClient(Commands[Text]):
         (the option of that name; None is no limit), or after so many ``attempts``.
         """
         router = self._router
-        patience = inf if (given := router.timeout_of(timeout)) is None else given
+        patience = inf if (given := self._given(timeout)) is None else given
         return Deferred.fromCoroutine(
             optimistically(router.clock, self.options.random, lambda: self.watch(*keys), function, attempts, patience)
         )
@@ -273,6 +291,41 @@ class ClusterClient(Commands[Text]):
             except BaseException:
                 # SystemExit, too, must not keep the client from closing; the reactor itself does the same with it.
                 _log.failure("a listener raised on {event}", event=event)
+
+
+class _View(ClusterClient[Text]):
+    """A client with other defaults."""
+
+    def __init__(self, client: ClusterClient[Text], options: Options, repeatable: bool) -> None:
+        self._client = client
+        self.options = options
+        self._router = client._router
+        self._repeatable = repeatable
+
+    def __repr__(self) -> str:
+        return f"<view of {self._client!r} timeout={self.options.timeout} repeatable={self._repeatable}>"
+
+    def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Deferred[Any]:
+        options = self.options
+        return self._router.execute(words, convert, options.timeout, self._repeatable, split_keys=options.split_keys)
+
+    def execute(self, *args: Arg, timeout: float | None = DEFAULT, repeatable: bool = False) -> Deferred[Any]:
+        repeatable = repeatable or self._repeatable
+        return self._router.execute(args, None, self._given(timeout), repeatable, split_keys=self.options.split_keys)
+
+    def add_listener(self, listener: Callable[[Event], object]) -> None:
+        self._client.add_listener(listener)
+
+    def remove_listener(self, listener: Callable[[Event], object]) -> None:
+        self._client.remove_listener(listener)
+
+    def close(self) -> Deferred[None]:
+        """Close the whole client."""
+        return self._client.close()
+
+    def abort(self) -> Deferred[None]:
+        """Abort the whole client."""
+        return self._client.abort()
 
 
 @overload

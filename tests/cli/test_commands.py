@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from contextlib import redirect_stderr
-from importlib.util import find_spec, module_from_spec
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,18 +17,15 @@ from typing import Any
 from click.testing import CliRunner, Result
 from rich.console import Console
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.memory import MemoryTests
-from txvalkeycluster import Options
-from txvalkeycluster.cli import cluster as cluster_command
-from txvalkeycluster.cli import main, running, topology
+from txvalkeycluster import Options, cli
+from txvalkeycluster.cli import cluster as cluster_module
+from txvalkeycluster.cli import running
+from txvalkeycluster.cli import topology as topology_module
+from txvalkeycluster.cli.group import group
 from txvalkeycluster.testing import DEFAULT_REPLY, Certificates
-
-# `txvalkeycluster.cli.cluster` is the command; its module has the same name.
-cluster_module: Any = sys.modules["txvalkeycluster.cli.cluster"]
-topology_module: Any = sys.modules["txvalkeycluster.cli.topology"]
 
 
 class ClusterTests(SynchronousTestCase):
@@ -45,7 +43,7 @@ class ClusterTests(SynchronousTestCase):
             self.addCleanup(os.environ.update, {name: before})
 
     def said(self, *words: str, code: int = 0) -> str:
-        result: Result = CliRunner().invoke(main, ["cluster", *words])
+        result: Result = CliRunner().invoke(group, ["cluster", *words])
         self.assertEqual(result.exit_code, code, result.output)
         return result.output
 
@@ -107,19 +105,47 @@ class ClusterTests(SynchronousTestCase):
         record = self.recorded(os.getpid())
         (file,) = self.runtime.glob("*/one.*n")
         self.assertEqual(json.loads(file.read_text())["pid"], record.pid)
-        self.assertIs(cluster_command, main.commands["cluster"])
+
+
+class Reactor:
+    """One that does what it is told, and may be sent a signal once it runs."""
+
+    def __init__(self) -> None:
+        self.meanwhile: Callable[[], object] = lambda: None
+        self.stopped = False
+
+    def callWhenRunning(self, start: Callable[[], object]) -> None:
+        self._start = start
+
+    def run(self, *, installSignalHandlers: bool) -> None:
+        self._start()
+        self.meanwhile()
+        assert self.stopped and not installSignalHandlers
+
+    def callFromThread(self, function: Callable[[], object]) -> None:
+        function()
+
+    def stop(self) -> None:
+        self.stopped = True
 
 
 class RunningTests(SynchronousTestCase):
-    def run_with(self, coroutine: Any, ended_by: int | None = 0) -> int:
+    def setUp(self) -> None:
+        self.reactor = Reactor()
+        self.undone: list[str] = []
+        self.alarms: list[int] = []
+        # The signals of this process are not ours to change.
+        self.patch(running, "on_signals", lambda handler: setattr(self, "signalled", handler))
+        self.patch(running, "leave_at_last", self.alarms.append)
+
+    def run_with(self, coroutine: Any) -> Any:
         """The exit code of a command."""
 
-        def react(start: Any) -> None:
-            start(Clock())
-            raise SystemExit(ended_by)
+        async def main(_: Any, stack: AsyncExitStack) -> Any:
+            stack.callback(self.undone.append, "undone")
+            return await coroutine
 
-        self.patch(running, "react", react)
-        return self.assertRaises(SystemExit, running.run, lambda _: coroutine).code  # type: ignore[return-value]
+        return self.assertRaises(SystemExit, running._Run(self.reactor, main).run).code
 
     def test_a_result(self) -> None:
         async def fine() -> int | None:
@@ -127,40 +153,47 @@ class RunningTests(SynchronousTestCase):
 
         for code in (None, 0, 3):
             self.assertEqual(self.run_with(fine()), code or 0)
+        self.assertEqual(self.undone, ["undone"] * 3)
 
     def test_a_signal(self) -> None:
-        """The coroutine has given no result."""
+        """The first one counts; what is to be undone is."""
 
-        async def waiting() -> int:
+        async def waiting() -> None:
             await Deferred()
-            return 0
 
-        self.assertEqual(self.run_with(waiting(), 0), 130)
-        self.assertEqual(self.run_with(waiting(), 143), 143)
+        def signals() -> None:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self.signalled(number, None)  # type: ignore[attr-defined]
 
-    def test_errors(self) -> None:
-        """Those that users can do something about are one line, the others a traceback."""
+        self.reactor.meanwhile = signals
+        self.assertEqual(self.run_with(waiting()), 143)
+        self.assertEqual((self.undone, self.alarms), (["undone"], [signal.SIGTERM]))
 
-        async def failing(error: Exception) -> int:
-            raise error
+    def test_an_error(self) -> None:
+        """It is the caller's."""
 
-        for error, expected in ((ValueError("wrong"), "Error: wrong"), (KeyError("defect"), "Traceback")):
-            said = StringIO()
-            with redirect_stderr(said):
-                self.assertEqual(self.run_with(failing(error)), 1)
-            self.assertTrue(said.getvalue().startswith(expected), said.getvalue())
+        async def failing(_: Any, stack: AsyncExitStack) -> int:
+            stack.callback(self.undone.append, "undone")
+            raise KeyError("defect")
+
+        self.assertRaises(KeyError, running._Run(self.reactor, failing).run)
+        self.assertEqual(self.undone, ["undone"])
 
     def test_without_the_extra(self) -> None:
         """It is said what to install."""
-        spec = find_spec("txvalkeycluster.cli")
-        assert spec is not None and spec.loader is not None
-        self.addCleanup(sys.modules.__setitem__, "click", sys.modules["click"])
-        sys.modules["click"] = None  # type: ignore[assignment]
-        exit_ = self.assertRaises(SystemExit, spec.loader.exec_module, module_from_spec(spec))
-        self.assertIn("pip install 'txvalkeycluster[cli]'", str(exit_))
+        self.patch(cli, "on_signals", lambda _: None)
+        for name, module in (("click", None), ("txvalkeycluster.cli.group", None)):
+            self.addCleanup(sys.modules.__setitem__, name, sys.modules[name])
+            sys.modules[name] = module  # type: ignore[assignment]
+        self.assertIn("pip install 'txvalkeycluster[cli]'", str(self.assertRaises(SystemExit, cli.main)))
 
 
 class TopologyTests(MemoryTests):
+    async def show(self) -> int:
+        async with AsyncExitStack() as stack:
+            code = await topology_module._show(self.clock, stack, "")
+        return code
+
     def test_a_table(self) -> None:
         """What goes wrong at one node is told in its row."""
         said = Console(file=StringIO(), width=200)
@@ -170,9 +203,8 @@ class TopologyTests(MemoryTests):
         for node in self.nodes:
             node.script = lambda node, words, _: answers[node.index] if words[0] == b"INFO" else DEFAULT_REPLY
         client = self.client()
-        self.assertEqual(self.result_of(Deferred.fromCoroutine(topology_module._show(self.clock, ""))), 0)
+        self.assertEqual(self.result_of(Deferred.fromCoroutine(self.show())), 0)
         text = said.file.getvalue()  # type: ignore[attr-defined]
         for words in ("3 shards, 3 nodes, 16384 slots, no TLS", "9.1.2", "NOPERM no", "unknown", "5461 (0-5460)"):
             self.assertIn(words, text)
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertIs(topology, main.commands["topology"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from contextlib import AsyncExitStack
 from io import StringIO
 from random import Random
 from typing import Any
@@ -10,17 +10,20 @@ from typing import Any
 from rich.console import Console
 from twisted.internet.defer import Deferred
 
-import txvalkeycluster.cli
 from tests.memory import MemoryTests
+from txvalkeycluster.cli import demo
 from txvalkeycluster.testing import CLOSE, DEFAULT_REPLY, ScriptedNode
-
-# The module, not the command of the same name.
-demo: Any = sys.modules[f"{txvalkeycluster.cli.__name__}.demo"]
 
 
 def finished(state: bytes) -> bytes:
     """CLUSTER GETSLOTMIGRATIONS."""
     return b"*1\r\n%%2\r\n+state\r\n+%b\r\n+message\r\n+because\r\n" % state
+
+
+async def run_and_undo(one: Any) -> int:
+    async with AsyncExitStack() as stack:
+        code: int = await one.run(stack)
+    return code
 
 
 class DemoTests(MemoryTests):
@@ -56,7 +59,7 @@ class DemoTests(MemoryTests):
         """The exit code, and what it has shown."""
         console = Console(file=StringIO(), width=200, force_terminal=terminal)
         one = demo._Demo(self.clock, 2, 3, "valkey://node:7000", kill, migrate, console=console)
-        running = Deferred.fromCoroutine(one.run())
+        running = Deferred.fromCoroutine(run_and_undo(one))
         random = Random(1)
         for _ in range(2000):
             if running.called:

@@ -123,7 +123,7 @@ class BlockingTests(ClusterTests):
         self.assertEqual(await waiting, (b"b", b"1"))
         lost, repeated = client.blpop("b", 0), client.xread({"x{b}": "0"}, block=0)
         await self.until_blocked(2)
-        self.cluster.kill(self.cluster.servers[3])
+        await self.cluster.kill(self.cluster.servers[3])
         error = await self.assertFailure(lost, ConnectionLost)
         self.assertTrue(error.maybe_executed)
         await self.cluster.wait_for_takeover(self.cluster.servers[3])

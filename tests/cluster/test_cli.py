@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from typing import Any
 
 from twisted.internet import reactor
@@ -14,31 +11,12 @@ from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
-from twisted.internet.threads import deferToThread
-from twisted.internet.utils import getProcessOutputAndValue
-from twisted.trial.unittest import TestCase
 
+from tests.cluster.command_line import CommandLine
 from txvalkeycluster import Options
 
 
-class CommandLineTests(TestCase):
-    timeout = 120
-
-    def setUp(self) -> None:
-        # Records of running clusters of the user's own are not ours to see.
-        self.environment = {**os.environ, "XDG_RUNTIME_DIR": os.path.abspath(self.mktemp()), "COLUMNS": "160"}
-        os.makedirs(self.environment["XDG_RUNTIME_DIR"])
-
-    async def run_command(self, *words: str) -> tuple[int, str, str]:
-        command = ["-m", "txvalkeycluster.cli", *words]
-        out, err, code = await getProcessOutputAndValue(sys.executable, command, env=self.environment)
-        return code, out.decode(), err.decode()
-
-    async def succeed(self, *words: str) -> str:
-        code, out, err = await self.run_command(*words)
-        self.assertEqual(code, 0, out + err)
-        return out
-
+class CommandLineTests(CommandLine):
     async def test_a_cluster_through_its_life(self) -> None:
         """start, status, topology, demo on it, stop; then nothing is running."""
         self.addCleanup(self.run_command, "cluster", "stop")
@@ -62,27 +40,13 @@ class CommandLineTests(TestCase):
         for text in ("took over", "and back", "every value was right and every Deferred fired"):
             self.assertIn(text, report)
 
-    async def test_errors_are_one_message(self) -> None:
-        """What a user got wrong is told without a traceback, and the exit is not zero."""
-        for words, text in [
-            (("topology", "valkey://127.0.0.1:1"), "refused"),
-            (("topology", "http://x"), "the URL does not start with"),
-            (("cluster", "stop", "--name=none"), "no cluster named none"),
-            (("demo", "--seconds=nan"), "not a valid integer"),
-        ]:
-            code, out, err = await self.run_command(*words)
-            self.assertNotEqual(code, 0)
-            self.assertIn(text, err)
-            self.assertNotIn("Traceback", out + err)
-
     async def test_nothing_outlives_its_holder(self) -> None:
         """SIGKILL of the process that holds a cluster ends every server."""
-        command = [sys.executable, "-m", "txvalkeycluster.cli", "cluster", "start", "--foreground", "--replicas=0"]
-        holder: Any = subprocess.Popen(command, env=self.environment, stdout=subprocess.PIPE, text=True)
-        self.addCleanup(holder.stdout.close)
-        url: str = await deferToThread(holder.stdout.readline)
-        holder.send_signal(signal.SIGKILL)
-        holder.wait()
+        holder = self.start_command("cluster", "start", "--foreground", "--replicas=0")
+        await holder.until_says("\n")
+        holder.process.send_signal(signal.SIGKILL)
+        await holder.ended()
+        url = holder.out
         for host, port in Options.from_url(url.strip()).seeds:
             while await self.accepts(host, port):
                 await deferLater(reactor, 0.05)  # type: ignore[arg-type]

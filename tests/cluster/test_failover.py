@@ -42,7 +42,7 @@ class FailoverTests(ClusterTests):
 
         async def kill(workload: Workload) -> None:
             await self.expect_losses(workload, victim)
-            self.cluster.kill(victim)
+            await self.cluster.kill(victim)
             await self.cluster.wait_for_takeover(victim)
 
         report = await self.under_load(kill)
@@ -68,12 +68,12 @@ class FailoverTests(ClusterTests):
 
         async def pause(workload: Workload) -> None:
             await self.expect_losses(workload, victim)
-            self.cluster.pause(victim)
+            await self.cluster.pause(victim)
             await self.cluster.wait_for_takeover(victim)
 
         report = await self.under_load(pause, client)
         self.assertLessEqual(set(report.errors), {"SET: ConnectionLost, maybe executed"})
-        self.cluster.resume(victim)
+        await self.cluster.resume(victim)
 
     async def test_every_address_changed(self) -> None:
         """A cluster that came back on other ports is found through the seed, which leads to it by name."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 from twisted.internet import reactor
 from twisted.internet.utils import getProcessOutputAndValue
@@ -22,7 +23,7 @@ from twisted.internet.task import deferLater
 from txvalkeycluster import ClientClosed, connect
 
 async def main():
-    client = await connect(reactor, sys.argv[1])
+    client = await connect(reactor, sys.argv[1], **json.loads(sys.argv[2]))
     await client.set("forked", 0)
     counted = [await client.incr("forked") for _ in range(10)]
     under_way = [client.incr("forked") for _ in range(100)]
@@ -59,7 +60,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from txvalkeycluster import ClusterClient
 
-client = ClusterClient(reactor, sys.argv[1], encoding="utf-8")
+client = ClusterClient(reactor, sys.argv[1], encoding="utf-8", **json.loads(sys.argv[2]))
 
 async def main():
     await client.set("child", "was here")
@@ -77,11 +78,14 @@ reactor.run()
 
 
 class ForkTests(ClusterTests):
+    def options_of_client(self) -> dict[str, Any]:
+        return {}
+
     async def output_of(self, program: str) -> Any:
         """What a program prints that is given the cluster's URL."""
         if not hasattr(os, "fork"):
             raise SkipTest("this system does not fork")
-        words = ["-c", program, self.cluster.url]
+        words = ["-c", program, self.cluster.url, json.dumps(self.options_of_client())]
         out, err, status = await getProcessOutputAndValue(sys.executable, words, env=os.environ, reactor=reactor)
         self.assertEqual(status, 0, err)
         return json.loads(out)
@@ -97,3 +101,15 @@ class ForkTests(ClusterTests):
     async def test_a_client_without_connections(self) -> None:
         """It goes on in the child."""
         self.assertEqual(await self.output_of(WITHOUT_CONNECTIONS), "was here")
+
+
+class TLSForkTests(ForkTests):
+    """The same over TLS, whose state in the child is left as it is."""
+
+    options: ClassVar[dict[str, Any]] = {"tls": "auto"}
+
+    def options_of_client(self) -> dict[str, Any]:
+        authority = Path(self.mktemp())
+        assert self.cluster.certificates is not None
+        authority.write_bytes(self.cluster.certificates.authority)
+        return {"trust_root": str(authority.absolute())}

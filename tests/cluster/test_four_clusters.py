@@ -1,12 +1,14 @@
 """The same on each of the four clusters that the C library is tested on.
 
 They are started here, unless ``TXVALKEYCLUSTER_RUNNING`` is set: then they must be up on their ports, however they were
-started, and ``TXVALKEYCLUSTER_CA`` (or ``certs/client.pem``) is the authority of the last one's certificates.
+started, and ``TXVALKEYCLUSTER_CA`` (or ``certs/client.pem`` of the checkout) is the authority of the last one's
+certificates.
 """
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -18,7 +20,8 @@ from txvalkeycluster import ClusterClient, ClusterUnavailable, ReplyError, Routi
 from txvalkeycluster.testing import LocalCluster
 
 RUNNING = bool(os.environ.get("TXVALKEYCLUSTER_RUNNING"))
-AUTHORITY = os.environ.get("TXVALKEYCLUSTER_CA", "certs/client.pem")
+# Made absolute here, since trial changes the folder before it runs a test.
+AUTHORITY = os.path.abspath(os.environ.get("TXVALKEYCLUSTER_CA") or Path(__file__).parents[2] / "certs" / "client.pem")
 
 
 class PlainTests(TestCase):

@@ -71,7 +71,7 @@ class PipeliningTests(ClusterTests):
         waiting = [client.execute("SET", f"k{n}", n) for n in range(10_000)]
         closed = client.close()
         refused = client.execute("GET", "k1")
-        self.failureResultOf(refused, ClientClosed)
+        await self.assertFailure(refused, ClientClosed)
         self.assertEqual(await gatherResults(waiting), [b"OK"] * 10_000)
         await closed
         self.assertIsInstance(events[-1], Closed)

@@ -61,14 +61,14 @@ class ManyNodesTests(ClusterTests):
         """One error, with what became of each."""
         client = await self.connect()
         await client.dbsize()
-        self.cluster.pause(self.cluster.servers[1])
+        await self.cluster.pause(self.cluster.servers[1])
         error = await self.assertFailure(client.execute("DBSIZE", timeout=0.5), PartialFailure)
         outcomes = dict(error.outcomes)
         silent = str(self.cluster.addresses[1])
         self.assertIsInstance(outcomes.pop(silent), CommandTimeout)
         self.assertEqual(list(outcomes.values()), [0, 0])
         self.assertIn(f"DBSIZE failed for 1 of 3 parts: {silent}", str(error))
-        self.cluster.resume(self.cluster.servers[1])
+        await self.cluster.resume(self.cluster.servers[1])
         error = await self.assertFailure(client.execute("CONFIG", "SET", "nonsense", 1), PartialFailure)
         self.assertEqual({type(outcome) for _, outcome in error.outcomes}, {ReplyError})
 

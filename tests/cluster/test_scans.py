@@ -112,7 +112,7 @@ class ScanTests(ClusterTests):
         async for key in client.scan_iter(count=10):
             if len(found) == 200:
                 await self.cluster.ask(server, "SAVE")
-                self.cluster.kill(server)
+                await self.cluster.kill(server)
                 await self.cluster.restart(server)
             found.add(key)
         self.assert_whole(Counter(found), 2000)
@@ -124,7 +124,7 @@ class ScanTests(ClusterTests):
         victim = self.cluster.servers[1]
 
         async def kill() -> None:
-            self.cluster.kill(victim)
+            await self.cluster.kill(victim)
             await self.cluster.wait_for_takeover(victim)
 
         self.assert_whole(await self.scanned(client, kill, count=20))

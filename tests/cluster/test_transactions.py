@@ -187,8 +187,8 @@ class WatchTests(ClusterTests):
         """Its time is limited."""
         client = await self.connect()
         async with client.watch("b") as session:
-            self.cluster.pause(self.cluster.servers[0])
+            await self.cluster.pause(self.cluster.servers[0])
             session._timeout = 0.3
             await self.assertFailure(session.get("b"), CommandTimeout)
-            self.cluster.resume(self.cluster.servers[0])
+            await self.cluster.resume(self.cluster.servers[0])
         self.assertIsNone(await client.get("b"))

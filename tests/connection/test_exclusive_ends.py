@@ -231,3 +231,4 @@ class LeavingTests(EndTests):
         self.leave(client)
         self.assertFalse(self.error_of(second, ConnectionLost).maybe_executed)
         self.assertNoResult(first)
+        first.addErrback(lambda _: None)

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import INegotiated
 from zope.interface import directlyProvides
 
-from tests.connection.test_protocol import Base, Transport
+from tests.connection.wire import Base, Transport
 from tests.memory import MemoryTests
 from txvalkeycluster import ConnectFailed
 from txvalkeycluster.connection import handshake as handshake_module

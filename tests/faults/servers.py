@@ -40,7 +40,7 @@ class ServerFaults:
         """SIGKILL of a primary, which comes back as a replica once it has been replaced."""
         victim = await self._primary()
         text = await self._endanger(victim)
-        self._cluster.kill(victim)
+        await self._cluster.kill(victim)
         self._resume_replicas()
         await self._cluster.wait_for_takeover(victim)
         await self._pause(0, 1)
@@ -51,19 +51,19 @@ class ServerFaults:
         """SIGSTOP of a primary until it has been replaced, then SIGCONT."""
         victim = await self._primary()
         text = await self._endanger(victim)
-        self._cluster.pause(victim)
+        await self._cluster.pause(victim)
         self._resume_replicas()
         await self._cluster.wait_for_takeover(victim)
         await self._pause(0, 1)
-        self._cluster.resume(victim)
+        await self._cluster.resume(victim)
         return f"server {victim.index}{text}"
 
     async def pause_short(self) -> str:
         """SIGSTOP of a primary, so short that it is not replaced."""
         victim = await self._primary()
-        self._cluster.pause(victim)
+        await self._cluster.pause(victim)
         seconds = await self._pause(0.2, 1)
-        self._cluster.resume(victim)
+        await self._cluster.resume(victim)
         return f"server {victim.index} for {seconds:.2f} s"
 
     async def failover(self) -> str:
@@ -154,7 +154,7 @@ class ServerFaults:
         """Have every server run again, after a fault that was not carried out to its end."""
         for server in self._cluster.servers:
             if server.alive:
-                self._cluster.resume(server)
+                await self._cluster.resume(server)
             else:
                 await self._cluster.restart(server)
 
@@ -187,7 +187,7 @@ class ServerFaults:
         if self._random.random() < 0.3:
             return ""
         for replica in await self._cluster.replicas_of(primary):
-            self._cluster.pause(replica)
+            await self._cluster.pause(replica)
             self._paused.append(replica)
         key = next(key for key in map("filling:{}".format, count()) if key_slot(key) in slots)
         for _ in range(_FILLING):

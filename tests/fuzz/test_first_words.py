@@ -9,11 +9,11 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.connection.test_protocol import Base
+from tests.connection.wire import Base
 from tests.fuzz.inputs import any_reply, damaged_bytes, damaged_value, for_inputs, in_chunks, wire
 from txvalkeycluster.address import Address
 from txvalkeycluster.commands import CommandTable
-from txvalkeycluster.commands.command_reply import read_reply
+from txvalkeycluster.commands.command_info import read_reply
 from txvalkeycluster.connection.connect_errors import connect_error
 from txvalkeycluster.connection.handshake import ServerInfo, handshake
 from txvalkeycluster.errors import ConnectFailed, ProtocolError

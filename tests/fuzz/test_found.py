@@ -16,7 +16,7 @@ from tests.scripted.base import ask, moved
 from tests.topology.test_parsers import ASKED, finish
 from txvalkeycluster import Address, ClusterUnavailable, ProtocolError, ReplyError, TopologyError
 from txvalkeycluster.address import parse_address
-from txvalkeycluster.commands.command_reply import read_reply
+from txvalkeycluster.commands.command_info import read_reply
 from txvalkeycluster.commands.model import KeySpec
 from txvalkeycluster.connection import endpoints
 from txvalkeycluster.connection.handshake import ServerInfo

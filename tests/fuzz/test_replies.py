@@ -7,7 +7,8 @@ from typing import Any
 
 from twisted.python.failure import Failure
 
-from tests.connection.test_protocol import ECHO, Base, Collector
+from tests.connection.test_batches import Collector
+from tests.connection.wire import ECHO, Base
 from tests.fuzz.inputs import any_reply, damaged_bytes, for_inputs, in_chunks
 from txvalkeycluster.commands.encoder import pack
 from txvalkeycluster.errors import CommandTimeout, ConnectionLost, ProtocolError, ReplyError

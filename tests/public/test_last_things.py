@@ -61,8 +61,10 @@ class LastThingsTests(MemoryTests):
 
     def test_dropped(self) -> None:
         """It says so by its name, and not if it was closed, aborted, or never connected."""
+        gc.collect()
         for end, said in ((None, 1), ("close", 0), ("abort", 0)):
-            client: Any = self.client()
+            client: Any = self.made()
+            self.result_of(client.refresh_topology())
             if end is not None:
                 self.result_of(getattr(client, end)())
             with warnings.catch_warnings(record=True) as caught:
@@ -72,7 +74,7 @@ class LastThingsTests(MemoryTests):
             found = [str(warning.message) for warning in caught if warning.category is ResourceWarning]
             self.assertEqual(len(found), said)
             self.assertTrue(all("ClusterClient node:7000" in text and "close()" in text for text in found))
-        lazy: Any = self.lazy_client()
+        lazy: Any = self.made()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             del lazy

@@ -78,8 +78,8 @@ class FindTests(SynchronousTestCase):
         folder.mkdir()
         (folder / "valkey-server").write_text("")
         (folder / "valkey-server").chmod(0o700)
-        self.assertEqual(self.find(VALKEY_SERVER="mine", lite="lite", PATH=str(folder)), "mine")
-        self.assertEqual(self.find(lite="lite", PATH=str(folder)), "lite")
+        self.assertEqual(self.find(VALKEY_SERVER="mine", lite="/lite", PATH=str(folder)), os.path.abspath("mine"))
+        self.assertEqual(self.find(lite="/lite", PATH=str(folder)), "/lite")
         self.assertEqual(self.find(PATH=str(folder)), str(folder / "valkey-server"))
 
     def test_none(self) -> None:

@@ -18,6 +18,7 @@ async def accepted(reactor: Any) -> None:
     assert_type(await client.smembers("k"), set[bytes])
     assert_type(await client.zscore("k", "m"), float | None)
     assert_type(await client.incr("k"), int)
+    assert_type(await client.with_options(timeout=1.0, repeatable=True).get("k"), bytes | None)
     assert_type(await client.blpop(["a", "b"], timeout=1.5), tuple[bytes, bytes] | None)
     await client.mset({"a": 1, "b": 2.5})
     await client.mset([("a", b"1")])

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import sys
 
-try:
-    import click
-
-    from .cluster import cluster
-    from .demo import demo
-    from .topology import topology
-except ModuleNotFoundError as missing:
-    sys.exit(f"the command line needs the extra 'cli' (pip install 'txvalkeycluster[cli]'): {missing}")
+from .signals import leave, on_signals
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="txvalkeycluster")
 def main() -> None:
-    """Try, run and look at Valkey clusters."""
-
-
-main.add_command(demo)
-main.add_command(cluster)
-main.add_command(topology)
+    """The command ``txvalkeycluster``."""
+    # Before the other imports, which take a while that a signal may end, too.
+    on_signals(leave)
+    try:
+        from .group import run_group
+    except ModuleNotFoundError as missing:
+        sys.exit(f"the command line needs the extra 'cli' (pip install 'txvalkeycluster[cli]'): {missing}")
+    run_group()

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,17 @@ from ..testing import LocalCluster
 from .running import run
 
 _PATIENCE = 60.0
+# Runs the package of this process, also if Python would find no or another one without the current folder.
+_HOLDER = """
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+
+spec = spec_from_file_location("txvalkeycluster", sys.argv.pop(1))
+sys.modules[spec.name] = package = module_from_spec(spec)
+spec.loader.exec_module(package)
+from txvalkeycluster.cli import main
+main()
+"""
 
 
 @click.group()
@@ -48,22 +60,38 @@ def start(name: str, foreground: bool, **options: Any) -> None:
     if record.pid is not None:
         raise click.ClickException(f"a cluster named {name} is running already")
     if foreground:
-        run(lambda reactor: _hold(reactor, record, options))
+        run(lambda reactor, stack: _hold(reactor, stack, record, options))
     given = {key.replace("_", "-"): value for key, value in options.items() if value is not None and value is not False}
     words = [f"--{key}" if value is True else f"--{key}={value}" for key, value in given.items()]
-    command = [sys.executable, "-m", "txvalkeycluster.cli", "cluster", "start", "--foreground", f"--name={name}"]
+    package = Path(__file__).parents[1] / "__init__.py"
+    # With -P, no module is taken from the current folder.
+    command = [sys.executable, "-P", "-c", _HOLDER, str(package), "cluster", "start", "--foreground"]
     with tempfile.TemporaryFile("w+") as said:
         holder = subprocess.Popen(
-            [*command, *words], stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+            [*command, f"--name={name}", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
-        give_up = time.monotonic() + _PATIENCE
-        while record.read() is None and holder.poll() is None and time.monotonic() < give_up:
-            time.sleep(0.05)
-        if record.read() is None:
-            holder.terminate()
-            said.seek(0)
-            raise click.ClickException(f"the cluster did not start:\n{said.read().strip()}")
+        try:
+            give_up = time.monotonic() + _PATIENCE
+            while record.read() is None and holder.poll() is None and time.monotonic() < give_up:
+                time.sleep(0.05)
+            if record.read() is None:
+                _end(holder)
+                said.seek(0)
+                raise click.ClickException(f"the cluster did not start:\n{said.read().strip()}")
+        except SystemExit:
+            # A signal, of which a process in a session of its own hears nothing.
+            _end(holder)
+            raise
     click.echo(record.url)
+
+
+def _end(holder: subprocess.Popen[bytes]) -> None:
+    holder.terminate()
+    holder.wait()
 
 
 @cluster.command()
@@ -96,26 +124,16 @@ def status() -> None:
         click.echo(f"{record.name}: {facts['servers']} servers, process {facts['pid']}\n  {record.url}")
 
 
-async def _hold(reactor: Any, record: _Record, options: dict[str, Any]) -> int:
+async def _hold(reactor: Any, stack: AsyncExitStack, record: _Record, options: dict[str, Any]) -> None:
     tls = options.pop("tls")
     held = LocalCluster(reactor, tls="auto" if tls else False, **options)
-    stopped: Deferred[None] = Deferred()
-    # Registered first, so that a signal during the start cleans up too; the reactor waits for the Deferred.
-    reactor.addSystemEventTrigger("before", "shutdown", lambda: _let_go(held, record, stopped))
+    stack.push_async_callback(held.stop)
     await held.start()
+    stack.callback(record.remove)
     record.write(held)
     click.echo(record.url)
-    await stopped
-    return 0
-
-
-async def _stopping(held: LocalCluster, record: _Record) -> None:
-    record.remove()
-    await held.stop()
-
-
-def _let_go(held: LocalCluster, record: _Record, stopped: Deferred[None]) -> Deferred[None]:
-    return Deferred.fromCoroutine(_stopping(held, record)).addBoth(lambda _: stopped.callback(None))
+    until_a_signal: Deferred[None] = Deferred()
+    await until_a_signal
 
 
 class _Record:
@@ -181,7 +199,8 @@ class _Record:
 
 
 def _folder() -> Path:
-    folder = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"txvalkeycluster-{os.getuid()}"
+    place = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()).absolute()
+    folder = place / f"txvalkeycluster-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         raise click.ClickException(f"{folder} is another user's")

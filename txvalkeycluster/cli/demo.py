@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -42,7 +42,7 @@ def demo(seconds: int, workers: int, url: str | None, kill: bool | None, migrate
     """
     kill = url is None if kill is None else kill
     migrate = url is None if migrate is None else migrate
-    run(lambda reactor: _Demo(reactor, seconds, workers, url, kill, migrate).run())
+    run(lambda reactor, stack: _Demo(reactor, seconds, workers, url, kill, migrate).run(stack))
 
 
 @dataclass
@@ -65,27 +65,26 @@ class _Demo:
     console: Console = field(default_factory=Console)
     cluster: LocalCluster | None = None
 
-    async def run(self) -> int:
-        if self.url is None:
-            self.cluster = LocalCluster(self.reactor)
-            # Also when interrupted, a cluster of ours goes.
-            self.reactor.addSystemEventTrigger("before", "shutdown", self.cluster.stop)
-            self.console.print("Starting a cluster of 3 primaries and 3 replicas ...")
-            await self.cluster.start()
-            client = self.cluster.client()
-        else:
-            client = ClusterClient(self.reactor, self.url)
-        try:
-            await client.refresh_topology()
-            workload = Workload(self.reactor, client, workers=self.workers, prefix=f"txvalkeycluster-demo:{uuid4()}")
-            await self._watch(workload, client)
-            report = workload.report
-            self.console.print(_result(report, client))
-            if self.url is not None:
-                await workload.remove_keys()
-        finally:
-            await client.abort()
+    async def run(self, stack: AsyncExitStack) -> int:
+        client = await self._client(stack)
+        stack.push_async_callback(client.abort)
+        await client.refresh_topology()
+        workload = Workload(self.reactor, client, workers=self.workers, prefix=f"txvalkeycluster-demo:{uuid4()}")
+        if self.url is not None:
+            stack.push_async_callback(_tidy, workload)
+        await self._watch(workload, client)
+        report = workload.report
+        self.console.print(_result(report, client))
         return 0 if report.sound else 1
+
+    async def _client(self, stack: AsyncExitStack) -> ClusterClient:
+        if self.url is not None:
+            return ClusterClient(self.reactor, self.url)
+        self.cluster = LocalCluster(self.reactor)
+        stack.push_async_callback(self.cluster.stop)
+        self.console.print("Starting a cluster of 3 primaries and 3 replicas ...")
+        await self.cluster.start()
+        return self.cluster.client()
 
     async def _watch(self, workload: Workload, client: ClusterClient) -> None:
         """Run the workload and what befalls it, with a live view on a terminal and lines of progress elsewhere."""
@@ -131,7 +130,7 @@ class _Demo:
         slots = {slot for start, end in shard.slots for slot in range(start, end + 1)}
         workload.primary_killed(slots)
         if self.cluster is not None:
-            self.cluster.kill(next(server for server in self.cluster.servers if server.id == victim.id))
+            await self.cluster.kill(next(server for server in self.cluster.servers if server.id == victim.id))
         else:
             # A lost connection is the answer to SHUTDOWN.
             with suppress(ConnectionLost):
@@ -181,6 +180,11 @@ class _Demo:
 
 class _NotPossible(Exception):
     """A step that this cluster cannot be put through."""
+
+
+async def _tidy(workload: Workload) -> None:
+    await workload.stop()
+    await workload.remove_keys()
 
 
 def _numbers(report: Report, client: ClusterClient) -> Table:

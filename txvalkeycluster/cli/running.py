@@ -4,34 +4,61 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from typing import Any, NoReturn
 
-import click
 from twisted.internet.defer import Deferred
-from twisted.internet.task import react
 from twisted.python.failure import Failure
 
-from ..errors import ValkeyError
-from ..testing import NoServer
+from .signals import exit_status, leave_at_last, on_signals
+
+Main = Callable[[Any, AsyncExitStack], Coroutine[Any, Any, int | None]]
 
 
-def run(main: Callable[[Any], Coroutine[Any, Any, int | None]]) -> NoReturn:
-    """Run a coroutine with the reactor and exit with its result; what went wrong is one message, not a traceback."""
-    code: list[int] = []
+def run(main: Main) -> NoReturn:
+    """Run a coroutine with the reactor, and exit with its result or raise its error.
 
-    def start(reactor: Any) -> Deferred[Any]:
-        return Deferred.fromCoroutine(main(reactor)).addCallbacks(lambda result: code.append(result or 0), failed)
+    SIGINT and SIGTERM cancel it.  Whatever way it ends, what it has put on its stack is undone.
+    """
+    # Its import installs it.
+    from twisted.internet import reactor
 
-    def failed(failure: Failure) -> None:
-        if not isinstance(failure.value, (ValkeyError, NoServer, ValueError, OSError)):
-            # By default it goes to Twisted's log, which nobody has begun.
-            failure.printTraceback(sys.stderr)  # type: ignore[no-untyped-call]
-        else:
-            click.echo(f"Error: {failure.value}", err=True)
-        code.append(1)
+    _Run(reactor, main).run()
 
-    try:
-        react(start)
-    except SystemExit as stopped:
-        # Ended by a signal, the coroutine has given no result.
-        sys.exit(code[0] if code else stopped.code or 130)
+
+class _Run:
+    def __init__(self, reactor: Any, main: Main) -> None:
+        self._reactor = reactor
+        self._main = main
+        self._work: Deferred[int | None] = Deferred()
+        self._result: int | Failure = 0
+        self._signal = 0
+
+    def run(self) -> NoReturn:
+        on_signals(self._signalled)
+        self._reactor.callWhenRunning(self._start)
+        self._reactor.run(installSignalHandlers=False)
+        if self._signal:
+            sys.exit(exit_status(self._signal))
+        if isinstance(self._result, Failure):
+            self._result.raiseException()
+        sys.exit(self._result)
+
+    def _start(self) -> None:
+        Deferred.fromCoroutine(self._work_and_undo()).addBoth(self._ended)
+
+    async def _work_and_undo(self) -> int:
+        async with AsyncExitStack() as stack:
+            # Cancelled alone, so that a signal does not disturb what is being undone.
+            self._work = Deferred.fromCoroutine(self._main(self._reactor, stack))
+            return await self._work or 0
+
+    def _ended(self, result: int | Failure) -> None:
+        self._result = result
+        self._reactor.stop()
+
+    def _signalled(self, number: int, _: Any) -> None:
+        if not self._signal:
+            self._signal = number
+            leave_at_last(number)
+            self._reactor.callFromThread(lambda: self._work.cancel())

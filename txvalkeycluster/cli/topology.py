@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import AsyncExitStack
 from typing import Any
 
 import click
@@ -12,7 +13,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from ..client import ClusterClient, connect
 from ..errors import ValkeyError
-from ..topology.model import Node
+from ..topology.model import Node, Topology
 from .running import run
 
 _PINGS = 3
@@ -26,16 +27,16 @@ def topology(url: str) -> None:
     URL is like valkey://host:port,host:port, or valkeys:// for TLS; options are query parameters, such as
     ?trust_root=ca.pem.
     """
-    run(lambda reactor: _show(reactor, url))
+    run(lambda reactor, stack: _show(reactor, stack, url))
 
 
-async def _show(reactor: Any, url: str) -> int:
+async def _show(reactor: Any, stack: AsyncExitStack, url: str) -> int:
     client = await connect(reactor, url)
-    try:
-        facts = await gatherResults([Deferred.fromCoroutine(_facts(reactor, client, n)) for n in client.topology.nodes])
-        Console().print(_table(client, dict(zip(client.topology.nodes, facts, strict=True))))
-    finally:
-        await client.close()
+    stack.push_async_callback(client.abort)
+    known = client.topology
+    asked = [Deferred.fromCoroutine(_facts(reactor, client, node)) for node in known.nodes]
+    facts = await gatherResults(asked, consumeErrors=True)
+    Console().print(_table(known, dict(zip(known.nodes, facts, strict=True)), tls=client.options.tls))
     return 0
 
 
@@ -56,10 +57,9 @@ async def _facts(reactor: Any, client: ClusterClient, node: Node) -> tuple[str, 
     return f"{min(took) * 1000:.2f} ms", found[1] if found else "unknown"
 
 
-def _table(client: ClusterClient, facts: dict[Node, tuple[str, str]]) -> Table:
-    known = client.topology
-    tls = "TLS" if client.options.tls else "no TLS"
-    table = Table(title=f"{len(known.shards)} shards, {len(known.nodes)} nodes, {known.slot_count} slots, {tls}")
+def _table(known: Topology, facts: dict[Node, tuple[str, str]], *, tls: bool) -> Table:
+    counts = f"{len(known.shards)} shards, {len(known.nodes)} nodes, {known.slot_count} slots"
+    table = Table(title=f"{counts}, {'TLS' if tls else 'no TLS'}")
     for name in ("shard", "node", "id", "role"):
         table.add_column(name, no_wrap=True)
     table.add_column("slots", overflow="fold")

@@ -1,7 +1,7 @@
 """What commands mean: where their keys are, whether they may be repeated, whether they block.
 
 `table` knows all commands (`model`), generated from Valkey's JSON (`definition`, `arguments`, `generated`) or read of
-a server (`command_reply`); `overrides` corrects it by hand.  `encoder` makes bytes of arguments, `converters` Python
+a server (`command_info`); `overrides` corrects it by hand.  `encoder` makes bytes of arguments, `converters` Python
 values of replies.  `methods` has a method for each command, made by ``python -m gencmd`` of `method_support`.
 """
 

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .command_reply import read_reply
+from .command_info import read_reply
 from .definition import assemble, read_definitions
 from .generated import COMMANDS
 from .model import Command

@@ -246,11 +246,15 @@ class ExclusivePool:
         self._waiting.drop_cancelled()
         while self._waiting and self._idle:
             lease = self._idle.pop()
-            if not lease.connection.ended:
-                (request,) = self._waiting.take(1)
-                assert isinstance(request, ExclusiveCall)
+            if lease.connection.ended:
+                continue
+            taken = [request for request in self._waiting.take(1) if isinstance(request, ExclusiveCall)]
+            if taken:
                 self._leased.add(lease)
-                for_each([request], lease.carry)
+                for_each(taken, lease.carry)
+            else:
+                # It was cancelled meanwhile.
+                self._idle.append(lease)
         while self._is_one_missing():
             dialling = self._establish()
             self._dialling.add(dialling)

@@ -322,8 +322,6 @@ class NodeConnection(ConnectionListener):
         self._listener.connected(self)
 
     def _give_waiting(self, request: Request) -> None:
-        # It was admitted before: limits do not apply.
-        request.admit()
         assert self.protocol is not None
         request.give_to(self.protocol)
 

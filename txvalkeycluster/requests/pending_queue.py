@@ -64,7 +64,7 @@ class PendingQueue:
         taken = self._requests[:limit]
         # A retry queue takes a few of very many each tick: those that stay are not measured again.
         self._keep(self._requests[len(taken) :], self._bytes - sum(map(size, taken)))
-        return live(taken)
+        return _admitted(taken)
 
     def take_where(self, wanted: Callable[[Request], bool]) -> list[Request]:
         """Hand over the requests that are ``wanted``."""
@@ -73,7 +73,7 @@ class PendingQueue:
         for request in self._requests:
             (taken if wanted(request) else kept).append(request)
         self._keep(kept)
-        return live(taken)
+        return _admitted(taken)
 
     def _full(self) -> bool:
         return len(self._requests) >= self._options.max_pending or self._bytes >= self._options.max_unsent_bytes
@@ -98,3 +98,11 @@ class PendingQueue:
         self._deadline_timer.by(not_too_soon(earliest, now, len(alive)))
         for request in late:
             request.time_out(now, where, written=False)
+
+
+def _admitted(requests: list[Request]) -> list[Request]:
+    """Those that somebody still waits for; having been taken once, they are not turned away elsewhere."""
+    alive = live(requests)
+    for request in alive:
+        request.admit()
+    return alive

@@ -19,32 +19,11 @@ from twisted.internet.defer import Deferred
 from ..commands import Command
 from ..commands.encoder import Arg, Packed, pack
 from ..commands.overrides import SCRIPTS
-from ..errors import CommandTimeout, MaybeExecuted
+from ..errors import MaybeExecuted
 from ..slots import key_slot
 from .fast_deferred import FastDeferred
-from .target import THIS_NODE, UNROUTED, Target
-
-
-class History:
-    """What a request has been through, made only when something has gone other than straight."""
-
-    __slots__ = ("asking", "attempts", "last", "on_end", "on_reply", "redirects", "written")
-
-    def __init__(self) -> None:
-        #: Attempts that ended in a redirect, an error or a lost connection.
-        self.attempts = 0
-        self.redirects = 0
-        #: Why the last attempt ended.
-        self.last = ""
-        #: Whether the next node must be told ASKING first.
-        self.asking = False
-        #: Whether an earlier attempt may have been executed: it was written and its reply lost, or its error proves
-        #: nothing.
-        self.written = False
-        #: Called when a reply has come, before the caller is told: there are others that wait for the same.
-        self.on_reply: Callable[[], None] | None = None
-        #: Called when the caller has been told, unless it was the caller who cancelled.
-        self.on_end: Callable[[Request], None] | None = None
+from .history import History, timeout_error
+from .target import THIS_NODE, Target
 
 
 class Destination(Protocol):
@@ -244,18 +223,6 @@ class Call(FastDeferred[Any], Request):
         self.history = None
 
 
-def timeout_error(
-    name: str, seconds: float, history: History | None, where: str = "", *, written: bool = False
-) -> CommandTimeout:
-    """The error of a command whose deadline has passed: where it was, and what became of earlier attempts."""
-    text = f"{name} had no reply within {seconds:.2f} s" + (f": {where}" if where else "")
-    if history is not None:
-        written = written or history.written
-        if history.attempts:
-            text += f"; earlier attempts: {history.attempts}, the last ended with: {history.last}"
-    return CommandTimeout(text, maybe_executed=written)
-
-
 def own_slots(request: Request) -> Collection[int]:
     """The slots that a redirect may name: that of the keys, or of every argument if the keys are not known."""
     command = request.command
@@ -266,62 +233,6 @@ def own_slots(request: Request) -> Collection[int]:
     reader = hiredis.Reader()
     reader.feed(request.payload if isinstance(request.payload, bytes) else b"".join(request.payload))
     return {key_slot(word) for word in reader.gets()[1:]}
-
-
-class DelegatedCall(Call):
-    """A call that is never written itself: it has the result of something else, and ends that when it ends before."""
-
-    __slots__ = ("_followed",)
-
-    def __init__(
-        self,
-        payload: Packed,
-        command: Command,
-        since: float,
-        deadline: float,
-        repeatable: bool,
-        canceller: Callable[[Deferred[Any]], None],
-    ) -> None:
-        super().__init__(payload, command, UNROUTED, since, deadline, repeatable, canceller)
-        self._followed: Deferred[Any] | None = None
-
-    def follow(self, deferred: Deferred[Any]) -> None:
-        """Have the result of ``deferred``."""
-
-        def ended(result: Any, tell: Callable[[Any], None]) -> None:
-            if self._followed is deferred:
-                self._followed = None
-                tell(result)
-
-        self._followed = deferred
-        deferred.addCallbacks(ended, ended, callbackArgs=(self.answer,), errbackArgs=(self.fail,))
-
-    def errback(self, fail: Any = None) -> None:
-        followed, self._followed = self._followed, None
-        if followed is not None:
-            followed.cancel()
-        super().errback(fail)
-
-
-class UnroutedCall(DelegatedCall):
-    """A command that cannot be routed yet, without a map or without knowing what it means.
-
-    It may become one request or many, so it does not become that itself.
-    """
-
-    __slots__ = ("args",)
-
-    def __init__(
-        self,
-        args: tuple[Arg, ...],
-        command: Command,
-        since: float,
-        deadline: float,
-        repeatable: bool,
-        canceller: Callable[[Deferred[Any]], None],
-    ) -> None:
-        super().__init__(pack(args), command, since, deadline, repeatable, canceller)
-        self.args = args
 
 
 class InternalCall(Call):

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from ..commands import Command, CommandTable
-from ..commands.command_reply import read_reply
+from ..commands.command_info import read_reply
 from ..connection.node import NodeConnection
 from ..errors import ProtocolError, ReplyError
 from ..requests.request import Request

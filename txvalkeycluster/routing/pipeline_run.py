@@ -20,7 +20,7 @@ from ..commands.encoder import Arg, Packed, pack_keyed
 from ..connection.node import NodeConnection
 from ..errors import ClientClosed, PartialFailure, TooManyPending
 from ..requests.batch import Batch
-from ..requests.request import timeout_error
+from ..requests.history import timeout_error
 from ..requests.retry_queue import RetryQueue
 from .router import Router
 

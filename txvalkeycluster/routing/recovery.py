@@ -25,7 +25,9 @@ from ..events import (
     TopologyUpdated,
 )
 from ..options import Options
-from ..requests.request import History, Request, UnroutedCall, for_each, own_slots
+from ..requests.delegated import UnroutedCall
+from ..requests.history import History
+from ..requests.request import Request, for_each, own_slots
 from ..requests.retry_queue import RetryQueue
 from ..requests.target import ANY_NODE, THIS_NODE
 from ..statistics import Statistics

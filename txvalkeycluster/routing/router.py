@@ -24,9 +24,10 @@ from ..connection.protocol import RESPProtocol
 from ..errors import ClientClosed, RoutingError, ValkeyError
 from ..events import Event
 from ..options import DEFAULT, Options
+from ..requests.delegated import DelegatedCall, UnroutedCall
 from ..requests.exclusive import BlockingCall, ExclusiveCall
 from ..requests.later_calls import LaterCalls, failure
-from ..requests.request import Call, DelegatedCall, Request, UnroutedCall
+from ..requests.request import Call, Request
 from ..requests.retry_queue import RetryQueue
 from ..requests.target import THIS_NODE, Target
 from ..statistics import Statistics
@@ -98,18 +99,20 @@ class Router:
         timeout: float | None = DEFAULT,
         repeatable: bool = False,
         admitted: bool = False,
+        split_keys: bool | None = None,
     ) -> Deferred[Any]:
         """Send a command where its keys live, or where its policy says; ``convert`` makes the result of its reply.
 
         ``admitted`` commands were taken before the client was closed.  Those that fail at once have failed when this
-        returns; others do so in the next turn of the reactor.
+        returns; others do so in the next turn of the reactor.  ``split_keys`` replaces the option of that name.
         """
         try:
             if self.closed and not admitted:
                 raise ClientClosed(self.closed_because)
             command = self.commands[args[0]]
             if not command.keyed or len(args) < 2:
-                done = self._execute_otherwise(command.resolve(args), args, timeout, repeatable)
+                split_keys = self._options.split_keys if split_keys is None else split_keys
+                done = self._execute_otherwise(command.resolve(args), args, timeout, repeatable, split_keys)
                 done = self.next_turn.postponed(done) if done.called and not admitted else done
                 return done if convert is None else done.addCallback(converted, convert)
             slot, payload = pack_keyed(command.wire_name, args)
@@ -124,7 +127,7 @@ class Router:
         return call if convert is None else call.addCallback(converted, convert)
 
     def _execute_otherwise(
-        self, command: Command, args: Sequence[Arg], timeout: float | None, repeatable: bool
+        self, command: Command, args: Sequence[Arg], timeout: float | None, repeatable: bool, split_keys: bool
     ) -> Deferred[Any]:
         """Send a command that has not one key in a fixed place."""
         command.check_allowed(args)
@@ -132,11 +135,11 @@ class Router:
         deadline = self.deadline_of(timeout)
         repeatable = repeatable or command.repeatable
         if not command.known:
-            return self._put_off(self._recovery.discovery.queue, command, args, now, deadline, repeatable)
-        plan = plan_command(command, args, split=self._options.split_keys)
+            return self._put_off(self._recovery.discovery.queue, command, args, now, deadline, repeatable, split_keys)
+        plan = plan_command(command, args, split=split_keys)
         if plan.scope in (Scope.SHARDS, Scope.NODES):
             if not self.topology.version:
-                return self._put_off(self._recovery.unserved, command, args, now, deadline, repeatable)
+                return self._put_off(self._recovery.unserved, command, args, now, deadline, repeatable, split_keys)
             return self._send_to_all(command, args, plan.scope, now, deadline)
         if plan.scope is Scope.SLOTS:
             return send_parts(command, args, plan.slots, self.destinations, self.note_cancel, now, deadline, repeatable)
@@ -269,15 +272,16 @@ class Router:
         now: float,
         deadline: float,
         repeatable: bool,
+        split_keys: bool,
     ) -> Deferred[Any]:
         """Have a command wait that cannot be routed yet, be it for lack of a map or of knowledge about it."""
-        call = UnroutedCall(tuple(args), command, now, deadline, repeatable, self.note_cancel)
+        call = UnroutedCall(tuple(args), command, now, deadline, repeatable, self.note_cancel, split_keys)
         queue.send(call)
         return call
 
     def _start_unrouted(self, call: UnroutedCall) -> None:
         timeout = _time_left(self.clock.seconds(), call.deadline)
-        call.follow(self.execute(call.args, None, timeout, call.repeatable, admitted=True))
+        call.follow(self.execute(call.args, None, timeout, call.repeatable, True, call.split_keys))
 
     def refresh(self) -> Deferred[None]:
         """Fetch the slot map now."""

@@ -4,6 +4,7 @@ Real ones need the extra ``embedded``, or a valkey-server on PATH.
 """
 
 from .cluster import LocalCluster
+from .ports import PortTaken
 from .processes import NoServer, Server, find_server
 from .scripted import CLOSE, DEFAULT_REPLY, SILENCE, ScriptedCluster, ScriptedNode
 from .terminator import Certificates, terminate_tls
@@ -16,6 +17,7 @@ __all__ = [
     "Certificates",
     "LocalCluster",
     "NoServer",
+    "PortTaken",
     "Report",
     "ScriptedCluster",
     "ScriptedNode",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from twisted.internet.defer import Deferred
@@ -13,7 +14,8 @@ from ..address import Address
 from ..client import ClusterClient
 from ..errors import ReplyError, ValkeyError
 from ..slots import SLOT_COUNT
-from .processes import NoServer, ProcessGroup, Server, find_server, free_ports, returns_deferred
+from .ports import PortTaken, free_ports, is_server_of, ports_for, server_in
+from .processes import NoServer, ProcessGroup, Server, find_server, returns_deferred, server_path
 from .slot_moves import SlotMoves
 from .terminator import Certificates, terminate_tls
 
@@ -51,17 +53,20 @@ class LocalCluster(SlotMoves):
         self.reactor = reactor
         self._primaries = primaries
         self._count = primaries * (1 + replicas)
-        self._first_port = first_port
+        self._wanted = range(first_port, first_port + self._count) if first_port is not None else range(0)
+        if self._wanted and not 0 < self._wanted[0] <= self._wanted[-1] < 65536:
+            raise ValueError(f"ports {self._wanted[0]} to {self._wanted[-1]} are not all from 1 to 65535")
         self._node_timeout = node_timeout
         self._config = dict(config or {})
         self._verify_clients = verify_clients
         self._terminates = False
+        named = server_path(server) if server is not None else None
         self._serves_tls = False
         self.certificates: Certificates | None = None
         if tls:
             self.certificates = Certificates.make(host, "localhost")
             try:
-                self._binary = server or find_server(tls=tls != "terminator")
+                self._binary = named or find_server(tls=tls != "terminator")
                 self._serves_tls = tls != "terminator"
             except NoServer:
                 if tls == "server":
@@ -69,7 +74,7 @@ class LocalCluster(SlotMoves):
                 self._binary = find_server()
             self._terminates = not self._serves_tls
         else:
-            self._binary = server or find_server()
+            self._binary = named or find_server()
         self._group: ProcessGroup | None = None
         self._admin: ClusterClient | None = None
 
@@ -109,22 +114,9 @@ class LocalCluster(SlotMoves):
     async def start(self) -> LocalCluster:
         """Start the servers and form the cluster; fires when every node agrees that it is whole."""
         self._group = ProcessGroup()
-        ports = free_ports(self.host, 3 * self._count)
-        for index in range(self._count):
-            folder = self._group.folder / str(index)
-            folder.mkdir()
-            inner, outer, bus = ports[3 * index : 3 * index + 3]
-            if self._first_port is not None:
-                outer = self._first_port + index
-            server = Server(index, folder, inner if self._terminates else outer, outer, bus)
-            self.servers.append(server)
-            await self._launch(server)
-        admin: dict[str, Any] = {"password": self.password} if self.password else {}
-        if self._serves_tls:
-            admin |= {"tls": True, **self.options}
-        seeds = ",".join(str(Address(self.host, server.port)) for server in self.servers)
-        self._admin = ClusterClient(self.reactor, seeds=seeds, refresh_period=None, **admin)
         try:
+            await self._launch_all(self._group.folder)
+            self._admin = self._make_admin()
             await self._form()
         except BaseException:
             await self.stop()
@@ -142,6 +134,25 @@ class LocalCluster(SlotMoves):
         group, self._group = self._group, None
         if group is not None:
             group.close()
+
+    async def _launch_all(self, folder: Path) -> None:
+        ports = await ports_for(self.reactor, self.host, 3 * self._count, self._wanted)
+        for index in range(self._count):
+            own = folder / str(index)
+            own.mkdir()
+            inner, outer, bus = ports[3 * index : 3 * index + 3]
+            if self._wanted:
+                outer = self._wanted[index]
+            server = Server(index, own, inner if self._terminates else outer, outer, bus)
+            self.servers.append(server)
+            await self._launch(server)
+
+    def _make_admin(self) -> ClusterClient:
+        options: dict[str, Any] = {"password": self.password} if self.password else {}
+        if self._serves_tls:
+            options |= {"tls": True, **self.options}
+        seeds = ",".join(str(Address(self.host, server.port)) for server in self.servers)
+        return ClusterClient(self.reactor, seeds=seeds, refresh_period=None, **options)
 
     async def _form(self) -> None:
         nodes = self.servers
@@ -248,18 +259,21 @@ class LocalCluster(SlotMoves):
             raise RuntimeError("the cluster is not started")
         return self._admin.execute_on(Address(self.host, server.port), *args, timeout=timeout)
 
-    def kill(self, server: Server) -> None:
+    @returns_deferred
+    async def kill(self, server: Server) -> None:
         """SIGKILL it."""
         if server.process is not None:
             server.process.kill()
             server.process.wait()
 
-    def pause(self, server: Server) -> None:
+    @returns_deferred
+    async def pause(self, server: Server) -> None:
         """SIGSTOP it: its sockets stay open, and nothing is answered."""
         if server.process is not None:
             server.process.send_signal(signal.SIGSTOP)
 
-    def resume(self, server: Server) -> None:
+    @returns_deferred
+    async def resume(self, server: Server) -> None:
         """SIGCONT it."""
         if server.process is not None:
             server.process.send_signal(signal.SIGCONT)
@@ -267,7 +281,7 @@ class LocalCluster(SlotMoves):
     @returns_deferred
     async def restart(self, server: Server) -> None:
         """Start it again with what it remembers of the cluster; fires when it answers."""
-        self.kill(server)
+        await self.kill(server)
         await self._stop_listening(server)
         await self._launch(server)
         await self._reachable(server)
@@ -281,7 +295,7 @@ class LocalCluster(SlotMoves):
         for server in self.servers:
             if server.alive:
                 await self.ask(server, "SAVE")
-            self.kill(server)
+            await self.kill(server)
             await self._stop_listening(server)
         if host is None:
             ports = free_ports(self.host, 3 * len(self.servers))
@@ -310,21 +324,25 @@ class LocalCluster(SlotMoves):
             if other.alive and other is not server:
                 await self.until(lambda o=other: self._taken_over(o, server), f"{server} to be replaced")  # type: ignore[misc]
 
+    @returns_deferred
     async def primaries(self) -> list[Server]:
         """The live servers that serve slots, by their own word."""
         return [server for server in self.servers if server.alive and await self._is_primary(server)]
 
+    @returns_deferred
     async def replicas_of(self, primary: Server) -> list[Server]:
         """The live replicas of a server."""
         lines = (await self.ask(primary, "CLUSTER", "REPLICAS", primary.id)) or []
         ids = {line.split(b" ")[0].decode() for line in lines}
         return [server for server in self.servers if server.id in ids and server.alive]
 
+    @returns_deferred
     async def ranges_of(self, server: Server) -> list[range]:
         """The slots that a server serves, by its own word."""
         rows = await self.ask(server, "CLUSTER", "SLOTS")
         return [range(start, end + 1) for start, end, node, *_ in rows if node[2].decode() == server.id]
 
+    @returns_deferred
     async def owner_of(self, slot: int) -> Server:
         """The server that serves a slot."""
         for server in await self.primaries():
@@ -348,6 +366,9 @@ class LocalCluster(SlotMoves):
                 log = (server.folder / "log").read_text(errors="replace")
                 raise RuntimeError(f"{server} ended:\n{log[-2000:]}")
             try:
+                info = await self.ask(server, "INFO", "server", timeout=1.0)
+                if not is_server_of(server.folder, info):
+                    raise PortTaken(Address(self.host, server.port), server_in(info))
                 await self.ask(server, "PING", timeout=1.0)
             except ValkeyError:
                 return False
@@ -369,6 +390,7 @@ class LocalCluster(SlotMoves):
         await self.until(done, "a server to agree")
         return result[-1]
 
+    @returns_deferred
     async def until(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
         """Wait for a condition.  Raises TimeoutError after half a minute."""
         give_up = self.reactor.seconds() + _PATIENCE

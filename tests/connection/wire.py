@@ -1,0 +1,53 @@
+"""A connection on a transport in memory."""
+
+from typing import Any
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from txvalkeycluster.commands import Command
+from txvalkeycluster.commands.encoder import pack
+from txvalkeycluster.connection.protocol import RESPProtocol
+from txvalkeycluster.connection.write_scheduler import WriteScheduler
+from txvalkeycluster.options import Options
+from txvalkeycluster.requests.request import Call
+
+ECHO = Command("ECHO")
+
+
+class Transport(StringTransport):
+    """Notes each abort."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aborted: list[bool] = []
+
+    def abortConnection(self) -> None:
+        self.aborted.append(True)
+        self.disconnecting = True
+
+
+class Base(SynchronousTestCase):
+    def connect(self, **options: Any) -> None:
+        self.clock = Clock()
+        self.options = Options(**options)
+        self.scheduler = WriteScheduler(self.clock)
+        self.connection = RESPProtocol(self.clock, self.options, self.scheduler, "h:1")
+        self.transport: Any = Transport()
+        self.connection.makeConnection(self.transport)
+
+    def send(self, word: str, timeout: float = 10.0, canceller: bool = False) -> Any:
+        now = self.clock.seconds()
+        note = self.scheduler.cancels.note if canceller else None
+        call = Call(pack(("ECHO", word)), ECHO, 0, now, now + timeout, canceller=note)
+        self.connection.send(call)
+        return call
+
+    def receive(self, data: bytes) -> None:
+        self.connection.dataReceived(data)
+
+    def lose(self) -> None:
+        self.connection.connectionLost(Failure(ConnectionDone()))
