@@ -125,7 +125,7 @@ class ClusterClient(Commands[Text]):
         """Send a command to one node of `topology`, or at an address, as ``"host:port"``: no redirect, no repetition.
 
         Fails with ReplyError, CommandTimeout, ConnectionLost, ProtocolError, TooManyPending, RoutingError, ClientClosed
-        or TypeError; with ConnectFailed, or one of its kinds, if the node could not be connected to, so that nothing was sent.
+        or TypeError; with ConnectFailed, or one of its kinds, if it could not be connected to and nothing was sent.
         """
         return self._router.execute_on(node, args, self._given(timeout))
 
