@@ -98,8 +98,8 @@ class ClusterClient(Commands[Text]):
         ``timeout`` in seconds replaces the option of that name.  ``repeatable`` declares that running this command
         twice does no harm, so that it is sent again when its reply was lost.
 
-        Fails with ReplyError, PartialFailure, CommandTimeout, ConnectionLost, TooManyPending, RoutingError,
-        ClientClosed or TypeError; WAIT and WAITAOF also with WritesUnconfirmed or ConnectFailed.
+        Fails with ReplyError, PartialFailure, CommandTimeout, ConnectionLost, ProtocolError, TooManyPending,
+        RoutingError, ClientClosed or TypeError; WAIT and WAITAOF also with WritesUnconfirmed or ConnectFailed.
         """
         return self._router.execute(args, None, timeout, repeatable)
 
@@ -124,8 +124,8 @@ class ClusterClient(Commands[Text]):
     def execute_on(self, node: Node | Address | str, *args: Arg, timeout: float | None = DEFAULT) -> Deferred[Any]:
         """Send a command to one node of `topology`, or at an address, as ``"host:port"``: no redirect, no repetition.
 
-        Fails with ReplyError, CommandTimeout, ConnectionLost, TooManyPending, RoutingError, ClientClosed or TypeError;
-        with ConnectFailed, or one of its kinds, if the node could not be connected to, so that nothing was sent.
+        Fails with ReplyError, CommandTimeout, ConnectionLost, ProtocolError, TooManyPending, RoutingError, ClientClosed
+        or TypeError; with ConnectFailed, or one of its kinds, if it could not be connected to and nothing was sent.
         """
         return self._router.execute_on(node, args, self._given(timeout))
 
