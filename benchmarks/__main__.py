@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -57,7 +58,13 @@ def main(
                 progress.update(task, description=what, advance=1)
 
             results = await run(reactor, peers, workloads, rounds, seconds, on)
-            measured = await deferToThread(scale.measure, on) if with_scale else None
+            measured: scale.Scale | None = None
+            failed = ""
+            try:
+                measured = await deferToThread(scale.measure, on) if with_scale else None
+            except subprocess.CalledProcessError as error:
+                # What has been measured before is shown all the same.
+                failed = f"{' '.join(error.cmd[1:])} failed:\n{error.stderr}"
         show(results, console)
         if measured is not None:
             _show_scale(measured, console)
@@ -67,6 +74,8 @@ def main(
             save_json(figures, json_path)
         if plot_path is not None:
             save_plot(results, plot_path)
+        if failed:
+            raise click.ClickException(failed)
 
     react(lambda reactor: ensureDeferred(measure(reactor)))
 
