@@ -49,12 +49,14 @@ from {method_support} import (
     flat_reversed,
     leaderless,
     needed,
+    stream_entry,
+    MISSING,
 )
 """
 _QUEUED = """from collections.abc import Iterable, Mapping, Sequence
 from typing import Generic, Literal, Self
 
-from .method_support import AnyKey, AnyValue, Bound, Key, Text, Value
+from .method_support import MISSING, AnyKey, AnyValue, Bound, Key, Text, Value
 
 class {name}(Generic[Text]):
 """
@@ -89,10 +91,7 @@ def write_methods(
 def write_queued(definitions: Iterable[Definition], queued_name: str) -> str:
     """The stub that says the same of what queues commands: each method returns the queue itself."""
     title = "The methods of `methods`, as they are typed where commands are queued."
-    heads = [
-        _head(definition, signature_of(definition.command, definition.arguments), "Self") + " ..."
-        for definition in callable_ones(definitions)
-    ]
+    heads = [_head(definition, _signature(definition), "Self") + " ..." for definition in callable_ones(definitions)]
     header = _HEADER.format(title=title) + _QUEUED.format(name=queued_name)
     heads += [f"    {alias} = {name}" for name, alias in _aliases(callable_ones(definitions))]
     return _only_used(header, f"(Generic[Text]) {' '.join(heads)}") + "\n".join(heads) + "\n"
@@ -141,6 +140,15 @@ def _of_converters(convert: str) -> str:
     return re.sub(r"(?<![\w\"-])([a-z_]+)\b(?!=)", lambda m: f"converters.{m[0]}" if m[0] in names else m[0], convert)
 
 
+def _signature(definition: Definition) -> Signature:
+    signature = signature_of(definition.command, definition.arguments)
+    if definition.name == "XADD":
+        # Other clients take the id last, and make one if there is none.
+        next(parameter for parameter in signature.positional if parameter.name == "data").default = "MISSING"
+        signature.checks.append("id, data = stream_entry(id, data)")
+    return signature
+
+
 def _head(definition: Definition, signature: Signature, returns: str) -> str:
     name = identifier(definition.name)
     parameters = ["self", *signature.parameters]
@@ -154,7 +162,7 @@ def _head(definition: Definition, signature: Signature, returns: str) -> str:
 
 
 def _method(definition: Definition, type_: str, convert: str | None) -> str:
-    signature = signature_of(definition.command, definition.arguments)
+    signature = _signature(definition)
     lines = [_head(definition, signature, f"Deferred[{type_}]"), *_docstring(definition)]
     result = ""
     if convert is not None:

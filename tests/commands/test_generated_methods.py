@@ -17,6 +17,7 @@ from gencmd.shapes import identifier
 from txvalkeycluster.commands import CommandTable
 from txvalkeycluster.commands.converters import Convert
 from txvalkeycluster.commands.encoder import pack
+from txvalkeycluster.commands.method_support import MISSING
 from txvalkeycluster.commands.methods import Commands
 
 TABLE = CommandTable()
@@ -117,7 +118,7 @@ class Method:
             one.name: (samples.free if one.kind is one.VAR_POSITIONAL else samples.of)(one.name, hints[one.name])
             for one in self._parameters
         }
-        self.options = [one.name for one in self._parameters if one.default is not one.empty]
+        self.options = [one.name for one in self._parameters if one.default not in (one.empty, MISSING)]
 
     def call(self, options: Collection[str] = ()) -> list[Any]:
         """The words it lays out for what it needs and some options.  Raises TypeError as the method does."""

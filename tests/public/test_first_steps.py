@@ -47,14 +47,18 @@ class FirstStepsTests(MemoryTests):
 
     def test_a_mapping_of_scores_and_fields(self) -> None:
         """As other clients take them."""
-        client = self.client()
+        client: Any = self.client()
         key = self.key_of(self.nodes[0])
         self.nodes[0].script = lambda _, words, __: b":1\r\n" if words[0] in (b"ZADD", b"HSET") else DEFAULT_REPLY
         self.result_of(client.zadd(key, {"m": 1.5}))
         self.result_of(client.hset(key, {"f": "v"}))
         self.result_of(client.xadd(key, "*", {"f": "v"}))
-        words = [received[1][0] for received in self.nodes[0].received[-3:]]
-        self.assertEqual(words, [b"ZADD", b"HSET", b"XADD"])
+        self.result_of(client.xadd(key, {"f": "v"}))
+        words = [words for _, words in self.nodes[0].received[-4:]]
+        self.assertEqual([each[0] for each in words], [b"ZADD", b"HSET", b"XADD", b"XADD"])
+        self.assertEqual(words[2], words[3])
+        with self.assertRaisesRegex(TypeError, r"xadd\(key, '\*', "):
+            client.xadd(key, "*")
 
 
 class TLSHintTests(MemoryTests):

@@ -27,6 +27,8 @@ AnyKey = TypeVar("AnyKey", bound=Key)
 AnyValue = TypeVar("AnyValue", bound=Value)
 #: A bound of scores: a number, or text such as ``(1`` and ``-inf``.
 Bound = float | bytes | str
+#: In the place of an argument that was not given.
+MISSING: Any = object()
 _LONE = (bytes, str, bytearray, memoryview, int, float)
 
 
@@ -56,6 +58,15 @@ def _row(row: Sequence[Any]) -> Sequence[Any]:
     if isinstance(row, _LONE):
         raise TypeError(f"{type(row).__name__} in the place of a tuple")
     return row
+
+
+def stream_entry(id: Any, data: Any) -> tuple[Any, Any]:
+    """The id and the fields of an entry, of which the id may be left out.  Raises TypeError without fields."""
+    if data is not MISSING:
+        return id, data
+    if isinstance(id, Mapping):
+        return "*", id
+    raise TypeError("XADD needs the fields of the entry, as in xadd(key, '*', {'field': 'value'})")
 
 
 def columns(mapping: Mapping[Any, Any]) -> Iterator[Any]:

@@ -24,6 +24,8 @@ from .method_support import (
     flat_reversed,
     leaderless,
     needed,
+    stream_entry,
+    MISSING,
 )
 
 _ACL_GETUSER = converters.mapping(fields={"selectors": converters.list_of(converters.plain_mapping)})
@@ -3560,7 +3562,7 @@ class Commands(Runner, Generic[Text]):
         self,
         key: Key,
         id: Value,
-        data: Mapping[AnyValue, Value] | Iterable[tuple[Value, Value]],
+        data: Mapping[AnyValue, Value] | Iterable[tuple[Value, Value]] = MISSING,
         *,
         nomkstream: bool = False,
         strategy: Literal["MAXLEN", "MINID"] | None = None,
@@ -3573,6 +3575,7 @@ class Commands(Runner, Generic[Text]):
 
         O(1), O(N).  Since 5.0.0.  https://valkey.io/commands/xadd/
         """
+        id, data = stream_entry(id, data)
         words: list[Any] = ["XADD", key]
         if nomkstream:
             words += ("NOMKSTREAM",)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Generic, Literal, Self
 
-from .method_support import AnyKey, AnyValue, Bound, Key, Text, Value
+from .method_support import MISSING, AnyKey, AnyValue, Bound, Key, Text, Value
 
 class QueuedCommands(Generic[Text]):
     def acl_cat(self, category: Value | None = None) -> Self: ...
@@ -753,7 +753,7 @@ class QueuedCommands(Generic[Text]):
         self,
         key: Key,
         id: Value,
-        data: Mapping[AnyValue, Value] | Iterable[tuple[Value, Value]],
+        data: Mapping[AnyValue, Value] | Iterable[tuple[Value, Value]] = MISSING,
         *,
         nomkstream: bool = False,
         strategy: Literal["MAXLEN", "MINID"] | None = None,
