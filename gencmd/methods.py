@@ -35,6 +35,7 @@ from twisted.internet.defer import Deferred
 
 from {package} import converters
 from {method_support} import (
+    MISSING,
     AnyKey,
     AnyValue,
     Bound,
@@ -50,7 +51,6 @@ from {method_support} import (
     leaderless,
     needed,
     stream_entry,
-    MISSING,
 )
 """
 _QUEUED = """from collections.abc import Iterable, Mapping, Sequence

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 
 from . import converters
 from .method_support import (
+    MISSING,
     AnyKey,
     AnyValue,
     Bound,
@@ -25,7 +26,6 @@ from .method_support import (
     leaderless,
     needed,
     stream_entry,
-    MISSING,
 )
 
 _ACL_GETUSER = converters.mapping(fields={"selectors": converters.list_of(converters.plain_mapping)})
