@@ -37,7 +37,7 @@ def parse_address(text: str, default_port: int | None = None) -> Address:
             raise ValueError("no port")
     if not host.isprintable():
         # It would be shown in errors and logs.
-        raise ValueError("the host has characters that no host has")
+        raise ValueError("the host holds characters that no host name can have")
     if not port and default_port is not None:
         return Address(host, default_port)
     if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):

@@ -201,7 +201,7 @@ def _pair(entry: tuple[str, int], number: int) -> Address:
     if not host:
         raise ValueError(f"seed {number}: no host")
     if any(character in "@/?#[] ," or not character.isprintable() for character in host):
-        raise ValueError(f"seed {number}: the host has characters that no host has")
+        raise ValueError(f"seed {number}: the host holds characters that no host name can have")
     if type(port) is not int or not 0 < port < 65536:
         raise ValueError(f"seed {number}: the port is not a number from 1 to 65535")
     return Address(host, port)

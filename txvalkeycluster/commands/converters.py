@@ -19,7 +19,7 @@ def converted(reply: Any, convert: Convert) -> Any:
     try:
         return convert(reply)
     except Exception as error:
-        raise ProtocolError(f"the reply has another shape than the command's replies have: {error!r:.200}") from error
+        raise ProtocolError(f"the reply does not have the form of this command's replies: {error!r:.200}") from error
 
 
 def number(reply: Any) -> Any:
