@@ -62,7 +62,7 @@ class PipelineRun:
         self.called = False
         self._router = router
         self._calls: Iterator[Sequence[Arg]] | None = None
-        self._timeout = router.timeout_of(timeout)
+        self._timeout = timeout
         self._each = each
         self._backlog = backlog
         self._to_the_end = to_the_end

@@ -180,11 +180,8 @@ class Router:
         request.give_to(self._recovery.slot_map.destination_of(request.target))
         return request
 
-    def execute_on(
-        self, where: Node | Address | str, args: Sequence[Arg], timeout: float | None = DEFAULT
-    ) -> Deferred[Any]:
+    def execute_on(self, where: Node | Address | str, args: Sequence[Arg], timeout: float | None) -> Deferred[Any]:
         """Send a command to one node: no redirect, no repetition."""
-        timeout = self.timeout_of(timeout)
         try:
             if self.closed:
                 raise ClientClosed(self.closed_because)
@@ -219,10 +216,6 @@ class Router:
     def connection_of(self, where: Node | Address | str) -> RESPProtocol | None:
         """The connection that `execute_on` uses now."""
         return self._factory.node_at(self._recovery.slot_map.address_of(where)).protocol
-
-    def timeout_of(self, given: float | None) -> float | None:
-        """A timeout as it was given, or the option of that name for DEFAULT."""
-        return self._options.timeout if given is DEFAULT else given
 
     def deadline_of(self, timeout: float | None) -> float:
         """When a command ends that is issued now."""
