@@ -61,13 +61,13 @@ class EndTests(ScriptedTests):
 
             return script
 
-        for how, error in (
-            (lambda connection: connection.write(b"-WRONGTYPE no\r\n"), ReplyError),
-            (lambda _: None, CommandTimeout),
-            (lambda connection: connection.close(), ConnectionLost),
+        for how, error, timeout in (
+            (lambda connection: connection.write(b"-WRONGTYPE no\r\n"), ReplyError, 10.0),
+            (lambda _: None, CommandTimeout, 0.3),
+            (lambda connection: connection.close(), ConnectionLost, 10.0),
         ):
             client, key = await self.begun(ends(how))
-            executing = client.pipeline(timeout=0.3).get(key).incr(key).execute()
+            executing = client.pipeline(timeout=timeout).get(key).incr(key).execute()
             await self.until(lambda: self.nodes[0].received[-1][1][0] == b"INCR")
             await client.close()
             self.assertIsInstance((await executing)[1], error)

@@ -63,18 +63,6 @@ class NotJustNowTests(ScriptedTests):
         self.assertEqual(await client.execute("SET", key, "v"), b"OK")
         self.assertEqual(new.count(b"SET"), 1)
 
-    async def test_deadline_while_waiting(self) -> None:
-        """What waits to no end says for what, and how often it was tried."""
-        node = self.nodes[0]
-        node.script = lambda node, words, _: (
-            b"-CLUSTERDOWN The cluster is down\r\n" if words[0] == b"SET" else DEFAULT_REPLY
-        )
-        client = await self.client()
-        error = await self.assertFailure(client.execute("SET", self.key_of(node), "v", timeout=0.3), CommandTimeout)
-        self.assertFalse(error.maybe_executed)
-        for part in (str(node.address), "earlier attempts", "CLUSTERDOWN The cluster is down"):
-            self.assertIn(part, str(error))
-
     async def test_a_reason_that_has_ended_is_not_named(self) -> None:
         """Neither why there was no map, once there is one, nor why a node could not be dialled, once it could."""
         self.cluster.ranges = [(0, 100, self.nodes[1])]

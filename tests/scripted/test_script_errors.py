@@ -115,11 +115,6 @@ class ScriptErrorTests(ScriptedTests):
             client.pipeline().eval("s", [self.key]).execute(raise_first=True), CommandTimeout
         )
         self.assertTrue(error.maybe_executed)
-        self.errors = [TRUE[0]] * 1000
-        failing = client.set(self.key, "v")
-        self.nodes[0].script = lambda node, words, _: b"-TRYAGAIN x\r\n" if words[0] == b"SET" else DEFAULT_REPLY
-        error = await self.assertFailure(failing, CommandTimeout)
-        self.assertFalse(error.maybe_executed)
 
     async def test_repetition_forbidden(self) -> None:
         """With repeat_scripts=False every error is the caller's; a script is always sent whole."""
