@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from twisted.internet.defer import ensureDeferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import react
 from twisted.internet.threads import deferToThread
 
@@ -49,7 +50,7 @@ def main(
     console = Console()
     columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}")
 
-    async def measure(reactor: Any) -> None:
+    async def measure(reactor: IReactorTime) -> None:
         with Progress(*columns, console=console) as progress:
             total = rounds * len(workloads) * len(peers) + (len(scale.MEASUREMENTS) if with_scale else 0)
             task = progress.add_task("starting a cluster", total=total)

@@ -12,6 +12,7 @@ from threading import Timer
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThread
 
 from txvalkeycluster.testing import LocalCluster, NoServer
@@ -78,7 +79,7 @@ class Peer:
 
 
 async def run(
-    reactor: Any,
+    reactor: IReactorTime,
     peers: list[str],
     workloads: list[Workload],
     rounds: int,

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
+
 from .workloads import WORKLOADS, Workload, measure, warm_up
 
 _BY_NAME = {workload.name: workload for workload in WORKLOADS}
@@ -89,7 +91,7 @@ def _serve_twisted(peer: Any, addresses: list[tuple[str, int]], ca: str | None) 
     from twisted.internet.defer import Deferred, FirstError, gatherResults
     from twisted.internet.threads import deferToThread
 
-    reactor: Any = installed
+    reactor: IReactorTime = installed
 
     async def gather(workers: list[Any]) -> None:
         working = [w if isinstance(w, Deferred) else Deferred.fromCoroutine(w) for w in workers]

@@ -20,6 +20,7 @@ from time import perf_counter, process_time
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater, react
 
 from txvalkeycluster import Address, ClusterClient, connect
@@ -69,7 +70,7 @@ def measure(progress: Callable[[str], None]) -> Scale:
 class Pulse:
     """How long others keep the reactor from its next turn."""
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: IReactorTime) -> None:
         self._reactor = reactor
         self._last = perf_counter()
         self._longest = 0.0
@@ -137,7 +138,7 @@ def _shards(shift: int) -> bytes:
     return b"*%d\r\n%b" % (len(rows), b"".join(rows))
 
 
-async def _serve_map(reactor: Any) -> None:
+async def _serve_map(reactor: IReactorTime) -> None:
     """Be every node of a large cluster, on the port that is printed; SET tells which map it has."""
     cluster = ScriptedCluster(reactor, 1)
     maps = {(word, shift): make(shift) for word, make in ((b"SLOTS", _slots), (b"SHARDS", _shards)) for shift in (0, 1)}
@@ -153,7 +154,7 @@ async def _serve_map(reactor: Any) -> None:
     await Deferred()
 
 
-async def large_map(reactor: Any) -> dict[str, float]:
+async def large_map(reactor: IReactorTime) -> dict[str, float]:
     """A map of 1,000 nodes in 16,384 ranges: the first, the same, another."""
     words = [sys.executable, "-m", "benchmarks.scale", "serve map"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
@@ -194,7 +195,7 @@ async def large_map(reactor: Any) -> dict[str, float]:
 # ---- many
 
 
-async def waiting(reactor: Any) -> dict[str, float]:
+async def waiting(reactor: IReactorTime) -> dict[str, float]:
     """100,000 commands that wait for their replies at once."""
     cluster = ScriptedCluster(reactor)
     for node in cluster.nodes:
@@ -215,7 +216,7 @@ async def waiting(reactor: Any) -> dict[str, float]:
     return {"bytes each beside its payload": (after - before - payloads) / _WAITING}
 
 
-async def clients(reactor: Any) -> dict[str, float]:
+async def clients(reactor: IReactorTime) -> dict[str, float]:
     """1,000 clients in one process on one cluster."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8 * _CLIENTS)), hard))
@@ -246,7 +247,7 @@ def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-async def refresh_under_load(reactor: Any) -> dict[str, float]:
+async def refresh_under_load(reactor: IReactorTime) -> dict[str, float]:
     """The longest stall with 1,000 commands in flight, without and with a refresh each 20 ms."""
     cluster = LocalCluster(reactor, replicas=0)
     await cluster.start()
@@ -283,7 +284,7 @@ async def refresh_under_load(reactor: Any) -> dict[str, float]:
         await cluster.stop()
 
 
-async def large_values(reactor: Any) -> dict[str, float]:
+async def large_values(reactor: IReactorTime) -> dict[str, float]:
     """SET and GET of values of 10 and of 100 MiB, the best of five."""
     cluster = LocalCluster(reactor, replicas=0)
     await cluster.start()
@@ -317,7 +318,7 @@ MEASUREMENTS: dict[str, Callable[[Any], Coroutine[Any, Any, dict[str, float]]]] 
 def main(name: str) -> None:
     """Measure one."""
 
-    async def run(reactor: Any) -> None:
+    async def run(reactor: IReactorTime) -> None:
         if name == "serve map":
             await _serve_map(reactor)
         else:

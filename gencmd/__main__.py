@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import ensureDeferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import react
 
 from txvalkeycluster import ClusterClient, ValkeyError
@@ -41,7 +42,7 @@ def read_files(paths: list[Path]) -> list[Definition]:
     return [definition for definition, _ in found.values()]
 
 
-async def read_server(reactor: Any, url: str, **options: Any) -> list[Definition]:
+async def read_server(reactor: IReactorTime, url: str, **options: Any) -> list[Definition]:
     """Every definition of a live server."""
     async with ClusterClient(reactor, url, **options) as client:
         node = next(iter((await client.refresh_topology()).primaries))
@@ -114,7 +115,7 @@ def _ask(url: str) -> list[Definition]:
     found: list[list[Definition]] = []
     failed: list[Exception] = []
 
-    async def ask(reactor: Any) -> None:
+    async def ask(reactor: IReactorTime) -> None:
         try:
             found.append(await read_server(reactor, url))
         except ValkeyError as error:

@@ -2,6 +2,7 @@
 
 from .address import Address
 from .client import ClusterClient, connect
+from .commands import Command, CommandTable, KeySpec
 from .errors import (
     AuthenticationFailed,
     ClientClosed,
@@ -9,6 +10,7 @@ from .errors import (
     CommandTimeout,
     ConnectFailed,
     ConnectionLost,
+    MaybeExecuted,
     PartialFailure,
     ProtocolError,
     ReplyError,
@@ -24,6 +26,7 @@ from .errors import (
 )
 from .events import (
     Closed,
+    Event,
     NodeConnected,
     NodeConnectFailed,
     NodeDisconnected,
@@ -31,27 +34,37 @@ from .events import (
     TopologyRefreshFailed,
     TopologyUpdated,
 )
-from .options import Options
+from .options import DEFAULT, ClientOptions, Options
 from .pipeline import Pipeline
+from .scripting import Function, Script
 from .slots import key_slot
 from .statistics import Statistics
-from .topology.model import Node, Shard, Topology
+from .topology.model import Node, OpenSlot, Shard, Topology
 from .transaction import Transaction, WatchSession
 
 __all__ = [
+    "DEFAULT",
     "Address",
     "AuthenticationFailed",
     "ClientClosed",
+    "ClientOptions",
     "Closed",
     "ClusterClient",
     "ClusterUnavailable",
+    "Command",
+    "CommandTable",
     "CommandTimeout",
     "ConnectFailed",
     "ConnectionLost",
+    "Event",
+    "Function",
+    "KeySpec",
+    "MaybeExecuted",
     "Node",
     "NodeConnectFailed",
     "NodeConnected",
     "NodeDisconnected",
+    "OpenSlot",
     "Options",
     "PartialFailure",
     "Pipeline",
@@ -59,6 +72,7 @@ __all__ = [
     "Ready",
     "ReplyError",
     "RoutingError",
+    "Script",
     "Shard",
     "Statistics",
     "TLSFailed",

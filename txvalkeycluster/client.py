@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from dataclasses import replace
 from math import inf
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, Unpack, overload
 from weakref import WeakMethod
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from .address import Address
@@ -20,7 +21,7 @@ from .commands.encoder import Arg
 from .commands.method_support import Key, Text
 from .commands.methods import Commands
 from .events import Closed, Event
-from .options import DEFAULT, Options
+from .options import DEFAULT, ClientOptions, Options, check_names
 from .pipeline import Pipeline
 from .routing.router import Router, Terms
 from .scan import KeyScan, MemberScan
@@ -42,20 +43,29 @@ class ClusterClient(Commands[Text]):
 
     @overload
     def __init__(
-        self: ClusterClient[str], reactor: Any, url: str | None = None, *, encoding: str, **options: Any
+        self: ClusterClient[str],
+        reactor: IReactorTime,
+        url: str | None = None,
+        *,
+        encoding: str,
+        **options: Unpack[ClientOptions],
     ) -> None: ...
 
     @overload
     def __init__(
-        self: ClusterClient[bytes], reactor: Any, url: str | None = None, *, encoding: None = None, **options: Any
+        self: ClusterClient[bytes],
+        reactor: IReactorTime,
+        url: str | None = None,
+        *,
+        encoding: None = None,
+        **options: Unpack[ClientOptions],
     ) -> None: ...
 
-    def __init__(self, reactor: Any, url: str | None = None, *, seeds: Any = None, **options: Any) -> None:
+    def __init__(self, reactor: IReactorTime, url: str | None = None, **options: Any) -> None:
         """``url`` as `Options.from_url` reads it, or ``seeds`` as ``"host:port,..."``; every option as a keyword."""
         if isinstance(reactor, (str, bytes)):
             raise TypeError("the reactor comes first, as in connect(reactor, url); it is in twisted.internet")
-        if seeds is not None:
-            options["seeds"] = seeds
+        check_names(options)
         self.options = Options.from_url(url, **options) if url is not None else Options(**options)
         if not self.options.seeds:
             raise ValueError("no seeds: give a URL or seeds")
@@ -328,16 +338,18 @@ class _View(ClusterClient[Text]):
 
 
 @overload
-def connect(reactor: Any, url: str | None = None, *, encoding: str, **options: Any) -> Deferred[ClusterClient[str]]: ...
+def connect(
+    reactor: IReactorTime, url: str | None = None, *, encoding: str, **options: Unpack[ClientOptions]
+) -> Deferred[ClusterClient[str]]: ...
 
 
 @overload
 def connect(
-    reactor: Any, url: str | None = None, *, encoding: None = None, **options: Any
+    reactor: IReactorTime, url: str | None = None, *, encoding: None = None, **options: Unpack[ClientOptions]
 ) -> Deferred[ClusterClient[bytes]]: ...
 
 
-def connect(reactor: Any, url: str | None = None, **options: Any) -> Deferred[ClusterClient[Any]]:
+def connect(reactor: IReactorTime, url: str | None = None, **options: Any) -> Deferred[ClusterClient[Any]]:
     """Make a client and fetch the slot map.
 
     Fires with the client, or fails with one ClusterUnavailable that says what happened at each seed; bad options raise

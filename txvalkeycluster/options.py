@@ -3,33 +3,71 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from random import Random
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, TypedDict, get_args, get_type_hints
 from urllib.parse import parse_qsl, unquote
+
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.ssl import PrivateCertificate
 
 from .address import Address, parse_address
 from .commands import CommandTable
+from .sentinel import Sentinel
 from .topology.parsers import SOURCES
 
 DEFAULT_PORT = 6379
 
 
-class _Default:
-    """The type of `DEFAULT`."""
-
-    def __repr__(self) -> str:
-        return "DEFAULT"
-
-
 #: In the place of a timeout: the client's option of that name.
-DEFAULT: Any = _Default()
+DEFAULT: Any = Sentinel("DEFAULT")
 
 # What a URL says elsewhere.
 _NOT_IN_A_QUERY = ("seeds", "tls", "username", "password")
+_AddressMap = Mapping[tuple[str, int], tuple[str, int]] | Callable[[str, int], tuple[str, int]]
+Seeds = str | Sequence[str | tuple[str, int]]
 _SCHEMES = {"valkey": False, "redis": False, "valkeys": True, "rediss": True}
+
+
+class ClientOptions(TypedDict, total=False):
+    """The keywords of `connect` and `ClusterClient`, beside ``encoding``: every option, which `Options` explains."""
+
+    seeds: Seeds
+    username: str | None
+    password: str | None
+    db: int
+    protocol: Literal[2, 3]
+    encoding_errors: str
+    client_name: str | None
+    tls: bool
+    trust_root: Any
+    client_certificate: str | bytes | PrivateCertificate | None
+    server_name: str | None
+    timeout: float | None
+    connect_timeout: float
+    unresponsive_after: float
+    close_timeout: float
+    max_pending: int
+    max_exclusive: int
+    max_nodes: int
+    max_unsent_bytes: int
+    topology_source: Literal["auto", "slots", "shards", "nodes"]
+    refresh_period: float | None
+    refresh_interval: float
+    backoff_min: float
+    backoff_max: float
+    warm_up: bool
+    endpoint_for: Callable[[str, int], IStreamClientEndpoint] | None
+    address_map: _AddressMap | None
+    on_socket: Callable[[Any, Address], None] | None
+    commands: CommandTable
+    check_redirects: bool
+    split_keys: bool
+    repeat_scripts: bool
+    random: Random
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +93,7 @@ class Options:
     #: PEM file, PEM bytes, or a Twisted trust root; None trusts what the platform trusts.
     trust_root: Any = field(default=None, repr=False)
     #: PEM file or bytes with our certificate and its key, or a twisted.internet.ssl.PrivateCertificate.
-    client_certificate: Any = field(default=None, repr=False)
+    client_certificate: str | bytes | PrivateCertificate | None = field(default=None, repr=False)
     #: The name to verify in every node's certificate, for clusters that announce addresses the certificates lack.
     server_name: str | None = None
 
@@ -89,9 +127,9 @@ class Options:
     warm_up: bool = False
 
     #: ``(host, port) -> IStreamClientEndpoint``; replaces our own dialling, TLS included.
-    endpoint_for: Callable[[str, int], Any] | None = None
+    endpoint_for: Callable[[str, int], IStreamClientEndpoint] | None = None
     #: Announced address -> address to dial, for NAT: a mapping of (host, port) pairs, or a callable.
-    address_map: Mapping[tuple[str, int], tuple[str, int]] | Callable[[str, int], tuple[str, int]] | None = None
+    address_map: _AddressMap | None = None
     #: Called with socket and address right after the TCP connect, before TLS and AUTH.
     on_socket: Callable[[Any, Address], None] | None = None
     #: What the commands mean; the server is asked about those that it does not hold.
@@ -156,6 +194,7 @@ class Options:
         Schemes: ``valkey``, ``redis``, and with TLS ``valkeys``, ``rediss``.  Raises ValueError, which never repeats
         any part of the URL that could hold the password.
         """
+        check_names(options)
         scheme, found, rest = url.partition("://")
         if not found or scheme not in _SCHEMES:
             raise ValueError(f"the URL does not start with one of {', '.join(f'{name}://' for name in _SCHEMES)}")
@@ -179,7 +218,16 @@ class Options:
         return cls(**values)
 
 
-def parse_seeds(seeds: str | tuple[str | Address, ...] | list[str | Address]) -> tuple[Address, ...]:
+def check_names(names: Iterable[str]) -> None:
+    """Raise TypeError for the first name that is no option; it says which option is spelt most like it."""
+    known = list(Options.__dataclass_fields__)
+    for name in names:
+        if name not in known:
+            nearest = get_close_matches(name, known, 1)
+            raise TypeError(f"there is no option {name!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else ""))
+
+
+def parse_seeds(seeds: Seeds) -> tuple[Address, ...]:
     """Read ``"host:port,host:port"`` or a sequence of such texts or (host, port) pairs."""
     entries = seeds.split(",") if isinstance(seeds, str) else seeds
     return tuple(

@@ -10,6 +10,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
@@ -243,7 +244,7 @@ def _slot_of(command: Command, args: tuple[Arg, ...]) -> int | None:
 
 
 async def optimistically(
-    clock: Any,
+    clock: IReactorTime,
     random: Random,
     session: Callable[[], WatchSession[Text]],
     function: Callable[[WatchSession[Text]], Awaitable[_T]],

@@ -11,6 +11,7 @@ from twisted.internet import protocol, tcp
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.epollreactor import install
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 
 REACTOR = install
@@ -18,7 +19,7 @@ _NOTHING = object()
 
 
 class _Cork:
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: IReactorTime) -> None:
         self.reactor = reactor
         self.held = False
         self.scheduled = False
@@ -112,7 +113,7 @@ class Floor:
         return list(await gatherResults([self.execute(*command) for command in commands]))
 
 
-async def connect(reactor: Any, addresses: list[tuple[str, int]], ca: str | None) -> Floor:
+async def connect(reactor: IReactorTime, addresses: list[tuple[str, int]], ca: str | None) -> Floor:
     cork = _Cork(reactor)
     factory: Any = protocol.Factory()
     factory.noisy = False

@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.epollreactor import install
+from twisted.internet.interfaces import IReactorTime
 
 from txvalkeycluster import ClusterClient
 from txvalkeycluster import connect as connect_client
@@ -31,7 +32,7 @@ class Ours:
         return pipeline.execute()
 
 
-async def connect(reactor: Any, addresses: list[tuple[str, int]], ca: str | None) -> Ours:
+async def connect(reactor: IReactorTime, addresses: list[tuple[str, int]], ca: str | None) -> Ours:
     seeds = ",".join(f"{host}:{port}" for host, port in addresses)
     options = {"trust_root": Path(ca).read_bytes()} if ca is not None else {}
     return Ours(await connect_client(reactor, f"{'valkeys' if ca else 'valkey'}://{seeds}", **options))

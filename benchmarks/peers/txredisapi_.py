@@ -6,6 +6,7 @@ from typing import Any
 
 import txredisapi
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 
 def REACTOR() -> None:
@@ -46,7 +47,7 @@ def _local(key: str) -> str:
     return f"{{b}}{key}"
 
 
-async def connect(reactor: Any, addresses: list[tuple[str, int]], ca: str | None) -> TxRedisAPI:
+async def connect(reactor: IReactorTime, addresses: list[tuple[str, int]], ca: str | None) -> TxRedisAPI:
     if ca is not None:
         raise NotImplementedError("it has no TLS")
     host, port = addresses[0]

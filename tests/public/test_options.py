@@ -8,11 +8,13 @@ from urllib.parse import quote
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from txvalkeycluster import ClusterClient
 from txvalkeycluster.address import Address, parse_address
-from txvalkeycluster.options import Options, parse_seeds
+from txvalkeycluster.options import ClientOptions, Options, parse_seeds
 
 SECRET = "hunter2zzz"
 HOSTS = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True) | st.ip_addresses().map(str)
@@ -213,8 +215,19 @@ class UrlTests(SynchronousTestCase):
         self.assertEqual((options.timeout, options.warm_up), (None, False))
 
     def test_unknown_keywords(self) -> None:
-        """They are a TypeError that names them."""
-        self.assertIn("timout", str(self.assertRaises(TypeError, Options.from_url, "valkey://h", timout=1)))
+        """They are a TypeError that names them, and the option that is spelt most like them."""
+        for make in (
+            lambda **options: Options.from_url("valkey://h", **options),
+            lambda **options: ClusterClient(Clock(), seeds="h:1", **options),
+        ):
+            error = self.assertRaises(TypeError, make, timeout=1, timout=1)
+            self.assertEqual(str(error), "there is no option 'timout'; did you mean 'timeout'?")
+            error = self.assertRaises(TypeError, make, qqqq=1)
+            self.assertEqual(str(error), "there is no option 'qqqq'")
+
+    def test_what_a_type_checker_knows(self) -> None:
+        """The typed keywords are the options; ``encoding`` is typed apart, since the client's type depends on it."""
+        self.assertEqual({*ClientOptions.__annotations__, "encoding"}, set(Options.__dataclass_fields__))
 
     @given(st.text(alphabet="valkeys:/@?&=[],.%#0123456789abuf+-\u00e9 ", max_size=40))
     def test_any_text_is_options_or_a_value_error(self, text: str) -> None:

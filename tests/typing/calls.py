@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any, assert_type
 
+from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import Clock
 
-from txvalkeycluster import ClusterClient, Pipeline, Transaction, connect
+from txvalkeycluster import Address, ClusterClient, Pipeline, Transaction, connect
 
 
-async def accepted(reactor: Any) -> None:
+async def accepted(reactor: IReactorTime) -> None:
     client = await connect(reactor, "valkey://h")
     assert_type(client, ClusterClient[bytes])
     assert_type(await client.get("k"), bytes | None)
@@ -49,11 +52,18 @@ async def accepted(reactor: Any) -> None:
     assert_type(await text.get("k"), str | None)
     assert_type(await text.hgetall("k"), dict[str, str])
 
+    await connect(installed, seeds=["h:1", ("h", 2), Address("h", 3)], timeout=None, topology_source="shards")
+    ClusterClient(Clock(), "valkey://h", address_map={("h", 1): ("i", 1)}, trust_root=b"")
     plain: ClusterClient = ClusterClient(reactor, "valkey://h")
     assert_type(await plain.get("k"), bytes | None)
 
 
-async def refused(client: ClusterClient) -> None:
+async def refused(client: ClusterClient, reactor: IReactorTime) -> None:
+    ClusterClient(reactor, "valkey://h", timout=1)  # type: ignore[call-overload]
+    ClusterClient(reactor, "valkey://h", timeout="1")  # type: ignore[call-overload]
+    ClusterClient(reactor, "valkey://h", topology_source="gossip")  # type: ignore[call-overload]
+    ClusterClient("valkey://h")  # type: ignore[call-overload]
+    await connect(reactor, "valkey://h", max_pending=None)  # type: ignore[call-overload]
     await client.get(None)  # type: ignore[arg-type]
     await client.get(["k"])  # type: ignore[arg-type]
     await client.get()  # type: ignore[call-arg]

@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 from ..testing import LocalCluster
 from .running import run
@@ -124,7 +125,7 @@ def status() -> None:
         click.echo(f"{record.name}: {facts['servers']} servers, process {facts['pid']}\n  {record.url}")
 
 
-async def _hold(reactor: Any, stack: AsyncExitStack, record: _Record, options: dict[str, Any]) -> None:
+async def _hold(reactor: IReactorTime, stack: AsyncExitStack, record: _Record, options: dict[str, Any]) -> None:
     tls = options.pop("tls")
     held = LocalCluster(reactor, tls="auto" if tls else False, **options)
     stack.push_async_callback(held.stop)

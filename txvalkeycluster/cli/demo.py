@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 
 from ..client import ClusterClient
@@ -55,7 +56,7 @@ class _Step:
 
 @dataclass
 class _Demo:
-    reactor: Any
+    reactor: IReactorTime
     seconds: float
     workers: int
     url: str | None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
+from twisted.internet.base import ReactorBase
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -23,11 +24,11 @@ def run(main: Main) -> NoReturn:
     # Its import installs it.
     from twisted.internet import reactor
 
-    _Run(reactor, main).run()
+    _Run(cast(ReactorBase, reactor), main).run()
 
 
 class _Run:
-    def __init__(self, reactor: Any, main: Main) -> None:
+    def __init__(self, reactor: ReactorBase, main: Main) -> None:
         self._reactor = reactor
         self._main = main
         self._work: Deferred[int | None] = Deferred()

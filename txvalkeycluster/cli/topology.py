@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from contextlib import AsyncExitStack
-from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IReactorTime
 
 from ..client import ClusterClient, connect
 from ..errors import ValkeyError
@@ -30,7 +30,7 @@ def topology(url: str) -> None:
     run(lambda reactor, stack: _show(reactor, stack, url))
 
 
-async def _show(reactor: Any, stack: AsyncExitStack, url: str) -> int:
+async def _show(reactor: IReactorTime, stack: AsyncExitStack, url: str) -> int:
     client = await connect(reactor, url)
     stack.push_async_callback(client.abort)
     known = client.topology
@@ -40,7 +40,7 @@ async def _show(reactor: Any, stack: AsyncExitStack, url: str) -> int:
     return 0
 
 
-async def _facts(reactor: Any, client: ClusterClient, node: Node) -> tuple[str, str]:
+async def _facts(reactor: IReactorTime, client: ClusterClient, node: Node) -> tuple[str, str]:
     """Round-trip time and server version of a node, or what went wrong."""
     try:
         info = await client.execute_on(node, "INFO", "server")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..sentinel import Sentinel
 from .model import KeySpec
 
 SCALARS = frozenset(["string", "key", "integer", "double", "pattern", "unix-time"])
@@ -84,7 +85,7 @@ def argument_from(raw: Any, where: str) -> Argument:
     )
 
 
-_REQUIRED: Any = object()
+_REQUIRED: Any = Sentinel("REQUIRED")
 
 
 def member(raw: Mapping[str, Any], name: str, kind: type, where: str, default: Any = _REQUIRED) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
+from ..sentinel import Sentinel
 from .converters import Convert
 from .encoder import Arg
 
@@ -28,7 +29,7 @@ AnyValue = TypeVar("AnyValue", bound=Value)
 #: A bound of scores: a number, or text such as ``(1`` and ``-inf``.
 Bound = float | bytes | str
 #: In the place of an argument that was not given.
-MISSING: Any = object()
+MISSING: Any = Sentinel("MISSING")
 _LONE = (bytes, str, bytearray, memoryview, int, float)
 
 

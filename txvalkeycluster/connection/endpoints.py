@@ -20,6 +20,7 @@ from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
     IProtocol,
     IProtocolFactory,
+    IReactorTime,
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Factory
@@ -37,7 +38,7 @@ EndpointFor = Callable[[str, int], Any]
 _KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
 
 
-def endpoint_maker(reactor: Any, options: Options) -> EndpointFor:
+def endpoint_maker(reactor: IReactorTime, options: Options) -> EndpointFor:
     """The way this client dials a node, from its options."""
     dial: EndpointFor
     if options.endpoint_for is not None:
@@ -48,7 +49,9 @@ def endpoint_maker(reactor: Any, options: Options) -> EndpointFor:
     return mapped(dial, options.address_map) if options.address_map is not None else dial
 
 
-def plain(reactor: Any, timeout: float, on_socket: Callable[[Any, Address], None] | None = None) -> EndpointFor:
+def plain(
+    reactor: IReactorTime, timeout: float, on_socket: Callable[[Any, Address], None] | None = None
+) -> EndpointFor:
     """TCP.  IP literals are dialled as they are; names are resolved anew each time, IPv6 and IPv4 raced."""
 
     def endpoint_for(host: str, port: int) -> Any:
@@ -65,7 +68,7 @@ def plain(reactor: Any, timeout: float, on_socket: Callable[[Any, Address], None
     return endpoint_for
 
 
-def secured(dial: EndpointFor, reactor: Any, options: Options) -> EndpointFor:
+def secured(dial: EndpointFor, reactor: IReactorTime, options: Options) -> EndpointFor:
     """TLS over ``dial``, certificate and name verified; the name is ``server_name`` or the host that was dialled."""
     trust_root = _trust_root(options.trust_root)
     certificate = _client_certificate(options.client_certificate)

@@ -7,6 +7,7 @@ from math import inf
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 from ..address import Address
 from ..errors import ClientClosed, ConnectionLost, MaybeExecuted, ReplyError, ValkeyError
@@ -129,7 +130,7 @@ class ExclusivePool:
 
     def __init__(
         self,
-        clock: Any,
+        clock: IReactorTime,
         options: Options,
         cancels: Cancels,
         establish: Callable[[], Deferred[tuple[RESPProtocol, ServerInfo]]],

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
@@ -43,7 +44,7 @@ class _DialledFactory(Factory):
 class ClusterFactory:
     """The nodes of one client by address, each with its connection."""
 
-    def __init__(self, reactor: Any, options: Options) -> None:
+    def __init__(self, reactor: IReactorTime, options: Options) -> None:
         self.listener: NodeListener
         self.nodes: dict[Address, NodeConnection] = {}
         self._reactor = reactor

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from ..address import Address
@@ -72,7 +73,7 @@ class NodeConnection(ConnectionListener):
 
     def __init__(
         self,
-        clock: Any,
+        clock: IReactorTime,
         address: Address,
         options: Options,
         cancels: Cancels,

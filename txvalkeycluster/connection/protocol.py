@@ -23,6 +23,7 @@ from ..errors import ConnectionLost, ProtocolError, ReplyError, TooManyPending
 from ..options import Options
 from ..requests.deadlines import DeadlineTimer, not_too_soon, split_expired
 from ..requests.request import ASKING, InternalCall, MultiRequest, Request, size
+from ..sentinel import Sentinel
 from .decoder import decoder
 from .direct_write import direct_writer
 from .listener import ConnectionListener
@@ -30,7 +31,7 @@ from .transport import TransportProtocol
 from .write_scheduler import WriteScheduler
 
 # The reader's own default, False, is also RESP3's #f.
-_NOTHING = object()
+_NOTHING = Sentinel("NOTHING")
 _PUSH = hiredis.PushNotification
 _UNUSUAL = frozenset([_PUSH, ReplyError])
 # Idle memory the reader may keep: at hiredis' 16 KiB a reply of 60 KB costs 52 us, at 1 MiB 3 us.

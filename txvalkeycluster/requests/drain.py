@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 from .request import Request
 from .timer import Timer
@@ -13,7 +12,7 @@ from .timer import Timer
 class Drain:
     """``finished`` fires when the last of these live requests has had its reply or error, or was cancelled."""
 
-    def __init__(self, clock: Any, requests: list[Request]) -> None:
+    def __init__(self, clock: IReactorTime, requests: list[Request]) -> None:
         self.finished: Deferred[None] = Deferred()
         self._look_soon = Timer(clock, self._look)
         self._left = set(requests)

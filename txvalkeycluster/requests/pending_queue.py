@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
 
 from ..errors import TooManyPending
 from ..options import Options
@@ -19,7 +20,7 @@ class PendingQueue:
 
     __slots__ = ("_bytes", "_cancels", "_cancels_seen", "_clock", "_deadline_timer", "_options", "_requests", "_where")
 
-    def __init__(self, clock: Any, options: Options, cancels: Cancels, where: Callable[[], str]) -> None:
+    def __init__(self, clock: IReactorTime, options: Options, cancels: Cancels, where: Callable[[], str]) -> None:
         self._clock = clock
         self._options = options
         self._cancels = cancels

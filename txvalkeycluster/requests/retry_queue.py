@@ -7,7 +7,8 @@ few of its commands each tick of 10 to 60 ms.  As soon as one of them succeeds, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
 
 from ..options import Options
 from .backoff import Backoff
@@ -26,7 +27,7 @@ class RetryQueue(PendingQueue):
 
     def __init__(
         self,
-        clock: Any,
+        clock: IReactorTime,
         options: Options,
         cancels: Cancels,
         what: str,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 from ..commands import Command, CommandTable
 from ..commands.command_info import read_reply
@@ -24,7 +25,7 @@ class CommandDiscovery:
 
     def __init__(
         self,
-        clock: Any,
+        clock: IReactorTime,
         table: CommandTable,
         queue: Callable[[Callable[[], None]], RetryQueue],
         any_node: Callable[[], NodeConnection | None],

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
+
 from ..address import Address
 from ..commands import can_fail_after_writing
 from ..connection.factory import ClusterFactory
@@ -61,7 +63,7 @@ class Recovery:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactorTime,
         options: Options,
         factory: ClusterFactory,
         statistics: Statistics,

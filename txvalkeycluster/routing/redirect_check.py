@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 from ..address import Address
 from ..connection.factory import ClusterFactory
@@ -28,7 +29,7 @@ class RedirectCheck:
     """Asks other nodes about the targets of redirects; the commands wait for the answer, and are sent again then."""
 
     def __init__(
-        self, clock: Any, options: Options, factory: ClusterFactory, queue: Callable[[str], RetryQueue]
+        self, clock: IReactorTime, options: Options, factory: ClusterFactory, queue: Callable[[str], RetryQueue]
     ) -> None:
         """``queue`` makes a retry queue, given what is waited for."""
         self._clock = clock

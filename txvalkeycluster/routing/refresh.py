@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterable
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -41,7 +42,7 @@ class Inquiry:
     """Asks nodes one after the other until one gives an answer that can be used."""
 
     def __init__(
-        self, clock: Any, nodes: Iterable[NodeConnection], ask: Callable[[NodeConnection], Deferred[Any]]
+        self, clock: IReactorTime, nodes: Iterable[NodeConnection], ask: Callable[[NodeConnection], Deferred[Any]]
     ) -> None:
         #: Cancelled, it has nobody asked any more.
         self.answered: Deferred[tuple[NodeConnection, Any]] = Deferred(lambda _: self._finish())
@@ -100,7 +101,7 @@ class TopologyRefresher:
 
     def __init__(
         self,
-        clock: Any,
+        clock: IReactorTime,
         options: Options,
         slot_map: SlotMap,
         factory: ClusterFactory,

@@ -12,6 +12,7 @@ from math import inf
 from typing import Any
 
 from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from ..address import Address
@@ -37,7 +38,7 @@ class ReplicaWait:
 
     def __init__(
         self,
-        clock: Any,
+        clock: IReactorTime,
         options: Options,
         primaries: Callable[[], list[NodeConnection]],
         carriers: Callable[[], list[NodeConnection]],

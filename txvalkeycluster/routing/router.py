@@ -12,6 +12,7 @@ from math import inf
 from typing import Any, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
 
 from ..address import Address
 from ..commands import Command
@@ -53,7 +54,7 @@ class Terms(NamedTuple):
 class Router:
     """Routes the commands of one client."""
 
-    def __init__(self, reactor: Any, options: Options, emit: Callable[[Event], None]) -> None:
+    def __init__(self, reactor: IReactorTime, options: Options, emit: Callable[[Event], None]) -> None:
         self.statistics = Statistics()
         self.max_pending = options.max_pending
         #: What the commands mean.

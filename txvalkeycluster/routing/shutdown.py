@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 from ..connection.factory import ClusterFactory
 from ..errors import ClientClosed
@@ -22,7 +23,7 @@ class Shutdown:
 
     def __init__(
         self,
-        clock: Any,
+        clock: IReactorTime,
         factory: ClusterFactory,
         recovery: Recovery,
         replica_wait: ReplicaWait,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from ..address import Address
@@ -34,7 +35,7 @@ class LocalCluster(SlotMoves):
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactorTime,
         *,
         primaries: int = 3,
         replicas: int = 1,

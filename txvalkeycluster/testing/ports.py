@@ -8,7 +8,8 @@ import re
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
 
 from ..address import Address
 from ..client import ClusterClient
@@ -60,7 +61,7 @@ def _bind(sock: socket.socket, address: Address) -> None:
         raise OSError(error.errno, f"cannot listen on {address}: {os.strerror(error.errno or 0)}") from None
 
 
-async def ports_for(reactor: Any, host: str, count: int, besides: Sequence[int]) -> list[int]:
+async def ports_for(reactor: IReactorTime, host: str, count: int, besides: Sequence[int]) -> list[int]:
     """As `free_ports`; PortTaken says, as far as it is known, who has the port."""
     try:
         return free_ports(host, count, besides)
@@ -68,7 +69,7 @@ async def ports_for(reactor: Any, host: str, count: int, besides: Sequence[int])
         raise PortTaken(taken.address, await _who_listens(reactor, taken.address)) from None
 
 
-async def _who_listens(reactor: Any, address: Address) -> str:
+async def _who_listens(reactor: IReactorTime, address: Address) -> str:
     client = ClusterClient(reactor, seeds=[address])
     try:
         return server_in(await client.execute_on(address, "INFO", "server", timeout=_PATIENCE))

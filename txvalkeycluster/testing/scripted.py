@@ -14,15 +14,17 @@ import hiredis
 from twisted.internet import protocol
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.interfaces import IReactorTime
 
 from ..address import Address
+from ..sentinel import Sentinel
 from ..slots import SLOT_COUNT, key_slot
 
 #: Returned by a script to close the connection, and to leave a command without a reply.
-CLOSE = object()
-SILENCE = object()
+CLOSE = Sentinel("CLOSE")
+SILENCE = Sentinel("SILENCE")
 #: Returned by a script to have the node answer as it would without one.
-DEFAULT_REPLY = object()
+DEFAULT_REPLY = Sentinel("DEFAULT_REPLY")
 
 Script = Callable[["ScriptedNode", list[bytes], "Connection"], Any]
 
@@ -92,7 +94,7 @@ class ScriptedNode:
         self.address = Address("127.0.0.1", 0)
         self._listening: Any = None
 
-    def listen(self, reactor: Any, port: int = 0) -> Deferred[Any]:
+    def listen(self, reactor: IReactorTime, port: int = 0) -> Deferred[Any]:
         """Accept connections; fires when it does."""
         factory: Any = protocol.Factory()
         factory.noisy = False
@@ -158,7 +160,7 @@ class ScriptedNode:
 class ScriptedCluster:
     """Scripted nodes that share the slots and one set of values."""
 
-    def __init__(self, reactor: Any, count: int = 3) -> None:
+    def __init__(self, reactor: IReactorTime, count: int = 3) -> None:
         self.nodes = [ScriptedNode(self, index) for index in range(count)]
         self.values: dict[bytes, bytes] = {}
         #: Who serves which slots, as first and last slot and node; the scripts may change it.

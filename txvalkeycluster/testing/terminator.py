@@ -9,6 +9,7 @@ import trustme
 from twisted.internet import ssl
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import SSL4ServerEndpoint
+from twisted.internet.interfaces import IReactorTime
 from twisted.protocols.portforward import ProxyFactory
 
 
@@ -36,7 +37,7 @@ class Certificates:
 
 
 def terminate_tls(
-    reactor: Any, host: str, port: int, backend_port: int, certificates: Certificates, *, verify_clients: bool
+    reactor: IReactorTime, host: str, port: int, backend_port: int, certificates: Certificates, *, verify_clients: bool
 ) -> Deferred[Any]:
     """Listen for TLS on ``port`` and pass what comes to ``backend_port``; fires with the listening port."""
     server: Any = ssl.PrivateCertificate.loadPEM(certificates.server_key + certificates.server)  # type: ignore[no-untyped-call]

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
+from twisted.internet.interfaces import IReactorTime
 
 from ..client import ClusterClient
 from ..errors import ClientClosed, MaybeExecuted, ValkeyError
@@ -65,7 +66,9 @@ class Workload:
     They end at `stop`, or when the client is closed.
     """
 
-    def __init__(self, reactor: Any, client: ClusterClient, *, workers: int = 50, prefix: str = "workload") -> None:
+    def __init__(
+        self, reactor: IReactorTime, client: ClusterClient, *, workers: int = 50, prefix: str = "workload"
+    ) -> None:
         self.report = Report()
         self._reactor = reactor
         self._client = client

@@ -1,0 +1,67 @@
+"""What an application can import from ``txvalkeycluster`` itself."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from typing import Any, get_args, get_type_hints
+
+from twisted.trial.unittest import SynchronousTestCase
+
+import txvalkeycluster
+from txvalkeycluster import errors, events, testing
+from txvalkeycluster.commands.methods import Commands
+from txvalkeycluster.routing.router import Router
+from txvalkeycluster.routing.transaction_request import TransactionRequest
+
+# What only the client itself passes: to constructors that no application calls, and to `WatchSession.send`.
+INTERNAL = {Commands, Router, TransactionRequest}
+
+
+class ExportTests(SynchronousTestCase):
+    def test_errors_and_events(self) -> None:
+        """Every kind of error and of event."""
+        for module in (errors, events):
+            for name, value in vars(module).items():
+                if isinstance(value, type) and value.__module__ == module.__name__:
+                    self.assertIn(name, txvalkeycluster.__all__)
+
+    def test_what_methods_take_and_give(self) -> None:
+        """Every class of ours that stands in the type of a public method, property or field of an exported class."""
+        exported = [getattr(txvalkeycluster, name) for name in txvalkeycluster.__all__]
+        named: set[type] = set()
+        for value in exported:
+            if isinstance(value, type):
+                for member in members(value):
+                    for hint in get_type_hints(member).values():
+                        named.update(ours(hint))
+        self.assertGreater(len(named), 10)
+        self.assertEqual(named - INTERNAL - set(exported), set())
+
+    def test_all_is_true(self) -> None:
+        """Every name that is listed is there, once; sentinels show their names."""
+        for module in (txvalkeycluster, testing):
+            self.assertEqual(len(module.__all__), len(set(module.__all__)))
+            for name in module.__all__:
+                self.assertTrue(hasattr(module, name), name)
+        for sentinel in ("CLOSE", "SILENCE", "DEFAULT_REPLY"):
+            self.assertEqual(repr(getattr(testing, sentinel)), sentinel)
+        self.assertEqual(repr(txvalkeycluster.DEFAULT), "DEFAULT")
+
+
+def members(cls: type) -> Iterator[Any]:
+    """What of a class has annotations: the class itself for its fields, and its public functions."""
+    if not issubclass(cls, BaseException):
+        yield cls
+    for name, value in vars(cls).items():
+        function = value.fget if isinstance(value, property) else value
+        if isinstance(function, types.FunctionType) and (not name.startswith("_") or name == "__init__"):
+            yield function
+
+
+def ours(hint: Any) -> Iterator[type]:
+    """The classes of ours in a type."""
+    if isinstance(hint, type) and hint.__module__.startswith("txvalkeycluster"):
+        yield hint
+    for argument in get_args(hint):
+        yield from ours(argument)
