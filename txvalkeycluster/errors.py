@@ -1,4 +1,7 @@
-"""Every error this package raises, all of them picklable and free of secrets."""
+"""All errors of this package.
+
+Each error can be pickled.  No error text contains a password.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +9,42 @@ from collections.abc import Sequence
 
 
 class ValkeyError(Exception):
-    """Base of every error of this package."""
+    """Base class of all errors of this package."""
 
 
 class ReplyError(ValkeyError):
     """The server answered a command with an error.
 
-    ``str(error)`` is the server's text to the letter, ``error.code`` its first word (``WRONGTYPE``, ``NOPERM``).
+    Raised for every error reply that the client does not handle itself.  The client handles redirects and temporary
+    errors such as ``LOADING``.
+
+    A command of Valkey changed nothing: Valkey checks a command before it writes.  A script, a function or a command of
+    a module can write first and fail then.
+
+    ``str(error)`` is the server's text, unchanged.
+
+    Example:
+        ::
+
+            try:
+                await client.incr("key")
+            except ReplyError as error:
+                if error.code != "WRONGTYPE":
+                    raise
     """
 
     @property
     def code(self) -> str:
-        """First word of the server's text, the part programs may compare."""
+        """The first word of the server's text, such as ``WRONGTYPE`` or ``NOPERM``.  Programs may compare it."""
         return str(self).partition(" ")[0]
 
 
 class MaybeExecuted(ValkeyError):
-    """A command that ended without its reply.
+    """Base class of the errors of commands that ended without a usable reply.
 
-    ``maybe_executed`` is false only if the server cannot have seen the command, so that repeating it is safe.
+    Attributes:
+        maybe_executed: False only if the server cannot have executed the command.  Then it is safe to repeat the
+            command.
     """
 
     def __init__(self, message: str, *, maybe_executed: bool = False) -> None:
@@ -33,28 +53,46 @@ class MaybeExecuted(ValkeyError):
 
 
 class ConnectionLost(MaybeExecuted, ConnectionError):
-    """The connection ended before the reply came, and the command is not one to repeat unasked."""
+    """The connection ended before the reply came.
+
+    Raised for a command that the client does not repeat by itself: a write without ``repeatable=True``.  Reads and
+    commands that were not sent yet are sent again instead.  ``maybe_executed`` says whether the server may have
+    executed the command.
+    """
 
 
 class WritesUnconfirmed(ConnectionLost):
-    """WAIT or WAITAOF cannot confirm all writes since the last one that succeeded.
+    """WAIT or WAITAOF cannot confirm all writes since the last successful wait.
 
-    A connection that may have carried some of them was replaced, or leads to a node that is no primary any more.
+    Raised by ``wait()`` and ``waitaof()`` if a connection that may have carried such writes was replaced, or if its
+    node is no longer a primary.  The writes may be lost.  ``maybe_executed`` is true.
     """
 
 
 class CommandTimeout(MaybeExecuted, TimeoutError):
-    """The deadline passed; the text says node, attempts, last reply and the state of the queue."""
+    """The command had no reply before its deadline.
+
+    Raised when the ``timeout`` of a command has passed, over all attempts together.  The text names the node, the number
+    of attempts, the result of the last attempt, and what the command was waiting for.  ``maybe_executed`` says whether
+    the server may have executed the command.
+    """
 
 
 class ClientClosed(MaybeExecuted):
-    """The client was closed or aborted before the command was answered."""
+    """The client was closed before the command was answered.
+
+    Raised for a command that was issued after ``close()``, for a command that ``abort()`` ended, and for every command
+    of a client in a forked child process.  ``maybe_executed`` says whether the server may have executed the command.
+    """
 
 
 class TransactionAborted(ReplyError):
-    """The server accepted MULTI, but refused to execute the transaction: no command ran.
+    """The server accepted MULTI, but refused to execute the transaction.
 
-    ``refusals`` holds the server's texts.
+    Raised by ``Transaction.execute()`` if the server refused one of the commands, or EXEC.  No command was executed.
+
+    Attributes:
+        refusals: The server's texts, one for each refused command.
     """
 
     def __init__(self, message: str, refusals: Sequence[str] = ()) -> None:
@@ -65,8 +103,12 @@ class TransactionAborted(ReplyError):
 class TransactionRefused(MaybeExecuted):
     """The server refused MULTI, so the commands are not a transaction.
 
-    If they were sent, they ran one by one: ``maybe_executed`` is true, and ``results`` holds the reply or the error of
-    each.  If the refusal was known before, nothing was sent: ``maybe_executed`` is false, and ``results`` is empty.
+    Raised by ``Transaction.execute()``, for example if the user has no right to use MULTI.  The server then executes
+    each command by itself: ``maybe_executed`` is true.  For ten seconds after a refusal, the client sends no other
+    transaction to that node: ``maybe_executed`` is false, and nothing was sent.
+
+    Attributes:
+        results: The reply or the error of each command.  Empty if nothing was sent.
     """
 
     def __init__(self, message: str, results: Sequence[object] = (), *, maybe_executed: bool = False) -> None:
@@ -75,7 +117,14 @@ class TransactionRefused(MaybeExecuted):
 
 
 class WatchError(ValkeyError):
-    """A watched key has changed, or the watch was ``lost`` with its slot; nothing of the transaction was executed."""
+    """The transaction was not executed because of its watched keys.
+
+    Raised if a watched key has changed, or if the watch was lost because its slot moved to another node.  No command of
+    the transaction was executed.
+
+    Attributes:
+        lost: True if the watch was lost, false if a watched key has changed.
+    """
 
     def __init__(self, message: str, *, lost: bool = False) -> None:
         super().__init__(message)
@@ -83,13 +132,18 @@ class WatchError(ValkeyError):
 
 
 class TooManyPending(ValkeyError):
-    """A connection holds as many unanswered commands or unsent bytes as it may; nothing was sent."""
+    """A queue or a connection is full.
+
+    Raised when a command would exceed the option ``max_pending`` or ``max_unsent_bytes``.  The command was not sent.
+    """
 
 
 class ProtocolError(MaybeExecuted):
-    """The server sent what is no reply to this command; where it leaves the order of replies in doubt, it was cut off.
+    """The server sent a reply that is not valid for this command.
 
-    The command was sent, so ``maybe_executed`` is true unless it says otherwise.
+    Raised if a reply cannot be read, or does not have the form of the command's replies.  If the client can no longer
+    tell which command the next replies belong to, it also closes the connection.  The command was sent, so
+    ``maybe_executed`` is true, except where the error says otherwise.
     """
 
     def __init__(self, message: str, *, maybe_executed: bool = True) -> None:
@@ -97,13 +151,21 @@ class ProtocolError(MaybeExecuted):
 
 
 class RoutingError(ValkeyError):
-    """A command that cannot be sent the way it was asked for; nothing was sent."""
+    """The command cannot be routed as it was called.
+
+    Raised for keys in several slots, for commands that a client must not send, and for nodes without an address.  The
+    command was not sent.
+    """
 
 
 class PartialFailure(ValkeyError):
-    """A command that went to several nodes or slots failed for some of them.
+    """A command for several nodes or slots failed for some of them.
 
-    ``outcomes`` holds what became of each, as pairs of where (an address, or a slot) and the reply or the error.
+    The command was executed where ``outcomes`` has a reply.  Where it has an error, that error says whether the command
+    may have been executed.
+
+    Attributes:
+        outcomes: One pair for each part: where it was sent (``host:port`` or ``slot N``), and its reply or error.
     """
 
     def __init__(self, message: str, outcomes: Sequence[tuple[str, object]] = ()) -> None:
@@ -116,25 +178,39 @@ class PartialFailure(ValkeyError):
 
 
 class TopologyError(ValkeyError):
-    """A slot map reply that cannot be believed; the text names the place in the reply."""
+    """A server sent a slot map that is wrong or that cannot be trusted.
+
+    Raised by ``refresh_topology()``, and found in the event ``TopologyRefreshFailed``.  The text names the place in the
+    reply.  No command of the caller was sent.
+    """
 
 
 class ConnectFailed(ValkeyError, ConnectionError):
-    """One node could not be reached, or refused the handshake."""
+    """A node could not be reached, or refused the handshake.
+
+    Raised for commands that only this node can answer: those of ``execute_on()`` and ``wait()``, and commands for every
+    node.  Other commands wait until a node can be reached.  The command was not sent.
+    """
 
 
 class AuthenticationFailed(ConnectFailed):
-    """The server refused the user name or the password."""
+    """The server refused the user name or the password.  The command was not sent."""
 
 
 class TLSFailed(ConnectFailed):
-    """The TLS handshake failed: an untrusted certificate, a wrong name, or no TLS at the other end."""
+    """The TLS handshake failed.  The command was not sent.
+
+    The certificate is not trusted, the certificate is for another name, or the server does not use TLS.
+    """
 
 
 class ClusterUnavailable(ValkeyError, ConnectionError):
     """No node gave a slot map.
 
-    ``attempts`` holds what happened at each address asked, as pairs of address and reason, in the order asked.
+    Raised by ``connect()`` and ``refresh_topology()``.  No command of the caller was sent.
+
+    Attributes:
+        attempts: One pair for each address that was asked, in that order: the address and why it gave no slot map.
     """
 
     def __init__(self, message: str, attempts: Sequence[tuple[str, str]] = ()) -> None:

@@ -1,4 +1,7 @@
-"""What a client tells its listeners; one frozen value per event."""
+"""The events that a client emits to its listeners.
+
+Each event is an immutable value.  ``client.add_listener(listener)`` adds a listener.
+"""
 
 from __future__ import annotations
 
@@ -10,53 +13,66 @@ from .topology.model import Topology
 
 @dataclass(frozen=True, slots=True)
 class TopologyUpdated:
-    """A slot map that differs from the previous one is in force."""
+    """Emitted when the client starts to use a slot map that differs from the previous one."""
 
+    #: The new slot map.
     topology: Topology
+    #: The slot map before it; None if this is the first.
     previous: Topology | None
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The first slot map is in force; sent once, after the first TopologyUpdated."""
+    """Emitted once, after the first TopologyUpdated: the client has a slot map."""
 
+    #: The first slot map.
     topology: Topology
 
 
 @dataclass(frozen=True, slots=True)
 class TopologyRefreshFailed:
-    """A refresh ended without a map that can be believed; the old map stays in force."""
+    """Emitted when a refresh of the slot map has failed.  The client continues to use the old map."""
 
+    #: Usually ClusterUnavailable or TopologyError.
     reason: Exception
 
 
 @dataclass(frozen=True, slots=True)
 class NodeConnected:
-    """A connection has finished its handshake."""
+    """Emitted when the connection to a node has finished its handshake."""
 
+    #: The node.
     address: Address
 
 
 @dataclass(frozen=True, slots=True)
 class NodeConnectFailed:
-    """A node could not be dialled, or refused the handshake; it is dialled again while it is needed."""
+    """Emitted when a connection attempt or its handshake has failed.
 
+    The client tries again as long as it needs the node.
+    """
+
+    #: The node.
     address: Address
+    #: Usually ConnectFailed, or one of its subclasses.
     reason: Exception
 
 
 @dataclass(frozen=True, slots=True)
 class NodeDisconnected:
-    """A connection that was connected has ended; ``clean`` if we asked for it and every reply had come."""
+    """Emitted when an established connection has ended."""
 
+    #: The node.
     address: Address
+    #: Why the connection ended.
     reason: Exception
+    #: True if the client closed the connection after all replies had come.
     clean: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The client is closed and will do nothing any more; the last event."""
+    """Emitted when the client is closed.  It is the last event."""
 
 
 Event = TopologyUpdated | Ready | TopologyRefreshFailed | NodeConnected | NodeConnectFailed | NodeDisconnected | Closed

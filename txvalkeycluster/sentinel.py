@@ -1,10 +1,10 @@
-"""Sentinels: values that stand for something that is not there, told apart by identity."""
+"""Sentinels: unique values that mean "not given"."""
 
 from __future__ import annotations
 
 
 class Sentinel:
-    """Shown by its name: in a signature, a traceback, a debugger."""
+    """A value that is compared by identity, and that signatures and tracebacks show by its name."""
 
     __slots__ = ("_name",)
 

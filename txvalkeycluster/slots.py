@@ -1,19 +1,33 @@
-"""Key -> hash slot.  Source: cluster specification, "Key distribution model" and "Hash tags"."""
+"""Computes the hash slot of a key.
+
+Source: https://valkey.io/topics/cluster-spec, "Key distribution model" and "Hash tags".
+"""
 
 from __future__ import annotations
 
 from binascii import crc_hqx
 
 SLOT_COUNT = 16384
-#: What a hash tag begins with.  Bytes are searched for a number in 0.01 us, for ``b"{"`` in 0.1.
+#: The first character of a hash tag.  ``number in bytes`` takes 0.01 us, ``b"{" in bytes`` 0.1 us.
 BRACE = ord("{")
 _END = ord("}")
 
 
 def key_slot(key: bytes | str) -> int:
-    """Return the hash slot, 0 to 16383, of a key; text is taken as UTF-8.
+    """Return the hash slot of a key, 0 to 16383.
 
-    Only what stands between the first ``{`` and the first ``}`` after it counts, unless that is nothing.
+    If the key has a hash tag, only the tag counts.  The tag is the text between the first ``{`` and the first ``}``
+    after it, unless that is empty.
+
+    Args:
+        key: The key.  A str is encoded as UTF-8.
+
+    Returns:
+        The slot.
+
+    Example:
+        >>> key_slot("{user:1}:name") == key_slot("{user:1}:mail")
+        True
     """
     if key.__class__ is str or isinstance(key, str):
         key = key.encode()
@@ -27,11 +41,21 @@ def key_slot(key: bytes | str) -> int:
 
 
 def argument_slot(key: object) -> int:
-    """Slot of a key in any of the types an argument may have.  Raises TypeError for others."""
+    """Return the slot of a key that has any of the types of command arguments.
+
+    Args:
+        key: The key, before it is encoded.
+
+    Returns:
+        The slot, 0 to 16383.
+
+    Raises:
+        TypeError: The value has a type that a key cannot have.
+    """
     if key.__class__ is str:
         key = key.encode()
     if key.__class__ is bytes and BRACE not in key:
-        # Most keys: key_slot would say the same, one call later.
+        # The usual case, without the call of key_slot.
         return crc_hqx(key, 0) & 16383
     if isinstance(key, (bytes, str)):
         return key_slot(key)
@@ -42,4 +66,4 @@ def argument_slot(key: object) -> int:
     if isinstance(key, float):
         return key_slot(float.__repr__(key))
     several = "; give several keys one by one, as in mget(*keys)" if isinstance(key, (list, tuple, set)) else ""
-    raise TypeError(f"a key is bytes, str, int or float, not {type(key).__name__}{several}")
+    raise TypeError(f"a key must be bytes, str, int or float, not {type(key).__name__}{several}")

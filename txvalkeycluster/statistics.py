@@ -1,4 +1,4 @@
-"""What a client has been through, counted off the hot path."""
+"""Counters of a client.  Commands that succeed at once change none of them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Statistics:
-    """Counts since the client was made."""
+    """Counters since the client was created.  Each counts from 0 and never decreases."""
 
-    #: MOVED and ASK redirects that were followed.
+    #: MOVED redirects that were followed.
     moved: int = 0
+    #: ASK redirects that were followed.
     asked: int = 0
-    #: Commands put off because a server could not serve them just then.
+    #: Commands that waited in a retry queue because a server could not serve them yet.
     put_off: int = 0
-    #: Commands sent again after their connection was lost.
+    #: Commands that were sent again because their connection was lost.
     repeated: int = 0
-    #: Refreshes of the slot map begun.
+    #: Refreshes of the slot map that were started.
     refreshes: int = 0
-    #: Connections that finished their handshake.
+    #: Connections that finished their handshake, exclusive connections not included.
     connections: int = 0
