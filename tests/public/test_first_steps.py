@@ -15,7 +15,7 @@ from txvalkeycluster.testing import DEFAULT_REPLY
 class FirstStepsTests(MemoryTests):
     def test_without_a_reactor(self) -> None:
         for make in (connect, ClusterClient):
-            with self.assertRaisesRegex(TypeError, r"the reactor comes first, as in connect\(reactor, url\)"):
+            with self.assertRaisesRegex(TypeError, r"must be the reactor, as in connect\(reactor, url\)"):
                 make("valkey://a:1")  # type: ignore[call-overload]
 
     def test_a_node_as_text(self) -> None:
@@ -70,7 +70,7 @@ class TLSHintTests(MemoryTests):
                 node.script = lambda _, words, connection, answer=answer: answer or connection.close() or b""
             failed = client.execute_on(str(self.nodes[0].address), "PING")
             error = self.error_of(failed, ConnectFailed)
-            self.assertIn("does this port speak TLS only? then use valkeys://", str(error))
+            self.assertIn("if this port requires TLS, use valkeys://", str(error))
             self.assertNotIsInstance(error, TLSFailed)
 
 
