@@ -1,4 +1,22 @@
-"""A Twisted client for Valkey Cluster."""
+"""A Twisted client for Valkey Cluster.
+
+`connect` makes a `ClusterClient`.  Each command of Valkey is a method of the client, and returns a Deferred.
+`Options` describes the settings, `errors` the errors, `events` what a listener is called with, and
+`txvalkeycluster.testing` clusters for tests of an application.
+
+Example:
+    from twisted.internet.defer import ensureDeferred
+    from twisted.internet.task import react
+    from txvalkeycluster import connect
+
+    async def main(reactor):
+        client = await connect(reactor, "valkey://127.0.0.1:7000")
+        await client.set("greeting", "hello", ex=60)
+        print(await client.get("greeting"))
+        await client.close()
+
+    react(lambda reactor: ensureDeferred(main(reactor)))
+"""
 
 from .address import Address
 from .client import ClusterClient, connect

@@ -1,4 +1,4 @@
-"""Pipeline: many commands, one Deferred for the whole, results in the order they were queued."""
+"""`Pipeline`: many commands that are sent together, with one Deferred for all results."""
 
 from __future__ import annotations
 
@@ -19,18 +19,34 @@ from .routing.router import Router
 
 
 class Pipeline(QueuedCommands[Text]):
-    """Commands that are queued by the client's own methods, and go out together.
+    """A queue of commands that are sent together.  `ClusterClient.pipeline` makes one.
 
-    They go to their nodes side by side, and are sent in order for each key; one that is redirected or put off may fall
-    behind the next.  It is no transaction: other clients' commands may come in between, and one that fails keeps no
-    other from being executed.
+    It has the methods of the client.  Each queues its command and returns the pipeline, so calls can be chained.
+
+    All nodes get their commands at the same time.  Commands for one key are sent in the order in which they were
+    queued; a command that is redirected or has to be retried can be executed after the next one.
+
+    A pipeline is not a transaction.  Commands of other clients can be executed in between, and a command that fails
+    does not stop the others.
+
+    Example:
+        pipeline = client.pipeline()
+        for key in keys:
+            pipeline.get(key)
+        values = await pipeline.execute()
     """
 
     def __init__(self, router: Router, timeout: float | None) -> None:
+        """Make an empty pipeline.
+
+        Args:
+            router: The router of the client.
+            timeout: Seconds for each command.  None: no limit.
+        """
         self._router = router
         self._timeout = timeout
         self._calls: list[Sequence[Arg]] = []
-        # By the place of the call.
+        # The key is the index of the call.
         self._converts: dict[int, Convert] = {}
 
     def __len__(self) -> int:
@@ -40,15 +56,35 @@ class Pipeline(QueuedCommands[Text]):
         return f"<Pipeline of {len(self._calls)} commands>"
 
     def add(self, *args: Arg) -> Self:
-        """Queue any command."""
+        """Queue any command; its result is the reply as the server sends it.
+
+        A wrong argument is reported in the results of `execute`, not here.
+
+        Args:
+            *args: The name of the command and its arguments.
+
+        Returns:
+            This pipeline.
+        """
         self._calls.append(args)
         return self
 
     def execute(self, *, raise_first: bool = False) -> Deferred[list[Any]]:
-        """Send what is queued, and begin anew; fires with the results in order, errors in their places.
+        """Send the queued commands.  The pipeline is empty afterwards, and can be used again.
 
-        With ``raise_first`` it fails, when all have ended, with the first error there is.  It fails with ClientClosed
-        if the client has been closed before, or is aborted.
+        Args:
+            raise_first: False puts the error of a command into the list of results.  True makes the Deferred fail with
+                the first error in the list, after all commands have ended.
+
+        Returns:
+            A Deferred that fires with a list of results, one for each command, in the order in which they were queued.
+            A result is a reply, or one of the errors that `ClusterClient.execute` lists.
+
+        Raises:
+            ClientClosed: Through the Deferred: the client was closed before, or is aborted meanwhile.
+
+        Example:
+            results = await client.pipeline().incr("visits").get("page").execute(raise_first=True)
         """
         calls, self._calls = self._calls, []
         converts, self._converts = self._converts, {}
@@ -68,12 +104,33 @@ class Pipeline(QueuedCommands[Text]):
         return done.addCallback(finish)
 
     def stream(self, commands: Iterable[Sequence[Arg]], each: Callable[[int, Any], object]) -> Deferred[int]:
-        """Send commands as they come out of an iterable, and hand each result, or error, to ``each`` with its number.
+        """Send the commands of an iterable, and give each result to a function.
 
-        No more of them is held in memory than is on its way.  Results come in the order in which they arrive.  An
-        ``each`` that is a coroutine function is awaited before it is told the next.  Fires with how many there were;
-        fails with what ``commands`` or ``each`` raises, or with ClientClosed when the client is closed, once those on
-        their way have ended.  Of these ``each`` is told, unless it was that which raised.
+        The pipeline takes a command from the iterable only when it can be sent, so memory holds only the commands that
+        are not answered yet, at most 4096.  Commands that are queued in this pipeline are not part of the stream.
+
+        Args:
+            commands: Commands, each a sequence of the name and the arguments.
+            each: Called with the index of a command, from 0, and its reply or error.  The replies of one node come in
+                order; replies of several nodes are mixed.  If it is a coroutine function, each call is awaited before
+                the next one begins.
+
+        Returns:
+            A Deferred that fires with the number of commands, after ``each`` has had all results.  It fails with the
+            errors below, after the commands that were sent have ended.
+
+        Raises:
+            ClientClosed: The client was closed; ``each`` gets the results of the commands that were sent before.
+            BaseException: Whatever ``commands`` or ``each`` raises.  After an error of ``commands``, ``each`` gets the
+                results of the commands that were taken before.  After an error of ``each``, it is not called again.
+
+        Example:
+            def each(index, result):
+                if isinstance(result, Exception):
+                    failed.append((index, result))
+
+            rows = (("HSET", f"user:{n}", "name", name) for n, name in enumerate(names))
+            count = await client.pipeline().stream(rows, each)
         """
         if iscoroutinefunction(each):
             return ResultsInOrder(self._router, commands, self._timeout, each).done
