@@ -72,9 +72,9 @@ class WritesUnconfirmed(ConnectionLost):
 class CommandTimeout(MaybeExecuted, TimeoutError):
     """The command had no reply before its deadline.
 
-    Raised when the ``timeout`` of a command has passed, over all attempts together.  The text names the node, the number
-    of attempts, the result of the last attempt, and what the command was waiting for.  ``maybe_executed`` says whether
-    the server may have executed the command.
+    Raised when the ``timeout`` of a command has passed, over all attempts together.  The text names the node, the
+    number of attempts, the result of the last attempt, and what the command was waiting for.  ``maybe_executed`` says
+    whether the server may have executed the command.
     """
 
 

@@ -46,10 +46,10 @@ class TopologyTests(SynchronousTestCase):
 
     def test_names_without_end(self) -> None:
         """They would be kept for all clients of the process."""
-        self.assert_refused([[0, 5, [b"10.0.0.1", 7000, b"a" * 100_000]]], "is no name")
+        self.assert_refused([[0, 5, [b"10.0.0.1", 7000, b"a" * 100_000]]], "is not a valid name")
 
     def test_names_that_forge_lines_of_a_log(self) -> None:
-        self.assert_refused([[0, 5, [b"h\nerror: all is lost", 7000, b"a"]]], "is no name")
+        self.assert_refused([[0, 5, [b"h\nerror: all is lost", 7000, b"a"]]], "is not a valid name")
         self.assertRaises(ValueError, parse_address, "h\n:7000")
 
     def test_a_port_that_is_no_integer(self) -> None:
@@ -66,7 +66,7 @@ class TopologyTests(SynchronousTestCase):
     def test_a_slot_given_many_times(self) -> None:
         """Two of its owners are enough for the error."""
         rows = [[0, 0, [b"h%d" % number, 7000, b"%d" % number]] for number in range(1000)]
-        self.assert_refused(rows, "gives slot 0 twice")
+        self.assert_refused(rows, "assigns slot 0 twice")
 
     def test_shards_nested_deeply(self) -> None:
         for reply in (nested(990), [nested(990)], [{b"slots": nested(990), b"nodes": []}]):

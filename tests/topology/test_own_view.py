@@ -35,9 +35,9 @@ class OwnViewTests(SynchronousTestCase):
         """Each error begins with the command."""
         cases: list[tuple[Any, str]] = [
             (None, "reply: None is not text"),
-            (b"a h:1@2 master - 0 0 1 connected\n", "does not say who gave it"),
-            (b"", "does not say who gave it"),
-            (b"a h:1@2 myself,master\n", "has 3 fields, not at least 8"),
+            (b"a h:1@2 master - 0 0 1 connected\n", "has no line with the flag 'myself'"),
+            (b"", "has no line with the flag 'myself'"),
+            (b"a h:1@2 myself,master\n", "has 3 fields, fewer than 8"),
             (b"a h:1@2 myself,master - 0 0 x connected\n", "configuration epoch: 'x' is not a number"),
             (b"a h:1@2 myself,master - 0 0 1 connected 5-x\n", "'x' is not a number"),
             (b"a h myself,master - 0 0 1 connected\n", "has an address without a port"),

@@ -1,8 +1,8 @@
 """The slot map: which node serves which slots.
 
-`model` holds the values, which never change: a new map is a new `Topology`.  `parsers` and `nodes_parser` make them of
-what servers reply to CLUSTER SLOTS, SHARDS and NODES, and refuse what cannot be true.  Nothing here knows a
-connection: asking for maps and putting them in force is done in ``routing``.
+`model` holds the immutable values: a new slot map is a new `Topology`.  `parsers` and `nodes_parser` read the replies
+to CLUSTER SLOTS, CLUSTER SHARDS and CLUSTER NODES, and reject invalid ones.  This package does not use connections: the
+package `routing` asks for slot maps and installs them.
 """
 
 from .model import Node, OpenSlot, Shard, Topology

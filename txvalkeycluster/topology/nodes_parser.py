@@ -1,4 +1,7 @@
-"""Replies to CLUSTER NODES: all that a node knows, and what it says of itself."""
+"""Parsers of CLUSTER NODES: one reads the whole slot map, one reads only the line of the node that answered.
+
+Format: https://valkey.io/commands/cluster-nodes/
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,20 @@ from .model import Node, OpenSlot, Shard
 
 @reader("CLUSTER NODES")
 def read_nodes(reply: object, asked: Address) -> Steps:
-    """Read CLUSTER NODES, the only one that also tells of open slots, failed nodes and nodes without slots."""
+    """Read a CLUSTER NODES reply.
+
+    Only this command also lists open slots, failed nodes and nodes without slots.
+
+    Args:
+        reply: The reply, as bytes or str.
+        asked: The address of the node that answered.  Its host replaces an empty host in the reply.
+
+    Returns:
+        A generator that returns the shards.
+
+    Raises:
+        TopologyError: The reply is not valid.  The text names the line.
+    """
     primaries: dict[str, tuple[Node, list[tuple[int, int]], list[OpenSlot]]] = {}
     replicas: dict[str, list[Node]] = {}
     for number, line in enumerate(text_of(reply, "reply").splitlines()):
@@ -40,18 +56,33 @@ def read_nodes(reply: object, asked: Address) -> Steps:
 
 @dataclass(frozen=True, slots=True)
 class OwnView:
-    """What a node says of itself in CLUSTER NODES, and where the others are that it knows."""
+    """The line ``myself`` of a CLUSTER NODES reply, with the other nodes that its open slots name."""
 
+    #: The node that answered.
     node: Node
+    #: Its configuration epoch.
     epoch: int
+    #: The ranges of slots that it serves: pairs of the first and the last slot.
     slots: tuple[tuple[int, int], ...]
+    #: The slots that it is importing or migrating.
     open_slots: tuple[OpenSlot, ...]
-    #: The nodes that its open slots are moved to or from, by id.
+    #: The nodes that its open slots move to or come from, by id.
     others: dict[str, Node]
 
 
 def read_own_view(reply: object, asked: Address) -> OwnView:
-    """Read of a CLUSTER NODES reply what the node that gave it says of itself.  Raises TopologyError."""
+    """Read the line ``myself`` of a CLUSTER NODES reply.
+
+    Args:
+        reply: The reply, as bytes or str.
+        asked: The address of the node that answered.
+
+    Returns:
+        The node, its slots and its open slots.
+
+    Raises:
+        TopologyError: The reply is not valid, or has no line ``myself``.
+    """
     lines: dict[str, Sequence[str]] = {}
     own: Sequence[str] = ()
     try:
@@ -61,7 +92,7 @@ def read_own_view(reply: object, asked: Address) -> OwnView:
                 if "myself" in fields[2].split(","):
                     own = fields
         if not own:
-            raise TopologyError("does not say who gave it")
+            raise TopologyError("has no line with the flag 'myself'")
         slots, open_slots = _nodes_slots(own[8:])
         ids = {slot.node_id for slot in open_slots} & lines.keys()
         others = {node_id: _nodes_node(lines[node_id], asked) for node_id in ids}
@@ -72,7 +103,19 @@ def read_own_view(reply: object, asked: Address) -> OwnView:
 
 
 def lists_address(reply: object, asked: Address, wanted: Address) -> bool:
-    """Whether a CLUSTER NODES reply tells of a node at an address, by IP or by name.  Raises TopologyError."""
+    """Tell whether a CLUSTER NODES reply lists a node with the address ``wanted``.
+
+    Args:
+        reply: The reply, as bytes or str.
+        asked: The address of the node that answered.
+        wanted: The address to look for; its host can be an IP address or a host name.
+
+    Returns:
+        Whether a line has this address.
+
+    Raises:
+        TopologyError: The reply is not valid.
+    """
     for line in text_of(reply, "CLUSTER NODES reply").splitlines():
         if (fields := _nodes_fields(line)) is not None:
             node = _nodes_node(fields, asked)
@@ -87,12 +130,12 @@ def _names(fields: Sequence[str], node: Node) -> tuple[str, ...]:
 
 
 def _nodes_fields(line: str) -> list[str] | None:
-    """The fields of a line; None for one that is to be passed over."""
+    """Return the fields of a line; None for a line to ignore."""
     fields = line.split(" ")
     if not line or (len(fields) > 2 and "handshake" in fields[2].split(",")):
         return None
     if len(fields) < 8:
-        raise TopologyError(f"has {len(fields)} fields, not at least 8")
+        raise TopologyError(f"has {len(fields)} fields, fewer than 8")
     return fields
 
 

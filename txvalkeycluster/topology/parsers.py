@@ -1,10 +1,11 @@
-"""Replies to CLUSTER SLOTS, SHARDS and NODES -> the shards of a slot map.
+"""Parsers of CLUSTER SLOTS and CLUSTER SHARDS, and the table of all sources of slot maps.
 
-A reader takes a reply in its RESP2 or RESP3 shape and returns shards, or raises TopologyError naming the place.
-Unknown extra fields are passed over, as the server's documents ask.
+Each parser reads a RESP2 or a RESP3 reply.  It returns shards, or raises a TopologyError that names the place in the
+reply.  It ignores unknown fields, as Valkey's documentation asks (https://valkey.io/commands/cluster-slots/,
+https://valkey.io/commands/cluster-shards/).
 
-A slot map can have 16,384 rows, and reading them at a stretch would hold the reactor up for some 15 ms.  So readers are
-generators that stop now and then for others to do something, and return the shards in the end.
+A slot map can have 16,384 rows.  Reading all of them at once would block the reactor for about 15 ms.  So each parser
+is a generator: it yields after each step, so that the reactor can do other work, and returns the shards at the end.
 """
 
 from __future__ import annotations
@@ -26,9 +27,20 @@ _ROWS = 128
 
 @reader("CLUSTER SLOTS")
 def read_slots(reply: object, asked: Address) -> Steps:
-    """Read CLUSTER SLOTS; ``asked`` is the node that answered, whose host stands in for an empty endpoint."""
+    """Read a CLUSTER SLOTS reply.
+
+    Args:
+        reply: The reply: a list of rows.
+        asked: The address of the node that answered.  Its host replaces an empty endpoint.
+
+    Returns:
+        A generator that returns the shards.
+
+    Raises:
+        TopologyError: The reply is not valid.  The text names the row and the node.
+    """
     rows = list(reversed(list_of(reply)))
-    # Freed as it is read: 16,384 rows at once take 6 ms.
+    # The rows are freed one by one while they are read.  Freeing 16,384 rows at once takes 6 ms.
     del reply
     found = _Rows(asked)
     for index in range(len(rows)):
@@ -42,13 +54,13 @@ def read_slots(reply: object, asked: Address) -> Steps:
 
 
 class _Rows:
-    """The rows of CLUSTER SLOTS, put together to shards."""
+    """Collects the rows of CLUSTER SLOTS and makes shards of them."""
 
     def __init__(self, asked: Address) -> None:
         self._asked = asked
         self._shards: dict[str, tuple[Node, tuple[Node, ...], list[tuple[int, int]]]] = {}
         self._unowned: list[tuple[int, int]] = []
-        # Raw primary entries by host and port: of a shard in many rows, one is read with care.
+        # Raw primary entries by host and port: of a shard with many rows, only the first row is parsed in full.
         self._seen: dict[tuple[Any, Any], tuple[object, list[tuple[int, int]]]] = {}
 
     def shards(self) -> list[Shard]:
@@ -60,7 +72,7 @@ class _Rows:
             return
         row = list_of(row)
         if len(row) < 2:
-            raise TopologyError(f"has {len(row)} elements, not at least 2")
+            raise TopologyError(f"has {len(row)} elements, fewer than 2")
         slots = slot_range(row[0], row[1])
         if len(row) == 2:
             self._unowned.append(slots)
@@ -70,14 +82,14 @@ class _Rows:
         if primary.id in self._shards:
             self._shards[primary.id][2].append(slots)
         else:
-            # A shard's replicas stand in each of its rows; the first is enough.
+            # Each row of a shard lists the same replicas.  The first row is enough.
             replicas = by_node_id(self._node_at(nodes, number) for number in range(1, len(nodes)))
             self._shards[primary.id] = (primary, replicas, [slots])
         if len(nodes[0]) > 2:
             self._seen[nodes[0][0], nodes[0][1]] = nodes[0], self._shards[primary.id][2]
 
     def _is_known(self, row: Any) -> bool:
-        """Take the slots of a row whose primary entry has been read before, to the letter."""
+        """Add the slots of a row if an equal primary entry was read before; tell whether it was."""
         try:
             start, end, entry = row[0], row[1], row[2]
             known = self._seen.get((entry[0], entry[1]))
@@ -96,9 +108,9 @@ class _Rows:
         try:
             fields = list_of(entries[number])
             if len(fields) < 2:
-                raise TopologyError(f"has {len(fields)} elements, not at least host and port")
+                raise TopologyError(f"has {len(fields)} elements, but needs a host and a port")
             metadata = mapping_of(fields[3], "metadata ") if len(fields) > 3 and fields[3] else {}
-            # Two-element nodes are what servers before 4.0 sent.
+            # Servers before 4.0 sent only host and port.
             node_id = fields[2] if len(fields) > 2 else None
             return node_of(node_id, "replica" if number else "primary", fields[0], fields[1], self._asked, metadata)
         except TopologyError as error:
@@ -107,9 +119,21 @@ class _Rows:
 
 @reader("CLUSTER SHARDS")
 def read_shards(reply: object, asked: Address, *, tls: bool | None = False) -> Steps:
-    """Read CLUSTER SHARDS; ``tls`` chooses which of a node's two ports counts.  If it is None none may have two."""
+    """Read a CLUSTER SHARDS reply.
+
+    Args:
+        reply: The reply: a list of maps.
+        asked: The address of the node that answered.  Its host replaces an empty endpoint.
+        tls: Whether to use the TLS port of a node that has two ports.  With None, a node with two ports is an error.
+
+    Returns:
+        A generator that returns the shards.
+
+    Raises:
+        TopologyError: The reply is not valid.  The text names the shard and the node.
+    """
     entries = list(reversed(list_of(reply)))
-    # Freed as it is read, as above.
+    # The entries are freed one by one, as in read_slots.
     del reply
     found = []
     for index in range(len(entries)):
@@ -134,23 +158,23 @@ def _shard(entry: object, asked: Address, tls: bool | None) -> Shard:
             nodes.append(_shards_node(mapping_of(node), asked, tls))
         except TopologyError as error:
             raise TopologyError(f"node {number} {error}") from None
-    # After a failover the dead primary can stand beside its successor for a while.
+    # After a failover, the failed primary can stay in the list for a while, beside its successor.
     primaries = sorted((n for n in nodes if n.role == "primary"), key=lambda n: n.health != "online")
     if slots and len(primaries) > 1 and primaries[1].health == "online":
-        # For up to 85 ms in a failover of Valkey 9.1.2; in half of all answers the first is not the owner.
-        raise TopologyError(f"has two primaries that are online, {primaries[0].address} and {primaries[1].address}")
+        # Seen with Valkey 9.1.2 for up to 85 ms of a failover.  In half of those replies, the first is not the owner.
+        raise TopologyError(f"has two online primaries, {primaries[0].address} and {primaries[1].address}")
     replicas = by_node_id(n for n in nodes if n.role == "replica")
     return Shard(primaries[0] if primaries else None, replicas, slots)
 
 
 def _bounds(numbers: Sequence[Any]) -> tuple[tuple[int, int], ...]:
-    """First and last slots in turn -> ranges."""
+    """Make ranges of a list that alternates between first and last slots."""
     if len(numbers) % 2:
         raise TopologyError("has an odd number of slot bounds")
     starts, ends = numbers[::2], numbers[1::2]
     ranges = zip(starts, ends, strict=True)
     if set(map(type, numbers)) == {int} and sorted(numbers) == numbers and numbers[0] >= 0 and numbers[-1] < SLOT_COUNT:
-        # All is well, and looking at each of 16,384 ranges would take five times as long.
+        # All ranges are valid.  Checking each of 16,384 ranges would take five times as long.
         return tuple([SINGLES[start] if start == end else (start, end) for start, end in ranges])
     return tuple(slot_range(start, end) for start, end in ranges)
 
@@ -161,12 +185,12 @@ def _shards_node(fields: dict[Any, Any], asked: Address, tls: bool | None) -> No
             raise TopologyError(f"has no {name.decode()}")
     ports = fields.get(b"port"), fields.get(b"tls-port")
     if tls is None and all(ports):
-        raise TopologyError("has a port for TLS and one without, and which of them counts is not known")
+        raise TopologyError("has a TLS port and a plain port, and the client cannot tell which of them to use")
     return node_of(
         fields[b"id"],
         fields[b"role"],
         fields.get(b"endpoint", fields.get(b"ip")),
-        # A server behind something that ends TLS for it, or for its clients, has no port of its own for that.
+        # Behind a proxy that terminates TLS, for the server or for its clients, a server has only the other port.
         (ports[1] or ports[0] if tls else ports[0] or ports[1]) or 0,
         asked,
         fields,
@@ -174,7 +198,8 @@ def _shards_node(fields: dict[Any, Any], asked: Address, tls: bool | None) -> No
     )
 
 
-# The sources a client can be told to ask, each with its command.
+#: The sources of slot maps by the name that the option ``topology_source`` has: the command, and the parser of its
+#: reply.
 SOURCES: dict[str, tuple[tuple[str, str], Callable[..., Steps]]] = {
     "slots": (("CLUSTER", "SLOTS"), lambda reply, asked, tls: read_slots(reply, asked)),
     "shards": (("CLUSTER", "SHARDS"), lambda reply, asked, tls: read_shards(reply, asked, tls=tls)),
@@ -183,9 +208,16 @@ SOURCES: dict[str, tuple[tuple[str, str], Callable[..., Steps]]] = {
 
 
 def as_slots_tell(shards: tuple[Shard, ...]) -> tuple[Shard, ...]:
-    """The shards that CLUSTER SLOTS would tell of at the same moment.
+    """Bring the shards of CLUSTER SHARDS into the form of CLUSTER SLOTS.
 
-    It leaves out shards that serve nothing and replicas that do not serve yet or any more, and knows no health.
+    CLUSTER SLOTS does not list shards without slots, nor replicas that are not online, and does not tell the health of
+    nodes.
+
+    Args:
+        shards: The shards that CLUSTER SHARDS listed.
+
+    Returns:
+        The shards that CLUSTER SLOTS would have listed at the same time.
     """
     return tuple(
         shard
