@@ -1,7 +1,7 @@
-"""The tests: see docs/testing.md."""
+"""The tests. docs/testing.md describes them."""
 
 from hypothesis import HealthCheck, settings
 
-# How fast a machine makes up inputs is no property of what is tested.
+# A slow machine makes inputs slowly. That must not fail a test.
 settings.register_profile("txvalkeycluster", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("txvalkeycluster")

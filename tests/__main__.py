@@ -1,6 +1,6 @@
-"""Runs every suite with trial, each under its reactors, two at a time; or those that are named.
+"""Run every suite with trial, under each of its reactors, two suites at a time; or only the suites named as arguments.
 
-Ends with the branch coverage of all suites together, and one line that adds the tests up.
+Prints the branch coverage of all suites together, and then one line with the total numbers of tests.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-# As many as the smallest machine has cores; the servers of a suite wait most of the time.
+# The number of cores of the smallest machine. The servers of a suite are idle most of the time.
 AT_ONCE = 2
 EVERYWHERE = ("default", "select", "asyncio", "uvloop")
 # Each file of the real-cluster tests is a suite of its own, since they take the longest.
 CLUSTER = sorted(f"tests.cluster.{file.stem}" for file in Path(__file__).parent.glob("cluster/test_*.py"))
-# Modules that know nothing of Twisted: values, parsers and decisions.
+# Modules that run without a reactor: values, parsers and decisions.
 WITHOUT_TWISTED = ",".join(
     f"txvalkeycluster/{name}"
     for name in ("commands/*", "topology/*", "address.py", "errors.py", "events.py", "slots.py", "statistics.py")
 ) + "".join(
     f",txvalkeycluster/routing/{name}.py" for name in ("plan", "response_policy", "retry_policy", "transaction_outcome")
 )
-# Branch coverage, in percent, below which the run fails.
+# The run fails below these percentages of branch coverage.
 LEAST, LEAST_WITHOUT_TWISTED = 95, 100
-# Without servers, a folder for each package of ours.
+# Suites without servers: one folder for each package of txvalkeycluster.
 FOLDERS = ("cli", "commands", "connection", "fuzz", "public", "requests", "routing", "topology")
 PACKAGES = [f"tests.{name}" for name in FOLDERS]
 SUITES = {
@@ -37,20 +37,20 @@ SUITES = {
     "tests.scripted": EVERYWHERE,
     **dict.fromkeys(PACKAGES, ("default",)),
 }
-# It measures time itself.
+# This suite measures times, which coverage would change.
 UNMEASURED = ("tests.cluster.test_benchmarks",)
 _TRIAL = "from twisted.scripts.trial import run; run()"
-# trial knows no uvloop; a reactor that is installed before it starts stays.
+# trial has no name for the uvloop reactor, but it keeps a reactor that is already installed.
 _UVLOOP = "import uvloop; from twisted.internet import asyncioreactor as a; a.install(uvloop.new_event_loop()); "
 
 
 def run(suite: str, reactor: str, coverage: Path) -> tuple[int, int, int]:
-    """Run one suite; return how many tests passed, failed and were skipped.  ``coverage`` gets what it measures."""
+    """Run one suite; return the numbers of passed, failed and skipped tests. ``coverage`` is the data file to write."""
     program = _UVLOOP + _TRIAL if reactor == "uvloop" else _TRIAL
     with TemporaryDirectory() as folder:
         command = [sys.executable, "-W", "error::ResourceWarning"]
         if reactor == "default" and suite not in UNMEASURED:
-            # By -m, so that the tests are found in the current folder.
+            # With -m Python searches the current folder too, where the tests are.
             command += ["-m", "coverage", "run", "--parallel-mode", f"--data-file={coverage}", "-m", "twisted.trial"]
         else:
             command += ["-c", program]
@@ -64,18 +64,18 @@ def run(suite: str, reactor: str, coverage: Path) -> tuple[int, int, int]:
     passed = counts.get("successes", 0) + counts.get("expectedFailures", 0)
     failed = counts.get("failures", 0) + counts.get("errors", 0) + counts.get("unexpectedSuccesses", 0)
     if passed == 0 or (ended.returncode and not failed):
-        failed += 1  # a suite that ran nothing, or ended badly, is a failure of its own
+        failed += 1  # A suite that ran no test, or that ended with an error outside its tests, is one failure.
     return passed, failed, counts.get("skips", 0)
 
 
 def report(coverage: Path) -> bool:
-    """Print the branch coverage of all suites together; return whether it is enough."""
+    """Print the branch coverage of all suites together; return whether it is high enough."""
 
     def ask(*words: str) -> bool:
         environment = {**os.environ, "COVERAGE_FILE": str(coverage)}
         return subprocess.run([sys.executable, "-m", "coverage", *words], env=environment).returncode == 0
 
-    print("== branch coverage: all, and what knows nothing of Twisted", flush=True)
+    print("== branch coverage: all modules, then the modules that run without a reactor", flush=True)
     return all(
         [
             ask("combine", "--quiet"),
@@ -86,7 +86,7 @@ def report(coverage: Path) -> bool:
 
 
 def main() -> int:
-    """Run them all."""
+    """Run the suites; return the exit status."""
     with TemporaryDirectory() as folder, ThreadPoolExecutor(AT_ONCE) as workers:
         coverage = Path(folder) / "coverage"
         named = dict.fromkeys(sys.argv[1:], ("default",))

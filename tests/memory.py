@@ -1,4 +1,4 @@
-"""A client and scripted nodes in memory: no sockets, and time that passes only when a test says so."""
+"""A client and scripted nodes in memory, without sockets, on a clock that only the test advances."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from txvalkeycluster import Address, ClusterClient
 from txvalkeycluster.testing import ScriptedCluster, ScriptedNode
 from txvalkeycluster.testing.scripted import Connection
 
-# Enough turns for whatever a few commands set off.
+# More reactor turns than a few commands need.
 _TURNS = 200
 
 
@@ -27,33 +27,33 @@ class Network:
 
     def __init__(self, clock: Clock, nodes: list[ScriptedNode]) -> None:
         self.clock = clock
-        #: What is done in place of connecting to an address.
+        #: Functions that replace the connection attempt, by address.
         self.instead: dict[Address, Callable[[], Deferred[Any]]] = {}
-        #: Every attempt to connect: when, and where.
+        #: The time and the address of every connection attempt.
         self.dials: list[tuple[float, Address]] = []
         self._nodes = {node.address: node for node in nodes}
         self._pumps: list[IOPump] = []
 
     def add(self, node: ScriptedNode) -> None:
-        """Have a node be reached at its address."""
+        """Make a node reachable at its address."""
         self._nodes[node.address] = node
 
     def refuse(self, node: ScriptedNode) -> None:
-        """Refuse connections from now on, and end those that there are."""
+        """Refuse new connections to a node, and close the open ones."""
         self.instead[node.address] = lambda: fail(ConnectionRefusedError())
         self.cut(node)
 
     def cut(self, node: ScriptedNode) -> None:
-        """End the connections of a node."""
+        """Close the connections of a node."""
         for connection in list(node.connections):
             connection.close()
 
     def endpoint_for(self, host: str, port: int) -> Any:
-        """For the option of that name."""
+        """Return an endpoint in memory: the option ``endpoint_for`` of a client."""
         return _Endpoint(self, Address(host, port))
 
     def connect(self, address: Address, factory: Any) -> Deferred[Any]:
-        """Connect to a node, or do what is to be done instead."""
+        """Connect to a node in memory, or call the function that replaces the attempt."""
         self.dials.append((self.clock.seconds(), address))
         if address in self.instead:
             return self.instead[address]()
@@ -74,21 +74,21 @@ class Network:
         return connected
 
     def trickle(self, random: Random, pace: float) -> None:
-        """Let what is due now happen, and some of the bytes arrive: those of a connection with the chance ``pace``."""
+        """Run the calls that are due, and deliver the bytes of each connection with the probability ``pace``."""
         self.clock.advance(0)
         for pump in list(self._pumps):
             if random.random() < pace:
                 pump.pump(advanceClock=False)
 
     def settle(self) -> None:
-        """Let what is due now happen, until nothing moves any more."""
+        """Run the calls that are due and deliver all bytes, until nothing is left to do."""
         for _ in range(_TURNS):
             self.clock.advance(0)
             moved = [pump.pump(advanceClock=False) for pump in list(self._pumps)]
             due = any(call.getTime() <= self.clock.seconds() for call in self.clock.getDelayedCalls())
             if not any(moved) and not due:
                 return
-        raise AssertionError("something goes on and on")
+        raise AssertionError(f"the client or a node is still busy after {_TURNS} turns")
 
 
 @implementer(IStreamClientEndpoint)
@@ -102,7 +102,7 @@ class _Endpoint:
 
 
 class MemoryTests(SynchronousTestCase):
-    """Three scripted nodes that share the slots."""
+    """Three scripted nodes that share the slots, for tests to inherit."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -113,29 +113,29 @@ class MemoryTests(SynchronousTestCase):
         self.network = Network(self.clock, self.nodes)
 
     def client(self, **options: Any) -> ClusterClient[bytes]:
-        """A client that knows the slot map."""
+        """Return a client that has the slot map."""
         client = self.lazy_client(**options)
         self.result_of(client.refresh_topology())
         return client
 
     def lazy_client(self, **options: Any) -> ClusterClient[bytes]:
-        """A client that knows no slot map yet."""
+        """Return a client that has no slot map yet."""
         client = self.made(**options)
         self.addCleanup(client.abort)
         return client
 
     def made(self, **options: Any) -> ClusterClient[bytes]:
-        """A client that the test ends itself."""
+        """Return a client that the test closes itself."""
         seeds = ",".join(str(node.address) for node in self.nodes)
         options = {"seeds": seeds, "endpoint_for": self.network.endpoint_for, "random": Random(1), **options}
         return ClusterClient(self.clock, **options)
 
     def key_of(self, node: ScriptedNode, number: int = 0) -> str:
-        """The number-th key that lives on a node."""
+        """Return a key whose slot belongs to ``node``; each ``number`` gives another key."""
         return self.cluster.keys_of(node, number + 1)[number]
 
     def advance(self, seconds: float, step: float = 0.01) -> None:
-        """Let time pass in small steps, and everything happen that comes with it."""
+        """Advance the clock in small steps, and deliver all bytes at each step."""
         self.network.settle()
         end = self.clock.seconds() + seconds
         while self.clock.seconds() < end - 1e-9:
@@ -143,12 +143,12 @@ class MemoryTests(SynchronousTestCase):
             self.network.settle()
 
     def result_of(self, deferred: Deferred[Any]) -> Any:
-        """What it fires with, within a second."""
+        """Return the result of a Deferred that fires within a second."""
         self._let_fire(deferred)
         return self.successResultOf(deferred)
 
     def error_of(self, deferred: Deferred[Any], *kinds: type[Exception]) -> Any:
-        """What it fails with, within a second."""
+        """Return the error of a Deferred that fails within a second."""
         self._let_fire(deferred)
         return self.failureResultOf(deferred, *kinds).value
 

@@ -1,4 +1,4 @@
-"""COMMAND INFO as servers give it, made of its parts."""
+"""Replies of COMMAND INFO as servers send them, and functions that build them."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def keys(spec: KeySpec | tuple[KeySpec, ...], *args: Any) -> list[Any]:
 
 
 def spec_reply(begin: tuple[str, dict[str, Any]], find: tuple[str, dict[str, Any]]) -> dict[bytes, Any]:
-    """A key specification as RESP3 sends it."""
+    """Return a key specification in its RESP3 form."""
 
     def part(kind: str, spec: dict[str, Any]) -> dict[bytes, Any]:
         return {b"type": kind.encode(), b"spec": {name.encode(): value for name, value in spec.items()}}
@@ -27,13 +27,13 @@ def spec_reply(begin: tuple[str, dict[str, Any]], find: tuple[str, dict[str, Any
 def entry(
     name: str, *specs: Any, flags: tuple[str, ...] = (), tips: tuple[str, ...] = (), subs: tuple[Any, ...] = ()
 ) -> list[Any]:
-    """An entry of COMMAND as servers from 7.0 on send it."""
+    """Return an entry of COMMAND as servers send it since version 7.0."""
     wire = [[text.encode() for text in texts] for texts in (flags, tips)]
     return [name.encode(), -2, wire[0], 0, 0, 0, [b"@read"], wire[1], list(specs), list(subs)]
 
 
 def flat(value: Any) -> Any:
-    """The RESP2 shape of a reply: lists for maps."""
+    """Return the RESP2 form of a reply, with flat lists in place of maps."""
     if isinstance(value, dict):
         return [flat(item) for pair in value.items() for item in pair]
     return [flat(item) for item in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""COMMAND INFO as servers give it."""
+"""How the command table reads COMMAND and COMMAND INFO."""
 
 import copy
 from typing import Any
@@ -27,15 +27,15 @@ class ReplyTests(SynchronousTestCase):
         self.assertTrue(table["OBJECT"].subcommands["ENCODING"].repeatable)
 
     def test_resp3(self) -> None:
-        """Maps."""
+        """The table reads maps, as RESP3 sends them."""
         self.check(CommandTable.from_reply(REPLY))
 
     def test_resp2(self) -> None:
-        """Flat lists."""
+        """The table reads flat lists, as RESP2 sends them."""
         self.check(CommandTable.from_reply(flat(REPLY)))
 
     def test_decoded(self) -> None:
-        """Text, as a connection that decodes replies reads it."""
+        """The table reads text, as a client with an encoding receives it."""
 
         def text(value: Any) -> Any:
             if isinstance(value, dict):
@@ -47,15 +47,15 @@ class ReplyTests(SynchronousTestCase):
         self.check(CommandTable.from_reply(text(REPLY)))
 
     def test_sets(self) -> None:
-        """Flags, categories and tips may come as sets."""
+        """The table reads sets of flags, categories and tips."""
         reply = copy.deepcopy(REPLY)
         for row in reply:
             for place in (2, 6, 7):
                 row[place] = set(row[place])
         self.check(CommandTable.from_reply(reply))
 
-    def test_legacy(self) -> None:
-        """First key, last key and step; blocking is a category."""
+    def test_entries_of_old_servers(self) -> None:
+        """Old servers send first key, last key and step, and mark blocking commands by a category."""
         for row, args, found in [
             ([b"get", 2, [b"readonly"], 1, 1, 1], "GET a b", "a"),
             ([b"mset", -3, [b"write"], 1, -1, 2, []], "MSET a 1 b 2", "a b"),
@@ -71,18 +71,18 @@ class ReplyTests(SynchronousTestCase):
             self.assertEqual("blocking" in command.flags, words[0] == "BRPOP")
         self.assertTrue(command.blocks(words))
 
-    def test_kinds_of_the_future(self) -> None:
-        """A kind of specification that nobody knows yet is like one that cannot be told."""
+    def test_unknown_kinds_of_key_specifications(self) -> None:
+        """A key specification of an unknown kind is ignored."""
         for begin, find in [("index", "tree"), ("regex", "range")]:
             reply = [entry("x", spec_reply((begin, {"new": 1}), (find, {"new": 1})))]
             self.assertEqual(CommandTable.from_reply(reply)["X"].key_specs, ())
 
-    def test_empty(self) -> None:
-        """A server without commands makes a table where all are unknown."""
+    def test_a_server_without_commands(self) -> None:
+        """An empty reply gives a table in which every command is unknown."""
         self.assertEqual(CommandTable.from_reply([])["GET"].key_specs, ())
 
-    def test_no_list(self) -> None:
-        """The text says what came instead."""
+    def test_a_reply_that_is_not_a_list(self) -> None:
+        """The error names the type of the reply."""
         for reply, kind in [(None, "NoneType"), (b"OK", "bytes"), ({}, "dict"), (5, "int"), (OSError("x"), "OSError")]:
             error = self.assertRaises(ProtocolError, CommandTable.from_reply, reply)
             self.assertIn(f"COMMAND answered {kind}", str(error))
@@ -94,7 +94,7 @@ class ReplyTests(SynchronousTestCase):
         self.assertIn("cannot be read", str(error))
 
     def test_malformed_entries(self) -> None:
-        """Each is named by its place, and by its name once that is known."""
+        """The error names the position of the entry, and its command name if that can be read."""
         for broken in [5, b"get", b"", [], {}, {b"name": b"get"}, OSError("x"), [None], [[b"get"]], [b"\xff"]]:
             self.assert_named(broken)
         for broken in [
@@ -126,7 +126,7 @@ class ReplyTests(SynchronousTestCase):
         self.assert_named(entry("object", subs=(entry("object|help"), [b"object|freq", 3])), "(OBJECT) (OBJECT|FREQ)")
 
     def test_malformed_specifications(self) -> None:
-        """Every field that is missing, or is no number where one belongs."""
+        """A key specification is refused if a field is missing or has the wrong type."""
         good = [
             (("index", {"index": 1}), ("range", {"lastkey": -1, "keystep": 1, "limit": 0})),
             (("keyword", {"keyword": b"K", "startfrom": 1}), ("keynum", {"keynumidx": 0, "firstkey": 1, "keystep": 1})),
@@ -158,8 +158,8 @@ class ReplyTests(SynchronousTestCase):
             max_leaves=30,
         )
     )
-    def test_anything_is_a_table_or_a_clear_error(self, reply: Any) -> None:
-        """Whatever a server sends gives a table that works, or ProtocolError."""
+    def test_any_reply_gives_a_table_or_a_protocol_error(self, reply: Any) -> None:
+        """Any reply gives a usable table or a ProtocolError, and no other error."""
         for answer in (reply, [reply], [[b"get", 2, [], 1, 1, 1, [], [], reply, reply]]):
             try:
                 table = CommandTable.from_reply(answer)

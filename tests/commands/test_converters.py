@@ -1,4 +1,4 @@
-"""Replies of RESP2 become what RESP3 gives, and what RESP3 gives passes through."""
+"""Converters give the same Python value for the RESP2 form and for the RESP3 form of a reply."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from txvalkeycluster.commands.converters import Convert, list_of, mapping, numbe
 
 
 class ReplyTests(SynchronousTestCase):
-    def test_both_versions_come_to_the_same(self) -> None:
+    def test_resp2_and_resp3_give_the_same_value(self) -> None:
         cases: list[tuple[Convert, Any, Any, Any]] = [
             (number, b"1.5", 1.5, 1.5),
             (number, "inf", float("inf"), float("inf")),
@@ -43,15 +43,15 @@ class ReplyTests(SynchronousTestCase):
             self.assertEqual(convert(old), value)
             self.assertEqual(convert(new), value)
 
-    def test_text_among_numbers(self) -> None:
-        """Text that is no number stays what it is."""
+    def test_text_in_a_nested_reply_stays_text(self) -> None:
+        """Text that is not a number is not converted."""
         self.assertEqual(converters.nested_mapping([b"a", b"jemalloc", b"b", b"0.5"]), {b"a": b"jemalloc", b"b": 0.5})
 
-    def test_of_several_nodes(self) -> None:
+    def test_the_reply_of_each_node_is_converted(self) -> None:
         self.assertEqual(converters.by_node(number)({"h:1": b"1.5", "h:2": None}), {"h:1": 1.5, "h:2": None})
 
-    def test_replies_that_nest(self) -> None:
-        """Every map within is a dict, however deep, whichever version sent it."""
+    def test_nested_replies(self) -> None:
+        """Every nested map becomes a dict, at any depth and in both RESP versions."""
         cases: list[tuple[Convert, Any, Any]] = [
             (converters.stream_groups,
              [[b"name", b"g", b"consumers", [[b"name", b"c"]]]], [{b"name": b"g", b"consumers": [{b"name": b"c"}]}]),
@@ -77,7 +77,7 @@ class ReplyTests(SynchronousTestCase):
             self.assertEqual(convert(flat), nested)
             self.assertEqual(convert(nested), nested)
 
-    def test_null(self) -> None:
-        """No converter stumbles over a null."""
+    def test_null_stays_none(self) -> None:
+        """Converters return None for a null reply."""
         for convert in (list_of(number), mapping(), row(number), pair(number), pairs(), number, converters.as_set):
             self.assertIs(convert(None), None)

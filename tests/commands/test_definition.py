@@ -1,4 +1,4 @@
-"""Commands out of JSON, with key specifications and without, and every way for it to be wrong."""
+"""Command definitions from JSON, with and without key specifications, and the errors for malformed ones."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def table(definitions: dict[str, Any]) -> CommandTable:
 
 class ModuleTests(SynchronousTestCase):
     def test_keys_from_arguments(self) -> None:
-        """Modules publish no key specifications: where the keys are follows from the arguments."""
+        """Modules publish no key specifications, so the positions of keys come from the arguments."""
         commands = table(MODULE)
         for call, keys in [
             ("JSON.GET k", ["k"]),
@@ -77,8 +77,8 @@ class ModuleTests(SynchronousTestCase):
         self.assertTrue(commands["JSON.GET"].repeatable)
         self.assertFalse(commands["JSON.MSET"].repeatable)
 
-    def test_beside_what_is_known(self) -> None:
-        """A known table keeps what it has; a subcommand joins its container; a spelling seen before is found anew."""
+    def test_extending_a_table(self) -> None:
+        """New commands and subcommands are found, also by spellings looked up before. Other tables do not change."""
         commands = CommandTable()
         self.assertFalse(commands["json.get"].known)
         commands.extend(json.dumps(MODULE))
@@ -89,8 +89,8 @@ class ModuleTests(SynchronousTestCase):
         self.assertEqual(commands["CLIENT"].resolve(["CLIENT", "LIST"]).name, "CLIENT LIST")
         self.assertNotIn("MINE", CommandTable()["CLIENT"].subcommands)
 
-    def test_learnt_ones_are_bounded(self) -> None:
-        """Whatever strangers make a program ask for, the table stays small."""
+    def test_learnt_commands_are_bounded(self) -> None:
+        """The table stays small, however many names a program asks for."""
         commands = CommandTable()
         known = len(commands.commands)
         for number in range(10000):
@@ -101,7 +101,7 @@ class ModuleTests(SynchronousTestCase):
 
 
 def x_with(*arguments: dict[str, Any]) -> CommandTable:
-    """A table with the command X of such arguments."""
+    """Return a table whose command X has these arguments."""
     return table({"X": {"arguments": list(arguments)}})
 
 
@@ -111,7 +111,7 @@ def group(kind: str, *arguments: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 class NestedArgumentTests(SynchronousTestCase):
     def test_keys_within_groups(self) -> None:
-        """A key is found wherever the groups that it is in have their place, and ends where what follows begins."""
+        """Keys are found inside blocks and alternatives, and end where the next argument begins."""
         texts, path = {**TEXT, "multiple": True}, {**TEXT, "name": "path"}
         optional = {**TEXT, "optional": True, "token": "OPTION"}
         into = group("oneof", {**KEY, "name": "list"}, {**KEY, "name": "set"}, token="INTO")
@@ -130,19 +130,19 @@ class NestedArgumentTests(SynchronousTestCase):
             self.assertEqual(x_with(*arguments).keys_of(call.split()), keys.split(), arguments)
 
     def test_an_empty_token(self) -> None:
-        """Files write it as two quotes."""
+        """JSON files write an empty token as two quotes."""
         (definition,) = read_definitions(json.dumps({"X": {"arguments": [{**ALL, "token": '""'}]}}), "my.json")
         self.assertEqual([argument.token for argument in definition.arguments], [""])
 
-    def test_truth_as_text(self) -> None:
-        """Some files have it in quotes."""
+    def test_booleans_as_text(self) -> None:
+        """Some JSON files have booleans in quotes."""
         for text, arity in [("true", -1), ("false", 2)]:
             self.assertEqual(x_with({**TEXT, "optional": text})["X"].arity, arity)
 
 
 class KeySpecificationTests(SynchronousTestCase):
     def test_kinds(self) -> None:
-        """By index or keyword, up to a place or so many; what is not a key routes without being one."""
+        """Keys are found by index or keyword, as a range or by a count. A NOT_KEY argument routes but is not a key."""
         index, keyword = {"index": {"pos": 1}}, {"keyword": {"keyword": "keys", "startfrom": 1}}
         up_to_the_end = {"range": {"lastkey": -1, "step": 1, "limit": 0}}
         counted = {"keynum": {"keynumidx": 0, "firstkey": 1, "step": 1}}
@@ -162,13 +162,13 @@ class KeySpecificationTests(SynchronousTestCase):
             places = commands["X"].places(call.split())
             self.assertEqual([call.split()[place] for place in places], keys.split(), spec)
 
-    def test_of_the_sentinel_alone(self) -> None:
-        """No data node has such commands."""
+    def test_commands_of_sentinel_are_left_out(self) -> None:
+        """Nodes of a cluster do not have the commands of Sentinel."""
         flags = {"command_flags": ["ONLY_SENTINEL"]}
         self.assertEqual(read_definitions(json.dumps({"X": {"arity": 1, **flags}}), "my.json"), [])
 
 
-class WrongTests(SynchronousTestCase):
+class MalformedTests(SynchronousTestCase):
     def assert_wrong(self, content: Any, *parts: str) -> None:
         text = content if isinstance(content, str) else json.dumps(content)
         error = self.assertRaises(DefinitionError, read_definitions, text, "my.json")
@@ -176,15 +176,15 @@ class WrongTests(SynchronousTestCase):
         for part in parts:
             self.assertIn(part, str(error))
 
-    def test_no_json(self) -> None:
+    def test_text_that_is_not_an_object_of_commands(self) -> None:
         for text in ("", "{", "nope", '{"X": }'):
             self.assert_wrong(text, "no JSON")
         for content in ([], 5, None, "text"):
             self.assert_wrong(json.dumps(content), "not an object of commands")
         self.assert_wrong({"X": []}, "X is list")
 
-    def test_fields(self) -> None:
-        """File, command and field are named."""
+    def test_malformed_fields(self) -> None:
+        """The error names the file, the command and the field."""
         good = {"arity": 2, "arguments": [KEY]}
         spec = {"begin_search": {"index": {"pos": 1}}, "find_keys": {"range": {"lastkey": 0, "step": 1, "limit": 0}}}
         for change, part in [
@@ -214,8 +214,8 @@ class WrongTests(SynchronousTestCase):
             self.assert_wrong({"X": {**good, **change}}, part)
         self.assert_wrong({"X": {}}, "X.arity is missing")
 
-    def test_keys_nowhere_to_be_told(self) -> None:
-        """Arguments that leave open where a key is say so, and ask for key_specs."""
+    def test_ambiguous_key_positions(self) -> None:
+        """If the arguments do not determine where a key is, the error asks for key_specs."""
         optional, several = {**TEXT, "optional": True}, {**TEXT, "multiple": True}
         count = {"name": "numkeys", "type": "integer"}
         for arguments in [
@@ -232,13 +232,13 @@ class WrongTests(SynchronousTestCase):
         ]:
             self.assert_wrong({"X": {"arity": -2, "arguments": arguments}}, "X.arguments: ", "give key_specs")
 
-    def test_twice(self) -> None:
+    def test_a_command_that_is_defined_twice(self) -> None:
         definitions = read_definitions(json.dumps({"X": {"arity": 1}}), "a") * 2
         self.assertIn("X is defined twice", str(self.assertRaises(DefinitionError, assemble, definitions)))
 
 
 class SlotOfModuleCommandTests(SynchronousTestCase):
-    def test_case_of_the_c_library(self) -> None:
+    def test_a_path_is_not_a_key(self) -> None:
         """JSON.GET with a path is routed by its key."""
         commands = table(MODULE)
         command = commands["JSON.GET"]

@@ -1,4 +1,4 @@
-"""Every generated method, called with each of its options: what it lays out is what its documentation says."""
+"""Call every generated method with each of its options, and compare the command with the documented syntax."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from txvalkeycluster.commands.method_support import MISSING
 from txvalkeycluster.commands.methods import Commands
 
 TABLE = CommandTable()
-#: The full names of commands by those of their methods.
+#: The full names of commands, by method name.
 COMMANDS = {
     identifier(command.name): command.name for each in TABLE.commands for command in (each, *each.subcommands.values())
 }
-#: Arguments of so many shapes that their types leave open which.
+#: Sample values for arguments whose types do not determine their form.
 FREE: dict[tuple[str, str], list[Any]] = {
     ("bitfield", "operation"): [("GET", "u8", 10), ("OVERFLOW", "WRAP", "INCRBY", "u8", 20, 30)],
     ("cluster_replicate", "args"): ["id-1"],
     ("cluster_migrateslots", "migration_group"): [("SLOTSRANGE", 10, 20, "NODE", "id-1")],
 }
-#: Nothing is documented of what it takes.
+#: Commands whose arguments are not documented.
 UNDOCUMENTED = ["DEBUG"]
-#: They need more than is documented.
+#: Commands that need one of their options, though the documentation marks each as optional.
 NEED_MORE = ["CLIENT KILL", "GEOSEARCH", "GEOSEARCHSTORE"]
 COLLECTIONS = (Mapping, Iterable, Sequence)
 
 ENDS = {"[": "]", "<": ">"}
-# No token of a command has small letters alone, but for those that stand where a value may.
+# Tokens have capital letters, except for a few tokens that stand where a value may stand.
 VALUE = "[a-z0-9][a-z0-9._-]* "
 
-# What methods say when options do not go together.
+# The errors of methods whose options exclude or need each other.
 TAKES_ONE = re.compile("takes one of (?P<all>.+), and was given (?P<given>.+)")
 NEEDS_ONE = re.compile("needs one of (?P<all>.+)")
 ONLY_WITH = re.compile("takes (?P<given>.+) only together with (?P<missing>.+)")
@@ -49,7 +49,7 @@ NEEDS = re.compile("needs (?P<missing>.+)")
 
 
 class Recorder(Commands[bytes]):
-    """Takes the words down in place of sending them."""
+    """Records the words of a command and sends nothing."""
 
     def __init__(self) -> None:
         self.words: list[Any] = []
@@ -61,16 +61,16 @@ class Recorder(Commands[bytes]):
 
 
 class Samples:
-    """Values for parameters, no two of which are the same; ``lone`` chooses one where several may be given."""
+    """Different sample values for all parameters. With ``lone``, one value where several are allowed."""
 
     def __init__(self, method: str, *, lone: bool) -> None:
         self._method = method
         self._lone = lone
-        # Beyond any number that a method counts by itself.
+        # Larger than any count that a method computes.
         self._numbers = itertools.count(1001)
 
     def of(self, name: str, hint: Any) -> Any:
-        """A value of a type."""
+        """Return a sample value of a type."""
         origin, parts = get_origin(hint), get_args(hint)
         if origin in (Union, UnionType):
             return self.of(name, self._chosen([part for part in parts if part is not NoneType]))
@@ -90,7 +90,7 @@ class Samples:
         return hint(number)
 
     def free(self, name: str, hint: Any) -> Any:
-        """What ``*name`` takes."""
+        """Return sample values for ``*name``."""
         return FREE.get((self._method, name)) or [self.of(name, hint) for _ in range(2)]
 
     def _chosen(self, parts: list[Any]) -> Any:
@@ -98,13 +98,13 @@ class Samples:
         if several and len(several) < len(parts):
             parts = [part for part in parts if (part in several) != self._lone]
         elif several:
-            # A mapping, or rows.
+            # The choice is between a mapping and rows.
             return several[-1 if self._lone else 0]
         return bytes if bytes in parts else parts[0]
 
 
 class Method:
-    """One method and a value for each of its parameters."""
+    """One method, with a sample value for each of its parameters."""
 
     def __init__(self, name: str, *, lone: bool = False) -> None:
         self.name = name
@@ -121,7 +121,10 @@ class Method:
         self.options = [one.name for one in self._parameters if one.default not in (one.empty, MISSING)]
 
     def call(self, options: Collection[str] = ()) -> list[Any]:
-        """The words it lays out for what it needs and some options.  Raises TypeError as the method does."""
+        """Return the words of a call with the required parameters and some options.
+
+        Raises the TypeError of the method.
+        """
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
         for one in self._parameters:
@@ -138,25 +141,25 @@ class Method:
         return recorder.words
 
     def given(self, options: Collection[str]) -> list[str]:
-        """The names of the parameters that have a value in such a call."""
+        """Return the names of the parameters that such a call passes."""
         return [one.name for one in self._parameters if one.name not in self.options or one.name in options]
 
 
 def methods(*, lone: bool = False) -> Iterator[Method]:
     for name, function in inspect.getmembers(Commands, inspect.isfunction):
-        # Other names for the same method are none of their own.
+        # An alias is the same method again.
         if not name.startswith("_") and function.__name__ == name:
             yield Method(name, lone=lone)
 
 
 def both() -> Iterator[Method]:
-    """With several values where there may be several, and with one."""
+    """Return each method twice: with several values where several are allowed, and with one."""
     yield from methods()
     yield from methods(lone=True)
 
 
 def leaves(value: Any) -> list[Any]:
-    """The words in a value."""
+    """Return the words in a value."""
     if isinstance(value, Mapping):
         return [word for pair in value.items() for word in pair]
     if isinstance(value, (list, tuple)):
@@ -165,7 +168,7 @@ def leaves(value: Any) -> list[Any]:
 
 
 def pattern_of(syntax: str) -> re.Pattern[str]:
-    """A command's documented syntax as a pattern for its words, each with a blank behind it."""
+    """Return a pattern for the documented syntax of a command; a space follows each word."""
     parts = iter([*re.findall(r"\.\.\.|[\[\]<>|]|[^\s\[\]<>|]+", syntax), ""])
 
     def until(end: str) -> str:
@@ -190,8 +193,8 @@ def pattern_of(syntax: str) -> re.Pattern[str]:
 
 
 class MethodTests(SynchronousTestCase):
-    def test_documented_syntax(self) -> None:
-        """It tells calls from what is none."""
+    def test_patterns_of_documented_syntax(self) -> None:
+        """A pattern accepts correct calls and refuses wrong ones."""
         for syntax, right, wrong in [
             ("X key [NX | XX]", ["X k ", "X k NX "], ["X ", "X k NX XX ", "X k nx ", "Y k "]),
             ("X <A a | B> [C]", ["X A 1 ", "X B C "], ["X ", "X C ", "X A B "]),
@@ -203,20 +206,20 @@ class MethodTests(SynchronousTestCase):
             for words in wrong:
                 self.assertNotRegex(words, pattern_of(syntax))
 
-    def test_what_they_need(self) -> None:
-        """Each lays out what cannot be left out."""
+    def test_required_parameters(self) -> None:
+        """Every method builds a documented command without options."""
         for method in both():
-            self.assert_laid_out(method, ())
+            self.assert_builds(method, ())
 
     def test_one_option(self) -> None:
-        """Each option does what it says, beside those that it cannot be without."""
+        """Every option builds the documented command, together with the options that it needs."""
         for method in both():
             for option in method.options:
-                given = self.assert_laid_out(method, [option])
+                given = self.assert_builds(method, [option])
                 self.assertIn(option, given)
 
     def test_two_options(self) -> None:
-        """Any two are laid out as documented, or refused for a true reason."""
+        """Every pair of options builds a documented command, or is refused for a reason that is true."""
         for method in methods():
             for options in itertools.combinations(method.options, 2):
                 try:
@@ -227,24 +230,27 @@ class MethodTests(SynchronousTestCase):
                     self.assert_documented(method, options, words)
 
     def test_all_options(self) -> None:
-        """As many as go together."""
+        """All options that do not exclude each other build a documented command."""
         for method in both():
-            self.assert_laid_out(method, method.options)
+            self.assert_builds(method, method.options)
 
-    def test_one_of_several_is_needed(self) -> None:
-        """The server would refuse the call without."""
+    def test_a_missing_alternative_is_refused(self) -> None:
+        """Some commands need one of several options. The server would refuse a call without one."""
         for name in ("client_setinfo", "cluster_setslot", "cluster_slot_stats", "geosearch", "geosearchstore"):
             self.assertIn("needs one of", str(self.assertRaises(TypeError, Method(name).call)), name)
 
-    def test_no_option_beside_the_only_one(self) -> None:
-        """What stands for itself is refused beside any of the others, not only the first of them."""
+    def test_an_exclusive_option(self) -> None:
+        """SHUTDOWN ABORT is refused together with any other option, not only with the first."""
         method = Method("shutdown")
         for other in ("nosave", "save", "now", "force", "safe", "failover"):
             error = self.assertRaises(TypeError, method.call, [other, "abort"])
             self.assertIn(f"was given {other} and abort", str(error))
 
-    def assert_laid_out(self, method: Method, options: Collection[str]) -> Collection[str]:
-        """Call it with what its errors ask for, and without what they exclude; return what was given in the end."""
+    def assert_builds(self, method: Method, options: Collection[str]) -> Collection[str]:
+        """Check a call, after adding the options that errors ask for and removing those that errors exclude.
+
+        Returns the options of the successful call.
+        """
         given, dropped = list(options), set[str]()
         while True:
             try:
@@ -261,7 +267,7 @@ class MethodTests(SynchronousTestCase):
         return given
 
     def reason(self, method: Method, options: Collection[str], error: TypeError) -> tuple[list[str], list[str]]:
-        """Check what an error says; return which options to add, or else to leave out, for it not to be raised."""
+        """Check the text of an error; return the options to add, or else to remove, to avoid the error."""
         name, _, text = str(error).partition(method.command + " ")
         self.assertEqual(name, "", error)
         if found := TAKES_ONE.fullmatch(text):
@@ -281,7 +287,7 @@ class MethodTests(SynchronousTestCase):
         return [found["missing"]], dependents
 
     def assert_documented(self, method: Method, options: Collection[str], words: list[Any]) -> None:
-        """That the words are a call of the command, with all that was given, in the order of its documentation."""
+        """Check that the words are the documented command, with every given value in the documented order."""
         command = TABLE[words[0]].resolve(words)
         self.assertEqual(words[: len(command.name.split())], command.name.split())
         self.assertEqual((command.known, command.name), (True, method.command), words)

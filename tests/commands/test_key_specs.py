@@ -1,4 +1,4 @@
-"""Where the keys of a command are, and what else is known of it."""
+"""Where the keys of a command are, and what else a ``Command`` says of it."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ ANY_ARGUMENT = (
 
 class KeySpecTests(SynchronousTestCase):
     def test_ranges(self) -> None:
-        """From the begin to a place relative to it, or to the end of the command."""
+        """A range ends at a position relative to its first key, or at the end of the command."""
         for spec, args, found in [
             (KeySpec(1), "X a b", "a"),
             (KeySpec(1), "X", ""),
@@ -38,14 +38,14 @@ class KeySpecTests(SynchronousTestCase):
             self.assertEqual(keys(spec, *args.split()), found.split(), (spec, args))
 
     def test_limits(self) -> None:
-        """A half or a third of what is left; 0 and 1 are no limit."""
+        """A limit of N takes the first Nth of the remaining arguments; 0 and 1 are no limit."""
         for limit, found in [(0, "a b 1 2"), (1, "a b 1 2"), (2, "a b"), (4, "a"), (5, "")]:
             self.assertEqual(keys(KeySpec(1, last=-1, limit=limit), "X", "a", "b", "1", "2"), found.split(), limit)
         self.assertEqual(keys(KeySpec(1, last=-1, limit=3), *["X", "a", "b", "1", "2", "3", "4"]), ["a", "b"])
         self.assertEqual(keys(KeySpec(1, last=-1, limit=2), *["X", "a", "b", "1"]), ["a"])
 
-    def test_key_numbers(self) -> None:
-        """As many as their number says, as far as there are any."""
+    def test_key_counts(self) -> None:
+        """A count says how many keys follow. A count that is not a positive number gives no keys."""
         script = KeySpec(2, first=1, keynum=0)
         for number, found in [
             ("0", []), ("1", ["a"]), (b"2", ["a", "b"]), (2, ["a", "b"]), (bytearray(b"3"), ["a", "b", "c"]),
@@ -60,7 +60,7 @@ class KeySpecTests(SynchronousTestCase):
         self.assertEqual(keys(KeySpec(1, first=1, keynum=9), *["X", "1", "a"]), [])
 
     def test_keyword_forwards(self) -> None:
-        """Behind the first one at or after the start, in any case and type."""
+        """The keys follow the first keyword at or after the start, in any case and any type."""
         for args, found in [
             ("XREAD STREAMS a 0", "a"),
             ("XREAD COUNT 2 STREAMS a b 0 0", "a b"),
@@ -78,7 +78,7 @@ class KeySpecTests(SynchronousTestCase):
         self.assertEqual(keys(group, *["XREADGROUP", "GROUP", "g", "streams", "STREAMS", "a", ">"]), ["a"])
 
     def test_keyword_backwards(self) -> None:
-        """Behind the last one at or before the start, never the command itself."""
+        """The keys follow the last keyword at or before the start. The command name is never the keyword."""
         last = KeySpec(-2, b"KEYS", last=-1)
         for args, found in [
             ("X h KEYS a b", "a b"),
@@ -91,8 +91,8 @@ class KeySpecTests(SynchronousTestCase):
             self.assertEqual(keys(last, *args.split()), found.split(), args)
         self.assertEqual(keys(KeySpec(-99, b"KEYS", last=-1), "X", "KEYS", "a"), [])
 
-    def test_several(self) -> None:
-        """In the order of the specifications, whatever types the keys have."""
+    def test_several_specifications(self) -> None:
+        """The keys come in the order of the specifications, and keep their types."""
         store = (KeySpec(1), KeySpec(2, first=1, keynum=0))
         self.assertEqual(keys(store, "ZUNIONSTORE", b"dst", 2, 5, 1.5, "WEIGHTS", 1, 2), [b"dst", 5, 1.5])
 
@@ -109,15 +109,15 @@ class KeySpecTests(SynchronousTestCase):
         ),
         st.lists(ANY_ARGUMENT, max_size=8),
     )
-    def test_positions_are_of_arguments(self, spec: KeySpec, args: list[Any]) -> None:
-        """Whatever the arguments, no position is the name or beyond the last."""
+    def test_positions_are_within_the_arguments(self, spec: KeySpec, args: list[Any]) -> None:
+        """No position is that of the command name or beyond the last argument."""
         for position in spec.positions(args):
             self.assertTrue(0 < position < len(args))
 
 
 class CommandTests(SynchronousTestCase):
     def test_keyed(self) -> None:
-        """Set only where there is one key, always in the first place, and nothing has to be looked at first."""
+        """``keyed`` is set only if the one key is always the first argument and no other argument changes the route."""
         for command, keyed in [
             (Command("GET", key_specs=(KeySpec(1),)), True),
             (Command("RESTORE", key_specs=(KeySpec(2),)), False),
@@ -137,7 +137,7 @@ class CommandTests(SynchronousTestCase):
             self.assertEqual(command.keyed, keyed, command)
 
     def test_migrate(self) -> None:
-        """Its one key, or the many behind KEYS, but never the empty text in between, nor a password."""
+        """The keys of MIGRATE are its key argument, or the arguments after KEYS. A password is never a key."""
         migrate = Command("MIGRATE", key_specs=(KeySpec(3), KeySpec(-2, b"KEYS", last=-1)))
         for args, found in [
             ("MIGRATE h 1 k 0 9", ["k"]),
@@ -155,7 +155,7 @@ class CommandTests(SynchronousTestCase):
             self.assertEqual(list(migrate.keys(wire)), [key.encode() for key in found], args)
 
     def test_repeatable(self) -> None:
-        """What only reads, and a few that neither read nor write."""
+        """Commands that only read are repeatable, and so are a few that neither read nor write."""
         for command, repeatable in [
             (Command("GET", frozenset(["readonly", "fast"])), True),
             (Command("PING"), True),
@@ -167,7 +167,7 @@ class CommandTests(SynchronousTestCase):
             self.assertEqual(command.repeatable, repeatable, command)
 
     def test_policies(self) -> None:
-        """The server's, except where any one node's answer is the answer, or where it tells none."""
+        """The policies are those of the server, except where any node can answer or the server names no policy."""
         for name, told, policies in [
             ("DBSIZE", ("all_shards", "agg_sum"), ("all_shards", "agg_sum")),
             ("PING", ("all_shards", "all_succeeded"), (None, None)),
@@ -179,7 +179,7 @@ class CommandTests(SynchronousTestCase):
             self.assertEqual((command.request_policy, command.response_policy), policies, name)
 
     def test_subcommands(self) -> None:
-        """In any case and type; unknown ones and none at all are the command's own."""
+        """Subcommands are found in any case and type. Otherwise the container command itself is used."""
         table = CommandTable.from_reply(REPLY)
         whole = table["OBJECT"]
         for word in ("ENCODING", "encoding", b"Encoding", bytearray(b"encoding"), memoryview(b"ENCODING")):

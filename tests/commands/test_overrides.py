@@ -1,4 +1,4 @@
-"""What the table knows of Valkey's own commands beyond their JSON: keys told by hand, block times, and doubt."""
+"""What ``overrides`` adds to Valkey's JSON: key positions, block times, and which commands can fail after a write."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ TABLE = CommandTable()
 
 
 class KeyTests(SynchronousTestCase):
-    def test_keys_told_by_hand(self) -> None:
-        """Values that look like options are values, and of options given twice the last counts."""
+    def test_key_positions_of_sort_and_georadius(self) -> None:
+        """A value that looks like an option stays a value. If an option is given twice, the last one counts."""
         for call, keys in [
             ("SORT", ""),
             ("SORT k", "k"),
@@ -30,15 +30,15 @@ class KeyTests(SynchronousTestCase):
         ]:
             self.assertEqual(TABLE.keys_of(call.split()), keys.split(), call)
 
-    def test_a_channel_is_no_key(self) -> None:
-        """It routes the command all the same."""
+    def test_a_shard_channel_routes_but_is_not_a_key(self) -> None:
+        """SPUBLISH is routed by its channel, and the channel is not a key."""
         args = ["SPUBLISH", "channel", "message"]
         self.assertEqual((TABLE.keys_of(args), list(TABLE["SPUBLISH"].places(args))), ([], [1]))
 
 
 class BlockTimeTests(SynchronousTestCase):
-    def test_where_it_stands(self) -> None:
-        """In milliseconds for streams, else in seconds; of others nothing is known."""
+    def test_position_and_unit_of_the_block_time(self) -> None:
+        """Streams give the block time in milliseconds, other commands in seconds. WAIT has no known block time."""
         for call, time, units in [
             ("XREAD COUNT 1 BLOCK 99 STREAMS k 0", "99", 1000.0),
             ("XREADGROUP GROUP g c BLOCK 99 STREAMS k >", "99", 1000.0),
@@ -58,9 +58,9 @@ class BlockTimeTests(SynchronousTestCase):
         self.assertIsNone(block_time("WAIT", ["WAIT", "1", "99"]))
 
 
-class DoubtTests(SynchronousTestCase):
-    def test_errors_after_a_write(self) -> None:
-        """Scripts and commands of modules can have written before they fail; Valkey's own check first."""
+class FailAfterWriteTests(SynchronousTestCase):
+    def test_which_commands_can_fail_after_writing(self) -> None:
+        """Scripts and writing commands of modules can write before they fail. Valkey's own commands check first."""
         for command, doubtful in [
             (TABLE["EVAL"], True),
             (TABLE["FCALL_RO"], True),

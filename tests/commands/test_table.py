@@ -1,4 +1,4 @@
-"""What commands mean: keys by every kind of specification, spellings, refusals, and COMMAND replies of every shape."""
+"""The command table: refused commands, blocking commands, spellings, and the slot of an argument."""
 
 from typing import Any
 
@@ -26,8 +26,8 @@ class RefusalTests(SynchronousTestCase):
             return True
         return False
 
-    def test_state_and_pubsub(self) -> None:
-        """Refused whether the server knows them or not."""
+    def test_connection_state_and_subscriptions_are_refused(self) -> None:
+        """AUTH, SELECT, MULTI, SUBSCRIBE and the like are refused, whether the server lists them or not."""
         table = CommandTable.from_reply(REPLY)
         for name in [
             "AUTH", "HELLO", "SELECT", "RESET", "QUIT", "READONLY", "READWRITE", "ASKING", "MULTI", "EXEC", "DISCARD",
@@ -38,8 +38,8 @@ class RefusalTests(SynchronousTestCase):
                 self.assertTrue(self.refused(table[spelling], spelling, "x"), spelling)
                 self.assertTrue(self.refused(table[spelling], spelling), spelling)
 
-    def test_subcommands(self) -> None:
-        """CLIENT REPLY and DEBUG PROTOCOL, whether the server tells of subcommands or not; their siblings are sent."""
+    def test_some_subcommands_are_refused(self) -> None:
+        """CLIENT REPLY and DEBUG PROTOCOL are refused, also without a list of subcommands. Others are sent."""
         reply = Command("CLIENT REPLY")
         known = Command("CLIENT", subcommands={"REPLY": reply, "LIST": Command("CLIENT LIST")})
         for client in (known, Command("CLIENT")):
@@ -51,15 +51,15 @@ class RefusalTests(SynchronousTestCase):
         self.assertTrue(self.refused(Command("DEBUG"), "DEBUG", "protocol", "push"))
         self.assertFalse(self.refused(Command("DEBUG"), "DEBUG", "SLEEP", 0))
 
-    def test_blocking(self) -> None:
-        """By the server's flag; it is no refusal."""
+    def test_blocking_commands(self) -> None:
+        """A command blocks if the server flags it so. Blocking commands are not refused."""
         for name, flags, blocks in [("BLPOP", ["blocking"], True), ("WAIT", ["blocking"], True), ("LPOP", [], False)]:
             command = Command(name, frozenset(flags))
             self.assertEqual(command.blocks((name, "BLOCK")), blocks)
             self.assertFalse(self.refused(command, name, "BLOCK"))
 
-    def test_streams(self) -> None:
-        """They block with the option BLOCK only, which a group, a consumer, a key and a count may look like."""
+    def test_streams_block_only_with_the_option_block(self) -> None:
+        """A group, a consumer, a key or a count named BLOCK is not the option."""
         for args, blocks in [
             ("XREAD STREAMS a 0", False),
             ("XREAD COUNT 1 STREAMS a 0", False),
@@ -94,32 +94,32 @@ class TableTests(SynchronousTestCase):
         self.table = CommandTable.from_reply(REPLY)
 
     def test_spellings(self) -> None:
-        """Every one gives the same command, the first time and ever after."""
+        """Every spelling of a name gives the same command, at the first look-up and later."""
         for _ in range(2):
             for name in ("MSET", "mset", "mSet", b"MSET", b"mset", b"MseT", memoryview(b"mseT")):
                 self.assertIs(self.table[name], self.table["MSET"], name)
 
-    def test_look_up(self) -> None:
-        """It is that of a dictionary, with nothing of ours in between, once a spelling has been seen."""
+    def test_a_known_spelling_needs_only_a_dict_look_up(self) -> None:
+        """The table uses the look-up of dict itself, and stores each new spelling."""
         self.assertIs(CommandTable.__getitem__, dict.__getitem__)
         self.assertNotIn("mSeT", dict(self.table))
         self.assertIs(self.table["mSeT"], dict(self.table)["mSeT"])
 
-    def test_buffers_that_change(self) -> None:
-        """They cannot be looked up, and packing refuses them, so that no queue holds a command without a name."""
+    def test_mutable_buffers_are_refused_as_names(self) -> None:
+        """The table and the encoder refuse a mutable buffer, so that no queue holds a command whose name can change."""
         for name in (bytearray(b"MSET"), memoryview(bytearray(b"MSET"))):
             self.assertRaises((TypeError, ValueError), self.table.__getitem__, name)
             self.assertIn("the name of a command", str(self.assertRaises(TypeError, pack, (name, "k", "v"))))
 
-    def test_names_of_other_types(self) -> None:
-        """They are a TypeError that says so."""
+    def test_names_that_are_not_text_or_bytes(self) -> None:
+        """The TypeError says which types a name may have."""
         for name in (5, None, 1.5, True, ("MSET",), Command("MSET")):
             if name.__hash__ is not None and not isinstance(name, Command):
                 self.assertIn("text or bytes", str(self.assertRaises(TypeError, self.table.__getitem__, name)))
         self.assertRaises(TypeError, self.table.__getitem__, ["MSET"])
 
-    def test_unknown(self) -> None:
-        """A command that is not known, without keys, and the table does not grow by it."""
+    def test_unknown_commands(self) -> None:
+        """An unknown command has no keys, and its look-up adds nothing to the table."""
         before = len(self.table)
         for name in ("nonsense", b"nonsense", b"\xff", "", b"", "MSET ", "OBJECT ENCODING", "object|help", "\u00e9"):
             command = self.table[name]
@@ -130,7 +130,7 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(len(self.table), before)
 
     def test_spellings_are_bounded(self) -> None:
-        """However a program spells, the table does not grow without end, and stays right."""
+        """However many spellings a program uses, the table stays bounded and correct."""
         name = "flushall"
         for bits in range(2 ** len(name)):
             spelt = "".join(c.upper() if bits >> place & 1 else c for place, c in enumerate(name))
@@ -143,14 +143,14 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(wide["a" * 12 + "A"].name, "A" * 13)
 
     def test_repr(self) -> None:
-        """It counts commands, not spellings."""
+        """The repr counts commands, not spellings."""
         self.table["mset"], self.table[b"mset"]
         self.assertEqual(repr(self.table), f"<CommandTable of {len(REPLY)} commands>")
 
 
 class SlotOfArgumentTests(SynchronousTestCase):
     @given(st.binary() | st.text() | st.integers() | st.floats())
-    def test_slot_is_that_of_the_wire_form(self, key: Any) -> None:
+    def test_the_slot_is_that_of_the_sent_bytes(self, key: Any) -> None:
         """A key is routed by the bytes that are sent for it."""
         packed = pack(("GET", key))
         assert isinstance(packed, bytes)
@@ -160,7 +160,7 @@ class SlotOfArgumentTests(SynchronousTestCase):
             for buffer in (bytearray(key), memoryview(key), memoryview(bytearray(key))):
                 self.assertEqual(argument_slot(buffer), key_slot(wire))
 
-    def test_no_key(self) -> None:
-        """What has no wire form has no slot."""
+    def test_values_that_cannot_be_sent(self) -> None:
+        """A value that cannot be sent has no slot."""
         for key in (None, True, [], {}, object()):
             self.assertIn("not " + type(key).__name__, str(self.assertRaises(TypeError, argument_slot, key)))

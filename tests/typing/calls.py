@@ -1,4 +1,7 @@
-"""Calls that a type checker has to accept, and calls that it has to refuse: an ignored error that is none is one."""
+"""Calls that mypy must accept, and calls that mypy must refuse.
+
+Each refused call has a ``type: ignore``. If mypy accepts the call, it reports the unused ignore.
+"""
 
 from __future__ import annotations
 
