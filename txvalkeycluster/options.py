@@ -1,8 +1,10 @@
-"""Every setting of a client: its name, default and unit; and the reading of a URL into them."""
+"""`Options`: every setting of a client, with its default and unit.  Settings can also come from a URL."""
 
 from __future__ import annotations
 
 import codecs
+import os
+import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -19,21 +21,24 @@ from .commands import CommandTable
 from .sentinel import Sentinel
 from .topology.parsers import SOURCES
 
+#: The port of a seed that is written without one: the port that Valkey uses by default.
 DEFAULT_PORT = 6379
-
-
-#: In the place of a timeout: the client's option of that name.
+#: The value of a ``timeout`` argument that is not given: the option ``timeout`` applies.
 DEFAULT: Any = Sentinel("DEFAULT")
 
-# What a URL says elsewhere.
+# The URL has its own place for each of these.
 _NOT_IN_A_QUERY = ("seeds", "tls", "username", "password")
 _AddressMap = Mapping[tuple[str, int], tuple[str, int]] | Callable[[str, int], tuple[str, int]]
+#: Seeds as an application may write them; `parse_seeds` reads them.
 Seeds = str | Sequence[str | tuple[str, int]]
 _SCHEMES = {"valkey": False, "redis": False, "valkeys": True, "rediss": True}
 
 
 class ClientOptions(TypedDict, total=False):
-    """The keywords of `connect` and `ClusterClient`, beside ``encoding``: every option, which `Options` explains."""
+    """The types of the keywords of `connect` and `ClusterClient`.  `Options` explains each of them.
+
+    ``encoding`` is not here: it decides the type of the client, so the functions declare it themselves.
+    """
 
     seeds: Seeds
     username: str | None
@@ -44,7 +49,7 @@ class ClientOptions(TypedDict, total=False):
     client_name: str | None
     tls: bool
     trust_root: Any
-    client_certificate: str | bytes | PrivateCertificate | None
+    client_certificate: str | bytes | os.PathLike[str] | PrivateCertificate | None
     server_name: str | None
     timeout: float | None
     connect_timeout: float
@@ -62,7 +67,7 @@ class ClientOptions(TypedDict, total=False):
     warm_up: bool
     endpoint_for: Callable[[str, int], IStreamClientEndpoint] | None
     address_map: _AddressMap | None
-    on_socket: Callable[[Any, Address], None] | None
+    on_socket: Callable[[socket.socket, Address], None] | None
     commands: CommandTable
     check_redirects: bool
     split_keys: bool
@@ -72,76 +77,144 @@ class ClientOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The settings of one client.  Times are seconds; a time of None is no limit."""
+    """The settings of one client, which cannot be changed afterwards.  All times are in seconds.
 
-    #: Where to ask for the first slot map, and again when no known node answers; names are resolved each time.
+    Every field is a keyword of `connect` and `ClusterClient`.  Fields that text can express are also parameters of the
+    URL; `from_url` reads it.
+
+    Raises:
+        TypeError: A field that must be str has another type.
+        ValueError: A value is not allowed.  The text names the option, and never holds a password.
+
+    Example:
+        Options(seeds="10.0.0.1:7000,10.0.0.2:7000", username="app", password="secret", timeout=2.5)
+    """
+
+    # ---- where the cluster is, and how replies look
+
+    #: The nodes to ask for the first slot map, and again if no known node answers: ``"host:port,host:port"``, or a
+    #: sequence of such texts and of (host, port) pairs.  Name several nodes, so that one of them can be down.  Host
+    #: names are resolved again for each connection.
     seeds: tuple[Address, ...] = ()
+    #: The name of the server's user.  None: the server's user ``default``.  Needs ``password``.
     username: str | None = None
+    #: The password of the user.  None: the client does not log in.
     password: str | None = field(default=None, repr=False)
-    #: Numbered database, for servers that have them in a cluster (Valkey 9).
+    #: The number of the database.  Only servers from Valkey 9 on have more than database 0 in a cluster.
     db: int = 0
-    #: RESP version.  3 falls back to 2 where the server has no HELLO; 2 sends nothing but AUTH and SELECT.
+    #: The version of RESP, 3 or 2.  With 3, the client uses 2 at a server that does not know HELLO.  Set it to 2 for a
+    #: proxy or a user that permits only AUTH and SELECT: with 2, the client sends nothing else when it connects.
     protocol: int = 3
-    #: Decode replies to str with this encoding; None leaves them bytes.
+    #: The encoding of text in replies, such as ``"utf-8"``: replies hold str.  None: replies hold bytes, which is
+    #: faster and takes any value.
     encoding: str | None = None
+    #: What to do with bytes that are not valid in ``encoding``, as in `bytes.decode`.  ``"strict"`` fails the command
+    #: with UnicodeDecodeError.
     encoding_errors: str = "strict"
-    #: Shown by CLIENT LIST on the server.
+    #: The name that the server shows for the client's connections in CLIENT LIST: printable ASCII without spaces.
+    #: None: no name.  Needs ``protocol=3``.
     client_name: str | None = None
 
-    #: TLS to every node, certificate and host name verified.
+    # ---- TLS
+
+    #: Whether to use TLS to every node.  The client verifies the certificate and the host name.  A ``valkeys://`` or
+    #: ``rediss://`` URL sets it.
     tls: bool = False
-    #: PEM file, PEM bytes, or a Twisted trust root; None trusts what the platform trusts.
+    #: Which authorities to trust: the path of a PEM file, PEM bytes, or a trust root of Twisted, such as that of
+    #: `twisted.internet.ssl.trustRootFromCertificates`.  None: those that the operating system trusts.  Set it if the
+    #: certificates of the cluster come from an authority of your own.
     trust_root: Any = field(default=None, repr=False)
-    #: PEM file or bytes with our certificate and its key, or a twisted.internet.ssl.PrivateCertificate.
-    client_certificate: str | bytes | PrivateCertificate | None = field(default=None, repr=False)
-    #: The name to verify in every node's certificate, for clusters that announce addresses the certificates lack.
+    #: The client's certificate with its key, for servers that ask for one (``tls-auth-clients yes``): the path of a PEM
+    #: file, PEM bytes, or a `twisted.internet.ssl.PrivateCertificate`.
+    client_certificate: str | bytes | os.PathLike[str] | PrivateCertificate | None = field(default=None, repr=False)
+    #: The name that every node's certificate must hold.  None: the host name or IP address that the client connects to.
+    #: Set it if the cluster announces addresses that are not in the certificates.
     server_name: str | None = None
 
-    #: Deadline of a command over all its attempts.
+    # ---- time limits, in seconds
+
+    #: How long a command may take in all, with every redirect and retry, before it fails with CommandTimeout.  None: no
+    #: limit.  To let commands wait for a failover, set it some seconds above the servers' ``cluster-node-timeout``
+    #: (15 s by default).
     timeout: float | None = 10.0
-    #: From dialling a node to its answered handshake.
+    #: How long one attempt to connect may take: name look-up, TCP, TLS and log-in.  Raise it for a slow network.
     connect_timeout: float = 2.0
-    #: A connection that owes replies and has sent nothing for this long is aborted.
+    #: A connection is cut if replies are due and not one byte has come for this long.  It is below ``timeout``, so that
+    #: a command that only reads can still be sent again.  Raise it if the servers run scripts or commands that take
+    #: longer, since a server sends nothing meanwhile.  Blocking commands have connections without this limit.
     unresponsive_after: float = 5.0
-    #: A connection that does not end by itself is aborted this long after its close began.
+    #: A connection that is being closed is cut after this long.  TLS needs it: a server that hangs would keep the
+    #: connection open for ever.
     close_timeout: float = 1.0
-    #: Unanswered commands of one node, sent and unsent, before TooManyPending.
+
+    # ---- limits of memory and connections
+
+    #: How many unanswered commands one node may have, sent or waiting.  The next one fails with TooManyPending; a
+    #: pipeline waits instead.  Lower it to refuse work early when a node is slow.
     max_pending: int = 100_000
-    #: Connections of one node beside the one all commands share: for commands that block, WATCH and SCRIPT KILL.
+    #: How many connections to one node there may be beside the shared one.  Each serves one blocking command, one watch
+    #: session, SCRIPT KILL or FUNCTION KILL at a time; others wait for a connection until their deadline.  Raise it if
+    #: more of them are under way at the same time.
     max_exclusive: int = 64
-    #: Nodes that the client deals with at a time: a larger map is not believed, a redirect to one more is not followed.
+    #: How many nodes the client accepts: it rejects a slot map with more, and does not follow a redirect to one more.
+    #: It keeps a hostile server from filling the memory.  Valkey recommends at most 1000 nodes
+    #: (https://valkey.io/topics/cluster-spec).
     max_nodes: int = 10_000
-    #: Unsent bytes of one node before TooManyPending.
+    #: How many bytes may wait to be sent to one node.  Above this, commands fail with TooManyPending.  The default is
+    #: 64 MiB.  Raise it to send many large values at the same time.
     max_unsent_bytes: int = 64 * 1024 * 1024
 
-    #: Which reply the slot map comes from: "slots", "shards" or "nodes".
+    # ---- the slot map
+
+    #: The command that fetches the slot map: ``"slots"`` (CLUSTER SLOTS), ``"shards"`` (CLUSTER SHARDS) or ``"nodes"``
+    #: (CLUSTER NODES).  ``"auto"`` uses CLUSTER SLOTS, which servers answer fastest; from servers of version 8 on it
+    #: uses CLUSTER SHARDS for the first map and for maps of more than 2048 slot ranges, where that reply is smaller.
+    #: Change it if the user of the client may run only one of them.
     topology_source: str = "auto"
-    #: Unasked refresh of the slot map; None is never.
+    #: How often the slot map is fetched when nothing asks for it, in seconds; it finds changes that no redirect shows,
+    #: such as new replicas.  None: never.
     refresh_period: float | None = 60.0
-    #: Least time between two refreshes.
+    #: The least time between two fetches of the slot map, in seconds.  It limits the load on the servers while slots
+    #: move.  Lower it to learn of changes sooner.
     refresh_interval: float = 1.0
-    #: First and longest wait before a node is dialled again; in between they double, with full jitter.
+
+    # ---- connecting
+
+    #: The wait before the client tries again to connect to a node, in seconds.  It is random, so that many clients do
+    #: not connect at the same moment.  Its upper limit doubles with each failure, from about ``backoff_min`` to
+    #: ``backoff_max``.  Raise ``backoff_max`` to spare a server that many clients wait for.
     backoff_min: float = 0.01
     backoff_max: float = 1.0
-    #: Dial every node as soon as it is known, not at its first command.
+    #: Whether to connect to every node of a new slot map at once.  False: to a node at its first command, which saves
+    #: connections to nodes that are not used.  True makes the first command to each node faster.
     warm_up: bool = False
 
-    #: ``(host, port) -> IStreamClientEndpoint``; replaces our own dialling, TLS included.
+    #: A function that makes the endpoint for a host and a port, for your own way to connect, such as through a proxy.
+    #: The options of TLS cannot be used with it, and ``on_socket`` is not called.  None: the client connects itself.
     endpoint_for: Callable[[str, int], IStreamClientEndpoint] | None = None
-    #: Announced address -> address to dial, for NAT: a mapping of (host, port) pairs, or a callable.
+    #: Where to connect in place of an address that the cluster announces, for NAT and containers: a mapping from
+    #: (host, port) to (host, port), or a function that takes host and port and returns such a pair.
     address_map: _AddressMap | None = None
-    #: Called with socket and address right after the TCP connect, before TLS and AUTH.
-    on_socket: Callable[[Any, Address], None] | None = None
-    #: What the commands mean; the server is asked about those that it does not hold.
+    #: A function that is called with the socket and the address after each TCP connect, before TLS and log-in; for
+    #: socket options.  If it raises, the attempt to connect fails.
+    on_socket: Callable[[socket.socket, Address], None] | None = None
+
+    # ---- commands
+
+    #: The table of commands: which arguments are keys, and which commands only read.  It holds Valkey's commands; the
+    #: client asks a server about others.  Add the commands of a module to know them before.
     commands: CommandTable = field(default_factory=CommandTable)
-    #: Without TLS, log in to the target of a redirect that no map lists only if another node knows it, too.
+    #: Whether to check a redirect to an address that no slot map lists, when a password is used without TLS: the client
+    #: logs in there only if another node lists the address.  It keeps a hostile server from collecting the password.
+    #: False saves this question.
     check_redirects: bool = True
-    #: Spread MGET, MSET, MSETEX, DEL, UNLINK, EXISTS and TOUCH over the slots of their keys; else they are refused.
+    #: Whether MGET, MSET, MSETEX, DEL, UNLINK, EXISTS and TOUCH may have keys in several slots.  The client sends one
+    #: part for each slot, so the command is not atomic.  False: they fail with RoutingError.
     split_keys: bool = True
-    #: Follow redirects of, and repeat, scripts, functions and module commands when the server says that they did not
-    #: run.  A script can forge the server's words: with False it is never sent twice.
+    #: Whether to send scripts, functions and commands of modules again, or to another node, if the server says that
+    #: they did not run.  A script can make up such an error after it has written.  False: they are never sent twice.
     repeat_scripts: bool = True
-    #: The source of every random choice.
+    #: The source of all random choices.  Pass ``Random(seed)`` to make a test repeatable.
     random: Random = field(default_factory=Random, repr=False)
 
     def __post_init__(self) -> None:
@@ -149,50 +222,74 @@ class Options:
         for name in ("username", "password", "encoding", "client_name", "server_name"):
             text = getattr(self, name)
             if not isinstance(text, (str, type(None))):
-                raise TypeError(f"{name} is {type(text).__name__}, not str")
+                raise TypeError(f"{name} is {type(text).__name__}; it must be str")
             if text is not None and any("\ud800" <= character <= "\udfff" for character in text):
-                raise ValueError(f"{name} holds half of a surrogate pair, which has no UTF-8 form")
+                raise ValueError(f"{name} holds half of a surrogate pair, which cannot be written in UTF-8")
         if self.protocol not in (2, 3):
-            raise ValueError(f"protocol is {self.protocol!r}, not 2 or 3")
+            raise ValueError(f"protocol is {self.protocol!r}; it must be 2 or 3")
         if self.topology_source not in ("auto", *SOURCES):
-            raise ValueError(f"topology_source is not one of auto, {', '.join(SOURCES)}")
+            raise ValueError(f"topology_source must be one of auto, {', '.join(SOURCES)}")
         if not _codec_exists(self.encoding or "utf-8", self.encoding_errors):
-            raise ValueError("encoding or encoding_errors is none that Python knows")
+            raise ValueError("Python does not know this encoding or encoding_errors")
         if self.db < 0:
-            raise ValueError(f"db is {self.db}, below 0")
+            raise ValueError(f"db is {self.db}; it must be at least 0")
         if self.protocol == 2 and self.client_name is not None:
-            raise ValueError("client_name needs protocol=3: with protocol=2 nothing but AUTH and SELECT is sent")
+            raise ValueError("client_name needs protocol=3: with protocol=2 the client sends only AUTH and SELECT")
         if not all("!" <= character <= "~" for character in self.client_name or ""):
-            raise ValueError("client_name holds more than printable ASCII without spaces, which servers refuse")
+            raise ValueError("client_name may hold only printable ASCII characters without spaces")
         if self.username is not None and self.password is None:
-            raise ValueError("username is given without password")
+            raise ValueError("username is given without a password")
         for name in ("connect_timeout", "unresponsive_after", "close_timeout", "refresh_interval", "backoff_min"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)!r}, not above 0")
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be above 0")
         if not self.backoff_max >= self.backoff_min:
-            raise ValueError("backoff_max is below backoff_min")
+            raise ValueError("backoff_max must not be below backoff_min")
         for name in ("timeout", "refresh_period"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)!r}, neither None nor above 0")
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be above 0, or None")
         for name in ("max_pending", "max_unsent_bytes", "max_exclusive", "max_nodes"):
             if not getattr(self, name) >= 1:
-                raise ValueError(f"{name} is {getattr(self, name)!r}, below 1")
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be at least 1")
         if self.tls and self.endpoint_for is not None:
-            raise ValueError("tls and endpoint_for exclude each other: an endpoint of your own brings its own TLS")
+            raise ValueError("tls and endpoint_for cannot be used together: your own endpoints must use TLS themselves")
         if not self.tls and (self.trust_root or self.client_certificate or self.server_name):
-            raise ValueError("trust_root, client_certificate and server_name need TLS: a valkeys:// URL or tls=True")
+            raise ValueError("trust_root, client_certificate and server_name need TLS: use valkeys:// or tls=True")
 
     def backoff(self, failures: int) -> float:
-        """How long to wait before dialling again after so many failures in a row: doubling, with full jitter."""
+        """Draw the wait before the next attempt to connect.
+
+        Args:
+            failures: How many attempts have failed in a row.
+
+        Returns:
+            Seconds, drawn from ``backoff_min / 2`` to ``backoff_min * 2 ** failures``, but at most ``backoff_max``.
+        """
         longest = min(self.backoff_max, self.backoff_min * 2.0 ** min(failures, 30))
         return self.random.uniform(self.backoff_min / 2, longest)
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Options:
-        """Read ``valkeys://user:password@host:port,host:port/db?option=value``; keywords win over the URL.
+        """Read options from a URL.
 
-        Schemes: ``valkey``, ``redis``, and with TLS ``valkeys``, ``rediss``.  Raises ValueError, which never repeats
-        any part of the URL that could hold the password.
+        The form is ``valkeys://user:password@host:port,host:port/db?option=value&option=value``.  The schemes
+        ``valkey`` and ``redis`` mean TCP; ``valkeys`` and ``rediss`` mean TLS.  Write user and password
+        percent-encoded, and an IPv6 address in brackets.  The port is 6379 if it is left out.  All but the hosts may
+        be left out.
+
+        Args:
+            url: The URL.  A parameter's value is text, a number, ``true`` or ``false``, or ``none`` where an option
+                may be None.  Callables, ``commands`` and ``random`` cannot be parameters.
+            **options: Options as keywords; they override the URL.
+
+        Returns:
+            The options.
+
+        Raises:
+            ValueError: The URL or a value is not valid.  The text never holds a part of the URL that can be a password.
+            TypeError: There is no such option, or a keyword has a wrong type.
+
+        Example:
+            Options.from_url("valkeys://app:secret@10.0.0.1:7300,10.0.0.2:7300/1?timeout=2.5", trust_root="ca.pem")
         """
         check_names(options)
         scheme, found, rest = url.partition("://")
@@ -209,7 +306,7 @@ class Options:
                 values["password"] = _unquoted(password)
         if path:
             if not (path.isascii() and path.isdigit()):
-                raise ValueError("the path of the URL is not the number of a database")
+                raise ValueError("the path of the URL must be the number of a database")
             values["db"] = int(path)
         values["seeds"] = parse_seeds(hosts)
         for number, (name, text) in enumerate(parse_qsl(query, keep_blank_values=True), 1):
@@ -219,7 +316,14 @@ class Options:
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Raise TypeError for the first name that is no option; it says which option is spelt most like it."""
+    """Check that options exist.
+
+    Args:
+        names: Names that may be options.
+
+    Raises:
+        TypeError: A name is not an option.  The text suggests the option with the most similar name.
+    """
     known = list(Options.__dataclass_fields__)
     for name in names:
         if name not in known:
@@ -228,7 +332,18 @@ def check_names(names: Iterable[str]) -> None:
 
 
 def parse_seeds(seeds: Seeds) -> tuple[Address, ...]:
-    """Read ``"host:port,host:port"`` or a sequence of such texts or (host, port) pairs."""
+    """Read seeds.
+
+    Args:
+        seeds: ``"host:port,host:port"``, or a sequence of texts ``"host:port"`` and of (host, port) pairs.  In text,
+            the port is 6379 if it is left out, and an IPv6 address stands in brackets.
+
+    Returns:
+        The addresses, in the same order.
+
+    Raises:
+        ValueError: A seed is not valid.  The text has its number, counted from 1, and does not repeat it.
+    """
     entries = seeds.split(",") if isinstance(seeds, str) else seeds
     return tuple(
         _seed(entry, number) if isinstance(entry, str) else _pair(entry, number)
@@ -247,9 +362,9 @@ def _seed(text: str, number: int) -> Address:
 def _pair(entry: tuple[str, int], number: int) -> Address:
     host, port = entry
     if not host:
-        raise ValueError(f"seed {number}: no host")
+        raise ValueError(f"seed {number}: the host is missing")
     if any(character in "@/?#[] ," or not character.isprintable() for character in host):
-        raise ValueError(f"seed {number}: the host holds characters that no host name can have")
+        raise ValueError(f"seed {number}: the host holds characters that a host name cannot have")
     if type(port) is not int or not 0 < port < 65536:
         raise ValueError(f"seed {number}: the port is not a number from 1 to 65535")
     return Address(host, port)
@@ -259,13 +374,13 @@ def _unquoted(text: str) -> str:
     try:
         return unquote(text, errors="strict")
     except UnicodeDecodeError:
-        raise ValueError("the user name or the password in the URL is not UTF-8") from None
+        raise ValueError("the user name or the password in the URL is not valid UTF-8") from None
 
 
 def _codec_exists(encoding: str, errors: str) -> bool:
     try:
         codecs.lookup_error(errors)
-        # Raises LookupError also for codecs that decode to something else than text, such as hex.
+        # Codecs that do not decode to text, such as hex, raise LookupError here too.
         b"".decode(encoding)
         b"a".decode(encoding, "replace")
     except UnicodeError:
@@ -276,7 +391,7 @@ def _codec_exists(encoding: str, errors: str) -> bool:
 
 
 def _from_text(name: str, text: str, number: int) -> Any:
-    """A query parameter as the type of its option; only those that text can say are allowed."""
+    """Convert the value of a URL parameter to the type of its option."""
     kind = get_type_hints(Options).get(name) if name not in _NOT_IN_A_QUERY else None
     kinds = get_args(kind) or (kind,)
     try:
@@ -291,5 +406,5 @@ def _from_text(name: str, text: str, number: int) -> Any:
     except (ValueError, KeyError):
         named = " | ".join("None" if each is NoneType else each.__name__ for each in kinds)
         raise ValueError(f"the URL's parameter {name} is not a valid {named}") from None
-    # The name stays out: it may be what follows a question mark in a password.
-    raise ValueError(f"parameter {number} of the URL is no option that a URL can hold")
+    # The name is not in the text: it can be the part of a password after a question mark.
+    raise ValueError(f"parameter {number} of the URL is not an option that a URL can hold")

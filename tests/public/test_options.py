@@ -193,7 +193,7 @@ class UrlTests(SynchronousTestCase):
             "timout", "Timeout", "__init__", "",
         ]:  # fmt: skip
             error = self.assertRaises(ValueError, Options.from_url, f"valkey://h?timeout=1&{name}=x")
-            self.assertIn("parameter 2 of the URL is no option", str(error))
+            self.assertIn("parameter 2 of the URL is not an option", str(error))
             self.assertNotIn(name or "=", str(error))
 
     def test_every_option_is_a_parameter_or_refused(self) -> None:
