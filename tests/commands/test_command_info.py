@@ -85,13 +85,13 @@ class ReplyTests(SynchronousTestCase):
         """The error names the type of the reply."""
         for reply, kind in [(None, "NoneType"), (b"OK", "bytes"), ({}, "dict"), (5, "int"), (OSError("x"), "OSError")]:
             error = self.assertRaises(ProtocolError, CommandTable.from_reply, reply)
-            self.assertIn(f"COMMAND answered {kind}", str(error))
+            self.assertIn(f"the reply to COMMAND is {kind}", str(error))
 
     def assert_named(self, broken: Any, where: str = "COMMAND entry 1") -> None:
         reply = [REPLY[0], broken, REPLY[1]]
         error = self.assertRaises(ProtocolError, CommandTable.from_reply, reply)
         self.assertIn(where, str(error), broken)
-        self.assertIn("cannot be read", str(error))
+        self.assertIn("is not valid", str(error))
 
     def test_malformed_entries(self) -> None:
         """The error names the position of the entry, and its command name if that can be read."""

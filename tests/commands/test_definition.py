@@ -178,7 +178,7 @@ class MalformedTests(SynchronousTestCase):
 
     def test_text_that_is_not_an_object_of_commands(self) -> None:
         for text in ("", "{", "nope", '{"X": }'):
-            self.assert_wrong(text, "no JSON")
+            self.assert_wrong(text, "not valid JSON")
         for content in ([], 5, None, "text"):
             self.assert_wrong(json.dumps(content), "not an object of commands")
         self.assert_wrong({"X": []}, "X is list")
@@ -200,8 +200,8 @@ class MalformedTests(SynchronousTestCase):
             ({"arguments": [{"name": "x", "type": "pure-token"}]}, "X.arguments[0].token is missing"),
             ({"key_specs": [7]}, "X.key_specs[0] is int"),
             ({"key_specs": [{}]}, "X.key_specs[0].begin_search is missing"),
-            ({"key_specs": [{**spec, "begin_search": {"odd": 1}}]}, "X.key_specs[0].begin_search is neither"),
-            ({"key_specs": [{**spec, "find_keys": {"odd": 1}}]}, "X.key_specs[0].find_keys is neither"),
+            ({"key_specs": [{**spec, "begin_search": {"odd": 1}}]}, "X.key_specs[0].begin_search has neither"),
+            ({"key_specs": [{**spec, "find_keys": {"odd": 1}}]}, "X.key_specs[0].find_keys has neither"),
             (
                 {"key_specs": [{**spec, "find_keys": {"range": {"lastkey": 0, "step": 0, "limit": 0}}}]},
                 "X.key_specs[0].find_keys.range.step is 0",

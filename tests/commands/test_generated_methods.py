@@ -42,7 +42,7 @@ ENDS = {"[": "]", "<": ">"}
 VALUE = "[a-z0-9][a-z0-9._-]* "
 
 # The errors of methods whose options exclude or need each other.
-TAKES_ONE = re.compile("takes one of (?P<all>.+), and was given (?P<given>.+)")
+TAKES_ONE = re.compile("takes one of (?P<all>.+), but got (?P<given>.+)")
 NEEDS_ONE = re.compile("needs one of (?P<all>.+)")
 ONLY_WITH = re.compile("takes (?P<given>.+) only together with (?P<missing>.+)")
 NEEDS = re.compile("needs (?P<missing>.+)")
@@ -244,7 +244,7 @@ class MethodTests(SynchronousTestCase):
         method = Method("shutdown")
         for other in ("nosave", "save", "now", "force", "safe", "failover"):
             error = self.assertRaises(TypeError, method.call, [other, "abort"])
-            self.assertIn(f"was given {other} and abort", str(error))
+            self.assertIn(f"but got {other} and abort", str(error))
 
     def assert_builds(self, method: Method, options: Collection[str]) -> Collection[str]:
         """Check a call, after adding the options that errors ask for and removing those that errors exclude.

@@ -26,4 +26,4 @@ class RowTests(SynchronousTestCase):
         for rows, kind in [(["ab"], "str"), ([b"ab"], "bytes"), ("ab", "str"), ([("a", 1), 5], "int")]:
             for lay_out in (flat, flat_reversed):
                 error = self.assertRaises(TypeError, lay_out, rows)
-                self.assertEqual(str(error), f"{kind} in the place of a tuple")
+                self.assertEqual(str(error), f"{kind} where a tuple is expected")

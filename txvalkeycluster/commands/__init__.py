@@ -1,8 +1,9 @@
-"""What commands mean: where their keys are, whether they may be repeated, whether they block.
+"""Facts about commands: where their keys are, whether they may be repeated, and whether they block.
 
-`table` knows all commands (`model`), generated from Valkey's JSON (`definition`, `arguments`, `generated`) or read of
-a server (`command_info`); `overrides` corrects it by hand.  `encoder` makes bytes of arguments, `converters` Python
-values of replies.  `methods` has a method for each command, made by ``python -m gencmd`` of `method_support`.
+`table` looks up commands (`model`).  Its entries are generated from Valkey's JSON files (`definition`, `arguments`,
+`generated`) or come from a server's COMMAND reply (`command_info`), with corrections by hand (`overrides`).  `encoder`
+packs arguments into bytes, and `converters` turn replies into Python values.  `methods` has one method for each
+command.  ``python -m gencmd`` generates it; it uses `method_support`.
 """
 
 from .arguments import DefinitionError

@@ -1,4 +1,4 @@
-"""The arguments of a command as its JSON and COMMAND DOCS describe them: a tree; and what follows from it."""
+"""The arguments of a command, a tree as in its JSON file; and the arity and the key positions that follow from it."""
 
 from __future__ import annotations
 
@@ -9,36 +9,51 @@ from typing import Any
 from ..sentinel import Sentinel
 from .model import KeySpec
 
+#: The argument types that are one word of the command.
 SCALARS = frozenset(["string", "key", "integer", "double", "pattern", "unix-time"])
-# What is longer is not written a second time to say that it may be repeated.
+# A longer argument that may be repeated is shown as "text ...", not as "text [text ...]".
 _LONG = 40
 _TYPES = SCALARS | {"pure-token", "oneof", "block"}
 
 
 class DefinitionError(ValueError):
-    """A definition of a command that cannot be used; the text names where it is wrong."""
+    """The definition of a command is wrong.
+
+    Raised by ``client.commands.extend()`` and ``python -m gencmd``.  The text names the file or the reply, and the
+    field.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One argument, or a group of them."""
+    """One argument, or a group of arguments.
 
+    The attributes are those of Valkey's JSON files: https://valkey.io/topics/command-arguments/
+    """
+
+    #: The name, in lower case.
     name: str
+    #: One of `SCALARS`, or ``pure-token``, ``oneof`` or ``block``.
     type: str
+    #: The word that precedes the value, or that is the argument.
     token: str | None = None
+    #: Whether the argument may be left out.
     optional: bool = False
+    #: Whether the argument may be repeated.
     multiple: bool = False
+    #: Whether the token is repeated with each value.
     multiple_token: bool = False
+    #: The parts of a block, or the alternatives of a ``oneof``.
     arguments: tuple[Argument, ...] = ()
 
     @property
     def is_scalar(self) -> bool:
-        """Whether it is one word of the caller's."""
+        """Whether it is a single value that the caller gives."""
         return self.type in SCALARS
 
     @property
     def syntax(self) -> str:
-        """It, as the first line of a command's documentation shows it."""
+        """The argument as the documentation of a command shows it, such as ``[COUNT count]``."""
         inner = [argument.syntax for argument in self.arguments]
         if self.type == "pure-token":
             text = self.token or self.name
@@ -57,7 +72,18 @@ class Argument:
 
 
 def argument_from(raw: Any, where: str) -> Argument:
-    """Read one argument of a JSON file.  Raises DefinitionError."""
+    """Read one argument of a JSON file.
+
+    Args:
+        raw: The JSON object, decoded.
+        where: The place of the object, for error texts.
+
+    Returns:
+        The argument.
+
+    Raises:
+        DefinitionError: The object is not a valid argument.
+    """
     if not isinstance(raw, Mapping):
         raise DefinitionError(f"{where} is {type(raw).__name__}, not an object")
     name, kind = member(raw, "name", str, where), member(raw, "type", str, where)
@@ -65,14 +91,14 @@ def argument_from(raw: Any, where: str) -> Argument:
         raise DefinitionError(f"{where}.type is {kind!r}, not one of {', '.join(sorted(_TYPES))}")
     inner = member(raw, "arguments", list, where, [])
     if bool(inner) != (kind in ("oneof", "block")):
-        raise DefinitionError(f"{where}.arguments: {kind} {'without' if not inner else 'with'} arguments of its own")
+        raise DefinitionError(f"{where}.arguments: {kind} {'must' if not inner else 'must not'} have inner arguments")
     token = member(raw, "token", str, where, None)
     if kind == "pure-token" and token is None:
         raise DefinitionError(f"{where}.token is missing")
     if token == '""':
         token = ""
     elif token is not None and kind != "pure-token":
-        # Files differ in how they write those that lead values.
+        # The files do not agree on the case of tokens that precede a value.
         token = token.upper()
     return Argument(
         name=name.lower(),
@@ -89,12 +115,26 @@ _REQUIRED: Any = Sentinel("REQUIRED")
 
 
 def member(raw: Mapping[str, Any], name: str, kind: type, where: str, default: Any = _REQUIRED) -> Any:
-    """A member of a JSON object, of the type it has to have.  Raises DefinitionError."""
+    """Return a member of a JSON object after checking its type.
+
+    Args:
+        raw: The JSON object, decoded.
+        name: The name of the member.
+        kind: The type that the member must have.
+        where: The place of the object, for error texts.
+        default: The value of a missing member.  Without it, the member is required.
+
+    Returns:
+        The member, or ``default``.
+
+    Raises:
+        DefinitionError: The member is missing or has another type.
+    """
     value = raw.get(name, default)
     if value is _REQUIRED:
         raise DefinitionError(f"{where}.{name} is missing")
     if kind is bool and value in ("true", "false"):
-        # Valkey's own client-capa.json has it so.
+        # As in client-capa.json of Valkey.
         return value == "true"
     if value is not default and type(value) is not kind:
         raise DefinitionError(f"{where}.{name} is {type(value).__name__}, not {kind.__name__}")
@@ -102,13 +142,21 @@ def member(raw: Mapping[str, Any], name: str, kind: type, where: str, default: A
 
 
 def arity_of(arguments: tuple[Argument, ...], words: int) -> int:
-    """The arity of a command whose name has so many words."""
+    """Return the arity of a command.
+
+    Args:
+        arguments: The arguments of the command.
+        words: The number of words in its name.
+
+    Returns:
+        The number of words of a call, the name included.  It is negative if more words are possible.
+    """
     least, fixed = _width(arguments)
     return words + least if fixed else -(words + least)
 
 
 def _width(arguments: tuple[Argument, ...]) -> tuple[int, bool]:
-    """The least number of words, and whether it can be no other."""
+    """Return the smallest number of words, and whether the number is fixed."""
     total, fixed = 0, True
     for argument in arguments:
         least, exact = _width_of_one(argument)
@@ -134,24 +182,39 @@ def _width_of_one(argument: Argument) -> tuple[int, bool]:
 
 
 def key_specs_of(arguments: tuple[Argument, ...], words: int, where: str) -> tuple[KeySpec, ...]:
-    """Where the keys are, told from the arguments alone, as modules publish them.  Raises DefinitionError."""
+    """Derive the key specifications from the arguments, for the JSON of modules, which may lack ``key_specs``.
+
+    Args:
+        arguments: The arguments of the command.
+        words: The number of words in its name.
+        where: The place of the definition, for error texts.
+
+    Returns:
+        The key specifications.
+
+    Raises:
+        DefinitionError: The arguments do not determine where the keys are.
+    """
     finder = _Finder(words, where)
     finder.walk(arguments, words, ())
-    # Alternatives may have their keys in the same place.
+    # Alternatives can have their keys in the same place.
     return tuple(dict.fromkeys(finder.found))
 
 
 class _Finder:
-    """Walks the arguments, knowing the index of each as long as all before it have a fixed number of words."""
+    """Walks through the arguments and collects key specifications.
+
+    The index of an argument is known as long as all arguments before it have a fixed number of words.
+    """
 
     def __init__(self, words: int, where: str) -> None:
         self.found: list[KeySpec] = []
         self._where = where
-        # No index is below this one from here on.
+        # All further arguments have at least this index.
         self._least = words
 
     def walk(self, arguments: tuple[Argument, ...], index: int | None, rest: tuple[Argument, ...]) -> None:
-        """Note the keys among ``arguments``, the first of which stands at ``index``, and which ``rest`` follows."""
+        """Collect the keys among ``arguments``, which start at ``index`` and are followed by ``rest``."""
         for place, argument in enumerate(arguments):
             if _has_key(argument):
                 before = arguments[place - 1] if place else None
@@ -167,12 +230,12 @@ class _Finder:
             self._alternatives(argument, index, rest)
             return
         if keyword is not None and (index is None or argument.optional):
-            # Its own keyword leads to it, wherever it stands.
+            # The server finds the key by its keyword.
             begin = self._least
         elif index is not None:
             begin, keyword = index + (keyword is not None), None
         else:
-            raise DefinitionError(f"{self._where}.arguments: the place of {argument.name} varies; give key_specs")
+            raise DefinitionError(f"{self._where}.arguments: the position of {argument.name} varies; give key_specs")
         if argument.multiple:
             self._several(argument, KeySpec(begin, keyword), index, before, rest)
         elif argument.is_scalar:
@@ -181,7 +244,7 @@ class _Finder:
             # STREAMS key ... id ...
             self.found.append(KeySpec(begin, keyword, last=-1, limit=len(argument.arguments)))
         elif keyword is not None:
-            raise DefinitionError(f"{self._where}.arguments: the keys behind {argument.token} vary; give key_specs")
+            raise DefinitionError(f"{self._where}.arguments: the keys after {argument.token} vary; give key_specs")
         elif is_choice:
             self._alternatives(argument, begin, rest)
         else:
@@ -204,22 +267,22 @@ class _Finder:
     ) -> None:
         members = argument.arguments if argument.type == "block" else (replace(argument, optional=False),)
         if not all(item.is_scalar and not item.optional for item in members):
-            raise DefinitionError(f"{self._where}.arguments: {argument.name} varies in shape; give key_specs")
+            raise DefinitionError(f"{self._where}.arguments: the form of {argument.name} varies; give key_specs")
         offset = next(place for place, item in enumerate(members) if item.type == "key")
         step = len(members)
         if before is not None and is_count(before):
             if index is None:
-                raise DefinitionError(f"{self._where}.arguments: the place of {before.name} varies; give key_specs")
+                raise DefinitionError(f"{self._where}.arguments: the position of {before.name} varies; give key_specs")
             self.found.append(KeySpec(index - 1, first=1 + offset, step=step, keynum=0))
             return
         after, fixed = _width(rest)
         if not fixed:
-            raise DefinitionError(f"{self._where}.arguments: where {argument.name} ends varies; give key_specs")
+            raise DefinitionError(f"{self._where}.arguments: the end of {argument.name} varies; give key_specs")
         self.found.append(replace(start, begin=start.begin + offset, last=-1 - after, step=step))
 
 
 def is_count(argument: Argument) -> bool:
-    """Whether it is the number of what follows it, which the caller need not give."""
+    """Tell whether an argument is the number of the arguments after it.  The methods count them for the caller."""
     return argument.type == "integer" and argument.name.lower().startswith("num") and not argument.multiple
 
 

@@ -1,4 +1,7 @@
-"""Commands out of a server's own COMMAND reply, in its RESP2 or RESP3 shape."""
+"""Reads the COMMAND and COMMAND INFO replies of a server, from RESP2 or RESP3.
+
+Format: https://valkey.io/commands/command/
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,19 @@ from .model import Command, KeySpec
 
 
 def read_reply(reply: object) -> list[Command]:
-    """Read a COMMAND or COMMAND INFO reply, without the commands that the server does not know.
+    """Read a COMMAND or COMMAND INFO reply.
 
-    Raises ProtocolError naming the entry that is broken.
+    Args:
+        reply: The reply: a list of entries.
+
+    Returns:
+        The commands.  Those that the server does not know are left out.
+
+    Raises:
+        ProtocolError: The reply is not valid.  The text names the entry.
     """
     if not isinstance(reply, list):
-        raise ProtocolError(f"COMMAND answered {type(reply).__name__}, not a list")
+        raise ProtocolError(f"the reply to COMMAND is {type(reply).__name__}, not a list")
     return [_command(entry, f"COMMAND entry {index}") for index, entry in enumerate(reply) if entry is not None]
 
 
@@ -25,18 +35,18 @@ def _command(entry: Any, where: str, *, is_sub: bool = False) -> Command:
         where = f"{where} ({name:.60})"
         arity = _integer(entry[1])
         flags = frozenset(_text(flag) for flag in entry[2]) - UNSHOWN_FLAGS
-        # Servers before 7.0 tell of blocking in a category only.
+        # Servers before 7.0 have no blocking flag, only the category.
         if "@blocking" in (_text(category) for category in (entry[6] if len(entry) > 6 else ())):
             flags |= {"blocking"}
         tips = dict(_text(tip).partition(":")[::2] for tip in (entry[7] if len(entry) > 7 else ()))
         specs = [_key_spec(_mapping(spec)) for spec in entry[8]] if len(entry) > 8 else [_legacy(entry)]
-        # There is one level of them; a reply without end of them is none to follow.
+        # There is only one level of subcommands.  The limit protects from a reply that is nested without end.
         subs = entry[9] if len(entry) > 9 and not is_sub else ()
         subcommands = [_command(sub, where, is_sub=True) for sub in subs]
     except ProtocolError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise ProtocolError(f"{where} cannot be read: {error}") from error
+        raise ProtocolError(f"{where} is not valid: {error}") from error
     return Command(
         name=name.replace("|", " "),
         flags=flags,
@@ -65,26 +75,26 @@ def _key_spec(spec: dict[str, Any]) -> KeySpec | None:
 
 
 def _legacy(entry: Any) -> KeySpec | None:
-    """First key, last key and step, all that servers before 7.0 tell."""
+    """Make a specification of first key, last key and step.  Servers before 7.0 send nothing else."""
     first, last, step = map(_integer, entry[3:6])
     return KeySpec(first, last=last - first if last > 0 else last, step=_step(step)) if first else None
 
 
 def _integer(value: Any) -> int:
     if type(value) is not int:
-        raise TypeError(f"{type(value).__name__} in the place of a number")
+        raise TypeError(f"{type(value).__name__} where a number is expected")
     return value
 
 
 def _step(value: Any) -> int:
     if _integer(value) < 1:
-        raise ValueError(f"the step from key to key is {value}")
+        raise ValueError(f"the step between keys is {value}, but must be at least 1")
     return int(value)
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, (bytes, str)):
-        raise TypeError(f"{type(value).__name__} in the place of text")
+        raise TypeError(f"{type(value).__name__} where text is expected")
     return value.decode() if isinstance(value, bytes) else value
 
 

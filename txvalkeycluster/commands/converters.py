@@ -1,7 +1,7 @@
-"""Replies as natural Python values, the same from RESP2 and RESP3.
+"""Converters: they turn replies into Python values, the same for RESP2 and RESP3.
 
-A converter takes a reply and gives what its method's annotation says.  What RESP3 made a dict or a float of already
-passes through; the flat arrays and number texts of RESP2 become the same.
+A converter takes a reply and returns the type in the annotation of the method.  RESP3 already sends maps and floats: a
+converter returns them unchanged.  RESP2 sends flat lists and texts instead, which the converter converts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,18 @@ Convert = Callable[[Any], Any]
 
 
 def converted(reply: Any, convert: Convert) -> Any:
-    """A reply as its method gives it.  Raises ProtocolError for one that has not the shape of the command's replies."""
+    """Convert a reply.
+
+    Args:
+        reply: The reply of the server.
+        convert: The converter of the method.
+
+    Returns:
+        The converted reply.
+
+    Raises:
+        ProtocolError: The reply does not have the form that the command's replies have.
+    """
     try:
         return convert(reply)
     except Exception as error:
@@ -23,12 +34,12 @@ def converted(reply: Any, convert: Convert) -> Any:
 
 
 def number(reply: Any) -> Any:
-    """A float out of its text."""
+    """Convert text to a float."""
     return float(reply) if isinstance(reply, (bytes, str)) else reply
 
 
 def list_of(item: Convert) -> Convert:
-    """A list, each item converted."""
+    """Return a converter of lists that converts each item with ``item``."""
 
     def convert(reply: Any) -> Any:
         return [item(element) for element in reply] if isinstance(reply, list) else reply
@@ -37,12 +48,20 @@ def list_of(item: Convert) -> Convert:
 
 
 def as_set(reply: Any) -> Any:
-    """A set; RESP3's own arrive as lists."""
+    """Convert a list to a set.  The decoder reads a RESP3 set as a list."""
     return set(reply) if isinstance(reply, list) else reply
 
 
 def row(*items: Convert | None, rest: Convert | None = None) -> Convert:
-    """A list of a fixed order, each place converted in its own way; ``rest`` is for what follows."""
+    """Return a converter of lists that have a fixed order.
+
+    Args:
+        *items: One converter for each position; None leaves the value unchanged.
+        rest: The converter of all further positions.
+
+    Returns:
+        The converter.
+    """
 
     def convert(reply: Any) -> Any:
         if not isinstance(reply, list):
@@ -58,7 +77,15 @@ def row(*items: Convert | None, rest: Convert | None = None) -> Convert:
 
 
 def mapping(value: Convert | None = None, fields: Mapping[str, Convert] | None = None) -> Convert:
-    """A dict; ``fields`` are converted in ways of their own, all others by ``value``."""
+    """Return a converter to dicts.
+
+    Args:
+        value: The converter of the values; None leaves them unchanged.
+        fields: Converters of the fields with these names.  They replace ``value``.
+
+    Returns:
+        The converter.
+    """
 
     def convert(reply: Any) -> Any:
         if isinstance(reply, list):
@@ -82,9 +109,9 @@ plain_mapping = mapping()
 
 
 def nested_mapping(reply: Any) -> Any:
-    """A dict, and dicts for the arrays in it that hold names and values; numbers in text become floats.
+    """Convert nested lists of names and values to nested dicts, and numbers in text to floats.
 
-    MEMORY STATS has one for each database, under names that no schema lists.
+    For MEMORY STATS, which has one inner list for each database, with names that the schema does not list.
     """
     if isinstance(reply, list):
         return nested_mapping(plain_mapping(reply))
@@ -97,7 +124,7 @@ def nested_mapping(reply: Any) -> Any:
 
 
 def pair(*items: Convert | None) -> Convert:
-    """A tuple out of a list of that many items."""
+    """Return a converter of lists to tuples; ``items`` are those of `row`."""
     as_row = row(*items)
 
     def convert(reply: Any) -> Any:
@@ -107,7 +134,16 @@ def pair(*items: Convert | None) -> Convert:
 
 
 def pairs(second: Convert | None = None) -> Convert:
-    """A list of tuples of two: RESP2 sends them flat, RESP3 mostly nested."""
+    """Return a converter to lists of pairs.
+
+    RESP2 sends a flat list.  RESP3 usually sends a nested one.
+
+    Args:
+        second: The converter of the second value of each pair.
+
+    Returns:
+        The converter.
+    """
     one = pair(None, second)
 
     def convert(reply: Any) -> Any:
@@ -121,7 +157,7 @@ def pairs(second: Convert | None = None) -> Convert:
 
 
 def by_node(value: Convert) -> Convert:
-    """What several nodes replied, by node, each reply converted."""
+    """Return a converter of the dicts of replies by node; ``value`` converts each reply."""
 
     def convert(reply: Any) -> Any:
         return {node: value(item) for node, item in reply.items()}
@@ -141,22 +177,22 @@ scored_of_key = pair(None, scored)
 
 
 def popped(reply: Any) -> Any:
-    """Of ZPOPMIN without a count: a tuple of member and score, or None if there is no member."""
+    """Convert a reply of ZPOPMIN without a count to a tuple of member and score; None if there is no member."""
     return scored_pair(reply) if reply else None
 
 
 def entry(reply: Any) -> Any:
-    """Of a stream: a tuple of id and fields; fields are None where the entry is gone."""
+    """Convert a stream entry to a tuple of its id and its fields; the fields of a deleted entry are None."""
     return None if reply is None else (reply[0], plain_mapping(reply[1]))
 
 
 def entries(reply: Any) -> Any:
-    """Of a stream; XCLAIM JUSTID has ids alone."""
+    """Convert a list of stream entries.  XCLAIM with JUSTID sends ids instead, which stay unchanged."""
     return [entry(item) if item is None or isinstance(item, list) else item for item in reply] if reply else reply
 
 
 def streams(reply: Any) -> Any:
-    """Entries by stream: RESP2 sends pairs."""
+    """Convert to a dict of stream entries by stream.  RESP2 sends pairs instead of a map."""
     if isinstance(reply, list):
         reply = {item[0]: item[1] for item in reply}
     return {key: entries(items) for key, items in reply.items()} if reply else {}
@@ -168,25 +204,25 @@ located = row(None, rest=coordinates)
 
 
 def stream_groups(reply: Any) -> Any:
-    """Of XINFO STREAM: a number, or with FULL the groups and their consumers."""
+    """Convert the groups in a reply of XINFO STREAM: a number, or the groups and consumers with FULL."""
     group = mapping(fields={"consumers": list_of(plain_mapping)})
     return list_of(group)(reply)
 
 
 def command_docs(reply: Any) -> Any:
-    """Of COMMAND DOCS, which nests itself."""
+    """Convert a reply of COMMAND DOCS.  The entries of subcommands are nested in it."""
     argument = mapping(fields={"arguments": lambda inner: list_of(argument)(inner)})
     command = mapping(fields={"arguments": list_of(argument), "subcommands": command_docs})
     return mapping(command)(reply)
 
 
 def command_info(reply: Any) -> Any:
-    """Of COMMAND and COMMAND INFO, whose entries hold key specifications and, last, such entries again."""
+    """Convert a reply of COMMAND or COMMAND INFO.  The last item of an entry holds the entries of its subcommands."""
     search = mapping(fields={"spec": plain_mapping})
     specs = list_of(mapping(fields={"begin_search": search, "find_keys": search}))
     return list_of(row(*[None] * 8, specs, command_info))(reply)
 
 
 def function_stats(reply: Any) -> Any:
-    """Of FUNCTION STATS."""
+    """Convert a reply of FUNCTION STATS."""
     return mapping(fields={"running_script": plain_mapping, "engines": mapping(plain_mapping)})(reply)

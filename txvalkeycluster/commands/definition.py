@@ -1,4 +1,4 @@
-"""Commands out of JSON: Valkey's own files, one command each, and those that modules publish in the same form."""
+"""Reads commands from JSON: Valkey's own ``src/commands``, and files of modules in the same form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from .arguments import Argument, DefinitionError, argument_from, arity_of, key_specs_of, member
 from .model import Command, KeySpec
 
-#: Flags that say nothing about what a command does on a data node; the server does not show them either.
+#: Flags that do not describe what a command does on a data node.  COMMAND does not list them either.
 UNSHOWN_FLAGS = frozenset(
     ["all_dbs", "may_replicate", "movablekeys", "only_sentinel", "protected", "sentinel", "touches_arbitrary_keys"]
 )
@@ -18,29 +18,46 @@ UNSHOWN_FLAGS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A command, and what its documentation needs beside."""
+    """A command with the facts that its method and its documentation need."""
 
+    #: The command, for routing.
     command: Command
+    #: Its arguments, without the name.
     arguments: tuple[Argument, ...] = ()
+    #: The first version of the server that has it, such as ``"6.0.0"``.
     since: str = ""
+    #: The time complexity, as text.
     complexity: str = ""
+    #: The version that deprecated it; None if it is not deprecated.
     deprecated_since: str | None = None
+    #: The group of commands that it belongs to, such as ``"string"``.
     group: str = ""
-    #: JSON schema of its reply; None if nothing is said of it.
+    #: The JSON schema of its reply; None if the source has none.
     reply_schema: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
-        """Its full name, ``CLIENT KILL``."""
+        """The full name, such as ``CLIENT KILL``."""
         return self.command.name
 
 
 def read_definitions(text: str, where: str) -> list[Definition]:
-    """Read a JSON file.  Raises DefinitionError naming file and field."""
+    """Read a JSON file.
+
+    Args:
+        text: The content of the file.
+        where: The name of the file, for error texts.
+
+    Returns:
+        The definitions, without those of commands that only sentinels have.
+
+    Raises:
+        DefinitionError: The text is not JSON, or a field is wrong.  The error names the file and the field.
+    """
     try:
         content = json.loads(text)
     except ValueError as error:
-        raise DefinitionError(f"{where}: no JSON: {error}") from None
+        raise DefinitionError(f"{where}: not valid JSON: {error}") from None
     if not isinstance(content, dict):
         raise DefinitionError(f"{where}: {type(content).__name__}, not an object of commands by name")
     definitions: list[Definition] = []
@@ -55,7 +72,17 @@ def read_definitions(text: str, where: str) -> list[Definition]:
 
 
 def assemble(definitions: Iterable[Definition]) -> list[Command]:
-    """The commands, subcommands within their containers.  Raises DefinitionError for two of the same name."""
+    """Put the subcommands into their container commands.
+
+    Args:
+        definitions: The definitions, in any order.
+
+    Returns:
+        The commands, sorted by name.
+
+    Raises:
+        DefinitionError: Two definitions have the same name.
+    """
     found: dict[str, Command] = {}
     subcommands: dict[str, dict[str, Command]] = {}
     for definition in definitions:
@@ -79,7 +106,7 @@ def _definition(name: str, raw: dict[str, Any], flags: frozenset[str], where: st
     )
     words = len(full_name.split())
     if "arity" not in raw and "arguments" not in raw:
-        raise DefinitionError(f"{where}.arity is missing, and so are the arguments it would follow from")
+        raise DefinitionError(f"{where}.arity is missing; give arity or arguments")
     arity = member(raw, "arity", int, where, None) or arity_of(arguments, words)
     if "key_specs" in raw or "function" in raw:
         specs = [
@@ -113,7 +140,7 @@ def _flags(raw: dict[str, Any], where: str) -> frozenset[str]:
 
 
 def _key_spec(raw: Any, where: str) -> KeySpec | None:
-    """One key specification; None if it says that it does not know."""
+    """Read a key specification; None if its positions are ``unknown``."""
     if not isinstance(raw, dict):
         raise DefinitionError(f"{where} is {type(raw).__name__}, not an object")
     begin, find = member(raw, "begin_search", dict, where), member(raw, "find_keys", dict, where)
@@ -127,7 +154,7 @@ def _key_spec(raw: Any, where: str) -> KeySpec | None:
         keyword = member(begin["keyword"], "keyword", str, f"{where}.begin_search.keyword").upper().encode()
         start = member(begin["keyword"], "startfrom", int, f"{where}.begin_search.keyword")
     else:
-        raise DefinitionError(f"{where}.begin_search is neither index, keyword nor unknown")
+        raise DefinitionError(f"{where}.begin_search has neither index, keyword nor unknown")
     if "range" in find:
         how, place = find["range"], f"{where}.find_keys.range"
         last, limit = member(how, "lastkey", int, place), member(how, "limit", int, place)
@@ -136,11 +163,11 @@ def _key_spec(raw: Any, where: str) -> KeySpec | None:
         how, place = find["keynum"], f"{where}.find_keys.keynum"
         first, keynum = member(how, "firstkey", int, place), member(how, "keynumidx", int, place)
         return KeySpec(start, keyword, first=first, step=_step(how, place), keynum=keynum, is_key=is_key)
-    raise DefinitionError(f"{where}.find_keys is neither range, keynum nor unknown")
+    raise DefinitionError(f"{where}.find_keys has neither range, keynum nor unknown")
 
 
 def _step(how: Mapping[str, Any], where: str) -> int:
     step: int = member(how, "step", int, where)
     if step < 1:
-        raise DefinitionError(f"{where}.step is {step}, below 1")
+        raise DefinitionError(f"{where}.step is {step}, but must be at least 1")
     return step

@@ -1,6 +1,7 @@
-"""A command's arguments -> the bytes of a RESP array.
+"""Packs the arguments of a command into the bytes of a RESP array.
 
-Floats go as their shortest exact text; None, bool and everything else without one obvious wire form is refused.
+A float is sent as the shortest text that gives the same float.  None, bool and other types that have no obvious text
+are rejected.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ from hiredis import pack_command
 from ..slots import BRACE, argument_slot, key_slot
 
 Arg = bytes | str | int | float | bytearray | memoryview
-# One write: bytes, or for large values their parts, which are never copied.
+#: A packed command: bytes, or a list of parts if it has large values.  The parts are not copied.
 Packed = bytes | list[bytes]
 
-# hiredis copies every argument twice: at 256 KB 503 us against 19 us for a header and the value itself, even at 8 KB.
+#: Above this size, in bytes, a value is not copied.  hiredis copies each argument twice: with 256 KB it takes 503 us,
+#: where a header beside the value itself takes 19 us.  With 8 KB both take the same time.
 LARGE = 8192
-# Python refuses to write integers of more digits than some thousands, which hiredis does not survive.
+# Python refuses to format an integer of more than some thousand digits, and hiredis crashes then.
 _HUGE = 1 << 1024
 _PLAIN = (bytes, str, int, float)
-# What stands before an argument of so many bytes.  Out of these a join makes a command in 0.06 us; hiredis takes 0.15,
-# and a look at each argument first, 0.1 more.
+# The header of an argument by its size.  A join of these makes a command in 0.06 us.  hiredis takes 0.15 us, and the
+# check of each argument before it 0.1 us.
 _LENGTHS = tuple(b"\r\n$%d\r\n" % size for size in range(1025))
 _END = b"\r\n"
 _join = b"".join
@@ -32,8 +34,15 @@ _join = b"".join
 def pack(args: Sequence[Arg]) -> Packed:
     """Pack a command.
 
-    Raises TypeError that names the argument which has no wire form, by its position, and ValueError for text that is
-    not Unicode and integers that Python does not write.
+    Args:
+        args: The name of the command and its arguments.
+
+    Returns:
+        The bytes to send.
+
+    Raises:
+        TypeError: An argument has a type that cannot be sent.  The text names its position.
+        ValueError: A str has surrogates, or an int has more digits than Python formats.
     """
     for arg in args:
         kind = arg.__class__
@@ -50,16 +59,27 @@ def pack(args: Sequence[Arg]) -> Packed:
 
 
 def pack_keyed(wire_name: bytes, args: Sequence[Arg]) -> tuple[int, Packed]:
-    """The slot and the bytes of a command whose one key is argument 1; the quickest way for one or two short arguments.
+    """Pack a command whose only key is argument 1, and compute its slot.
 
-    ``wire_name`` is that of its `Command`.  Raises as `pack` does.
+    This is the fastest way for one or two short arguments.
+
+    Args:
+        wire_name: The ``wire_name`` of the `Command`.
+        args: The name of the command and its arguments.
+
+    Returns:
+        The slot of the key, and the bytes to send.
+
+    Raises:
+        TypeError: As `pack`.
+        ValueError: As `pack`.
     """
     key = args[1]
     if key.__class__ is str:
         key = key.encode()
     if key.__class__ is not bytes:
         return argument_slot(key), pack(args)
-    # Most keys are spared the call of key_slot.
+    # Most keys have no hash tag and do not need the call of key_slot.
     slot = crc_hqx(key, 0) & 16383 if BRACE not in key else key_slot(key)
     count = len(args)
     try:
@@ -72,14 +92,14 @@ def pack_keyed(wire_name: bytes, args: Sequence[Arg]) -> tuple[int, Packed]:
             if value.__class__ is bytes:
                 return slot, _join((b"*3", wire_name, _LENGTHS[len(key)], key, _LENGTHS[len(value)], value, _END))
     except IndexError:
-        # Not so short.
+        # An argument is longer than the headers in _LENGTHS.
         pass
     return slot, pack(args)
 
 
 def _pack_parts(args: Sequence[Arg]) -> Packed:
     if not isinstance(args[0], (bytes, str)):
-        raise TypeError(f"the name of a command is text or bytes, not {type(args[0]).__name__}")
+        raise TypeError(f"the name of a command must be str or bytes, not {type(args[0]).__name__}")
     parts: list[bytes] = []
     small = [b"*%d\r\n" % len(args)]
     for index, arg in enumerate(args):
@@ -103,10 +123,13 @@ def _wire(arg: Arg) -> bytes:
 
 
 def _plain(args: Sequence[Arg], index: int) -> Arg:
-    """An argument as exactly one of the plain types; subclasses (numpy scalars, IntEnum) lose their own repr."""
+    """Convert an argument to exactly one of the plain types.
+
+    The repr of a subclass, such as a numpy scalar or an IntEnum, is not the text to send.
+    """
     arg = args[index]
     if isinstance(arg, bool) or arg is None:
-        raise TypeError(f"argument {index} of {_name(args)} is {arg!r}: say what to send in its place")
+        raise TypeError(f"argument {index} of {_name(args)} is {arg!r}; give bytes, str, int or float instead")
     for kind in _PLAIN:
         if isinstance(arg, kind):
             return str.__str__(arg) if kind is str else kind(arg)  # type: ignore[arg-type]
@@ -116,14 +139,14 @@ def _plain(args: Sequence[Arg], index: int) -> Arg:
 
 
 def wrong_kind(arg: object) -> str:
-    """What is wrong with the type of an argument, and how to say it instead."""
+    """Return the end of an error text: the wrong type of an argument, and what to give instead."""
     text = f"of type {type(arg).__name__}, not bytes, str, int or float"
     if isinstance(arg, (list, tuple, set, frozenset)):
-        return f"{text}; give several one by one, as in mget(*keys)"
+        return f"{text}; give several values one by one, as in mget(*keys)"
     if isinstance(arg, Mapping):
-        return f"{text}; only commands that take pairs, such as hset, take a mapping"
+        return f"{text}; only commands that take pairs, such as hset, accept a mapping"
     if isinstance(arg, timedelta):
-        return f"{text}; say in which unit: int(delta.total_seconds()), or delta // timedelta(milliseconds=1)"
+        return f"{text}; give a number: int(delta.total_seconds()), or delta // timedelta(milliseconds=1)"
     if isinstance(arg, datetime):
         return f"{text}; give the Unix time: int(moment.timestamp())"
     return text

@@ -1,4 +1,4 @@
-"""What the generated methods are made of: the types in their signatures, and helpers that lay out their arguments."""
+"""Types and functions that the generated methods use."""
 
 from __future__ import annotations
 
@@ -14,55 +14,61 @@ from .encoder import Arg
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
-    #: What text in replies is: bytes, or str where ``encoding`` is given.
+    #: The type of text in replies: bytes, or str with the option ``encoding``.
     Text = TypeVar("Text", bound=bytes | str, default=bytes)
 else:
     from typing import TypeVar
 
     Text = TypeVar("Text", bound=bytes | str)
 
+#: The type of a key.
 Key = bytes | str | bytearray | memoryview
+#: The type of any other argument.
 Value = Arg
-# A mapping takes just one type of name, so that a dict of str is none of bytes or str.
+#: The names of a mapping.  Mapping is invariant in them, so ``Mapping[Key, ...]`` would reject a ``dict[str, ...]``.
 AnyKey = TypeVar("AnyKey", bound=Key)
+#: As `AnyKey`, for values.
 AnyValue = TypeVar("AnyValue", bound=Value)
-#: A bound of scores: a number, or text such as ``(1`` and ``-inf``.
+#: A bound of scores: a number, or text such as ``(1`` or ``-inf``.
 Bound = float | bytes | str
-#: In the place of an argument that was not given.
+#: The default of an argument that was not given.
 MISSING: Any = Sentinel("MISSING")
 _LONE = (bytes, str, bytearray, memoryview, int, float)
 
 
 class Runner:
-    """Whoever carries out what the methods lay out."""
+    """Base class of the methods: a subclass sends the commands that they lay out."""
 
     def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Deferred[Any]:
         raise NotImplementedError
 
 
 def each(items: Any) -> tuple[Any, ...]:
-    """Several, or one that stands alone."""
+    """Return one value, or several values, as a tuple."""
     return (items,) if isinstance(items, _LONE) else tuple(items)
 
 
 def flat(rows: Mapping[Any, Any] | Iterable[Sequence[Any]]) -> list[Any]:
-    """The words of rows one after the other; a mapping's are name and value."""
+    """Return the words of all rows in one list.  The rows of a mapping are its pairs of name and value.
+
+    Raises TypeError for a row that is not a tuple.
+    """
     return [word for row in (rows.items() if isinstance(rows, Mapping) else rows) for word in _row(row)]
 
 
 def flat_reversed(rows: Mapping[Any, Any] | Iterable[Sequence[Any]]) -> list[Any]:
-    """As `flat`, for rows whose name comes last while a mapping has it first."""
+    """As `flat`, but with the value before the name.  Only a mapping is reversed; rows already have this order."""
     return flat([(value, name) for name, value in rows.items()] if isinstance(rows, Mapping) else rows)
 
 
 def _row(row: Sequence[Any]) -> Sequence[Any]:
     if isinstance(row, _LONE):
-        raise TypeError(f"{type(row).__name__} in the place of a tuple")
+        raise TypeError(f"{type(row).__name__} where a tuple is expected")
     return row
 
 
 def stream_entry(id: Any, data: Any) -> tuple[Any, Any]:
-    """The id and the fields of an entry, of which the id may be left out.  Raises TypeError without fields."""
+    """Return the id and the fields of a stream entry.  The id may be left out.  Raises TypeError without fields."""
     if data is not MISSING:
         return id, data
     if isinstance(id, Mapping):
@@ -71,27 +77,36 @@ def stream_entry(id: Any, data: Any) -> tuple[Any, Any]:
 
 
 def columns(mapping: Mapping[Any, Any]) -> Iterator[Any]:
-    """All names, then all values."""
+    """Iterate over all names, then over all values."""
     yield from mapping.keys()
     yield from mapping.values()
 
 
 def exclusive(command: str, *, needed: bool = False, **values: Any) -> None:
-    """Raise TypeError unless at most one is given, and at least one if it is needed."""
+    """Check options that exclude each other.
+
+    Args:
+        command: The name of the command, for the error text.
+        needed: Whether one of the options must be given.
+        **values: The options with their values.  None, False and () mean "not given".
+
+    Raises:
+        TypeError: More than one option is given, or none although one is needed.
+    """
     names = [name for name, value in values.items() if value is not None and value is not False and value != ()]
     if len(names) > 1:
-        raise TypeError(f"{command} takes one of {', '.join(values)}, and was given {' and '.join(names)}")
+        raise TypeError(f"{command} takes one of {', '.join(values)}, but got {' and '.join(names)}")
     if needed and not names:
         raise TypeError(f"{command} needs one of {', '.join(values)}")
 
 
 def leaderless(command: str, leader: str, others: str) -> TypeError:
-    """The error for options that mean something only beside another."""
+    """Return the error for options that require another option."""
     return TypeError(f"{command} takes {others} only together with {leader}")
 
 
 def needed(command: str, **given: Any) -> Any:
-    """The one value given, which must not be left out.  Raises TypeError."""
+    """Return the value of the only keyword argument.  Raises TypeError if it is None."""
     ((name, value),) = given.items()
     if value is None:
         raise TypeError(f"{command} needs {name}")

@@ -1,4 +1,7 @@
-"""One command: its flags and key specifications.  Source: the server's documents "Key specifications" and "COMMAND"."""
+"""A command with its flags and key specifications.
+
+Sources: https://valkey.io/topics/key-specs/ and https://valkey.io/commands/command/
+"""
 
 from __future__ import annotations
 
@@ -14,25 +17,39 @@ _CONTAINERS_OF_REFUSED = frozenset(name.split()[0] for name in REFUSED)
 
 @dataclass(frozen=True, slots=True)
 class KeySpec:
-    """Where some keys of a command stand.  Argument 0 is the command's name.
+    """The positions of some keys of a command.  Position 0 is the name of the command.
 
-    ``begin`` is an index (``keyword`` is None), or where to look for ``keyword`` from, backwards if negative.
-    ``keynum`` is None for a range that ends at ``last`` (relative to its begin, or to the end if negative) shortened
-    to one in ``limit``; otherwise the place of the number of keys, relative to the begin, as ``first`` is.
+    Without ``keynum``, the keys are a range from the begin to ``last``.  With ``keynum``, an argument holds the number
+    of keys.
     """
 
+    #: The position where the keys begin.  With a keyword: the position from which to search for it; if it is negative,
+    #: the search starts that far from the end and goes backwards.
     begin: int
+    #: The keyword before the keys, in upper case; None if the keys have a fixed begin.
     keyword: bytes | None = None
+    #: With ``keynum``: the position of the first key, relative to the begin.
     first: int = 0
+    #: Without ``keynum``: the position of the last key, relative to the begin; if negative, relative to the end.
     last: int = 0
+    #: The distance between two keys.
     step: int = 1
+    #: With a negative ``last``: the keys are the first 1/limit of the arguments.  0 and 1 mean all.
     limit: int = 0
+    #: The position of the number of keys, relative to the begin.
     keynum: int | None = None
-    #: False for what routes a command without being a key, such as a shard channel.
+    #: False for an argument that determines the slot but is not a key, such as a shard channel.
     is_key: bool = True
 
     def positions(self, args: Sequence[Any]) -> range:
-        """The indexes of the keys in ``args``; empty if they are not there."""
+        """Return the positions of the keys in ``args``.
+
+        Args:
+            args: The name of the command and its arguments.
+
+        Returns:
+            The positions; empty if the arguments have no keys there.
+        """
         count = len(args)
         begin = self.begin if self.keyword is None else self._after_keyword(args)
         if not 0 < begin < count:
@@ -44,7 +61,7 @@ class KeySpec:
                 return range(0)
             first = begin + self.first
             if first < 1:
-                # No server says so; counting from there could take for ever.
+                # No server sends this.  A range from there could be endless.
                 return range(0)
             return range(first, min(first + max(number, 0) * self.step, count), self.step)
         if self.last >= 0:
@@ -66,23 +83,29 @@ class KeySpec:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command or subcommand, with what routing and repeating it need to know."""
+    """A command or subcommand, with the facts that the client needs to route and to repeat it."""
 
+    #: The name in upper case, such as ``GET`` or ``CLIENT KILL``.
     name: str
+    #: The flags of the command, in lower case, such as ``readonly``.
     flags: frozenset[str] = frozenset()
+    #: Where its keys are.
     key_specs: tuple[KeySpec, ...] = ()
+    #: Which nodes it is sent to: https://valkey.io/topics/command-tips/
     request_policy: str | None = None
+    #: How the replies of several nodes become one.
     response_policy: str | None = None
+    #: The subcommands by name, such as ``KILL``.
     subcommands: dict[str, Command] = field(default_factory=dict, repr=False)
-    #: Number of arguments, the name included; negative is at least that many; 0 is unknown.
+    #: The number of words, the name included.  A negative number is a minimum.  0 means unknown.
     arity: int = 0
-    #: False for a name that no table holds, of which the server has to be asked.
+    #: False for a command that is not in the table.  The client asks a server about it.
     known: bool = True
-    #: Whether its one key is argument 1 of every call, and nothing else has to be looked at to route it.
+    #: Whether argument 1 is the only key, and routing does not depend on any other argument.
     keyed: bool = field(init=False, default=False)
-    #: Its name as the wire has it, without what ends it: ``\r\n$3\r\nGET``.
+    #: The name as it is sent, without the final line break: ``\r\n$3\r\nGET``.
     wire_name: bytes = field(init=False, repr=False, default=b"")
-    #: Whether running it twice does no harm, so that it is sent again when its reply was lost.
+    #: Whether it does no harm to execute it twice.  Then it is sent again if its reply was lost.
     repeatable: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
@@ -99,13 +122,21 @@ class Command:
             object.__setattr__(self, "keyed", one)
 
     def resolve(self, args: Sequence[Any]) -> Command:
-        """The subcommand that ``args`` names, or the command itself."""
+        """Return the subcommand that ``args`` names, or the command itself.
+
+        Args:
+            args: The name of the command and its arguments.
+        """
         if self.subcommands and len(args) > 1:
             return self.subcommands.get(word(args[1]).decode("utf-8", "replace"), self)
         return self
 
     def places(self, args: Sequence[Any]) -> Sequence[int]:
-        """The indexes in ``args`` of what the slot follows from: its keys, or a shard channel."""
+        """Return the positions in ``args`` that determine the slot: keys, or a shard channel.
+
+        Args:
+            args: The name of the command and its arguments.
+        """
         by_hand = KEYS.get(self.name)
         if by_hand is not None:
             return list(by_hand(args))
@@ -114,19 +145,34 @@ class Command:
         return [place for spec in self.key_specs for place in spec.positions(args)]
 
     def keys(self, args: Sequence[Any]) -> Iterator[Any]:
-        """The keys among ``args``, in the order in which the server's COMMAND GETKEYS gives them."""
+        """Iterate over the keys in ``args``, in the order of the server's COMMAND GETKEYS.
+
+        Args:
+            args: The name of the command and its arguments.
+        """
         if all(spec.is_key for spec in self.key_specs):
             for place in self.places(args):
                 yield args[place]
 
     def blocks(self, args: Sequence[Any]) -> bool:
-        """Whether the server may hold back the reply of this call."""
+        """Tell whether the server may delay the reply to this call.
+
+        Args:
+            args: The name of the command and its arguments.
+        """
         if "blocking" not in self.flags:
             return False
         return self.name not in ("XREAD", "XREADGROUP") or place_of_block(args) > 0
 
     def check_allowed(self, args: Sequence[Any]) -> None:
-        """Raise RoutingError if no connection of a client must carry this call."""
+        """Check that a client may send this call.
+
+        Args:
+            args: The name of the command and its arguments.
+
+        Raises:
+            RoutingError: The command is in `overrides.REFUSED`.  The text has the reason.
+        """
         sub = word(args[1]).decode("utf-8", "replace") if len(args) > 1 else ""
         reason = REFUSED.get(self.name) or REFUSED.get(f"{self.name} {sub}")
         if reason is not None:

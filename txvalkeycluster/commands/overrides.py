@@ -1,4 +1,4 @@
-"""What neither a command's JSON nor the server's COMMAND tells, or tells wrongly."""
+"""Facts about commands that neither Valkey's JSON files nor a server's COMMAND reply tell correctly."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 _STATEFUL = "it changes the state of a connection that other commands share"
-_PUBSUB = "subscriptions do not go over the shared connection: its reply is a push"
-_REPLICATION = "it is what replicas say to primaries"
+_TRANSACTION = f"{_STATEFUL}; use transaction() or watch() of the client"
+_PUBSUB = "its replies are pushes, which the client does not support"
+_REPLICATION = "replicas send it to primaries"
 
-#: Commands that no connection of a client must carry, each with the reason.
+#: Commands that a client must not send, each with the reason.
 REFUSED = {
     **dict.fromkeys(["AUTH", "HELLO", "SELECT", "RESET", "QUIT", "READONLY", "READWRITE", "ASKING"], _STATEFUL),
-    **dict.fromkeys(["MULTI", "EXEC", "DISCARD", "WATCH", "UNWATCH", "CLIENT REPLY", "DEBUG PROTOCOL"], _STATEFUL),
-    **dict.fromkeys(["CLIENT TRACKING", "CLIENT CACHING", "CLIENT CAPA", "SCRIPT DEBUG"], _STATEFUL),
+    **dict.fromkeys(["MULTI", "EXEC", "DISCARD", "WATCH", "UNWATCH"], _TRANSACTION),
+    **dict.fromkeys(["CLIENT REPLY", "DEBUG PROTOCOL", "CLIENT TRACKING", "CLIENT CACHING"], _STATEFUL),
+    **dict.fromkeys(["CLIENT CAPA", "SCRIPT DEBUG"], _STATEFUL),
     **dict.fromkeys(["CLIENT NO-EVICT", "CLIENT NO-TOUCH", "CLIENT IMPORT-SOURCE"], _STATEFUL),
     **dict.fromkeys(["MONITOR", "SYNC", "PSYNC", "REPLCONF"], "its replies never end"),
     **dict.fromkeys(["SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE"], _PUBSUB),
@@ -21,16 +23,17 @@ REFUSED = {
     "CLUSTER SYNCSLOTS": _REPLICATION,
 }
 
-#: Request and response policy in place of the tips.
+#: Request policy and response policy of commands whose tips are wrong or missing.
+#: Source of the policies: https://valkey.io/topics/command-tips/
 POLICIES: dict[str, tuple[str | None, str | None]] = {
-    # Any one node gives the answer that a caller wants.
+    # The tip is every shard, but a reply of any node is enough.
     "PING": (None, None),
-    # The tip asks every shard and leaves open what to make of the replies: an empty shard has no key to give.
+    # The tip is every shard, without a response policy.  An empty shard answers null.
     "RANDOMKEY": ("all_shards", "any_not_null"),
-    # Of one connection, while each node has its own; the option client_name and the handshake see to all of them.
+    # The tip is every node, but these set one connection.  The option client_name and the handshake set all of them.
     "CLIENT SETNAME": (None, None),
     "CLIENT SETINFO": (None, None),
-    # These have no tips, though a server knows its own subscribers only.
+    # These have no tips, but a server knows only its own subscribers.
     "PUBSUB CHANNELS": ("all_nodes", "union"),
     "PUBSUB SHARDCHANNELS": ("all_nodes", "union"),
     "PUBSUB NUMPAT": ("all_nodes", "agg_sum"),
@@ -38,28 +41,32 @@ POLICIES: dict[str, tuple[str | None, str | None]] = {
     "PUBSUB SHARDNUMSUB": ("all_nodes", "sum_by_name"),
 }
 
-#: Neither reads nor writes by their flags, yet harmless to run twice.
+#: Commands without the flag ``readonly`` that may still be repeated.
 REPEATABLE = frozenset(["PING", "ECHO", "TIME", "LASTSAVE", "DBSIZE", "ROLE", "INFO"])
 
-#: Commands that run a program, which can write first and then fail with an error of its own.
+#: Commands that run a script or a function, which can write first and then fail with an error of its own.
 SCRIPTS = frozenset(["EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "FCALL", "FCALL_RO"])
 
-# The options of XREAD and XREADGROUP that take values, with the arguments each takes up: a group may be named BLOCK.
+# Options that take values, with their number of words: a value can look like an option, such as a group named BLOCK.
+# Options of XREAD and XREADGROUP.
 _WIDTHS = {b"COUNT": 2, b"GROUP": 3}
-# The options of SORT that take values, and those of MIGRATE, so that a value is not taken for an option.
+# Options of SORT and of MIGRATE.
 _SORT_WIDTHS = {b"LIMIT": 3, b"GET": 2, b"BY": 2}
 _MIGRATE_WIDTHS = {b"AUTH": 2, b"AUTH2": 3}
 
 
 def word(arg: Any) -> bytes:
-    """An argument as the server compares it with its options; empty if it is a number."""
+    """Return an argument as the server compares it with its options: upper-case bytes, empty for a number."""
     if isinstance(arg, str):
         return arg.upper().encode("utf-8", "replace")
     return bytes(arg).upper() if isinstance(arg, (bytes, bytearray, memoryview)) else b""
 
 
 def place_of_block(args: Sequence[Any]) -> int:
-    """Where an XREAD or XREADGROUP has its BLOCK, read option by option as the server does; 0 if it has none."""
+    """Return the index of BLOCK in an XREAD or XREADGROUP; 0 if there is none.
+
+    It reads the options one by one, as the server does.
+    """
     place = 1
     while place < len(args):
         option = word(args[place])
@@ -70,7 +77,15 @@ def place_of_block(args: Sequence[Any]) -> int:
 
 
 def block_time(name: str, args: Sequence[Any]) -> tuple[int, float] | None:
-    """Where a blocking command says how long it blocks, and how many of its units make a second; None if unknown."""
+    """Find the timeout among the arguments of a blocking command.
+
+    Args:
+        name: The name of the command.
+        args: The name and the arguments.
+
+    Returns:
+        The index of the timeout, and how many of its units are one second.  None if the command is not known.
+    """
     if name in ("XREAD", "XREADGROUP"):
         return place_of_block(args) + 1, 1000.0
     if name in ("BLMPOP", "BZMPOP"):
@@ -95,7 +110,7 @@ def _keys_of_sort(args: Sequence[Any]) -> Iterator[int]:
 
 
 def _keys_of_migrate(args: Sequence[Any]) -> Iterator[int]:
-    # One key, or "" in its place and the keys behind KEYS, which may also be the password behind AUTH.
+    # One key; or "" instead, and the keys after KEYS.  The password after AUTH may also be "KEYS".
     if len(args) > 3 and args[3] in (b"", ""):
         place = 6
         while place < len(args):
@@ -109,7 +124,7 @@ def _keys_of_migrate(args: Sequence[Any]) -> Iterator[int]:
 
 
 def _keys_of_georadius(args: Sequence[Any]) -> Iterator[int]:
-    # Each of its keywords has a specification of its own; the server takes the last of them alone.
+    # STORE and STOREDIST have one specification each, but the server uses only the last of them.
     if len(args) > 1:
         yield 1
     places = [place for place in range(5, len(args) - 1) if word(args[place]) in (b"STORE", b"STOREDIST")]
@@ -117,7 +132,7 @@ def _keys_of_georadius(args: Sequence[Any]) -> Iterator[int]:
         yield places[-1] + 1
 
 
-#: Where the keys are of commands whose key specifications do not tell it all.
+#: Functions that find the keys of commands whose key specifications are incomplete.
 KEYS: dict[str, Callable[[Sequence[Any]], Iterator[int]]] = {
     "SORT": _keys_of_sort,
     "MIGRATE": _keys_of_migrate,

@@ -1,4 +1,8 @@
-"""The methods where commands are queued: the same, and typed differently in the stub beside."""
+"""The methods of pipelines and transactions.
+
+They are the same functions as those of the client.  The stub ``queued.pyi`` gives them other types: each method
+returns the pipeline or the transaction.
+"""
 
 from .methods import Commands as QueuedCommands
 

@@ -1,4 +1,4 @@
-"""Name -> command: Valkey's own, as generated, and what is learnt beside them."""
+"""The table of commands by name: Valkey's own, and those that were added or learnt from a server."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from .generated import COMMANDS
 from .model import Command
 from .overrides import SCRIPTS
 
-# Names come from the program, in few spellings; the bound is for one that passes on what strangers type.
+# A program uses few spellings.  The limit protects a program that passes on names that its users type.
 _MAX_SPELLINGS = 4096
 _VALKEYS_OWN = frozenset(command.name for command in COMMANDS)
 
 
 def can_fail_after_writing(command: Command) -> bool:
-    """Whether an error reply leaves open what the command has done before.
+    """Tell whether a command may have written something although it answered with an error.
 
-    Valkey's own commands check everything before they write.  Scripts, functions and commands of modules need not.
+    Valkey's own commands check everything before they write.  Scripts, functions and commands of modules may not.
+
+    Args:
+        command: The command.
     """
     if command.name in SCRIPTS:
         return True
@@ -29,13 +32,24 @@ def can_fail_after_writing(command: Command) -> bool:
 
 
 class CommandTable(dict[Any, Command]):
-    """Every spelling of a name seen so far -> command: a look-up of ``"GET"``, ``b"get"`` or ``"Get"`` is one access.
+    """The commands that a client knows: ``client.commands``.
 
-    A name that is not in the table gives a command that is not ``known``.
+    A look-up such as ``table["GET"]``, ``table[b"get"]`` or ``table["Get"]`` returns a `Command`.  Its ``known`` is
+    false if the table does not have the name.
+
+    The dict holds every spelling of a name that was looked up before, so that the next look-up is one access.
+
+    Example:
+        >>> CommandTable().keys_of(["MSET", "a", 1, "b", 2])
+        ['a', 'b']
     """
 
     def __init__(self, commands: Iterable[Command] = COMMANDS) -> None:
-        """Valkey's commands, or others in their place."""
+        """Make a table.
+
+        Args:
+            commands: The commands of the table; by default, those of Valkey.
+        """
         super().__init__()
         self._names: dict[str, Command] = {}
         self._learnt: OrderedDict[str, None] = OrderedDict()
@@ -47,7 +61,7 @@ class CommandTable(dict[Any, Command]):
         elif isinstance(name, str):
             plain = name.upper()
         else:
-            raise TypeError(f"the name of a command is text or bytes, not {type(name).__name__}")
+            raise TypeError(f"the name of a command must be str or bytes, not {type(name).__name__}")
         command = self._names.get(plain)
         if command is None:
             return Command(plain, known=False)
@@ -60,17 +74,25 @@ class CommandTable(dict[Any, Command]):
 
     @property
     def commands(self) -> tuple[Command, ...]:
-        """Every command, without its spellings."""
+        """All commands."""
         return tuple(self._names.values())
 
     def add(self, commands: Iterable[Command]) -> None:
-        """Add commands, in place of those of the same name."""
+        """Add commands.  They replace commands with the same names.
+
+        Args:
+            commands: The commands.
+        """
         self._names.update((command.name, command) for command in commands)
         self.clear()
         self.update(self._names)
 
     def learn(self, commands: Iterable[Command]) -> None:
-        """Add what a server has told of names that the table did not hold, some at a time."""
+        """Add commands that a server has described.  The table keeps a limited number of them.
+
+        Args:
+            commands: The commands.
+        """
         for command in commands:
             self._learnt[command.name] = None
             if len(self._learnt) > _MAX_SPELLINGS:
@@ -78,9 +100,20 @@ class CommandTable(dict[Any, Command]):
             self._names[command.name] = command
 
     def extend(self, definitions: str | Mapping[str, Any]) -> None:
-        """Add commands from JSON in the form of Valkey's ``src/commands``, as text or as what json.loads made of it.
+        """Add commands from JSON in the form of Valkey's ``src/commands``, as modules publish it.
 
-        A subcommand joins its container.  Raises DefinitionError naming the field that is wrong.
+        A subcommand is added to its container command.
+
+        Args:
+            definitions: The JSON text, or the object that ``json.loads`` made of it.
+
+        Raises:
+            DefinitionError: A field is wrong.  The error names it.
+
+        Example:
+            ::
+
+                client.commands.extend(Path("examples/counters.json").read_text())
         """
         text = definitions if isinstance(definitions, str) else json.dumps(definitions)
         for command in assemble(read_definitions(text, "commands")):
@@ -90,11 +123,31 @@ class CommandTable(dict[Any, Command]):
             self.add([command])
 
     def keys_of(self, args: Sequence[Any]) -> list[Any]:
-        """The keys among a command's arguments, as the server's COMMAND GETKEYS tells them."""
+        """Return the keys of a call, as the server's COMMAND GETKEYS does.
+
+        Args:
+            args: The name of the command and its arguments.
+
+        Returns:
+            The keys, unchanged.
+
+        Raises:
+            TypeError: The name is neither str nor bytes.
+        """
         command = self[args[0]].resolve(args)
         return list(command.keys(args))
 
     @classmethod
     def from_reply(cls, reply: object) -> CommandTable:
-        """A table of a server's commands alone, from its COMMAND reply.  Raises ProtocolError."""
+        """Make a table of the commands of one server.
+
+        Args:
+            reply: The server's reply to COMMAND.
+
+        Returns:
+            A table that has only these commands.
+
+        Raises:
+            ProtocolError: The reply is not valid.
+        """
         return cls(read_reply(reply))
