@@ -1,4 +1,7 @@
-"""Transactions: MULTI and EXEC on one slot, with watched keys on a connection of their own."""
+"""Transactions: MULTI and EXEC on one slot, and sessions that watch keys (WATCH).
+
+Source: https://valkey.io/topics/transactions
+"""
 
 from __future__ import annotations
 
@@ -33,26 +36,43 @@ from .slots import argument_slot
 
 _T = TypeVar("_T")
 _WATCH = Command("WATCH")
-# Before an optimistic function is run again: at first, and at most, or because its slot has moved.
+# Seconds.  The pause before an optimistic function runs again is random.  Its upper limit doubles from the first to the
+# second; it is the second at once if the slot has moved.
 _PAUSE, _LONGEST_PAUSE = 0.0005, 0.06
-# How long the end of a session waits for the server to forget what was watched.
+# Seconds that the end of a session waits for the reply to UNWATCH.
 _PATIENCE = 1.0
 
-# Packed when it is queued: what it was made of may change until it is sent.
+# A command is packed when it is queued: the caller may change its arguments before it is sent.
 _Queued = tuple[Command, Packed, Convert | None]
 
 
 class Transaction(QueuedCommands[Text]):
-    """Commands that are queued by the client's own methods, and are executed at once: all or none, none between.
+    """A queue of commands that the server executes as one transaction.
 
-    All keys must be of one slot.  Nothing is undone: a command that fails when it is executed leaves the others done.
+    `ClusterClient.transaction` and `WatchSession.transaction` make one.  It has the methods of the client.  Each
+    queues its command and returns the transaction, so calls can be chained.
+
+    The server executes all commands without commands of others in between, or none.  All keys must be in one slot; a
+    common ``{hash tag}`` puts them there.  There is no rollback: if a command fails when it is executed, the others are
+    executed all the same.
+
+    Example:
+        transaction = client.transaction().incr("{cart}items").rpush("{cart}list", "apple")
+        items, length = await transaction.execute()
     """
 
     def __init__(self, router: Router, timeout: float | None, session: WatchSession[Any] | None = None) -> None:
+        """Make an empty transaction.
+
+        Args:
+            router: The router of the client.
+            timeout: Seconds for the whole transaction.  None: no limit.
+            session: The session whose connection it uses.  None: the connection that all commands share.
+        """
         self._router = router
         self._timeout = timeout
         self._session = session
-        # None as long as no command has a key.
+        # None until a command with a key is queued.
         self._slot = None if session is None else session.slot
         self._calls: list[_Queued] = []
 
@@ -63,17 +83,43 @@ class Transaction(QueuedCommands[Text]):
         return f"<Transaction of {len(self._calls)} commands slot={self._slot}>"
 
     def add(self, *args: Arg) -> Self:
-        """Queue any command.  Raises RoutingError for one that does not fit in."""
+        """Queue any command; its result is the reply as the server sends it.
+
+        Args:
+            *args: The name of the command and its arguments.
+
+        Returns:
+            This transaction.
+
+        Raises:
+            RoutingError: A key is in another slot than those before, or the command cannot be part of a transaction.
+            TypeError: There is no command, or an argument has a type that cannot be sent.
+        """
         self._queue(args, None)
         return self
 
     def execute(self, *, raise_first: bool = False) -> Deferred[list[Any]]:
-        """Have it executed, and begin anew; fires with the results in order, errors of execution in their places.
+        """Send MULTI, the queued commands and EXEC.  The transaction is empty afterwards, and can be used again.
 
-        Fails with TransactionAborted if the server refused a command, so that none was executed; with
-        TransactionRefused if it refused MULTI, so that each may have been executed by itself; with WatchError if a
-        watched key has changed; else as a single command does.  With ``raise_first`` it fails with the first error of
-        a command, too.
+        Args:
+            raise_first: False puts the error of a command that failed when it was executed into the list of results.
+                True makes the Deferred fail with the first error in the list.
+
+        Returns:
+            A Deferred that fires with a list of results, one for each command, in the order in which they were queued.
+            It fails with the errors below.
+
+        Raises:
+            TransactionAborted: The server refused a command when it was queued, or EXEC.  No command was executed.
+            TransactionRefused: The server refused MULTI.  ``maybe_executed`` says whether commands ran one by one.
+            WatchError: A watched key has changed, or its slot has moved (``lost``).  No command was executed.
+            CommandTimeout: The deadline passed.
+            ConnectionLost: The connection ended before the reply; ``maybe_executed`` says whether it may have run.
+            ProtocolError: The reply cannot be read.
+            ReplyError: With ``raise_first``: the error of a command.
+            TooManyPending: The node has too many unanswered commands or unsent bytes.  Nothing was sent.
+            RoutingError: The watch session has ended.  Nothing was sent.
+            ClientClosed: The client is closed or aborted.
         """
         calls, self._calls = self._calls, []
         slot, self._slot = self._slot, None if self._session is None else self._session.slot
@@ -99,36 +145,57 @@ class Transaction(QueuedCommands[Text]):
     def _queue(self, args: Sequence[Any], convert: Convert | None) -> None:
         args = tuple(args)
         if not args:
-            raise TypeError("there is no command")
+            raise TypeError("no command is given")
         command = self._router.commands[args[0]].resolve(args)
         slot = _slot_of(command, args)
         payload = pack(args)
         if slot is not None:
             if self._slot not in (None, slot):
                 raise RoutingError(
-                    f"{command.name} has a key in slot {slot}, and the transaction has others in {self._slot}: "
-                    "a common {hash tag} would bring them together"
+                    f"{command.name} has a key in slot {slot}, but the transaction has keys in slot {self._slot}; "
+                    "a common {hash tag} puts them into one slot"
                 )
             self._slot = slot
         self._calls.append((command, payload, convert))
 
 
 class WatchSession(Commands[Text], Generic[Text]):
-    """Keys under watch, on a connection of their own: an asynchronous context manager.
+    """Watches keys on a connection of its own.  `ClusterClient.watch` makes one.
 
-    Its methods execute at once.  `transaction` queues what is to be executed only if no watched key has changed.
+    It is an asynchronous context manager: ``async with`` watches the keys, and ends the watch.  Its methods send a
+    command at once, for keys of the same slot.  `transaction` makes a transaction that the server executes only if no
+    watched key has changed.  The transaction ends the watch.
+
+    ``async with`` fails with CommandTimeout, ConnectionLost, ReplyError, ProtocolError, TooManyPending or ClientClosed
+    if the keys cannot be watched.
+
+    Example:
+        async with client.watch("stock") as session:
+            left = int(await session.get("stock"))
+            await session.transaction().set("stock", left - 1).execute()
     """
 
     def __init__(self, router: Router, keys: tuple[Key, ...], timeout: float | None) -> None:
+        """Make a session; nothing is sent yet.
+
+        Args:
+            router: The router of the client.
+            keys: The keys to watch.
+            timeout: Seconds for each command.  None: no limit.
+
+        Raises:
+            ValueError: There is no key.
+            RoutingError: The keys are in several slots.
+        """
         if not keys:
-            raise ValueError("no keys to watch")
+            raise ValueError("there are no keys to watch")
         self._router = router
         self._keys = keys
         self._timeout = timeout
         self._lease: Lease | None = None
-        # Whether the keys were on their way here when the watch began, so that every command needs leave.
+        # Whether WATCH was redirected with ASK: then every command needs ASKING before it.
         self._asking = False
-        #: Of the watched keys.
+        #: The slot of the watched keys.
         self.slot = argument_slot(keys[0])
         plan_command(Command("WATCH", key_specs=router.commands["WATCH"].key_specs), ("WATCH", *keys), split=False)
 
@@ -160,24 +227,44 @@ class WatchSession(Commands[Text], Generic[Text]):
             if not lease.connection.pending:
                 await lease.connection.call("UNWATCH").addTimeout(_PATIENCE, self._router.clock)
         except (ReplyError, ConnectionLost, CommandTimeout, DeferredTimeout) as failed:
-            # The connection goes, with whatever it watched.
+            # Closing the connection ends the watch.
             lease.connection.abort(ConnectionLost(f"UNWATCH failed: {failed}"))
         finally:
             lease.give_back()
 
     def transaction(self) -> Transaction[Text]:
-        """What is to be executed if no watched key has changed."""
+        """Return a queue of commands that the server executes only if no watched key has changed.
+
+        Returns:
+            A `Transaction` on the connection of this session.
+        """
         return Transaction(self._router, self._timeout, self)
 
     def execute(self, *args: Arg) -> Deferred[Any]:
-        """Send any command of this slot, at once."""
+        """Send any command for keys of this slot, and return the reply as the server sent it.
+
+        Args:
+            *args: The name of the command and its arguments.
+
+        Returns:
+            A Deferred that fires with the reply, or fails with WatchError or an error that `ClusterClient.execute`
+            lists.
+
+        Raises:
+            RoutingError: At the call: a key is in another slot, or the command is refused.
+            TypeError: At the call: there is no command, or an argument has a type that cannot be sent.
+        """
         return self._run(args)
 
     def send(self, request: TransactionRequest) -> None:
-        """Have a transaction executed here.  It ends the watch."""
+        """Send a transaction on the connection of this session.  Only `Transaction.execute` calls this.
+
+        Args:
+            request: The transaction.
+        """
 
         def give() -> None:
-            # The session may have been left until then.
+            # It is called later if the node is asked first; the session may have ended by then.
             self._give(request, request.give_to)
 
         self._give(request, lambda lease: request.give_to_node(lease.node, give))
@@ -186,12 +273,12 @@ class WatchSession(Commands[Text], Generic[Text]):
     def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Deferred[Any]:
         args = tuple(words)
         if not args:
-            raise TypeError("there is no command")
+            raise TypeError("no command is given")
         router = self._router
         command = router.commands[args[0]].resolve(args)
         slot = _slot_of(command, args)
         if slot not in (None, self.slot):
-            raise RoutingError(f"{command.name} has a key in slot {slot}, and the watched ones are in {self.slot}")
+            raise RoutingError(f"{command.name} has a key in slot {slot}, but the watched keys are in slot {self.slot}")
         now, deadline = router.clock.seconds(), router.deadline_of(self._timeout)
         call = Call(pack(args), command, THIS_NODE, now, deadline, canceller=router.note_cancel)
         self._give(call, call.give_to)
@@ -203,17 +290,17 @@ class WatchSession(Commands[Text], Generic[Text]):
 
         def give_to_lease() -> None:
             if self._lease is None:
-                raise RoutingError("the session is not entered, or has been left")
+                raise RoutingError("the watch session is not active: use it inside of 'async with'")
             give(self._lease)
 
         self._router.give(request, give_to_lease)
 
     def _explain(self, failure: Failure, command: Command) -> Failure:
-        """What was watched may not be here any more; the next try goes where it is."""
+        """Turn a redirect, or an error that means "not now", into a WatchError: the next attempt watches again."""
         error = failure.value
         if not isinstance(error, ReplyError) or error.code not in NOT_HERE_OR_NOT_NOW:
             return failure
-        # A script may have written before it failed; then the watch is not to blame.
+        # A script can write and then fail with such an error.  Then the caller gets the error itself.
         if can_fail_after_writing(command) and not proves_not_executed(error, (self.slot,)):
             return failure
         raise WatchError(f"the watch is lost: {error}", lost=True) from error
@@ -235,11 +322,11 @@ def _results(replies: list[Any], calls: list[_Queued], raise_first: bool) -> lis
 
 
 def _slot_of(command: Command, args: tuple[Arg, ...]) -> int | None:
-    """The slot of its keys, if it has any.  Raises RoutingError for a command that is not for one slot."""
+    """Return the slot of a command's keys, or None.  Raises RoutingError if the command is not for one slot."""
     command.check_allowed(args)
     plan = plan_command(command, args, split=False)
     if plan.scope is not Scope.ONE:
-        raise RoutingError(f"{command.name} is for several nodes, and a transaction is on one")
+        raise RoutingError(f"{command.name} is for several nodes; a transaction or a watch session uses only one")
     return plan.target if isinstance(plan.target, int) else None
 
 
@@ -251,19 +338,35 @@ async def optimistically(
     attempts: int | None,
     patience: float,
 ) -> _T:
-    """Run ``function`` with a fresh session until no watched key has changed meanwhile."""
+    """Run a function with a new session until it does not fail with WatchError.
+
+    Args:
+        clock: The reactor.
+        random: The source of the random pauses.
+        session: Makes a new session.
+        function: Called with the session of each attempt.
+        attempts: How many times to run the function at most.  None: no limit.
+        patience: Seconds after which no new attempt begins.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        WatchError: Every attempt failed with it.
+        ValueError: ``attempts`` is below 1.
+    """
     if attempts is not None and attempts < 1:
-        raise ValueError(f"attempts is {attempts}, below 1")
+        raise ValueError(f"attempts is {attempts}; it must be at least 1")
     give_up = clock.seconds() + patience
     for attempt in count(1):
         try:
             async with session() as watching:
                 return await function(watching)
         except WatchError as error:
-            # Of many that begin again at the same time all but one meet the next.
+            # If many clients tried again at the same moment, only one of them would succeed.
             longest = _LONGEST_PAUSE if error.lost else min(_LONGEST_PAUSE, _PAUSE * 2.0 ** min(attempt, 10))
             pause = random.uniform(0.0, longest)
             if attempt == attempts or clock.seconds() + pause >= give_up:
                 raise
         await deferLater(clock, pause)
-    raise AssertionError("count ends never")
+    raise AssertionError("count() does not end")
