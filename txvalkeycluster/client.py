@@ -418,7 +418,7 @@ class ClusterClient(Commands[Text]):
         Raises:
             CommandTimeout: No slot was scanned completely for ``timeout`` seconds (the option).
             ReplyError: A server refused a command.  The user needs the rights to SCAN and CLUSTER NODES.
-            ProtocolError: A server replied with something else than a cursor and keys.
+            ProtocolError: A reply to SCAN is not a cursor and keys.
             ClientClosed: The client is closed or aborted.
 
         Example:
@@ -447,7 +447,7 @@ class ClusterClient(Commands[Text]):
 
         Raises:
             ReplyError: The key holds another type, or the server refused the command.
-            ProtocolError: The server replied with something else than a cursor and a list.
+            ProtocolError: The reply is not a cursor and a list.
             CommandTimeout: One step took longer than the option ``timeout``.
             ClientClosed: The client is closed or aborted.
         """
@@ -472,7 +472,7 @@ class ClusterClient(Commands[Text]):
 
         Raises:
             ReplyError: The key holds another type, or the server refused the command.
-            ProtocolError: The server replied with something else than a cursor and a list.
+            ProtocolError: The reply is not a cursor and a list.
             CommandTimeout: One step took longer than the option ``timeout``.
             ClientClosed: The client is closed or aborted.
         """
@@ -499,7 +499,7 @@ class ClusterClient(Commands[Text]):
 
         Raises:
             ReplyError: The key holds another type, or the server refused the command.
-            ProtocolError: The server replied with something else than a cursor and a list.
+            ProtocolError: The reply is not a cursor and a list.
             CommandTimeout: One step took longer than the option ``timeout``.
             ClientClosed: The client is closed or aborted.
         """

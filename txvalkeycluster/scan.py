@@ -1,13 +1,14 @@
-"""Iteration over all keys of the cluster, and over the members of one: asynchronous iterators.
+"""Scans: asynchronous iterators over all keys of the cluster, and over the members of one key.
 
-Every key that is there from beginning to end is given at least once, whatever moves meanwhile.  For each node that is
-proved by what it says of itself before and after its scan: the scan holds for the slots that it served all the time,
-as the same process, in the same configuration epoch, and as open or closed as before.  Any other slot is scanned again,
-at its owner of that time.  A key on its way out of an open slot is looked for at the target after the source: keys
-move from the source to the target only.
+A scan of the cluster gives every key that exists from the beginning to the end at least once, also if slots move
+meanwhile.  It runs SCAN on each primary, and asks the node for CLUSTER NODES before and after.  A slot is done if
+nothing changed in between: the node served it all the time, with the same process and configuration epoch, and the slot
+was open or closed as before.  (A slot is open while it is moved key by key.)  All other slots are scanned again at
+their owners.  For an open slot the source is scanned first and the target afterwards, since keys move only in this
+direction.
 
-CLUSTERSCAN is not used.  Where its cursor meets an open slot, the server sends the client to the target, whose cursor
-leads past everything that the source still holds (Valkey 9.1.2).
+CLUSTERSCAN is not used.  When its cursor reaches an open slot, the server sends the client to the target of the slot.
+The target's cursor then skips the keys that the source still holds (seen with Valkey 9.1.2).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from twisted.internet.task import deferLater
 from .address import Address
 from .commands import Command
 from .commands.encoder import Arg, pack
+from .commands.method_support import Key
 from .errors import ClientClosed, CommandTimeout, ConnectFailed, ConnectionLost, ProtocolError, ReplyError, ValkeyError
 from .requests.request import Call, Connection, Destination
 from .routing.retry_policy import NOT_HERE_OR_NOT_NOW
@@ -31,31 +33,31 @@ from .topology.model import Node, Shard
 from .topology.nodes_parser import OwnView, read_own_view
 
 _DONE = (b"0", "0")
-#: Between two passes over slots that have moved, and before a step is repeated.
+#: Seconds between two passes over the slots, and before a step is repeated.
 PAUSE = 0.05
-# How often a step is repeated at the same cursor after its connection was lost.
+# How many times one step is repeated with the same cursor after its connection was lost.
 _REPEATED = 3
 
 
 class _Unsettled(Exception):
-    """A node that cannot be scanned just now."""
+    """A node cannot be scanned at the moment; the scan tries again."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Standing:
-    """What a node says of itself, and which process says it."""
+class _NodeState:
+    """The state of a node at one moment: its slots and epoch, and its process."""
 
     view: OwnView
-    #: The server's run id; the connection for users who may not ask.
+    #: The run id of the server, or our connection to it if the user may not run INFO.
     process: object
 
     @property
-    def holder(self) -> tuple[str, bool, int, object]:
-        """All that has to stay the same for any of its slots."""
+    def identity(self) -> tuple[str, bool, int, object]:
+        """What must stay the same during a scan, for all slots of the node."""
         return self.view.node.id, self.view.node.role == "primary", self.view.epoch, self.process
 
     def slots(self) -> dict[int, str]:
-        """Its slots, each with the id of the node that its keys are moved to; empty if it is closed."""
+        """Map each slot of the node to the id of the node that the slot is moved to, or to "" if it is closed."""
         slots = dict.fromkeys((slot for start, end in self.view.slots for slot in range(start, end + 1)), "")
         slots.update((slot.slot, slot.node_id) for slot in self.view.open_slots if slot.direction == "migrating")
         return slots
@@ -65,16 +67,33 @@ class KeyScan:
     """One scan of the whole cluster."""
 
     def __init__(self, router: Router, options: tuple[Arg, ...], timeout: float | None) -> None:
+        """Make a scan; nothing is sent yet.
+
+        Args:
+            router: The router of the client.
+            options: Arguments of SCAN after the cursor, such as ``("MATCH", "a*")``.
+            timeout: Seconds for each step, and seconds without progress after which the scan fails.  None: no limit.
+        """
         self._router = router
         self._options = options
         self._timeout = timeout
         self._pending = set(range(SLOT_COUNT))
-        # Those without an owner in the map before, and since when no slot was proved.
+        # The pending slots that had no owner in the map before, and the time since which no slot was completed.
         self._unowned: set[int] = set()
         self._stuck_since: float | None = None
 
     async def keys(self) -> AsyncIterator[Any]:
-        """Every key, at least once."""
+        """Iterate over the keys; each is given at least once.
+
+        Yields:
+            The keys: bytes, or str with the option ``encoding``.
+
+        Raises:
+            CommandTimeout: The scan made no progress for the timeout.
+            ReplyError: A server refused SCAN or CLUSTER NODES.
+            ProtocolError: A reply to SCAN is not a cursor and keys.
+            ClientClosed: The client is closed or aborted.
+        """
         while True:
             left = len(self._pending)
             reason = await self._refresh()
@@ -91,22 +110,25 @@ class KeyScan:
             await deferLater(self._router.clock, PAUSE)
 
     async def _refresh(self) -> str:
-        """Have a new map, and tick off the slots that have had no owner for two maps: they have no keys."""
+        """Fetch the slot map, and drop the slots without owner in this map and the one before: they have no keys.
+
+        Return why a slot may have to be scanned again.
+        """
         try:
             await self._router.refresh()
         except ClientClosed:
             raise
         except ValkeyError as error:
-            # The old map has to serve.  It proves nothing.
+            # The scan goes on with the old map, which says nothing about slots without owner.
             return str(error)
         owned = {slot for start, end, _ in self._router.topology.ranges() for slot in range(start, end + 1)}
         unowned = set() if len(owned) == SLOT_COUNT else self._pending - owned
         self._pending -= self._unowned & unowned
         self._unowned = unowned
-        return "slots moved"
+        return "slots moved while they were scanned"
 
     def _is_wanted(self, shard: Shard) -> bool:
-        """Whether it has a slot that is still pending."""
+        """Whether the shard has a pending slot."""
         return any(slot in self._pending for start, end in shard.slots for slot in range(start, end + 1))
 
     def _check_progress(self, left: int, reason: str) -> None:
@@ -115,13 +137,13 @@ class KeyScan:
             self._stuck_since = now if len(self._pending) == left else None
         elif now > self._stuck_since + (self._timeout or inf):
             raise CommandTimeout(
-                f"a scan made no progress for {now - self._stuck_since:.1f} s: {len(self._pending)} slots are left, "
-                f"the first is {min(self._pending)}: {reason}"
+                f"a scan made no progress for {now - self._stuck_since:.1f} s; {len(self._pending)} slots are left, "
+                f"the first is slot {min(self._pending)}.  Cause: {reason}"
             )
 
     async def _scan_node(self, node: Node) -> AsyncIterator[Any]:
-        """Scan the pending slots of one node, and those they are moved to."""
-        before = await self._standing(node)
+        """Scan the pending slots of a node, and the targets of its open slots; mark the slots that are done."""
+        before = await self._state_of(node)
         slots = {slot: target for slot, target in before.slots().items() if slot in self._pending}
         if not slots or before.view.node.role != "primary":
             return
@@ -131,24 +153,24 @@ class KeyScan:
             leaving = [slot for slot, its_target in slots.items() if its_target == target]
             async for key in self._scan_target(before.view.others.get(target), leaving, node):
                 yield key
-        after = await self._standing(node)
-        if after.holder == before.holder:
-            stood = after.slots()
-            self._pending.difference_update(slot for slot, target in slots.items() if stood.get(slot) == target)
+        after = await self._state_of(node)
+        if after.identity == before.identity:
+            slots_after = after.slots()
+            self._pending.difference_update(slot for slot, target in slots.items() if slots_after.get(slot) == target)
 
     async def _scan_target(self, target: Node | None, slots: list[int], source: Node) -> AsyncIterator[Any]:
         if target is None:
-            raise _Unsettled("an open slot is moved to a node that its source does not know")
+            raise _Unsettled("a slot is being moved to a node that its source does not know")
         if not await self._router.may_be_asked(target, source):
-            raise _Unsettled(f"an open slot is moved to {target.address}, which no other node knows")
-        before = await self._standing(target)
+            raise _Unsettled(f"a slot is being moved to {target.address}, which no other node knows")
+        before = await self._state_of(target)
         async for key in self._scan(target, before, slots):
             yield key
-        if (await self._standing(target)).holder != before.holder:
+        if (await self._state_of(target)).identity != before.identity:
             raise _Unsettled(f"{target.address} changed while it was scanned")
 
-    async def _scan(self, node: Node, standing: _Standing, slots: Iterable[int]) -> AsyncIterator[Any]:
-        """The keys of some slots on one node."""
+    async def _scan(self, node: Node, state: _NodeState, slots: Iterable[int]) -> AsyncIterator[Any]:
+        """Scan a node; give the keys of some slots."""
         wanted = frozenset(slots)
         cursor: Any = "0"
         lost = 0
@@ -157,33 +179,33 @@ class KeyScan:
                 cursor, keys = _step_of(await self._ask(node, "SCAN", cursor, *self._options), "SCAN")
                 lost = 0
             except _Unsettled:
-                # The cursor is good as long as the process lives.
+                # The cursor stays valid as long as the server's process lives.
                 lost += 1
                 await deferLater(self._router.clock, PAUSE)
-                if lost > _REPEATED or (await self._standing(node)).process != standing.process:
+                if lost > _REPEATED or (await self._state_of(node)).process != state.process:
                     raise
                 continue
             if not all(isinstance(key, (bytes, str)) for key in keys):
-                raise ProtocolError(f"{node.address} answered SCAN with something else than keys")
+                raise ProtocolError(f"{node.address} answered SCAN with something that is not a key")
             for key in keys:
                 if argument_slot(key) in wanted:
                     yield key
             if cursor in _DONE:
                 return
 
-    async def _standing(self, node: Node) -> _Standing:
+    async def _state_of(self, node: Node) -> _NodeState:
         view = read_own_view(await self._ask(node, "CLUSTER", "NODES"), node.address or Address("", 0))
         try:
             info = await self._ask(node, "INFO", "server")
         except ReplyError:
-            # The user may not ask.
+            # The user may not run INFO.
             info = ""
         text = info.decode("utf-8", "replace") if isinstance(info, bytes) else info if isinstance(info, str) else ""
         process = next((line for line in text.splitlines() if line.startswith("run_id:")), None)
-        return _Standing(view, process if process is not None else self._router.connection_of(node))
+        return _NodeState(view, process if process is not None else self._router.connection_of(node))
 
     async def _ask(self, node: Node, *words: Arg) -> Any:
-        """Ask one node.  Raises _Unsettled for what may be better at the next try."""
+        """Send a command to one node.  Raises _Unsettled for an error that can be over at the next attempt."""
         try:
             return await self._router.execute_on(node, words, self._timeout)
         except (ConnectFailed, ConnectionLost, CommandTimeout) as error:
@@ -195,7 +217,7 @@ class KeyScan:
 
 
 def _step_of(reply: Any, command: str) -> tuple[Any, list[Any]]:
-    """Cursor and items of one step.  Raises ProtocolError."""
+    """Return the cursor and the items of one step.  Raises ProtocolError."""
     if (
         isinstance(reply, list)
         and len(reply) == 2
@@ -203,13 +225,22 @@ def _step_of(reply: Any, command: str) -> tuple[Any, list[Any]]:
         and isinstance(reply[1], list)
     ):
         return reply[0], reply[1]
-    raise ProtocolError(f"{command} was answered with something else than a cursor and a list")
+    raise ProtocolError(f"the reply to {command} is not a cursor and a list")
 
 
 class MemberScan:
-    """One scan of the members of a key."""
+    """One scan of the members of a key: HSCAN, SSCAN or ZSCAN."""
 
-    def __init__(self, router: Router, command: str, key: Any, options: tuple[Arg, ...], timeout: float | None) -> None:
+    def __init__(self, router: Router, command: str, key: Key, options: tuple[Arg, ...], timeout: float | None) -> None:
+        """Make a scan; nothing is sent yet.
+
+        Args:
+            router: The router of the client.
+            command: HSCAN, SSCAN or ZSCAN.
+            key: The key.
+            options: Arguments of the command after the cursor, such as ``("MATCH", "a*")``.
+            timeout: Seconds for each step.  None: no limit.
+        """
         self._router = router
         self._command = router.commands[command]
         self._key = key
@@ -217,19 +248,28 @@ class MemberScan:
         self._timeout = timeout
         self._slot = argument_slot(key)
         self._cursor: Any = "0"
-        # Where the cursor comes from: to any other process it means nothing.
+        # The connection that the cursor came from.  Another server process does not understand the cursor.
         self._connection: Connection | None = None
 
     async def replies(self) -> AsyncIterator[list[Any]]:
-        """The members of each step, flat.
+        """Iterate over the steps of the scan.
 
-        It begins anew where the key has come to another node, or the connection was replaced.
+        The scan starts again if the key comes to another node, or if the connection is replaced.
+
+        Yields:
+            The items of a step in one list: members; or fields and values, or members and scores, in turn.
+
+        Raises:
+            CommandTimeout: A step took longer than the timeout.
+            ReplyError: The key has another type, or the server refused the command.
+            ProtocolError: The reply is not a cursor and a list.
+            ClientClosed: The client is closed or aborted.
         """
         doubted = False
         while True:
             step = _Step(self._router, self._command, self._words, self._slot, self._timeout)
             cursor, members = _step_of(await self._router.send(step), self._command.name)
-            # The target of an open slot has no such key either if it has gone back to the source meanwhile.
+            # After ASK, an empty result can also mean that the key went back to the source meanwhile: scan once more.
             doubted = cursor in _DONE and not members and step.admit().asking and not doubted
             if doubted:
                 continue
@@ -239,13 +279,13 @@ class MemberScan:
                 return
 
     def _words(self, connection: Connection) -> tuple[Arg, ...]:
-        """The next step, on a connection; the first, unless the cursor comes from there."""
+        """Return the command of the next step on a connection: the first step if the cursor is of another one."""
         cursor = self._cursor if connection is self._connection else "0"
         return (self._command.name, self._key, cursor, *self._options)
 
 
 class _Step(Call):
-    """One step of a scan of members, whose cursor depends on the connection that it is written on."""
+    """One step of a scan of members.  Its cursor depends on the connection that it is written to."""
 
     __slots__ = ("_words", "connection")
 
@@ -262,7 +302,7 @@ class _Step(Call):
         now, deadline = router.clock.seconds(), router.deadline_of(timeout)
         super().__init__(b"", command, slot, now, deadline, True, router.note_cancel)
         self._words = words
-        #: Where it was written last.
+        #: The connection that it was written to last.
         self.connection: Connection | None = None
 
     def give_to(self, destination: Destination) -> None:
