@@ -1,4 +1,4 @@
-"""Commands that go to one node as one, on the wire."""
+"""Batches on the wire: several commands for one node in one record."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from txvalkeycluster.requests.batch import Batch
 
 
 class Collector:
-    """Notes what its parts come to."""
+    """Records the result of each command in a batch."""
 
     called = False
 
@@ -41,8 +41,8 @@ class BatchTests(Base):
         self.connection.send_batch(batch)
         return batch
 
-    def test_among_others(self) -> None:
-        """It leaves in the order of the queue, and each reply finds its place."""
+    def test_order_among_other_commands(self) -> None:
+        """A batch leaves in the order of the queue, and each reply goes to its command."""
         before = self.send("1")
         self.batch("2", "3")
         after = self.send("4")
@@ -54,13 +54,13 @@ class BatchTests(Base):
         self.assertEqual((self.successResultOf(before), self.successResultOf(after)), (b"1", b"4"))
         self.assertEqual(self.whole.came, [(0, b"2"), (1, b"3")])
 
-    def test_large_ones_leave_at_once(self) -> None:
-        """The server is to begin while the next is packed."""
+    def test_a_large_batch_is_written_at_once(self) -> None:
+        """The server begins to execute while the client packs the next batch."""
         self.batch(*map(str, range(200)))
         self.assertEqual(self.transport.value().count(b"ECHO"), 200)
 
-    def test_an_error_concerns_its_command_alone(self) -> None:
-        """Also the last one, which ends the batch."""
+    def test_an_error_reply_fails_one_command(self) -> None:
+        """An error reply fails only its own command, also if it is the last reply of the batch."""
         self.batch("1", "2", "3")
         after = self.send("4")
         self.clock.advance(0)
@@ -69,7 +69,7 @@ class BatchTests(Base):
         self.assertEqual(self.successResultOf(after), b"4")
 
     def test_a_lost_connection(self) -> None:
-        """What was answered is told, what was not is lost."""
+        """Commands with a reply have their result. The other commands fail with ConnectionLost."""
         self.batch("1", "2", "3")
         self.clock.advance(0)
         self.receive(b"+1\r\n")
@@ -77,8 +77,8 @@ class BatchTests(Base):
         self.lose()
         self.assertEqual(self.whole.by_place(), [(0, b"1"), (1, ConnectionLost), (2, ConnectionLost)])
 
-    def test_its_deadline(self) -> None:
-        """Those without reply end; their places stay, so that no reply goes astray."""
+    def test_deadline(self) -> None:
+        """Commands without a reply time out, but keep their places, so no reply goes to another command."""
         self.batch("1", "2", "3", timeout=1.0)
         after = self.send("4")
         self.clock.advance(0)
@@ -90,7 +90,7 @@ class BatchTests(Base):
         self.assertEqual(len(self.whole.came), 3)
 
     def test_cancelled(self) -> None:
-        """Not sent if it was not written; no reply of it is told if it was."""
+        """A cancelled batch that was not written is not sent. If it was written, its replies are dropped."""
         written = self.batch("1", "2")
         self.clock.advance(0)
         unwritten, after = self.batch("3", "4"), self.send("5")
@@ -104,7 +104,7 @@ class BatchTests(Base):
         self.assertEqual(self.successResultOf(after), b"5")
 
     def test_a_busy_transport(self) -> None:
-        """It waits, and is complete when the transport is free."""
+        """While the transport is paused a batch waits, and then it is sent completely."""
         self.connection.pauseProducing()
         self.batch("1", "2")
         after = self.send("3")
@@ -115,8 +115,8 @@ class BatchTests(Base):
         self.assertEqual(self.whole.came, [(0, b"1"), (1, b"2")])
         self.assertEqual(self.successResultOf(after), b"3")
 
-    def test_no_room(self) -> None:
-        """All of it is turned away, and can be sent again."""
+    def test_max_pending_refuses_the_whole_batch(self) -> None:
+        """A batch over the limit is refused as a whole. A batch that fits is accepted."""
         self.connect(max_pending=3)
         one = self.send("1")
         self.assertRaises(TooManyPending, self.batch, "2", "3", "4")
@@ -126,8 +126,8 @@ class BatchTests(Base):
         self.assertEqual(self.successResultOf(one), b"1")
         self.assertEqual(self.whole.came, [(0, b"2"), (1, b"3")])
 
-    def test_behind_a_burst(self) -> None:
-        """However many commands are queued before it, each reply finds its own."""
+    def test_after_many_commands(self) -> None:
+        """However many commands come before a batch in the queue, each reply goes to its command."""
         for count in (1022, 1023, 1024, 1025, 2048):
             self.connect()
             self.whole = Collector()
@@ -141,14 +141,14 @@ class BatchTests(Base):
             self.assertEqual(self.successResultOf(after), b"c")
 
     def test_a_transport_that_raises(self) -> None:
-        """It costs the connection, so that no reply is waited for of what was not written."""
+        """The connection ends, so that no command waits for a reply to a write that failed."""
         self.transport.write = lambda data: 1 / 0
         self.batch(*map(str, range(200)))
         self.assertTrue(self.connection.ended)
         self.assertEqual({error for _, error in self.whole.came}, {ConnectionLost})
 
-    def test_its_commands_count(self) -> None:
-        """Each of them, written or not, for whoever comes after it."""
+    def test_each_command_counts_as_pending(self) -> None:
+        """Each command of a batch counts towards ``max_pending``, written or not."""
         self.connect(max_pending=4)
         self.batch("1", "2", "3")
         self.assertEqual(self.connection.pending, 3)
@@ -158,15 +158,15 @@ class BatchTests(Base):
         self.assertEqual(self.connection.pending, 4)
 
     def test_a_reply_that_cannot_be_decoded(self) -> None:
-        """It is the one command's error."""
+        """An error of the decoder fails only the command of that reply."""
         self.connect(encoding="ascii")
         self.batch("1", "2", "3")
         self.clock.advance(0)
         self.receive(b"+1\r\n$1\r\n\xff\r\n+3\r\n")
         self.assertEqual(self.whole.by_place(), [(0, "1"), (1, UnicodeDecodeError), (2, "3")])
 
-    def test_drained(self) -> None:
-        """A connection that closes waits for its replies."""
+    def test_drain(self) -> None:
+        """``drain`` waits for the replies to a batch."""
         self.batch("1", "2")
         self.connection.drain()
         self.receive(b"+1\r\n")

@@ -1,4 +1,4 @@
-"""Writing to sockets at once, and in the ordinary way where Twisted's transports are not what they were."""
+"""Direct writes to sockets, and ordinary writes where Twisted's transports have changed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from txvalkeycluster.connection.direct_write import direct_writer
 
 
 class Transport(tcp.Connection):
-    """One without a socket that takes everything."""
+    """A transport without a socket that accepts all bytes."""
 
     def __init__(self) -> None:
         self.dataBuffer = b""
@@ -24,26 +24,27 @@ class Transport(tcp.Connection):
 
 
 class DirectWriterTests(SynchronousTestCase):
-    def test_as_it_is(self) -> None:
+    def test_a_tcp_transport(self) -> None:
         transport = Transport()
         self.assertIs(direct_writer(transport), transport)
 
-    def test_others(self) -> None:
-        """Neither TLS nor what is no socket."""
+    def test_other_transports(self) -> None:
+        """TLS transports and transports without a socket are not written to directly."""
         secured = Transport()
         secured.TLS = True
         self.assertIsNone(direct_writer(secured))
         self.assertIsNone(direct_writer(StringTransport()))
 
-    def test_something_is_gone(self) -> None:
+    def test_a_missing_attribute(self) -> None:
+        """Writes are ordinary if Twisted's transport lacks an attribute that direct writes need."""
         transport = Transport()
         del transport._tempDataBuffer
         self.assertIsNone(direct_writer(transport))
         self.patch(Transport, "writeSomeData", None)
         self.assertIsNone(direct_writer(Transport()))
 
-    def test_something_has_changed(self) -> None:
-        """Kept in other types, called with other arguments, or answering something else."""
+    def test_a_changed_attribute(self) -> None:
+        """Writes are ordinary if an attribute has another type, other arguments or another result."""
         for name in ("dataBuffer", "_tempDataBuffer"):
             transport = Transport()
             setattr(transport, name, bytearray())
@@ -61,14 +62,15 @@ class DirectWriterTests(SynchronousTestCase):
 
 class SocketTests(ScriptedTests):
     async def talk(self) -> None:
-        """Commands small and large are answered."""
+        """Check that small and large values are written and read back."""
         client = await self.client()
         key = self.key_of(self.nodes[0])
         for size in (1, 100, 3_000_000):
             self.assertEqual(await client.set(key, b"v" * size), b"OK")
             self.assertEqual(len(await client.get(key) or b""), size)
 
-    async def test_as_it_is(self) -> None:
+    async def test_direct_writes(self) -> None:
+        """Commands are answered with direct writes, which begin with a trial write of zero bytes."""
         written: list[int] = []
         write = tcp.Connection.writeSomeData
 
@@ -80,8 +82,8 @@ class SocketTests(ScriptedTests):
         await self.talk()
         self.assertIn(0, written)
 
-    async def test_in_the_ordinary_way(self) -> None:
-        """Where the function has another argument, which only the transport itself knows to give."""
+    async def test_ordinary_writes(self) -> None:
+        """Commands are answered with ordinary writes too, which an unknown argument of ``writeSomeData`` causes."""
         write = tcp.Connection.writeSomeData
         self.patch(tcp.Connection, "writeSomeData", lambda self, data, more=None: write(self, data))
         await self.talk()

@@ -1,4 +1,4 @@
-"""How a node is dialled: plain or with TLS, as an address or a name, or somewhere else than the cluster says."""
+"""How a client dials a node: with or without TLS, by address or by name, and at a mapped address."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE, Certificates
 
 
 class Transport:
-    """As a socket's, whose handle has no options."""
+    """A transport that records its socket options; its handle has none."""
 
     def __init__(self) -> None:
         self.told: list[Any] = []
@@ -41,7 +41,7 @@ class Transport:
 
 @implementer(IHostnameResolver)
 class Resolver:
-    """Notes the names it is asked for."""
+    """A resolver that records the names that it is asked for."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -59,14 +59,14 @@ class DialTests(SynchronousTestCase):
         connecting.addErrback(lambda _: None)
         return reactor, connecting
 
-    def test_addresses_are_dialled_as_they_are(self) -> None:
-        """Without asking anybody for them."""
+    def test_ip_addresses_are_not_resolved(self) -> None:
+        """IP addresses are dialled without a query to a resolver."""
         for host in ("127.0.0.1", "::1"):
             reactor, _ = self.dial(host, connect_timeout=3.0)
             (connection,) = reactor.tcpClients
             self.assertEqual((*connection[:2], connection[3]), (host, 7000, 3.0))
 
-    def test_names_are_resolved_each_time(self) -> None:
+    def test_names_are_resolved_at_every_attempt(self) -> None:
         reactor: Any = MemoryReactorClock()
         reactor.installNameResolver(resolver := Resolver())
         dial = endpoint_maker(reactor, Options())
@@ -74,16 +74,16 @@ class DialTests(SynchronousTestCase):
             dial("valkey.example", 7000).connect(Factory.forProtocol(Protocol)).addErrback(lambda _: None)
         self.assertEqual(resolver.names, ["valkey.example"] * 2)
 
-    def test_addresses_for_nat(self) -> None:
-        """By a mapping, which need not hold all, or by a function."""
+    def test_address_map(self) -> None:
+        """``address_map`` is a function, or a mapping that leaves other addresses as they are."""
         mapping = {("10.0.0.1", 7000): ("127.0.0.1", 8000)}
         for address_map in (mapping, lambda host, port: mapping.get((host, port), (host, port))):
             for host, expected in (("10.0.0.1", ("127.0.0.1", 8000)), ("10.0.0.2", ("10.0.0.2", 7000))):
                 reactor, _ = self.dial(host, address_map=address_map)
                 self.assertEqual(reactor.tcpClients[0][:2], expected)
 
-    def test_the_socket_before_a_byte_is_sent(self) -> None:
-        """It has its options, and the application has seen it, when the protocol hears of it."""
+    def test_socket_options_are_set_first(self) -> None:
+        """Before the protocol knows of the connection, the socket has its options and ``on_socket`` has been called."""
         seen: list[Any] = []
         reactor, connecting = self.dial("127.0.0.1", on_socket=lambda *what: seen.append(what))
         protocol = reactor.tcpClients[0][2].buildProtocol(None)
@@ -93,8 +93,8 @@ class DialTests(SynchronousTestCase):
         self.assertEqual(transport.told, [("no delay", True), ("keep alive", True)])
         self.assertEqual(seen, [("handle", ("127.0.0.1", 7000))])
 
-    def test_a_connection_that_nobody_wants_any_more(self) -> None:
-        """A dial that was given up and comes about all the same makes no protocol."""
+    def test_a_connection_that_the_factory_refuses(self) -> None:
+        """If an attempt succeeds after it was given up, no protocol is made."""
         factory: Any = Factory()
         factory.buildProtocol = lambda _: None
         reactor, _ = self.dial("127.0.0.1", factory)
@@ -112,7 +112,7 @@ class TLSTests(SynchronousTestCase):
         return path
 
     def test_certificates(self) -> None:
-        """As bytes, as files, or as Twisted has them."""
+        """Certificates are accepted as bytes, as files and as objects of Twisted."""
         made = self.made
         for trusted in (made.authority, self.written(made.authority), ssl.Certificate.loadPEM(made.authority), None):
             for shown in (made.client, self.written(made.client), ssl.PrivateCertificate.loadPEM(made.client), None):
@@ -122,8 +122,8 @@ class TLSTests(SynchronousTestCase):
                     dial("127.0.0.1", 7000).connect(Factory.forProtocol(Protocol))
                 self.assertEqual(len(reactor.tcpClients), 2)
 
-    def test_certificates_that_cannot_be_read(self) -> None:
-        """It is said which option is wrong when the client is made, not at the first dial."""
+    def test_unreadable_certificates(self) -> None:
+        """An unreadable certificate fails the constructor of the client, and the error names the option."""
         missing = os.path.join(self.mktemp(), "none.pem")
         for options, text in (
             ({"trust_root": missing}, "trust_root: "),
@@ -135,10 +135,10 @@ class TLSTests(SynchronousTestCase):
 
 
 class GivenUpTests(MemoryTests):
-    """Endpoints of the application's own may give a connection even to who has given up."""
+    """An endpoint of the application can deliver a connection after its attempt was cancelled."""
 
     def uncancellable(self) -> Any:
-        """An endpoint whose dial, cancelled, succeeds."""
+        """Return an endpoint whose attempt succeeds when it is cancelled."""
 
         class Endpoint:
             def connect(inner, factory: Any) -> Deferred[Any]:
@@ -149,8 +149,8 @@ class GivenUpTests(MemoryTests):
 
         return Endpoint()
 
-    def test_aborted_meanwhile(self) -> None:
-        """Such a connection is closed."""
+    def test_abort(self) -> None:
+        """``abort`` closes a connection that is delivered late."""
         client = self.lazy_client(endpoint_for=lambda host, port: self.uncancellable())
         waiting = client.get("k")
         self.network.settle()
@@ -160,8 +160,8 @@ class GivenUpTests(MemoryTests):
         self.assertEqual(self.nodes[0].connections, [])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_closed_meanwhile(self) -> None:
-        """close() waits for the socket of such a connection, too."""
+    def test_close(self) -> None:
+        """``close`` waits until a connection that is delivered late is closed."""
         client = self.lazy_client(endpoint_for=lambda host, port: self.uncancellable())
         waiting = client.get("k")
         self.network.settle()
@@ -173,14 +173,15 @@ class GivenUpTests(MemoryTests):
         self.assertEqual(self.nodes[0].connections, [])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_an_exclusive_one(self) -> None:
+    def test_an_exclusive_connection(self) -> None:
+        """``close`` also waits for an exclusive connection that is delivered late."""
         odd: list[Any] = []
         client = self.client(endpoint_for=lambda host, port: odd[0] if odd else self.network.endpoint_for(host, port))
         key = self.key_of(self.nodes[0])
         self.result_of(client.get(key))
         odd.append(self.uncancellable())
         self.nodes[0].script = lambda node, words, _: SILENCE if words[0] == b"GET" else DEFAULT_REPLY
-        # close() waits for this one, and the connection has time to answer its handshake.
+        # close() waits for this command, so the new connection has time to finish its handshake.
         other = client.get(key)
         waiting = client.blpop(key, 0)
         self.network.settle()

@@ -1,4 +1,4 @@
-"""How exclusive connections end: with their session, their client or their node, and what becomes of who waits."""
+"""How exclusive connections end with their session, client or node, and what happens to waiting commands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.memory import MemoryTests
 from txvalkeycluster import ClientClosed, ConnectionLost, RoutingError
 from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE
 
-# A HELLO that tells the connection's number.
+# A reply to HELLO with a client id.
 NUMBERED = b"%3\r\n+proto\r\n:3\r\n+version\r\n+9.1.2\r\n+id\r\n:7\r\n"
 VALUE = b"*2\r\n$1\r\nl\r\n$1\r\nv\r\n"
 
@@ -20,9 +20,9 @@ class EndTests(MemoryTests):
         super().setUp()
         self.node = self.nodes[0]
         self.key = self.key_of(self.node)
-        #: What the node answers to a command in place of executing it.
+        #: Replies of the node, by command, that replace the execution.
         self.answers: dict[bytes, Any] = {b"BLPOP": SILENCE, b"HELLO": NUMBERED}
-        #: The connections that BLPOP came on.
+        #: The connections that received BLPOP.
         self.held: list[Any] = []
         self.node.script = self.script
 
@@ -39,15 +39,15 @@ class EndTests(MemoryTests):
         self.result_of(Deferred.fromCoroutine(session.__aexit__(None, None, None)))
 
     def ended(self, client: Any) -> None:
-        """Nothing is left of a client."""
+        """Abort a client; check that no connection and no timer is left."""
         self.result_of(client.abort())
         self.assertEqual(self.node.connections, [])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 class SessionTests(EndTests):
-    def test_left_with_commands_under_way(self) -> None:
-        """They end with its connection, and it is said of each whether it may have been executed."""
+    def test_left_with_pending_commands(self) -> None:
+        """Pending commands fail, and each error says whether its command may have been executed."""
         client = self.client()
         session = self.entered(client)
         self.answers[b"INCR"] = SILENCE
@@ -59,7 +59,7 @@ class SessionTests(EndTests):
         self.assertFalse(self.error_of(unsent, ConnectionLost).maybe_executed)
         self.ended(client)
 
-    def test_left_with_a_transaction_under_way(self) -> None:
+    def test_left_with_a_pending_transaction(self) -> None:
         client = self.client()
         session = self.entered(client)
         self.answers |= dict.fromkeys((b"MULTI", b"INCR", b"EXEC"), SILENCE)
@@ -69,8 +69,8 @@ class SessionTests(EndTests):
         self.assertTrue(self.error_of(executing, ConnectionLost).maybe_executed)
         self.ended(client)
 
-    def test_what_it_watched_is_forgotten(self) -> None:
-        """The next who gets its connection is not told of changes to keys of others."""
+    def test_unwatch_before_the_connection_is_lent_again(self) -> None:
+        """The next session does not fail because of keys that another session watched."""
         client = self.client()
         self.left(self.entered(client))
         accepted = self.node.accepted
@@ -79,15 +79,15 @@ class SessionTests(EndTests):
         self.ended(client)
 
     def test_used_after_it_was_left(self) -> None:
-        """Its connection may be another's by then."""
+        """Commands of the session fail, because its connection may be lent to another session."""
         client = self.client()
         session = self.entered(client)
         self.left(session)
         self.error_of(session.get(self.key), RoutingError)
         self.error_of(session.transaction().get(self.key).execute(), RoutingError)
 
-    def test_still_open_at_close(self) -> None:
-        """Nobody knows when it will be left: its connection is cut."""
+    def test_close_with_an_open_session(self) -> None:
+        """``close`` cuts the connection, because the session may stay open for ever."""
         client = self.client()
         session = self.entered(client)
         self.assertIsNone(self.result_of(client.close()))
@@ -96,7 +96,7 @@ class SessionTests(EndTests):
 
 
 class WhileDiallingTests(EndTests):
-    """The end of a client whose command waits for a connection that is being made."""
+    """The client ends while a command waits for a connection that is being made."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -123,7 +123,7 @@ class WhileDiallingTests(EndTests):
 
 
 class CloseTests(EndTests):
-    """close() has what servers hold back end as if its time were up."""
+    """``close`` ends blocking commands as if their time were over."""
 
     def blocked(self) -> tuple[Any, Deferred[Any]]:
         client = self.client()
@@ -139,7 +139,8 @@ class CloseTests(EndTests):
         self.held.pop().write(b"_\r\n")
         return b":1\r\n"
 
-    def test_unblocked(self) -> None:
+    def test_client_unblock(self) -> None:
+        """CLIENT UNBLOCK with the client id ends the command without an error."""
         self.answers[b"CLIENT"] = self.unblocking
         client, waiting = self.blocked()
         closed = client.close()
@@ -149,7 +150,7 @@ class CloseTests(EndTests):
         self.ended(client)
 
     def test_a_user_who_may_not_unblock(self) -> None:
-        """Nothing else would ever end it: its connection is cut."""
+        """If CLIENT UNBLOCK is refused, the connection is cut."""
         self.answers[b"CLIENT"] = b"-NOPERM no\r\n"
         client, waiting = self.blocked()
         closed = client.close()
@@ -157,8 +158,8 @@ class CloseTests(EndTests):
         self.assertIsNone(self.result_of(closed))
         self.ended(client)
 
-    def test_unblocked_before_it_has_blocked(self) -> None:
-        """The two are on different connections, so the server may read them in any order."""
+    def test_unblock_arrives_before_the_command(self) -> None:
+        """CLIENT UNBLOCK is sent again, because the server can read the two connections in any order."""
         self.answers[b"CLIENT"] = self.unblocking
         client, waiting = self.blocked()
         blocking, self.held = self.held, []
@@ -170,7 +171,7 @@ class CloseTests(EndTests):
         self.assertIsNone(self.result_of(closed))
         self.ended(client)
 
-    def test_aborted_while_it_is_asked_again(self) -> None:
+    def test_abort_while_unblock_is_repeated(self) -> None:
         self.answers[b"CLIENT"] = lambda words: b":0\r\n" if words[1] == b"UNBLOCK" else DEFAULT_REPLY
         client, waiting = self.blocked()
         closed = client.close()
@@ -179,7 +180,7 @@ class CloseTests(EndTests):
         self.assertTrue(self.failureResultOf(waiting, ClientClosed).value.maybe_executed)
         self.successResultOf(closed)
 
-    def test_cancelled_while_it_is_asked_again(self) -> None:
+    def test_cancelled_while_unblock_is_repeated(self) -> None:
         self.answers[b"CLIENT"] = lambda words: b":0\r\n" if words[1] == b"UNBLOCK" else DEFAULT_REPLY
         client, waiting = self.blocked()
         closed = client.close()
@@ -190,7 +191,7 @@ class CloseTests(EndTests):
         self.ended(client)
 
     def test_a_node_that_has_left_the_map(self) -> None:
-        """What blocks there has nobody who could be asked to end it."""
+        """There is no shared connection for CLIENT UNBLOCK, so the connection of the command is cut."""
         client, waiting = self.blocked()
         self.cluster.ranges = [(0, 16383, self.nodes[1])]
         self.cluster.nodes = self.nodes[1:]
@@ -203,27 +204,27 @@ class CloseTests(EndTests):
 
 
 class LeavingTests(EndTests):
-    """A node that leaves the map."""
+    """A node leaves the slot map."""
 
     def leave(self, client: Any) -> None:
         self.cluster.ranges = [(0, 16383, self.nodes[1])]
         self.cluster.nodes = self.nodes[1:]
         self.result_of(client.refresh_topology())
 
-    def test_what_waits_for_a_connection_goes_to_the_new_owner(self) -> None:
+    def test_waiting_commands_go_to_the_new_owner(self) -> None:
         client = self.client(max_exclusive=1)
         first, second = client.blpop(self.key, 0), client.blpop(self.key, 0)
         self.network.settle()
         self.nodes[1].script = lambda node, words, _: VALUE if words[0] == b"BLPOP" else DEFAULT_REPLY
         self.leave(client)
         self.assertEqual(self.result_of(second), (b"l", b"v"))
-        # What is under way there is still waited for, and its connection closed then.
+        # The pending command at the old node still gets its reply, and then its connection is closed.
         self.held[0].write(VALUE)
         self.assertEqual(self.result_of(first), (b"l", b"v"))
         self.network.settle()
         self.assertEqual(self.node.connections, [])
 
-    def test_what_was_asked_of_it_alone_fails(self) -> None:
+    def test_waiting_commands_of_execute_on_fail(self) -> None:
         client = self.client(max_exclusive=1)
         first = client.blpop(self.key, 0)
         second = client.execute_on(self.node.address, "BLPOP", self.key, 0)

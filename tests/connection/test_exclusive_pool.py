@@ -1,4 +1,4 @@
-"""Exclusive connections: lent to one caller at a time, kept for a while, bounded."""
+"""Exclusive connections: lent to one caller at a time, kept for a while, limited in number."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class PoolTests(MemoryTests):
         self.node.script = self.hold
 
     def hold(self, _: Any, words: list[bytes], connection: Any) -> Any:
-        """Answer BLPOP when the test says so."""
+        """Leave the reply to BLPOP to the test."""
         if words[0] != b"BLPOP":
             return DEFAULT_REPLY
         self.held.append(connection)
@@ -31,8 +31,8 @@ class PoolTests(MemoryTests):
             self.held.pop(0).write(b"*2\r\n$1\r\nl\r\n$1\r\nv\r\n")
         self.network.settle()
 
-    def test_used_again(self) -> None:
-        """One after the other on one connection, beside the shared one."""
+    def test_a_connection_is_used_again(self) -> None:
+        """Commands one after the other use one exclusive connection, beside the shared one."""
         client = self.client()
         for _ in range(3):
             waiting = client.blpop(self.key, 0)
@@ -41,8 +41,8 @@ class PoolTests(MemoryTests):
             self.assertEqual(self.successResultOf(waiting), (b"l", b"v"))
         self.assertLessEqual(self.node.accepted, 2)
 
-    def test_as_many_as_there_may_be(self) -> None:
-        """The others wait for one to be given back, in order."""
+    def test_max_exclusive(self) -> None:
+        """Commands over the limit wait in order until a connection is given back."""
         client = self.client(max_exclusive=2)
         waiting = [client.blpop(self.key, 0) for _ in range(5)]
         self.network.settle()
@@ -54,8 +54,8 @@ class PoolTests(MemoryTests):
         for deferred in waiting:
             self.assertEqual(self.successResultOf(deferred), (b"l", b"v"))
 
-    def test_kept_for_a_while(self) -> None:
-        """An idle one is closed after about half a minute."""
+    def test_an_idle_connection_is_closed_later(self) -> None:
+        """An idle connection is kept for about 30 seconds."""
         client = self.client()
         waiting = client.blpop(self.key, 0)
         self.network.settle()
@@ -67,8 +67,8 @@ class PoolTests(MemoryTests):
         self.advance(60.0, step=1.0)
         self.assertEqual(len(self.node.connections), open_now - 1)
 
-    def test_given_up(self) -> None:
-        """A cancelled command's connection owes a reply, and is cut at once; who waits gets a new one."""
+    def test_a_cancelled_command(self) -> None:
+        """The connection of a cancelled command has a pending reply, so it is cut. The next command gets a new one."""
         client = self.client(max_exclusive=1)
         first, second = client.blpop(self.key, 0), client.blpop(self.key, 0)
         self.network.settle()
@@ -79,8 +79,8 @@ class PoolTests(MemoryTests):
         self.release()
         self.assertEqual(self.successResultOf(second), (b"l", b"v"))
 
-    def test_given_up_while_it_waits(self) -> None:
-        """It takes nobody's place."""
+    def test_a_command_that_is_cancelled_while_it_waits(self) -> None:
+        """The commands before and after it are served."""
         client = self.client(max_exclusive=1)
         first, second, third = (client.blpop(self.key, 0) for _ in range(3))
         self.network.settle()
@@ -91,8 +91,8 @@ class PoolTests(MemoryTests):
         for deferred in (first, third):
             self.assertEqual(self.successResultOf(deferred), (b"l", b"v"))
 
-    def test_a_node_that_cannot_be_dialled(self) -> None:
-        """Dials back off, one at a time, however many wait."""
+    def test_an_unreachable_node(self) -> None:
+        """However many commands wait, there is one attempt at a time, with back-off."""
         client = self.client(timeout=5.0)
         self.network.refuse(self.node)
         before = len(self.network.dials)
@@ -103,8 +103,8 @@ class PoolTests(MemoryTests):
         for deferred in waiting:
             self.assertFalse(self.error_of(deferred, CommandTimeout).maybe_executed)
 
-    def test_a_node_that_hangs_up_at_once(self) -> None:
-        """What is sent again does not have it dialled without a pause, and is served when the node is well."""
+    def test_a_node_that_closes_at_once(self) -> None:
+        """The repeated command does not cause attempts without a pause, and is served when the node works again."""
         client = self.client(timeout=5.0)
         self.node.script = lambda node, words, _: CLOSE if words[0] == b"WATCH" else DEFAULT_REPLY
         before = len(self.network.dials)
@@ -116,7 +116,7 @@ class PoolTests(MemoryTests):
         self.advance(1.0)
         session = self.successResultOf(entering)
         self.result_of(Deferred.fromCoroutine(session.__aexit__(None, None, None)))
-        # From now on there is no pause any more, and several are dialled at a time.
+        # The back-off has ended: several connections are made at a time.
         self.node.script = self.hold
         for _ in range(3):
             client.blpop(self.key, 0).addErrback(lambda _: None)
@@ -125,8 +125,8 @@ class PoolTests(MemoryTests):
         self.result_of(client.abort())
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_close(self) -> None:
-        """What blocks is ended by CLIENT UNBLOCK, or by the end of the connection where the server told no number."""
+    def test_close_without_a_client_id(self) -> None:
+        """The server told no client id for CLIENT UNBLOCK, so ``close`` cuts the connection of the blocking command."""
         client = self.client()
         waiting = client.blpop(self.key, 0)
         self.network.settle()

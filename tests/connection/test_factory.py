@@ -1,4 +1,4 @@
-"""The factory: whom it asks about the cluster, and what becomes of nodes when a map comes."""
+"""The factory: which nodes are asked for the slot map, and what happens to nodes when a new map comes."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from txvalkeycluster.testing import DEFAULT_REPLY, ScriptedNode
 
 class CandidateTests(MemoryTests):
     def asked(self) -> list[int]:
-        """The nodes that were asked for the map, in order, since the last time."""
+        """Return the index of a node for each time that the node was asked for the slot map."""
         return [index for index, node in enumerate(self.nodes) for _ in range(node.count(b"CLUSTER"))]
 
-    def test_a_connected_node_first(self) -> None:
-        """Those that are not connected are not dialled for it."""
+    def test_connected_nodes_are_asked_first(self) -> None:
+        """No other node is dialled to ask for the slot map."""
         client = self.client()
         (first,) = set(self.asked())
         for _ in range(5):
             self.result_of(client.refresh_topology())
         self.assertEqual(set(self.asked()), {first})
 
-    def test_then_the_others(self) -> None:
-        """What fails or is silent is passed over; seeds are asked in the end, though the map does not list them."""
+    def test_other_nodes_are_asked_next(self) -> None:
+        """If a node fails or is silent, the next one is asked. Seeds come last, even if the map does not list them."""
         stranger = ScriptedNode(self.cluster, 3)
         stranger.address = Address("node", 7003)
         client = self.client()
@@ -33,7 +33,7 @@ class CandidateTests(MemoryTests):
         error = self.error_of(failing, ClusterUnavailable)
         self.assertEqual({address for address, _ in error.attempts}, {str(node.address) for node in self.nodes})
 
-    def test_each_seed_has_its_reason(self) -> None:
+    def test_the_error_gives_a_reason_for_each_seed(self) -> None:
         client = self.lazy_client()
         for node in self.nodes:
             self.network.refuse(node)
@@ -45,8 +45,8 @@ class CandidateTests(MemoryTests):
 
 
 class InstallTests(MemoryTests):
-    def test_nodes_that_no_map_lists(self) -> None:
-        """The target of an ASK goes when it has nothing to do, and a map comes without it."""
+    def test_a_target_of_ask_that_no_map_lists(self) -> None:
+        """The idle node is closed when a map comes that does not list it."""
         client = self.client()
         target = self.nodes[2]
         self.cluster.ranges = [(0, 8191, self.nodes[0]), (8192, 16383, self.nodes[1])]
@@ -61,8 +61,8 @@ class InstallTests(MemoryTests):
         self.result_of(client.refresh_topology())
         self.assertEqual(target.connections, [])
 
-    def test_what_waits_for_a_node_that_leads_no_more(self) -> None:
-        """It goes to the new owner when the map comes."""
+    def test_commands_that_wait_for_a_former_primary(self) -> None:
+        """Commands that wait for a node go to the new owner of their slots when the map comes."""
         client = self.client()
         gone = self.nodes[0]
         self.network.refuse(gone)

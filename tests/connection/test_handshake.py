@@ -1,4 +1,4 @@
-"""The first words on a connection."""
+"""The handshake: the first commands on a connection."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ class HandshakeTests(Base):
         return deferred
 
     def test_one_write(self) -> None:
-        """Everything that is to be said leaves at once; refused courtesies do no harm."""
+        """All commands of the handshake leave in one write, and the server may refuse the optional ones."""
         shaken = self.shake(username="u", password="pw", db=3)
         wire = self.transport.value()
         self.assertEqual(wire.count(b"*"), 5)
@@ -26,7 +26,7 @@ class HandshakeTests(Base):
         self.assertEqual((info.protocol, info.version), (3, "9.1.2"))
 
     def test_falls_back_without_hello(self) -> None:
-        """A server without HELLO is spoken to in RESP2."""
+        """The handshake uses RESP2 with a server that does not have HELLO."""
         shaken = self.shake(password="pw", db=3)
         self.receive(b"-ERR unknown command `HELLO`\r\n" + b"-NOAUTH x\r\n" * 4)
         self.transport.clear()
@@ -34,16 +34,16 @@ class HandshakeTests(Base):
         self.receive(b"+OK\r\n+OK\r\n")
         self.assertEqual(self.successResultOf(shaken).protocol, 2)
 
-    def test_refusals_hold_no_secret(self) -> None:
-        """A wrong password is told apart, and not repeated."""
+    def test_a_wrong_password(self) -> None:
+        """A wrong password has its own error, which does not contain the password."""
         shaken = self.shake(password="pw-secret")
         self.receive(b"-WRONGPASS pw-secret is wrong\r\n" + b"+OK\r\n" * 3)
         failure = self.failureResultOf(shaken)
         self.assertEqual(failure.type.__name__, "AuthenticationFailed")
         self.assertNotIn("pw-secret", str(failure.value))
 
-    def test_bare_protocol_2(self) -> None:
-        """protocol=2 sends nothing but AUTH and SELECT."""
+    def test_protocol_2(self) -> None:
+        """With ``protocol=2`` only AUTH and SELECT are sent."""
         shaken = self.shake(protocol=2, password="pw", db=1)
         wire = b"".join(pack(w) for w in (("AUTH", "pw"), ("SELECT", "1")))  # type: ignore[misc]
         self.assertEqual(self.transport.value(), wire)

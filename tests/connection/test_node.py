@@ -1,4 +1,4 @@
-"""A node through its life: dialled when it is needed, dialled again after a while, drained, cut."""
+"""The connection of a node: first attempt, back-off, drain, and loss."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class DialTests(MemoryTests):
     def dials_to(self, number: int) -> list[float]:
         return [at for at, address in self.network.dials if address == self.nodes[number].address]
 
-    def test_at_the_first_command(self) -> None:
-        """Once, however many commands wait; they are sent in order."""
+    def test_the_first_command_connects(self) -> None:
+        """However many commands wait, there is one attempt, and the commands are sent in order."""
         client = self.lazy_client(seeds=str(self.nodes[0].address))
         self.result_of(client.refresh_topology())
         self.assertEqual(self.dials_to(1), [])
@@ -39,13 +39,14 @@ class DialTests(MemoryTests):
         sent = [words[1].decode() for _, words in self.nodes[1].received if words[0] == b"SET"]
         self.assertEqual(sent, keys)
 
-    def test_all_at_once(self) -> None:
+    def test_warm_up(self) -> None:
+        """``warm_up`` connects to all nodes."""
         self.client(warm_up=True)
         self.network.settle()
         self.assertEqual([node.accepted for node in self.nodes], [1, 1, 1])
 
-    def test_again_after_a_while(self) -> None:
-        """The waits double from 10 ms, with jitter, to a second; what waits goes out when there is a connection."""
+    def test_back_off(self) -> None:
+        """Delays double from 10 ms to one second, with jitter. Waiting commands are sent on the new connection."""
         client = self.client(refresh_period=None, timeout=60.0)
         node = self.nodes[1]
         self.network.refuse(node)
@@ -60,8 +61,8 @@ class DialTests(MemoryTests):
         self.advance(1.1)
         self.assertIsNone(self.result_of(waiting))
 
-    def test_a_dial_without_end(self) -> None:
-        """It is given up after connect_timeout, and said to be."""
+    def test_connect_timeout(self) -> None:
+        """An attempt ends after ``connect_timeout``, and the error says so."""
         failures: list[Any] = []
         client = self.client(connect_timeout=1.0)
         client.add_listener(lambda event: failures.append(event) if isinstance(event, NodeConnectFailed) else None)
@@ -74,8 +75,8 @@ class DialTests(MemoryTests):
         self.assertIn("within 1 s", str(self.error_of(failing, ConnectFailed)))
         self.assertEqual(len(failures), 1)
 
-    def test_a_handshake_without_end(self) -> None:
-        """The same: a connection counts once it has answered."""
+    def test_connect_timeout_covers_the_handshake(self) -> None:
+        """An attempt also ends after ``connect_timeout`` if the server does not answer the handshake."""
         client = self.client(connect_timeout=1.0)
         self.nodes[1].script = lambda *_: SILENCE
         failing = client.execute_on(self.nodes[1].address, "PING")
@@ -83,8 +84,8 @@ class DialTests(MemoryTests):
         self.assertIn("within 1.00 s", str(self.error_of(failing, ConnectFailed)))
         self.assertEqual(self.nodes[1].connections, [])
 
-    def test_a_dial_given_up(self) -> None:
-        """One that the client's end cuts short is not said to have taken too long."""
+    def test_abort_during_an_attempt(self) -> None:
+        """The error of an attempt that ``abort`` ends does not mention ``connect_timeout``."""
         client = self.client(connect_timeout=1.0)
         self.network.instead[self.nodes[1].address] = Deferred
         failing = client.execute_on(self.nodes[1].address, "PING")
@@ -94,7 +95,7 @@ class DialTests(MemoryTests):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_an_endpoint_that_raises(self) -> None:
-        """It is the application's own, and a failed dial."""
+        """An endpoint of the application that raises is a failed attempt."""
 
         def broken() -> Any:
             raise ValueError("no such network")
@@ -104,8 +105,8 @@ class DialTests(MemoryTests):
         error = self.error_of(client.execute_on(self.nodes[1].address, "PING"), ConnectFailed)
         self.assertIn("no such network", str(error))
 
-    def test_too_many_wait(self) -> None:
-        """No more than max_pending wait for a connection."""
+    def test_max_pending_without_a_connection(self) -> None:
+        """At most ``max_pending`` commands wait for a connection."""
         client = self.client(max_pending=3, timeout=1.0)
         self.network.instead[self.nodes[1].address] = Deferred
         waiting = [client.get(key) for key in self.cluster.keys_of(self.nodes[1], 4)]
@@ -117,7 +118,7 @@ class DialTests(MemoryTests):
 
 class ConnectionTests(MemoryTests):
     def test_events(self) -> None:
-        """Connected, lost, connected again, closed: each is said once, and whether it was clean."""
+        """Each connection and each loss is one event, and a loss says whether the client closed the connection."""
         events: list[Any] = []
         client = self.lazy_client(seeds=str(self.nodes[0].address))
         client.add_listener(events.append)
@@ -135,7 +136,7 @@ class ConnectionTests(MemoryTests):
         )
 
     def test_a_node_that_leaves_the_map(self) -> None:
-        """Its unanswered commands get their replies, then it is closed."""
+        """When a node leaves the slot map, its pending commands get their replies, and then it is closed."""
         client = self.client()
         node = self.nodes[2]
         held: list[Any] = []
@@ -143,7 +144,7 @@ class ConnectionTests(MemoryTests):
         def script(_: Any, words: list[bytes], connection: Any) -> Any:
             if words[0] == b"GET":
                 held.append(connection)
-            # Behind a command that it holds back it answers none.
+            # After a command that it holds back, the node answers no other command.
             return SILENCE if held else DEFAULT_REPLY
 
         node.script = script
@@ -161,7 +162,7 @@ class ConnectionTests(MemoryTests):
         self.assertEqual(node.connections, [])
 
     def test_a_silent_node(self) -> None:
-        """A connection that owes replies and says nothing is given up; its reads are sent again."""
+        """If a node sends no byte while replies are pending, its connection is dropped. Its reads are sent again."""
         client = self.client(unresponsive_after=2.0, timeout=20.0)
         node = self.nodes[0]
         node.script = lambda _, words, c: SILENCE if words[0] in (b"GET", b"SET") and c.number == 1 else DEFAULT_REPLY

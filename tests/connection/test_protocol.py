@@ -1,4 +1,4 @@
-"""RESPProtocol over a transport in memory, with a clock that stands still."""
+"""``RESPProtocol`` on a transport in memory and on a clock that only the test advances."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ class RepliesTests(Base):
         self.connect()
 
     def test_one_write_per_turn_in_order(self) -> None:
-        """Commands of one turn leave together, and replies find their commands in order."""
+        """The commands of one turn leave in one write, and each reply goes to its command in order."""
         one, two = self.send("1"), self.send("2")
         self.assertEqual(self.transport.value(), b"")
         self.clock.advance(0)
@@ -29,8 +29,8 @@ class RepliesTests(Base):
         self.receive(b"2\r\n")
         self.assertEqual(self.successResultOf(two), b"2")
 
-    def test_commands_of_callbacks_leave_with_the_read(self) -> None:
-        """What a reply's callback sends is written when that read is done, once."""
+    def test_commands_from_callbacks_leave_after_the_read(self) -> None:
+        """Commands that the callbacks of a reply send leave in one write at the end of the read."""
         writes: list[bytes] = []
         first = self.send("1")
 
@@ -46,7 +46,7 @@ class RepliesTests(Base):
         self.assertEqual(writes, [b"".join(pack(("ECHO", w)) for w in "23")])  # type: ignore[misc]
 
     def test_errors_false_and_pushes(self) -> None:
-        """An error reply fails its command; RESP3 false is a reply; a push takes nobody's place."""
+        """An error reply fails its command. RESP3 false is a reply. A push is not the reply of a command."""
         pushes: list[Any] = []
         self.connection.on_push = pushes.append
         one, two = self.send("1"), self.send("2")
@@ -56,8 +56,8 @@ class RepliesTests(Base):
         self.assertIs(self.successResultOf(two), False)
         self.assertEqual([list(push) for push in pushes], [[b"a", b"b"]])
 
-    def test_tombstones(self) -> None:
-        """A timed out or cancelled command keeps its place, so its reply reaches nobody."""
+    def test_late_replies_reach_no_other_command(self) -> None:
+        """A timed-out or cancelled command keeps its place in the queue, so its late reply is dropped."""
         late, cancelled, last = self.send("1", timeout=1.0), self.send("2"), self.send("3")
         self.clock.advance(0)
         cancelled.cancel()
@@ -65,13 +65,13 @@ class RepliesTests(Base):
         self.clock.advance(1.1)
         error = self.failureResultOf(late, CommandTimeout).value
         self.assertTrue(error.maybe_executed)
-        self.assertIn("h:1: 3 replies due", str(error))
+        self.assertIn("h:1: 3 replies pending", str(error))
         self.receive(b":1\r\n:2\r\n:3\r\n")
         self.assertEqual(self.successResultOf(last), 3)
         self.assertEqual(self.connection.pending, 0)
 
     def test_cancelled_before_the_write_is_never_sent(self) -> None:
-        """A command cancelled in the turn it was issued in does not reach the server."""
+        """A command that is cancelled in the turn of its call does not reach the server."""
         deferreds = [self.send(word, canceller=True) for word in "123"]
         deferreds[1].cancel()
         self.failureResultOf(deferreds[1], CancelledError)
@@ -80,8 +80,8 @@ class RepliesTests(Base):
         self.receive(b":1\r\n:3\r\n")
         self.assertEqual((self.successResultOf(deferreds[0]), self.successResultOf(deferreds[2])), (1, 3))
 
-    def test_doubt_ends_the_connection(self) -> None:
-        """Bad bytes, surplus replies and a map with a list as key cost one connection, and no more."""
+    def test_an_unreadable_stream_ends_the_connection(self) -> None:
+        """Invalid bytes, surplus replies and a list as the key of a map end only this connection."""
         for data in (b"?what\r\n", b"+OK\r\n+surplus\r\n", b"%1\r\n*1\r\n:1\r\n:1\r\n", b"$-9\r\n"):
             self.connect()
             answered = self.send("1")
@@ -94,8 +94,8 @@ class RepliesTests(Base):
             self.assertTrue(self.connection.ended, data)
             self.assertTrue(self.transport.disconnecting, data)
 
-    def test_asking_is_adjacent_and_goes_with_its_command(self) -> None:
-        """ASKING and its command leave in one write, and neither is left without the other."""
+    def test_asking_and_its_command_leave_in_one_write(self) -> None:
+        """ASKING comes directly before its command."""
         call = Call(pack(("ECHO", "2")), ECHO, 0, 0.0, 10.0)
         self.send("1")
         self.connection.ask(call)
@@ -107,7 +107,7 @@ class RepliesTests(Base):
 
 
 class Writer:
-    """A connection that notes when it is told to write."""
+    """A connection that counts its flushes."""
 
     peer = "h:1"
 
@@ -120,7 +120,7 @@ class Writer:
 
 class WriteSchedulerTests(SynchronousTestCase):
     def flushed(self, replies: int) -> tuple[int, int]:
-        """How often a connection touched in a read has written after it, and after the turn."""
+        """Count the flushes of a connection that has output in a read: after that read, and after the turn."""
         clock, writer = Clock(), Writer()
         scheduler = WriteScheduler(clock)
         scheduler.held = True
@@ -132,8 +132,8 @@ class WriteSchedulerTests(SynchronousTestCase):
         self.assertEqual(clock.getDelayedCalls(), [])
         return at_once, writer.flushes
 
-    def test_when_a_read_is_done(self) -> None:
-        """At once after one of few or of very many replies, else with the turn; always just once."""
+    def test_flush_after_a_read(self) -> None:
+        """After few or very many replies the flush comes at once, else at the end of the turn; it comes only once."""
         for replies in (0, 1, 7, 64, 1000):
             self.assertEqual(self.flushed(replies), (1, 1), replies)
         for replies in (8, 63):
@@ -141,8 +141,8 @@ class WriteSchedulerTests(SynchronousTestCase):
 
 
 class LimitsTests(Base):
-    def test_unanswered_commands(self) -> None:
-        """The command over the limit is refused at once, and the others are not harmed."""
+    def test_max_pending(self) -> None:
+        """A command over the limit is refused at once. The commands before it are not affected."""
         self.connect(max_pending=2)
         one, _ = self.send("1"), self.send("2")
         self.assertRaises(TooManyPending, self.send, "3")
@@ -151,8 +151,8 @@ class LimitsTests(Base):
         self.receive(b"+1\r\n")
         self.assertEqual(self.successResultOf(one), b"1")
 
-    def test_unsent_bytes(self) -> None:
-        """While the transport is busy, commands wait unsent up to the limit, then go out together."""
+    def test_max_unsent_bytes(self) -> None:
+        """While the transport is paused, commands up to the limit wait, and then leave together."""
         self.connect(max_unsent_bytes=20)
         self.connection.pauseProducing()
         kept = self.send("x" * 20)
@@ -163,8 +163,8 @@ class LimitsTests(Base):
         self.assertEqual(self.transport.value(), pack(("ECHO", "x" * 20)))
         self.assertNoResult(kept)
 
-    def test_unsent_past_its_deadline_is_never_sent(self) -> None:
-        """A command that timed out unsent was not executed, and takes its ASKING along."""
+    def test_a_command_that_times_out_unsent(self) -> None:
+        """The command was not executed, and neither ASKING nor the command is sent later."""
         self.connect()
         self.connection.pauseProducing()
         call = Call(pack(("ECHO", "1")), ECHO, 0, 0.0, 1.0)
@@ -175,20 +175,20 @@ class LimitsTests(Base):
         self.assertEqual(self.transport.value(), b"")
 
     def test_silent_peer(self) -> None:
-        """A peer that owes replies and says nothing is given up, with what it owes."""
+        """A peer that sends no byte while replies are pending is disconnected, and the pending commands fail."""
         self.connect(unresponsive_after=3.0, timeout=None)
         lost = self.send("1", timeout=float("inf"))
         self.clock.advance(0)
         self.clock.advance(2.9)
         self.assertNoResult(lost)
         self.clock.advance(0.2)
-        # Not at the first look: after a stall of the reactor the reply may be there, unread.
+        # The first check does not disconnect: after a stall of the reactor, the reply may be unread in the socket.
         self.assertNoResult(lost)
         self.clock.advance(0.005)
         self.assertTrue(self.failureResultOf(lost, ConnectionLost).value.maybe_executed)
 
-    def test_a_stalled_reactor_is_no_silent_peer(self) -> None:
-        """A reply that is read right after the timer keeps the connection."""
+    def test_a_stalled_reactor_is_not_a_silent_peer(self) -> None:
+        """The connection stays open if a reply is read right after the check."""
         self.connect(unresponsive_after=3.0, timeout=None)
         reply = self.send("1", timeout=float("inf"))
         self.clock.advance(0)
@@ -199,7 +199,7 @@ class LimitsTests(Base):
         self.assertFalse(self.connection.ended)
 
     def test_a_codec_that_raises(self) -> None:
-        """Whatever decoding raises is the one caller's error."""
+        """An error of the decoder fails only the command of that reply."""
         self.connect(encoding="ascii", encoding_errors="xmlcharrefreplace")
         bad, good = self.send("1"), self.send("2")
         self.clock.advance(0)
@@ -208,7 +208,7 @@ class LimitsTests(Base):
         self.assertEqual(self.successResultOf(good), "a")
 
     def test_no_timer_is_left(self) -> None:
-        """A lost connection leaves nothing scheduled."""
+        """A lost connection leaves no scheduled call."""
         self.connect()
         lost = self.send("1")
         self.clock.advance(0)
@@ -219,7 +219,7 @@ class LimitsTests(Base):
 
 class DrainTests(Base):
     def test_closes_after_the_last_reply(self) -> None:
-        """Draining waits for what is owed, then closes; a peer that does not close is aborted."""
+        """``drain`` waits for the pending replies and then closes. If the peer does not close, it aborts."""
         self.connect()
         last = self.send("1")
         self.connection.drain()
@@ -233,8 +233,8 @@ class DrainTests(Base):
 
 
 class ProtocolErrorTests(Base):
-    def test_unasked_reply(self) -> None:
-        """A reply that nothing asked for is a ProtocolError to whoever owns the connection."""
+    def test_an_unexpected_reply(self) -> None:
+        """A reply that belongs to no command is a ProtocolError for the owner of the connection."""
         self.connect()
         reasons: list[Exception] = []
         self.connection.owner.connection_gone = (  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""The side of a connection that faces its transport: a TLS handshake, an odd peer, the first words, the end."""
+"""What connections do with their transport: TLS handshakes, unexpected bytes, slow peers, lost connections."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from txvalkeycluster.testing import DEFAULT_REPLY
 
 
 class TLSTests(Base):
-    """A connection whose TLS handshake is under way."""
+    """The TLS handshake of the connection is not finished."""
 
     def connect(self, **options: Any) -> None:
         super().connect(**options)
@@ -32,8 +32,8 @@ class TLSTests(Base):
         directlyProvides(self.transport, INegotiated)
         self.connection.makeConnection(self.transport)
 
-    def test_with_nothing_to_say(self) -> None:
-        """A connection over RESP2 without password is none until TLS is there."""
+    def test_ready_after_the_tls_handshake(self) -> None:
+        """With RESP2 and no password nothing is sent, and the connection is ready when the TLS handshake is done."""
         self.connect(protocol=2)
         done = Deferred.fromCoroutine(handshake(self.connection, self.options))
         self.assertNoResult(done)
@@ -43,7 +43,7 @@ class TLSTests(Base):
         self.lose()
         self.failureResultOf(self.connection.when_secured(), ConnectionLost)
 
-    def test_lost_before_it_is_done(self) -> None:
+    def test_lost_during_the_tls_handshake(self) -> None:
         self.connect(protocol=2)
         done = Deferred.fromCoroutine(handshake(self.connection, self.options))
         self.lose()
@@ -51,9 +51,9 @@ class TLSTests(Base):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
-class OddPeerTests(Base):
-    def test_an_error_that_nothing_asked_for(self) -> None:
-        """As of a server that has too many clients: the connection ends with it."""
+class UnexpectedBytesTests(Base):
+    def test_an_unexpected_error_reply(self) -> None:
+        """A server with too many clients sends an error without a command, and the connection ends."""
         self.connect()
         self.receive(b"-ERR max number of clients reached\r\n")
         self.assertTrue(self.connection.ended)
@@ -61,7 +61,7 @@ class OddPeerTests(Base):
         self.failureResultOf(call, ConnectionLost)
 
     def test_bytes_after_the_end(self) -> None:
-        """They are passed over."""
+        """Bytes that come after the connection has ended are ignored."""
         self.connect()
         waiting = self.send("1")
         self.clock.advance(0)
@@ -70,16 +70,16 @@ class OddPeerTests(Base):
         self.receive(b"+more\r\n")
         self.assertEqual(self.transport.aborted, [True])
 
-    def test_a_push_that_nobody_listens_to(self) -> None:
-        """It is no reply."""
+    def test_a_push_without_a_listener(self) -> None:
+        """A push is not the reply of a command."""
         self.connect()
         waiting = self.send("1")
         self.clock.advance(0)
         self.receive(b">2\r\n+invalidate\r\n*0\r\n+1\r\n")
         self.assertEqual(self.successResultOf(waiting), b"1")
 
-    def test_the_rest_of_a_read_after_an_end_in_its_midst(self) -> None:
-        """What a callback has ended is not read on."""
+    def test_a_callback_that_ends_the_connection(self) -> None:
+        """The rest of the read is ignored."""
         self.connect()
         first, second = self.send("1"), self.send("2")
         first.addCallback(lambda _: self.connection.abort(ClientClosed("aborted")))
@@ -89,8 +89,8 @@ class OddPeerTests(Base):
 
 
 class SlowPeerTests(Base):
-    def test_one_that_takes_what_is_sent_be_it_slowly(self) -> None:
-        """It is not given up as long as it does."""
+    def test_a_peer_that_reads_slowly(self) -> None:
+        """The connection stays open as long as the peer reads, and ends when the peer stops."""
         self.connect(unresponsive_after=1.0)
         self.transport.offset = self.transport._tempDataLen = 0
         self.transport.dataBuffer = b"x" * 5
@@ -106,9 +106,9 @@ class SlowPeerTests(Base):
         self.assertEqual(self.transport.aborted, [True])
 
 
-class FirstWordsTests(Base):
+class HandshakeTests(Base):
     def answered(self, *replies: bytes, **options: Any) -> Any:
-        """What comes of the handshake, whose words are answered one write after the other."""
+        """Run a handshake whose writes are answered one after the other; return its Deferred."""
         self.connect(**options)
         done = Deferred.fromCoroutine(handshake(self.connection, self.options))
         for reply in replies:
@@ -116,7 +116,7 @@ class FirstWordsTests(Base):
             self.receive(reply)
         return done
 
-    def test_a_name(self) -> None:
+    def test_client_name(self) -> None:
         done = self.answered(b"%1\r\n+proto\r\n:3\r\n" + b"+OK\r\n" * 3, client_name="mine")
         self.successResultOf(done)
         self.assertIn(b"SETNAME\r\n$4\r\nmine", self.transport.value())
@@ -126,13 +126,13 @@ class FirstWordsTests(Base):
         self.assertIsInstance(error, AuthenticationFailed)
         self.assertNotIn("secret", str(error))
 
-    def test_a_database_that_there_is_not(self) -> None:
+    def test_a_missing_database(self) -> None:
         error = self.failureResultOf(self.answered(b"-ERR DB index is out of range\r\n", protocol=2, db=5)).value
         self.assertIsInstance(error, ConnectFailed)
         self.assertIn("SELECT 5", str(error))
 
-    def test_from_a_source_tree(self) -> None:
-        """The version that servers are told is not known there, which is no reason to fail."""
+    def test_a_package_that_is_not_installed(self) -> None:
+        """The server is told version 0, because the version is known only to an installed package."""
 
         def not_installed(_: str) -> str:
             raise metadata.PackageNotFoundError
@@ -146,9 +146,9 @@ class FirstWordsTests(Base):
         self.assertIn(("CLIENT", "SETINFO", "LIB-VER", "0"), module._courtesies(Options()))
 
 
-class EndedBeforeTests(MemoryTests):
-    def test_an_endpoint_that_gives_a_connection_that_has_ended(self) -> None:
-        """It is a dial that failed, and the next is tried."""
+class ClosedConnectionTests(MemoryTests):
+    def test_an_endpoint_that_returns_a_closed_connection(self) -> None:
+        """The attempt counts as failed, and the next attempt succeeds."""
 
         class Late:
             def __init__(inner, host: str, port: int) -> None:
@@ -174,9 +174,9 @@ class EndedBeforeTests(MemoryTests):
             self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
-class ExclusiveTests(MemoryTests):
-    def test_idle_ones_that_the_server_has_closed(self) -> None:
-        """They are not lent."""
+class ExclusiveConnectionTests(MemoryTests):
+    def test_idle_connections_that_the_server_closed(self) -> None:
+        """A connection that the server closed is not lent again."""
         node = self.nodes[0]
         key = self.key_of(node)
         value = b"*2\r\n$1\r\nl\r\n$1\r\nv\r\n"
@@ -190,8 +190,8 @@ class ExclusiveTests(MemoryTests):
         self.result_of(client.close())
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_some_are_used_and_others_are_not(self) -> None:
-        """An idle one is closed after a while, though another is used all the time."""
+    def test_an_idle_connection_beside_a_used_one(self) -> None:
+        """The idle connection is closed after a while, though the other one is in constant use."""
         node = self.nodes[0]
         key = self.key_of(node)
         value = b"*2\r\n$1\r\nl\r\n$1\r\nv\r\n"
@@ -207,8 +207,8 @@ class ExclusiveTests(MemoryTests):
         self.result_of(client.close())
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_several_dials_that_fail(self) -> None:
-        """Then one at a time; all is served when the node can be reached again."""
+    def test_several_failed_attempts(self) -> None:
+        """After failures there is one attempt at a time. All commands are served when the node is reachable again."""
         node = self.nodes[0]
         key = self.key_of(node)
         value = b"*2\r\n$1\r\nl\r\n$1\r\nv\r\n"

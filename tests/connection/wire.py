@@ -1,4 +1,4 @@
-"""A connection on a transport in memory."""
+"""A connection on a transport in memory, for tests to inherit."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ ECHO = Command("ECHO")
 
 
 class Transport(StringTransport):
-    """Notes each abort."""
+    """A transport in memory that records aborts."""
 
     def __init__(self) -> None:
         super().__init__()

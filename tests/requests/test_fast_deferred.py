@@ -1,4 +1,4 @@
-"""FastDeferred against Deferred: whatever is done to both, the same is seen."""
+"""``FastDeferred`` behaves like ``Deferred``: the same operations have the same effects on both."""
 
 from __future__ import annotations
 
@@ -19,42 +19,42 @@ Make = Callable[..., Deferred[Any]]
 
 
 class Broken(Exception):
-    """What callbacks raise here."""
+    """The error that callbacks raise."""
 
 
-class Story:
-    """Does things to one Deferred and writes down what comes of them."""
+class Trace:
+    """Applies operations to one Deferred and records their effects."""
 
     def __init__(self, make: Make, canceller: Any = None) -> None:
         self.subject = make(canceller)
-        self.told: list[Any] = []
+        self.effects: list[Any] = []
         self.number = 0
 
-    def tell(self, *words: Any) -> None:
-        self.told.append(tuple(w.value.__class__ if isinstance(w, Failure) else w for w in words))
+    def note(self, *words: Any) -> None:
+        self.effects.append(tuple(w.value.__class__ if isinstance(w, Failure) else w for w in words))
 
-    # ---- what can be done
+    # ---- the operations
 
     def await_(self) -> None:
         number = self._next()
 
         async def waiter() -> None:
             try:
-                self.tell(number, "awaited", await self.subject)
-                # A second time, and another callback, while the first is being resumed.
-                self.subject.addBoth(lambda result: self.tell(number, "then", result))
-                self.tell(number, "again", await self.subject)
+                self.note(number, "awaited", await self.subject)
+                # Await again, and add a callback, while the coroutine is being resumed.
+                self.subject.addBoth(lambda result: self.note(number, "then", result))
+                self.note(number, "again", await self.subject)
             except Exception as error:
-                self.tell(number, "raised", error.__class__)
+                self.note(number, "raised", error.__class__)
 
         Deferred.fromCoroutine(waiter())
 
     def await_and_break(self) -> None:
         async def waiter() -> None:
-            self.tell("to break", await self.subject)
+            self.note("to break", await self.subject)
             raise Broken
 
-        Deferred.fromCoroutine(waiter()).addErrback(lambda failure: self.tell("broke", failure))
+        Deferred.fromCoroutine(waiter()).addErrback(lambda failure: self.note("broke", failure))
 
     def yield_(self) -> None:
         number = self._next()
@@ -62,9 +62,9 @@ class Story:
         @inlineCallbacks
         def waiter() -> Any:
             try:
-                self.tell(number, "yielded", (yield self.subject))
+                self.note(number, "yielded", (yield self.subject))
             except Exception as error:
-                self.tell(number, "raised", error.__class__)
+                self.note(number, "raised", error.__class__)
 
         waiter()
 
@@ -73,17 +73,17 @@ class Story:
 
         async def waiter() -> None:
             try:
-                self.tell(number, "awaited", await self.subject)
+                self.note(number, "awaited", await self.subject)
             except CancelledError:
-                self.tell(number, "cancelled")
+                self.note(number, "cancelled")
 
         waiting = Deferred.fromCoroutine(waiter())
-        waiting.addErrback(lambda failure: self.tell(number, "failed", failure))
+        waiting.addErrback(lambda failure: self.note(number, "failed", failure))
         waiting.cancel()
 
     def add_callback(self) -> None:
         number = self._next()
-        self.subject.addCallback(lambda result: self.tell(number, "callback", result) or number)
+        self.subject.addCallback(lambda result: self.note(number, "callback", result) or number)
 
     def add_raising(self) -> None:
         def broken(_: Any) -> None:
@@ -93,22 +93,22 @@ class Story:
 
     def add_errback(self) -> None:
         number = self._next()
-        self.subject.addErrback(lambda failure: self.tell(number, "errback", failure) or number)
+        self.subject.addErrback(lambda failure: self.note(number, "errback", failure) or number)
 
     def add_both(self) -> None:
         number = self._next()
-        self.subject.addBoth(lambda result, word: self.tell(number, word, result) or number, "both")
+        self.subject.addBoth(lambda result, word: self.note(number, word, result) or number, "both")
 
     def add_waiting(self) -> None:
         number, waited_for = self._next(), Deferred[Any]()
         self.subject.addCallback(lambda _: waited_for)
-        self.subject.addCallback(lambda result: self.tell(number, "after another", result) or number)
+        self.subject.addCallback(lambda result: self.note(number, "after another", result) or number)
         waited_for.callback("another's")
 
     def chain(self) -> None:
         number, other = self._next(), Deferred[Any]()
         other.addCallback(lambda _: self.subject)
-        other.addBoth(lambda result: self.tell(number, "chained", result))
+        other.addBoth(lambda result: self.note(number, "chained", result))
         other.callback(None)
 
     def pause(self) -> None:
@@ -137,66 +137,68 @@ class Story:
     def _fire(self, how: Callable[[], None]) -> None:
         try:
             how()
-            self.tell("fired")
+            self.note("fired")
         except AlreadyCalledError as error:
-            # While debugging it says who did it.
-            self.tell("already called", "Invoker" in str(error))
+            # In debug mode the error says where the Deferred was fired before.
+            self.note("already called", "Invoker" in str(error))
 
     def end(self) -> list[Any]:
-        """Everything that was seen, and the state at the end."""
+        """Return all effects and the final state."""
         while self.subject.paused and self.subject._chainedTo is None:
             self.subject.unpause()
         result = getattr(self.subject, "result", "none yet")
-        self.tell(bool(self.subject.called), result, "_canceller" in vars(self.subject) and self.subject._canceller)
+        self.note(bool(self.subject.called), result, "_canceller" in vars(self.subject) and self.subject._canceller)
         self.subject.addErrback(lambda _: None)
-        return self.told
+        return self.effects
 
 
-DEEDS = [name for name in vars(Story) if not name.startswith("_") and name not in ("tell", "end")]
+OPERATIONS = [name for name in vars(Trace) if not name.startswith("_") and name not in ("note", "end")]
 
 
-def tell(make: Make, deeds: list[str], canceller: Any = None) -> list[Any]:
-    story = Story(make, canceller)
-    for deed in deeds:
-        getattr(story, deed)()
-    return story.end()
+def effects_of(make: Make, operations: list[str], canceller: Any = None) -> list[Any]:
+    trace = Trace(make, canceller)
+    for operation in operations:
+        getattr(trace, operation)()
+    return trace.end()
 
 
 def no_canceller(_: Any) -> None:
-    """Leaves it to Deferred.cancel to end it."""
+    """Leave the result to ``Deferred.cancel``."""
 
 
 class SameTests(SynchronousTestCase):
-    @given(st.lists(st.sampled_from(DEEDS), max_size=8), st.sampled_from([None, no_canceller]))
-    def test_whatever_is_done(self, deeds: list[str], canceller: Any) -> None:
-        self.assertEqual(tell(FastDeferred, deeds, canceller), tell(Deferred, deeds, canceller))
+    @given(st.lists(st.sampled_from(OPERATIONS), max_size=8), st.sampled_from([None, no_canceller]))
+    def test_any_operations(self, operations: list[str], canceller: Any) -> None:
+        self.assertEqual(effects_of(FastDeferred, operations, canceller), effects_of(Deferred, operations, canceller))
 
-    @given(st.lists(st.sampled_from(DEEDS), max_size=5))
-    def test_while_debugging(self, deeds: list[str]) -> None:
-        deeds = [*deeds, "callback"]
+    @given(st.lists(st.sampled_from(OPERATIONS), max_size=5))
+    def test_any_operations_in_debug_mode(self, operations: list[str]) -> None:
+        operations = [*operations, "callback"]
         setDebugging(True)
         try:
-            self.assertEqual(tell(FastDeferred, deeds), tell(Deferred, deeds))
+            self.assertEqual(effects_of(FastDeferred, operations), effects_of(Deferred, operations))
         finally:
             setDebugging(False)
 
-    def test_the_deeds(self) -> None:
-        """Coroutines, generators and callbacks, in every order of two, before and after the end."""
-        waits = [deed for deed in DEEDS if deed.startswith(("await", "yield", "add", "chain"))]
+    def test_all_pairs_of_waiters(self) -> None:
+        """Coroutines, generators and callbacks have the same effects, in pairs, before and after the result."""
+        waits = [operation for operation in OPERATIONS if operation.startswith(("await", "yield", "add", "chain"))]
         self.assertGreater(len(waits), 8)
         for end in ("callback", "callback_none", "errback", "cancel"):
             for first in waits:
                 for second in waits:
-                    for deeds in (
+                    for operations in (
                         [first, second, end, end],
                         [first, end, second],
                         [end, first, second],
                         [first, "pause", end, second, "unpause"],
                     ):
-                        self.assertEqual(tell(FastDeferred, deeds), tell(Deferred, deeds), deeds)
+                        self.assertEqual(
+                            effects_of(FastDeferred, operations), effects_of(Deferred, operations), operations
+                        )
 
     def test_a_coroutine_is_resumed_directly(self) -> None:
-        """Nothing is added to the list for it, where that is known to be right."""
+        """Where Twisted allows it, no callback is added for a coroutine that awaits."""
         deferred: FastDeferred[str] = FastDeferred()
 
         async def waiter() -> str:
@@ -208,8 +210,8 @@ class SameTests(SynchronousTestCase):
         deferred.callback("reply")
         self.assertEqual(self.successResultOf(done), "reply")
 
-    def test_what_comes_through_coroutines_is_kept(self) -> None:
-        """Even KeyboardInterrupt ends in the Deferred of the coroutine, as with Deferred."""
+    def test_the_deferred_of_a_coroutine_keeps_every_error(self) -> None:
+        """Even KeyboardInterrupt ends in the Deferred of the coroutine, as with ``Deferred``."""
         for make in (FastDeferred, Deferred):
             deferred: Deferred[None] = make()
 
@@ -224,10 +226,10 @@ class SameTests(SynchronousTestCase):
 
 
 class OtherTwistedTests(SynchronousTestCase):
-    """With a Twisted that resumes coroutines otherwise, it is a Deferred and nothing else."""
+    """If Twisted resumes coroutines in another way, ``FastDeferred`` only inherits from ``Deferred``."""
 
     def loaded(self) -> Any:
-        """The module as it is where Twisted is as it has been patched."""
+        """Import the module again, with Twisted as it is patched."""
         spec = find_spec("txvalkeycluster.requests.fast_deferred")
         assert spec is not None and spec.loader is not None
         module = module_from_spec(spec)
@@ -248,10 +250,10 @@ class OtherTwistedTests(SynchronousTestCase):
         deferred.callback(5)
         self.assertEqual(self.successResultOf(done), 5)
 
-    def test_as_it_is(self) -> None:
+    def test_unpatched_twisted(self) -> None:
         self.assertEqual(self.loaded().DIRECT, DIRECT)
 
-    def test_something_is_gone(self) -> None:
+    def test_a_missing_function(self) -> None:
         for name in ("_inlineCallbacks", "_gotResultInlineCallbacks"):
             original = getattr(defer, name)
             delattr(defer, name)
@@ -261,7 +263,7 @@ class OtherTwistedTests(SynchronousTestCase):
                 setattr(defer, name, original)
             self.assertFalse(module.DIRECT)
 
-    def test_other_arguments(self) -> None:
+    def test_a_function_with_other_arguments(self) -> None:
         resume = defer._inlineCallbacks
 
         def other(result: Any, gen: Any, status: Any, context: Any, more: int = 0) -> Any:
@@ -270,11 +272,11 @@ class OtherTwistedTests(SynchronousTestCase):
         self.patch(defer, "_inlineCallbacks", other)
         self.check_general()
 
-    def test_it_does_something_else(self) -> None:
-        """Resuming does nothing, or raises."""
+    def test_a_function_with_another_effect(self) -> None:
+        """The function does nothing, or raises."""
 
         def nothing(result: Any, gen: Any, status: Any, context: Any) -> None:
-            """Twisted's own name and arguments."""
+            """Do nothing, with the arguments of Twisted's function."""
 
         def raises(result: Any, gen: Any, status: Any, context: Any) -> None:
             raise Broken

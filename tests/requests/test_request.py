@@ -1,4 +1,4 @@
-"""Requests as people see them, and the odd ways in which they end."""
+"""How requests are shown, and how blocking and timed-out requests end."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE
 from txvalkeycluster.topology.model import Shard
 
 
-class ShownTests(SynchronousTestCase):
+class ReprTests(SynchronousTestCase):
     def test_a_request(self) -> None:
-        """What it is, where it goes, and whether somebody waits for it."""
+        """The repr says what the request is, where it goes, and whether its caller still waits."""
         batch: Any = Batch(None, 5, 0.0, 1.0)  # type: ignore[arg-type]
         self.assertEqual(repr(batch), "<Batch a batch to 5 waiting>")
         batch.called = True
@@ -30,8 +30,8 @@ class ShownTests(SynchronousTestCase):
 
 
 class BlockingTests(MemoryTests):
-    def test_a_time_that_is_none(self) -> None:
-        """The server says what is wrong with it."""
+    def test_a_block_time_that_is_not_a_number(self) -> None:
+        """The command is sent, and its error is that of the server."""
         key = self.key_of(self.nodes[0])
         self.nodes[0].script = lambda node, words, _: (
             b"-ERR timeout is not a float or out of range\r\n" if words[0] == b"BLPOP" else DEFAULT_REPLY
@@ -40,14 +40,14 @@ class BlockingTests(MemoryTests):
         for time in ("soon", b""):
             self.error_of(client.execute("BLPOP", key, time), ReplyError)
 
-    def test_a_time_before_zero_is_no_time(self) -> None:
+    def test_a_negative_block_time_is_no_deadline(self) -> None:
         call = BlockingCall(("BLPOP", "k", -5), Command("BLPOP"), 0, 1.0, 10.0, False, lambda _: None)
         self.assertEqual(call.deadline, float("inf"))
 
 
-class TombstoneTests(MemoryTests):
-    def test_an_error_for_one_that_has_timed_out(self) -> None:
-        """Nobody hears of it, and the next gets its own reply."""
+class LateReplyTests(MemoryTests):
+    def test_a_late_error_reply(self) -> None:
+        """The error reply to a timed-out command is dropped, and the next command gets its own reply."""
         node = self.nodes[0]
         key = self.key_of(node)
         node.script = lambda node, words, _: SILENCE if words[0] == b"GET" else DEFAULT_REPLY

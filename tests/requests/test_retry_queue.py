@@ -1,4 +1,4 @@
-"""Retry queues on a clock that stands still."""
+"""Retry queues on a clock that only the test advances."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RetryQueueTests(SynchronousTestCase):
         self.queue = RetryQueue(self.clock, self.options, Cancels(), "better times", self.retry)
 
     def retry(self, requests: Iterable[Request]) -> None:
-        """A server with no way to go: answers at once, with a refusal or a reply."""
+        """Answer each request at once, as a server without latency: with an error or with a reply."""
         for request in requests:
             self.tries += 1
             if self.serving:
@@ -48,7 +48,7 @@ class RetryQueueTests(SynchronousTestCase):
             self.clock.advance(STEP)
 
     def test_recovery_within_100_ms_and_no_storm(self) -> None:
-        """Whenever the server recovers, all are served within 100 ms; until then some hundred a second are tried."""
+        """Within 100 ms of a recovery all commands are served. Before that, a few hundred a second are tried."""
         for outage in (0.0, 0.005, 0.033, 0.5, 1.234, 10.0):
             self.tries, self.serving = 0, False
             waiting = [self.enter() for _ in range(1000)]
@@ -61,7 +61,7 @@ class RetryQueueTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_deadlines(self) -> None:
-        """Each ends at its own deadline, with what it waited for; the others go on."""
+        """Each command ends at its own deadline, with an error that says what the command waited for."""
         early, late = self.enter(timeout=0.5), self.enter(timeout=5.0)
         self.advance(0.6)
         error = self.failureResultOf(early, CommandTimeout).value
@@ -72,8 +72,8 @@ class RetryQueueTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(late), b"OK")
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_it_is_bounded_for_newcomers_only(self) -> None:
-        """A new command is refused when it is full; one that has been elsewhere is not thrown away."""
+    def test_a_full_queue_refuses_only_new_commands(self) -> None:
+        """A full queue refuses a new command and accepts a command that has been sent before."""
         for _ in range(self.options.max_pending):
             self.enter()
         self.assertRaises(TooManyPending, self.enter)

@@ -1,4 +1,4 @@
-"""Large slot maps: read in steps, between which others get their turn, and no less right for it."""
+"""Large slot maps are read in steps, so that the reactor can run other calls in between."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RANGE = SLOT_COUNT // SHARDS
 
 
 def steps_of(work: Any) -> tuple[int, Any]:
-    """In how many steps it is done, and what it comes to."""
+    """Run a generator; return the number of its steps and its result."""
     steps = 0
 
     def counted() -> Any:
@@ -61,7 +61,7 @@ def nodes_reply(count: int) -> bytes:
 
 class StepTests(SynchronousTestCase):
     def test_many_shards(self) -> None:
-        """Whichever command told of them, the map is the same, and none is read at a stretch."""
+        """All three commands give the same map, and each map is read in several steps."""
         maps: list[tuple[Shard, ...]] = []
         for work in (
             read_slots(slots_reply(SHARDS), ASKED),
@@ -82,7 +82,7 @@ class StepTests(SynchronousTestCase):
         self.assertGreaterEqual(steps, 1)
 
     def test_few_shards(self) -> None:
-        """They are read at once."""
+        """A small map is read in one step."""
         for work in (
             read_slots(slots_reply(3), ASKED),
             read_shards(shards_reply(3), ASKED),
@@ -91,8 +91,8 @@ class StepTests(SynchronousTestCase):
             steps, shards = steps_of(work)
             self.assertEqual((steps, len(shards)), (0, 3))
 
-    def test_a_map_in_pieces(self) -> None:
-        """Slots of two shards in turn: many rows, and many ranges to check."""
+    def test_a_fragmented_map(self) -> None:
+        """Slots that alternate between two shards make many rows and many ranges."""
         rows = [[slot, slot, [b"h", 1 + slot % 2, b"%d" % (slot % 2)]] for slot in range(SLOT_COUNT)]
         steps, shards = steps_of(read_slots(rows, ASKED))
         self.assertGreater(steps, 100)

@@ -22,7 +22,7 @@ TEXT = (
 
 class OwnViewTests(SynchronousTestCase):
     def test_the_line_of_the_node_itself(self) -> None:
-        """Its slots and epoch; of the others those that it moves slots to or from, as far as it knows them."""
+        """The view has slots, epoch and open slots of the node, and the known nodes to which its slots are open."""
         view = read_own_view(TEXT, ASKED)
         self.assertEqual((view.node.id, view.node.address, view.epoch), ("c", Address(ASKED.host, 7002), 5))
         self.assertEqual(view.slots, ((0, 5),))
@@ -56,7 +56,7 @@ class AddressTests(SynchronousTestCase):
     )
 
     def test_by_ip_and_by_name(self) -> None:
-        """Of every node that is no stranger yet; the port has to be its own, too."""
+        """An address is listed if a node with finished handshake has its port, and has its host as IP or as name."""
         for host, port, known in (
             ("10.0.0.1", 1, True),
             ("one.example", 1, True),

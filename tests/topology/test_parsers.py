@@ -1,4 +1,4 @@
-"""CLUSTER SLOTS, SHARDS and NODES, in every shape servers give them."""
+"""CLUSTER SLOTS, CLUSTER SHARDS and CLUSTER NODES, in every form that servers send."""
 
 from collections.abc import Generator
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ SLOTS: list[Any] = [
 
 
 def finish(work: Generator[None, None, _T]) -> _T:
-    """Do at a stretch what is done in steps."""
+    """Run a generator to its end; return its result."""
     while True:
         try:
             next(work)
@@ -59,19 +59,19 @@ class SlotsTests(SynchronousTestCase):
         self.assertRaises(ValueError, topology.owner, 16384)
 
     def test_repr(self) -> None:
-        """It counts, for a log."""
+        """The repr has the counts, for logs."""
         text = "<Topology version=3 shards=2 primaries=2 replicas=1 slots=301>"
         self.assertEqual(repr(Topology(3, parse_slots(SLOTS, ASKED))), text)
 
     def test_nodes(self) -> None:
-        """All of them, primaries first, and each by its id."""
+        """All nodes are listed, primaries first, and each is found by its id."""
         topology = Topology(1, parse_slots(SLOTS, ASKED))
         self.assertEqual([node.id for node in topology.nodes], ["a", "c", "b"])
         self.assertEqual([topology.node(node.id) for node in topology.nodes], list(topology.nodes))
         self.assertIsNone(topology.node("d"))
 
     def test_flat_metadata(self) -> None:
-        """RESP2 has a flat list where RESP3 has a map; names that the host is already are left out."""
+        """Metadata can be a flat list, as RESP2 sends it. A name that equals the host is left out."""
         (shard,) = parse_slots([[0, 1, [b"h", 1, b"a", [b"ip", b"10.0.0.5", b"hostname", b"x"]]]], ASKED)
         assert shard.primary is not None
         self.assertEqual((shard.primary.ip, shard.primary.hostname), ("10.0.0.5", "x"))
@@ -80,7 +80,7 @@ class SlotsTests(SynchronousTestCase):
         self.assertEqual((shard.primary.ip, shard.primary.hostname), ("10.0.0.5", None))
 
     def test_endpoints(self) -> None:
-        """NULL and empty are the host that was asked; ``?`` and port 0 are no address."""
+        """A null or empty endpoint is the host that was asked. ``?`` and port 0 mean that there is no address."""
         for endpoint, port, address in [
             (None, 7, Address("10.0.0.9", 7)),
             (b"", 7, Address("10.0.0.9", 7)),
@@ -93,7 +93,7 @@ class SlotsTests(SynchronousTestCase):
             self.assertEqual(shard.primary.address, address)
 
     def test_nodes_are_shared(self) -> None:
-        """By all maps, whoever told of them, unless who that was counts."""
+        """Maps from different senders share nodes, except for nodes that take their host from the sender."""
         told, untold = ([[0, 5, [host, 1, b"a"]]] for host in (b"h", b""))
         others = Address("other", 1)
         self.assertIs(parse_slots(told, ASKED)[0].primary, parse_slots(told, others)[0].primary)
@@ -102,21 +102,21 @@ class SlotsTests(SynchronousTestCase):
         self.assertEqual((one.host, other.host), (ASKED.host, "other"))
 
     def test_slots_without_owner(self) -> None:
-        """A row without nodes is a shard without primary."""
+        """A row without nodes is a shard without a primary."""
         topology = Topology(1, parse_slots([[5, 6], [7, 8, [b"h", 1, b"a"]]], ASKED))
         self.assertIsNone(topology.owner(5))
         self.assertEqual(topology.slot_count, 2)
         self.assertEqual([(start, end, node.id) for start, end, node in topology.ranges()], [(7, 8, "a")])
 
     def test_nodes_without_an_id(self) -> None:
-        """Servers before 4.0 sent none: they are told apart by where they are."""
+        """Servers before 4.0 send no id. Their nodes are told apart by address."""
         first, second = parse_slots([[0, 1, [b"h", 1]], [5, 6, [b"h", 2], [b"h", 3]], [2, 3, [b"h", 1]]], ASKED)
         assert first.primary is not None
         self.assertEqual((first.primary.id, first.slots), ("h:1", ((0, 1), (2, 3))))
         self.assertEqual([node.id for node in second.nodes], ["h:2", "h:3"])
 
     def test_malformed(self) -> None:
-        """Each error names the place."""
+        """Each error names the place in the reply."""
         for reply, text in [
             (b"OK", "CLUSTER SLOTS is b'OK', not a list"),
             ([[0]], "row 0 has 1 elements"),
@@ -144,8 +144,8 @@ class SlotsTests(SynchronousTestCase):
             max_leaves=20,
         )
     )
-    def test_anything_is_a_map_or_a_clear_error(self, reply: Any) -> None:
-        """Whatever a server sends, a parser returns shards or raises TopologyError."""
+    def test_any_reply_gives_shards_or_a_topology_error(self, reply: Any) -> None:
+        """Any reply gives shards or a TopologyError, and no other error."""
         for _, read in SOURCES.values():
             try:
                 Topology(1, finish(read(reply, ASKED, False)))
@@ -160,8 +160,8 @@ class ShardsTests(SynchronousTestCase):
         {b"id": b"rep", b"port": 5, b"endpoint": b"?", b"role": b"replica", b"health": b"loading", b"extra": 1},
     )
 
-    def test_both_shapes(self) -> None:
-        """RESP3 maps and RESP2 flat lists give the same shards."""
+    def test_maps_and_flat_lists(self) -> None:
+        """The maps of RESP3 and the flat lists of RESP2 give the same shards."""
         maps = [{b"slots": [0, 9, 20, 29], b"nodes": list(self.NODES), b"id": b"s"}]
         flat = [
             [b"slots", [0, 9, 20, 29], b"nodes", [[x for pair in node.items() for x in pair] for node in self.NODES]]
@@ -173,7 +173,7 @@ class ShardsTests(SynchronousTestCase):
         self.assertEqual([(r.health, r.address) for r in shard.replicas], [("loading", None)])
 
     def test_malformed(self) -> None:
-        """Odd bounds, missing fields and unknown roles are named."""
+        """The errors name odd bounds, missing fields and unknown roles."""
         for shard, text in [
             ({b"slots": [1], b"nodes": []}, "odd number of slot bounds"),
             ({b"slots": [], b"nodes": [{b"id": b"x"}]}, "has no role"),
@@ -184,14 +184,14 @@ class ShardsTests(SynchronousTestCase):
             self.assertIn(text, str(self.assertRaises(TopologyError, parse_shards, [shard], ASKED)))
 
     def test_two_primaries(self) -> None:
-        """Of which both are said to be well, as in a failover: nobody knows which of them is."""
+        """Two online primaries of one shard, as during a failover, are an error: it is not known which one serves."""
         shard = {b"slots": [0, 9], b"nodes": [{**self.NODES[1], b"id": b"one"}, self.NODES[1]]}
         error = self.assertRaises(TopologyError, parse_shards, [shard], ASKED)
         self.assertIn("shard 0 has two online primaries, h2:3 and h2:3", str(error))
         self.assertEqual(len(parse_shards([{**shard, b"slots": []}], ASKED)), 1)
 
     def test_as_slots_tell(self) -> None:
-        """Without replicas that do not serve, without shards that serve nothing, and without anybody's health."""
+        """Replicas that do not serve, shards without slots, and all health states are left out."""
         nodes: list[dict[bytes, Any]] = [
             {b"id": b"a", b"port": 1, b"endpoint": b"h", b"role": b"master", b"health": b"fail", b"ip": b"1.2.3.4"},
             {b"id": b"b", b"port": 2, b"endpoint": b"h", b"role": b"replica", b"health": b"fail"},
@@ -203,7 +203,7 @@ class ShardsTests(SynchronousTestCase):
         self.assertEqual(as_slots_tell(parse_shards(reply, ASKED)), parse_slots(told, ASKED))
 
     def test_two_ports(self) -> None:
-        """Where it cannot be told which of them counts, both are too many; one counts whichever it is."""
+        """A node with two ports is an error if it is not known which one to use. A single port is used in any case."""
         node = {b"id": b"a", b"port": 1, b"tls-port": 2, b"endpoint": b"h", b"role": b"master"}
         error = self.assertRaises(TopologyError, parse_shards, [{b"slots": [0, 5], b"nodes": [node]}], ASKED, tls=None)
         self.assertIn("CLUSTER SHARDS shard 0 node 0 has a TLS port and a plain port", str(error))
@@ -225,7 +225,7 @@ class NodesTests(SynchronousTestCase):
     )
 
     def test_lines(self) -> None:
-        """Open slots, failed and address-less nodes, handshakes and orphaned replicas."""
+        """Lines can have open slots, failed nodes, no address, handshakes, and replicas without a primary."""
         shards = parse_nodes(self.TEXT, ASKED)
         first, second, orphans = shards
         assert first.primary is not None and second.primary is not None
@@ -239,12 +239,12 @@ class NodesTests(SynchronousTestCase):
         self.assertEqual(([n.id for n in orphans.nodes], orphans.slots), (["e"], ()))
 
     def test_blanks_at_the_end(self) -> None:
-        """They are no slots."""
+        """Spaces at the end of a line are ignored."""
         (shard,) = parse_nodes(b"a h:1@2 master - 0 0 1 connected 5  \n", ASKED)
         self.assertEqual(shard.slots, ((5, 5),))
 
     def test_malformed(self) -> None:
-        """A short line, a bad slot and an address without port are named."""
+        """The errors name a short line, a bad slot, and an address without a port."""
         for text, message in [
             (b"a b c\n", "line 0 has 3 fields"),
             (b"a h master - 0 0 0 connected\n", "address without a port"),
@@ -256,21 +256,21 @@ class NodesTests(SynchronousTestCase):
 
 class ComparisonTests(SynchronousTestCase):
     def test_lost_most_nodes(self) -> None:
-        """Half is enough, less is not."""
+        """A map has lost most nodes if less than half of them are left."""
         whole = parse_slots(SLOTS, ASKED)
         self.assertFalse(lost_most_nodes(whole, whole[:1]))
         self.assertTrue(lost_most_nodes(whole, ()))
         self.assertFalse(lost_most_nodes((), whole))
 
     def test_same(self) -> None:
-        """To the letter: another shard more, or another slot, is another map."""
+        """Maps with one more shard or one other slot are not the same."""
         whole = parse_slots(SLOTS, ASKED)
         self.assertTrue(finish(same(whole, parse_slots(SLOTS, ASKED))))
         self.assertFalse(finish(same(whole, whole[:1])))
         self.assertFalse(finish(same(whole, parse_slots([*SLOTS[1:], [0, 99, *SLOTS[0][2:]]], ASKED))))
 
     def test_same_view_ignores_addresses(self) -> None:
-        """Two clients may be told different addresses of the same nodes."""
+        """Different addresses of the same nodes make no difference."""
         elsewhere = [[0, 1, [b"other", 9, b"a"]]]
         self.assertTrue(same_view(parse_slots(elsewhere, ASKED), parse_slots([[0, 1, [b"h", 1, b"a"]]], ASKED)))
         self.assertFalse(same_view(parse_slots(elsewhere, ASKED), parse_slots([[0, 2, [b"h", 1, b"a"]]], ASKED)))
