@@ -1,13 +1,21 @@
 """Connections: from an address to a socket that answers commands.
 
-`factory.ClusterFactory` has a `node.NodeConnection` for each node, which goes through the states of `node.State`:
-idle, dialling, ready, waiting to dial again, closed.  While it is ready it has one `protocol.RESPProtocol`, which
-pairs replies with requests in the order in which they were sent.  Commands that need a connection to themselves lease
-one from the node's `exclusive_pool`.  `endpoints` dials, `handshake` logs in, and `write_scheduler` says when queued
-commands are written.  `transport` is the protocol's side that faces the socket, `decoder` makes text of replies,
-`direct_write` writes to plain sockets, `connect_errors` says why a node could not be connected to, and `forks` keeps
-forked children from using the parent's sockets.  A further kind of connection goes beside `NodeConnection.pool`.
+`factory.ClusterFactory` has one `node.NodeConnection` for each node.  A node goes through the states of `node.State`:
+idle, dialling, ready, waiting to dial again, closed.  While a node is ready, it has one `protocol.RESPProtocol`, which
+pairs replies with requests in the order in which the requests were sent.  A command that needs its own connection
+leases one from the node's `exclusive_pool`.
 
-A connection does not decide what becomes of a routed request that failed: the request decides, or the connection's
-owner (`listener.ConnectionListener`, `node.NodeListener`).  Slots are not known here.
+The other modules:
+
+- `endpoints` dials, and `handshake` logs in.
+- `write_scheduler` decides when queued commands are written, and `direct_write` writes to plain sockets.
+- `transport` is the part of the protocol that deals with the transport.
+- `decoder` decodes replies to text.
+- `connect_errors` explains why a connection could not be made.
+- `forks` keeps forked child processes from using the sockets of their parent.
+
+A further kind of connection belongs beside `NodeConnection.pool`.
+
+A connection does not decide what happens to a routed request that failed.  The request decides, or the owner of the
+connection (`listener.ConnectionListener`, `node.NodeListener`).  This package does not know slots.
 """

@@ -1,4 +1,4 @@
-"""What went wrong while connecting to a node, in one of our own errors."""
+"""Turn the reason why a connection could not be made into an error of this package."""
 
 from __future__ import annotations
 
@@ -14,12 +14,22 @@ from ..options import Options
 
 
 def connect_error(address: Address, failure: Failure, options: Options) -> ValkeyError:
-    """The error for a failed attempt: an untrusted certificate, a wrong name, a refusal, too long a wait."""
+    """Return the error for a failed attempt to connect.
+
+    Args:
+        address: The node that was dialled.
+        failure: What dialling, TLS or the handshake failed with.
+        options: The options of the client.
+
+    Returns:
+        A `TLSFailed` if the certificate or TLS was the reason, else a `ConnectFailed`.  Its text names the node.
+    """
     error: BaseException | None = failure.value
     if isinstance(error, ConnectFailed):
         return error
     if isinstance(error, DeferredTimeout):
-        return ConnectFailed(f"{address}: no connection and answered handshake within {options.connect_timeout:g} s")
+        limit = f"{options.connect_timeout:g} s (connect_timeout)"
+        return ConnectFailed(f"{address}: could not connect and complete the handshake within {limit}")
     if isinstance(error, CancelledError):
         return ConnectFailed(f"{address}: the attempt to connect was cancelled")
     cause = error
@@ -31,8 +41,8 @@ def connect_error(address: Address, failure: Failure, options: Options) -> Valke
         if isinstance(cause, OpenSSL.SSL.Error):
             words = cause.args[0] if cause.args else ()
             text = "; ".join(entry[2] for entry in words if len(entry) > 2) if isinstance(words, list) else ""
-            plain = "; does this port speak TLS at all?" if "wrong version number" in text or not text else ""
-            return TLSFailed(f"{address}: TLS handshake failed: {text or 'the peer closed it'}{plain}")
+            plain = "; check that this port uses TLS" if "wrong version number" in text or not text else ""
+            return TLSFailed(f"{address}: TLS handshake failed: {text or 'the peer closed the connection'}{plain}")
         cause = cause.__cause__
     hint = _hint(error, options)
     failed = ConnectFailed(f"{address}: {str(error).removeprefix(str(address)).lstrip(': ')}{hint}")
@@ -41,10 +51,10 @@ def connect_error(address: Address, failure: Failure, options: Options) -> Valke
 
 
 def _hint(error: BaseException | None, options: Options) -> str:
-    """What else may be the reason, of a connection that ended before the first words were answered."""
+    """Return a possible reason for a connection that ended before the handshake was answered."""
     if not isinstance(error, (ConnectionLost, ProtocolError)):
         return ""
     if options.tls:
-        return " (does this port speak TLS?)"
-    # A TLS server answers what is no TLS with an alert, whose first byte is 21, or just closes.
-    return " (does this port speak TLS only? then use valkeys://, or tls=True)"
+        return " (check that this port uses TLS)"
+    # A TLS server answers anything but TLS with an alert, whose first byte is 21, or closes the connection.
+    return " (if this port requires TLS, use valkeys:// or tls=True)"

@@ -1,4 +1,7 @@
-"""Replies as text: above the reader, whose own decoding can change in the middle of a reply."""
+"""Decode replies to text.
+
+The hiredis reader does not decode, because a change of its encoding can take effect in the middle of a reply.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,15 @@ from ..options import Options
 
 
 def decoder(options: Options) -> Callable[[Any], Any] | None:
-    """Decodes every bytes of a reply; None if the client has no encoding."""
+    """Make the function that decodes replies.
+
+    Args:
+        options: ``encoding`` and ``encoding_errors`` are used.
+
+    Returns:
+        A function that takes a reply and returns it with all bytes decoded, at every depth.  None if the client has
+        no encoding.  The function raises whatever the codec raises.
+    """
     encoding, errors = options.encoding, options.encoding_errors
     if encoding is None:
         return None

@@ -1,18 +1,28 @@
-"""Forked children: they have the parent's sockets, and what they send there would be answered to the parent."""
+"""Keep forked child processes from using the sockets of their parent.
+
+A child has copies of the parent's sockets.  If the child sent a command there, the parent would get the reply.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-# What to call in a child, by whom it is for.
+_T = TypeVar("_T")
+
+# The functions to call in a child, by owner.
 _in_children: WeakKeyDictionary[Any, Callable[[Any], None]] = WeakKeyDictionary()
 
 
-def in_forked_children(owner: Any, function: Callable[[Any], None]) -> None:
-    """Have ``function`` called with ``owner`` in every child that this process forks, as long as ``owner`` lives."""
+def in_forked_children(owner: _T, function: Callable[[_T], None]) -> None:
+    """Register a function to be called in every child process that this process forks.
+
+    Args:
+        owner: The argument of the call.  The registration ends when the owner is garbage-collected.
+        function: Called in the child, right after the fork.  It must not hold a reference to the owner.
+    """
     _in_children[owner] = function
 
 
@@ -22,11 +32,16 @@ def _forked() -> None:
 
 
 def close_copy(transport: Any) -> None:
-    """Close this process's copy of a transport's socket, without a word to the reactor, to TLS or to the peer."""
+    """Close this process's copy of a socket.  The reactor, TLS and the peer do not notice it.
+
+    Args:
+        transport: The transport of the socket, or a TLS transport above it.
+    """
     while transport is not None and not hasattr(transport, "socket"):
         transport = getattr(transport, "transport", None)
     if transport is not None:
-        # The reactor's poll is shared with the parent, too: to unregister there what is closed harms nobody.
+        # The child shares the reactor's epoll set with the parent.  If the child later unregisters a descriptor that is
+        # closed here, the parent's registration stays.
         descriptor = transport.socket.detach()
         if descriptor >= 0:
             os.close(descriptor)
