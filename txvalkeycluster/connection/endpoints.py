@@ -1,14 +1,15 @@
-"""Host and port -> Twisted endpoint: plain, TLS, mapped for NAT, with a look at the socket."""
+"""Make Twisted endpoints from host and port: TCP or TLS, with mapped addresses for NAT, with socket options."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any
 
 from OpenSSL import SSL
+from OpenSSL.crypto import X509
 from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
 from service_identity.pyopenssl import extract_patterns
 from twisted.internet import ssl
@@ -24,22 +25,36 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Factory
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..address import Address
 from ..options import Options
 
-# TLS contexts that are kept, each with all trusted certificates.
+# The most TLS contexts that are kept.  Each holds all trusted certificates.
 _CONTEXTS = 4096
-EndpointFor = Callable[[str, int], Any]
+#: Makes the endpoint for a host and a port.
+EndpointFor = Callable[[str, int], IStreamClientEndpoint]
+_Path = str | os.PathLike[str]
 
-# Seconds of silence before the kernel asks a peer whether it lives, between two questions, and how many go unanswered.
+# Seconds of silence before the kernel's first probe, seconds between two probes, probes without an answer.
 _KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
 
 
 def endpoint_maker(reactor: IReactorTime, options: Options) -> EndpointFor:
-    """The way this client dials a node, from its options."""
+    """Make the function that gives an endpoint for each node.
+
+    Args:
+        reactor: The reactor that dials.
+        options: The options of the client: ``endpoint_for``, ``address_map``, ``tls`` and those that go with TLS.
+
+    Returns:
+        A function from host and port to an endpoint.
+
+    Raises:
+        ValueError: ``trust_root`` or ``client_certificate`` cannot be read, or holds no certificate.
+    """
     dial: EndpointFor
     if options.endpoint_for is not None:
         dial = options.endpoint_for
@@ -50,18 +65,30 @@ def endpoint_maker(reactor: IReactorTime, options: Options) -> EndpointFor:
 
 
 def plain(
-    reactor: IReactorTime, timeout: float, on_socket: Callable[[Any, Address], None] | None = None
+    reactor: IReactorTime, timeout: float, on_socket: Callable[[socket.socket, Address], None] | None = None
 ) -> EndpointFor:
-    """TCP.  IP literals are dialled as they are; names are resolved anew each time, IPv6 and IPv4 raced."""
+    """Make endpoints for TCP.
 
-    def endpoint_for(host: str, port: int) -> Any:
-        endpoint: Any
+    A host name is resolved at each dial; its IPv6 and IPv4 addresses are tried in parallel.  An IP address needs no
+    look-up.
+
+    Args:
+        reactor: The reactor that dials.
+        timeout: The limit of a TCP connect, in seconds.
+        on_socket: Called with the socket and the address right after the TCP connect.
+
+    Returns:
+        A function from host and port to an endpoint.
+    """
+
+    def endpoint_for(host: str, port: int) -> IStreamClientEndpoint:
+        endpoint: IStreamClientEndpoint
         if isIPAddress(host):
             endpoint = TCP4ClientEndpoint(reactor, host, port, timeout=timeout)
         elif isIPv6Address(host):
             endpoint = TCP6ClientEndpoint(reactor, host, port, timeout=timeout)  # type: ignore[no-untyped-call]
         else:
-            # HostnameEndpoint sends each look-up through a thread; for literals that is 1.0 ms against 0.36 ms.
+            # Only for names: HostnameEndpoint uses a thread for each look-up (1.0 ms a dial against 0.36 ms).
             endpoint = HostnameEndpoint(reactor, host, port, timeout=timeout)
         return _SocketEndpoint(endpoint, Address(host, port), on_socket)
 
@@ -69,19 +96,32 @@ def plain(
 
 
 def secured(dial: EndpointFor, reactor: IReactorTime, options: Options) -> EndpointFor:
-    """TLS over ``dial``, certificate and name verified; the name is ``server_name`` or the host that was dialled."""
+    """Make endpoints for TLS that verify the certificate and the host name.
+
+    Args:
+        dial: Makes the endpoints for TCP.
+        reactor: The clock of the TLS connections.
+        options: The options of the client.  The certificate must be valid for ``server_name``, or for the dialled host
+            if there is no ``server_name``.
+
+    Returns:
+        A function from host and port to an endpoint.
+
+    Raises:
+        ValueError: ``trust_root`` or ``client_certificate`` cannot be read, or holds no certificate.
+    """
     trust_root = _trust_root(options.trust_root)
     certificate = _client_certificate(options.client_certificate)
-    # Making the context reads every trusted certificate: once for each name, not for each connection.
-    contexts: dict[str, Any] = {}
-    # Before Twisted 26.4 it took the global reactor's.
+    # One context for each name and not for each connection, because a new context reads every trusted certificate.
+    contexts: dict[str, _NameVerifier] = {}
+    # Before Twisted 26.4, wrapClientTLS always uses the global reactor.
     clock = {"clock": reactor} if "clock" in signature(wrapClientTLS).parameters else {}
 
-    def endpoint_for(host: str, port: int) -> Any:
+    def endpoint_for(host: str, port: int) -> IStreamClientEndpoint:
         name = options.server_name or host
         if name not in contexts:
             if len(contexts) >= _CONTEXTS:
-                # A cluster can tell of ever more names.
+                # A cluster can announce new names without end.
                 contexts.clear()
             creator = ssl.optionsForClientTLS(name, trustRoot=trust_root, clientCertificate=certificate)
             contexts[name] = _NameVerifier(creator, name)
@@ -90,10 +130,22 @@ def secured(dial: EndpointFor, reactor: IReactorTime, options: Options) -> Endpo
     return endpoint_for
 
 
-def mapped(dial: EndpointFor, addresses: Any) -> EndpointFor:
-    """Dial something else than what the cluster announces; what a mapping does not hold stays as it is."""
+def mapped(
+    dial: EndpointFor,
+    addresses: Mapping[tuple[str, int], tuple[str, int]] | Callable[[str, int], tuple[str, int]],
+) -> EndpointFor:
+    """Dial other addresses than the ones that the cluster announces.
 
-    def endpoint_for(host: str, port: int) -> Any:
+    Args:
+        dial: Makes the endpoint for the address to dial.
+        addresses: A mapping from announced to dialled (host, port) pairs, or a function from host and port to such a
+            pair.  An address that is not in the mapping is dialled unchanged.
+
+    Returns:
+        A function from announced host and port to an endpoint.
+    """
+
+    def endpoint_for(host: str, port: int) -> IStreamClientEndpoint:
         target = addresses(host, port) if callable(addresses) else addresses.get((host, port), (host, port))
         return dial(*target)
 
@@ -102,21 +154,22 @@ def mapped(dial: EndpointFor, addresses: Any) -> EndpointFor:
 
 @implementer(IOpenSSLClientConnectionCreator)
 class _NameVerifier:
-    """Verifies the host name itself, since Twisted 26.10 lets a certificate pass that has no subjectAltName at all."""
+    """Verifies the host name, because Twisted 26.10 accepts a certificate that has no subjectAltName."""
 
-    def __init__(self, creator: Any, name: str) -> None:
+    def __init__(self, creator: IOpenSSLClientConnectionCreator, name: str) -> None:
         self._creator = creator
-        self._id: Any = IPAddress_ID(name) if isIPAddress(name) or isIPv6Address(name) else DNS_ID(name)
+        is_ip = isIPAddress(name) or isIPv6Address(name)
+        self._id: IPAddress_ID | DNS_ID = IPAddress_ID(name) if is_ip else DNS_ID(name)
 
-    def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         connection: SSL.Connection = self._creator.clientConnectionForTLS(tlsProtocol)
 
-        def verify(_: SSL.Connection, certificate: Any, error: int, depth: int, ok: int) -> bool:
+        def verify(_: SSL.Connection, certificate: X509, error: int, depth: int, ok: int) -> bool:
             if ok and depth == 0:
                 try:
                     verify_service_identity(extract_patterns(certificate), [self._id], [])
                 except Exception:
-                    # OpenSSL calls us from C: whatever went wrong must end here, and end the handshake.
+                    # OpenSSL calls this function from C, so no exception may leave it.  Each one ends the handshake.
                     tlsProtocol.failVerification(Failure())  # type: ignore[no-untyped-call]
                     return False
             return bool(ok)
@@ -127,9 +180,14 @@ class _NameVerifier:
 
 @implementer(IStreamClientEndpoint)
 class _SocketEndpoint:
-    """Sets socket options, and shows the socket to the application, before a byte is sent."""
+    """Sets socket options and calls the application's ``on_socket`` before any byte is sent."""
 
-    def __init__(self, endpoint: Any, address: Address, on_socket: Callable[[Any, Address], None] | None) -> None:
+    def __init__(
+        self,
+        endpoint: IStreamClientEndpoint,
+        address: Address,
+        on_socket: Callable[[socket.socket, Address], None] | None,
+    ) -> None:
         self._endpoint = endpoint
         self._address = address
         self._on_socket = on_socket
@@ -151,17 +209,17 @@ class _SocketEndpoint:
 
 
 class _SocketFactory(Factory):
-    """Has a look at the transport on its way to the protocol that another factory makes."""
+    """Calls ``prepare`` with the transport before the protocol of another factory gets the transport."""
 
     noisy = False
 
-    def __init__(self, wrapped: Any, prepare: Callable[[Any], None]) -> None:
+    def __init__(self, wrapped: IProtocolFactory, prepare: Callable[[Any], None]) -> None:
         self._wrapped = wrapped
         self._prepare = prepare
         self._failure: Failure | None = None
 
-    def check(self, connected: Any) -> Any:
-        """Give the connection that was made, or why it was given up."""
+    def check(self, connected: IProtocol) -> IProtocol | Failure:
+        """Return the new connection, or the failure if ``prepare`` failed."""
         return connected if self._failure is None else self._failure
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
@@ -174,7 +232,7 @@ class _SocketFactory(Factory):
                 try:
                     self._prepare(transport)
                 except Exception:
-                    # The application's own; it fails the dial, and the protocol never hears of it.
+                    # on_socket is the application's code.  Its error fails the dial; the protocol is not started.
                     self._failure = Failure()  # type: ignore[no-untyped-call]
                     made.dataReceived = made.connectionLost = lambda _: None
                     transport.abortConnection()
@@ -196,17 +254,17 @@ def _trust_root(given: Any) -> Any:
     return ssl.trustRootFromCertificates(certificates)  # type: ignore[no-untyped-call]
 
 
-def _client_certificate(given: Any) -> Any:
+def _client_certificate(given: _Path | bytes | ssl.PrivateCertificate | None) -> ssl.PrivateCertificate | None:
     if given is None or not isinstance(given, (str, bytes, os.PathLike)):
         return given
     return ssl.PrivateCertificate.loadPEM(_pem(given, "client_certificate"))  # type: ignore[no-untyped-call]
 
 
-def _pem(given: Any, option: str) -> bytes:
+def _pem(given: _Path | bytes, option: str) -> bytes:
     if isinstance(given, bytes):
         return given
     try:
         with open(given, "rb") as file:
             return file.read()
     except OSError as error:
-        raise ValueError(f"{option}: {error}") from error
+        raise ValueError(f"{option}: cannot read the file: {error}") from error
