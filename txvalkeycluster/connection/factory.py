@@ -1,13 +1,13 @@
-"""ClusterFactory: makes and owns the nodes and all their connections, and closes them."""
+"""ClusterFactory: creates, owns and closes the nodes of a client and their connections."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.protocol import Factory
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 
 from ..address import Address
@@ -23,7 +23,7 @@ from .write_scheduler import WriteScheduler
 
 
 class _DialledFactory(Factory):
-    """Makes the protocol of one dial, knowing where it leads."""
+    """Makes the protocol for one dial to a known address."""
 
     noisy = False
 
@@ -32,17 +32,17 @@ class _DialledFactory(Factory):
         self._address = address
         self._given_up = False
 
-    def buildProtocol(self, addr: Any) -> RESPProtocol | None:
+    def buildProtocol(self, addr: IAddress | None) -> RESPProtocol | None:
         return None if self._given_up else self._cluster.make_protocol(self._address)
 
     def give_up(self, failure: Failure) -> Failure:
-        """Refuse a connection that comes about though its dial was cancelled: not every endpoint can be."""
+        """Refuse a later connection of a dial that failed or was cancelled; not every endpoint supports cancelling."""
         self._given_up = True
         return failure
 
 
 class ClusterFactory:
-    """The nodes of one client by address, each with its connection."""
+    """The nodes of one client, by address, with their connections."""
 
     def __init__(self, reactor: IReactorTime, options: Options) -> None:
         self.listener: NodeListener
@@ -50,12 +50,12 @@ class ClusterFactory:
         self._reactor = reactor
         self._options = options
         self._write_scheduler = WriteScheduler(reactor)
-        #: Of every command, wherever it is.
+        #: Counts the cancelled commands of the whole client.
         self.cancels = self._write_scheduler.cancels
         self._endpoint_for = endpoint_maker(reactor, options)
         self._open: set[RESPProtocol] = set()
         self._when_empty: list[Deferred[None]] = []
-        # Whether this is a forked child's copy of a factory with connections.
+        # Whether this factory had connections when the process forked, and this process is the child.
         self._is_copy = False
 
     def __repr__(self) -> str:
@@ -64,11 +64,11 @@ class ClusterFactory:
 
     @property
     def connected(self) -> bool:
-        """Whether there is an open socket."""
+        """Whether any socket is open."""
         return bool(self._open)
 
     def node_at(self, address: Address) -> NodeConnection:
-        """The node at an address, made known if it is not; nothing is dialled yet."""
+        """Return the node at an address.  An unknown node is added, but not dialled."""
         node = self.nodes.get(address)
         if node is None:
             node = NodeConnection(self._reactor, address, self._options, self.cancels, self._dial, self.listener)
@@ -76,7 +76,11 @@ class ClusterFactory:
         return node
 
     def candidates(self) -> list[NodeConnection]:
-        """Whom to ask about the cluster: connected nodes, other known nodes, the seeds, and last those that fail."""
+        """Return the nodes to ask for the slot map, in the order in which to ask them.
+
+        Returns:
+            Connected nodes first, then other known nodes, then the seeds, then nodes whose last dial failed.
+        """
         nodes = list(self.nodes.values())
         self._options.random.shuffle(nodes)
         nodes.sort(key=lambda node: node.state is not State.READY)
@@ -85,9 +89,16 @@ class ClusterFactory:
         return list(dict.fromkeys([*working, *seeds, *nodes]))
 
     def install(self, listed: Mapping[Address, Node]) -> tuple[list[Request], list[NodeConnection]]:
-        """Keep the nodes that the new map lists; return the others, which are to be closed, and what waited for any.
+        """Keep the nodes of a new slot map and remove the others.
 
-        A node that no map has listed yet, such as the target of an ASK, goes once it has nothing to do.
+        A node that no slot map has listed yet, such as the target of an ASK, is removed only if it has no requests.
+
+        Args:
+            listed: The nodes of the new slot map, by address.
+
+        Returns:
+            The requests that waited for a connection and must be routed again, and the removed nodes, which the caller
+            must close.
         """
         moved: list[Request] = []
         gone: list[NodeConnection] = []
@@ -107,32 +118,40 @@ class ClusterFactory:
         return moved, gone
 
     def drop_unlisted(self) -> list[NodeConnection]:
-        """Forget nodes that no map lists and that have had nothing to do for a while; return them, to be closed."""
+        """Remove nodes that no slot map lists and that have been idle for some time.
+
+        Returns:
+            The removed nodes, which the caller must close.
+        """
         gone = [node for node in self.nodes.values() if not node.listed and node.unused and node.idle]
         for node in gone:
             del self.nodes[node.address]
         return gone
 
     def has_room_for(self, address: Address) -> bool:
-        """Whether a node may be made known."""
+        """Whether the node is known, or the limit ``max_nodes`` allows one more."""
         return address in self.nodes or len(self.nodes) < self._options.max_nodes
 
     def everything(self) -> list[Request]:
-        """Every request, waiting or on a connection, of drained ones too."""
+        """Return every request that waits for a connection or is on one, draining connections included."""
         found = [request for node in self.nodes.values() for request in node.waiting()]
         for connection in self._open:
             found += connection.everything()
         return found
 
     def unblock(self) -> None:
-        """Have the commands end that servers hold back, as if their time were up."""
-        # A node that has left the map may still block.
+        """Make servers end the blocking commands of this client, as if the commands had timed out."""
+        # A node that has left the slot map may still hold a blocking command.
         lenders = [connection.owner.node for connection in self._open if isinstance(connection.owner, Lease)]
         for node in dict.fromkeys([*self.nodes.values(), *lenders]):
             node.unblock()
 
     def forked(self) -> bool:
-        """Give up every connection in a forked child; return whether there was any."""
+        """Give up every connection in a forked child process.
+
+        Returns:
+            Whether there was any connection.
+        """
         self._options.random.seed()
         self._is_copy = bool(self._open)
         for connection in self._open:
@@ -141,13 +160,25 @@ class ClusterFactory:
         return self._is_copy
 
     def close(self) -> Deferred[None]:
-        """Drain every node; fire when the last socket is closed."""
+        """Close every node after its pending replies have come.
+
+        Returns:
+            A Deferred that fires with None when the last socket is closed.
+        """
         for node in list(self.nodes.values()):
             node.close()
         return self._emptied()
 
     def abort(self, reason: Exception) -> tuple[list[Request], Deferred[None]]:
-        """Cut every connection; return the requests that waited for one, and when the last socket is closed."""
+        """Abort every connection at once.
+
+        Args:
+            reason: The error for the connections.
+
+        Returns:
+            The requests that waited for a connection, and a Deferred that fires with None when the last socket is
+            closed.
+        """
         waiting: list[Request] = []
         for node in list(self.nodes.values()):
             waiting += node.abort(reason)
@@ -156,7 +187,7 @@ class ClusterFactory:
         return waiting, self._emptied()
 
     def make_protocol(self, address: Address) -> RESPProtocol:
-        """A protocol for a connection to ``address``."""
+        """Make the protocol for a new connection to an address."""
         connection = _OwnedProtocol(self._reactor, self._options, self._write_scheduler, str(address))
         connection.sockets = self._open
         connection.emptied = self._socket_closed
@@ -164,13 +195,14 @@ class ClusterFactory:
 
     def _dial(self, address: Address) -> Deferred[Any]:
         if self._is_copy:
-            return fail(ConnectFailed(f"{address} is not dialled by a forked copy of a client"))
+            text = "a forked child process cannot use the client of its parent; create a new client"
+            return fail(ConnectFailed(f"{address}: {text}"))
         try:
             endpoint = self._endpoint_for(address.host, address.port)
             factory = _DialledFactory(self, address)
             connecting: Deferred[Any] = endpoint.connect(factory)
         except Exception:
-            # endpoint_for and address_map are the application's: what they raise is a failed dial.
+            # endpoint_for and address_map are the application's code.  Their error is a failed dial.
             return fail()
         return connecting.addErrback(factory.give_up)
 
@@ -192,16 +224,16 @@ class ClusterFactory:
 
 
 class _OwnedProtocol(RESPProtocol):
-    """Counts as an open socket from connect to loss."""
+    """A protocol that is in the factory's set of open sockets while it is connected."""
 
     sockets: set[RESPProtocol]
-    emptied: Any
+    emptied: Callable[[], None]
 
     def connectionMade(self) -> None:
         self.sockets.add(self)
         super().connectionMade()
 
-    def connectionLost(self, reason: Any = None) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
         self.sockets.discard(self)
         self.emptied()

@@ -1,4 +1,8 @@
-"""The first words on a connection, in a single write, with a second try for servers without HELLO."""
+"""The handshake on a new connection: HELLO, AUTH, CLIENT and SELECT in one write.
+
+A server that does not know HELLO gets a second write, with AUTH and SELECT for RESP2.
+See https://valkey.io/commands/hello.
+"""
 
 from __future__ import annotations
 
@@ -14,35 +18,52 @@ from .protocol import RESPProtocol
 
 try:
     _VERSION = version("txvalkeycluster")
-except PackageNotFoundError:  # run from a source tree that is not installed
+except PackageNotFoundError:  # a source tree that is not installed
     _VERSION = "0"
 
-# Characters of what a server says of itself.
+# The most characters that are kept of a text in the server's HELLO reply.
 _LONGEST = 128
 _AUTH_CODES = ("WRONGPASS", "NOAUTH", "NOPERM")
 
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """What the server said of itself; empty where it said nothing (RESP2)."""
+    """Facts about the server from its HELLO reply.  With RESP2 there are none: texts are empty, numbers are 0."""
 
+    #: The RESP version of the connection, 2 or 3.
     protocol: int
+    #: The version of the server, such as "9.1.0".
     version: str = ""
+    #: "primary" or "replica".
     role: str = ""
+    #: "cluster", "standalone" or "sentinel".
     mode: str = ""
-    #: What CLIENT UNBLOCK and CLIENT KILL call the connection; 0 if it was not told.
+    #: The number of the connection for CLIENT UNBLOCK and CLIENT KILL; 0 if it is unknown.
     client_id: int = 0
     availability_zone: str = ""
 
     @property
     def major(self) -> int:
-        """The first number of its version; 0 if it was not told."""
+        """The major version of the server; 0 if it is unknown."""
         first = self.version.partition(".")[0]
         return int(first) if first.isdecimal() and len(first) < 5 else 0
 
 
 async def handshake(connection: RESPProtocol, options: Options) -> ServerInfo:
-    """Introduce ourselves.  Raises AuthenticationFailed or ConnectFailed, whose texts hold no secret."""
+    """Log in, select the database and negotiate the protocol on a new connection.
+
+    Args:
+        connection: A connection that has sent nothing yet.
+        options: The options of the client.
+
+    Returns:
+        Facts about the server.
+
+    Raises:
+        AuthenticationFailed: The server refused the user name or the password.  The text contains neither.
+        ConnectFailed: The server refused another command of the handshake.
+        MaybeExecuted: The connection ended, a reply was invalid, or no reply came in time.
+    """
     if options.protocol == 3:
         hello, replies = await _say(connection, [_hello(options), *_courtesies(options), *_select(options)])
         if not isinstance(hello, Exception):
@@ -68,7 +89,7 @@ def _hello(options: Options) -> tuple[str, ...]:
 
 
 def _courtesies(options: Options) -> list[tuple[str, ...]]:
-    """What a server may refuse without harm."""
+    """Return commands whose refusal by the server does no harm."""
     return [
         ("CLIENT", "SETINFO", "LIB-NAME", "txvalkeycluster"),
         ("CLIENT", "SETINFO", "LIB-VER", _VERSION),
@@ -88,13 +109,13 @@ def _select(options: Options) -> list[tuple[str, ...]]:
 
 
 async def _say(connection: RESPProtocol, commands: list[tuple[str, ...]]) -> tuple[Any, list[Any]]:
-    """Send commands in one write; return the first reply and the others, errors in their places."""
+    """Send commands in one write; return the first reply and the list of the others, errors included."""
     if not commands:
         await connection.when_secured()
     results = await DeferredList([connection.call(*command) for command in commands], consumeErrors=True)
     replies: list[Any] = []
     if results and not results[0][0] and isinstance(results[0][1].value, ReplyError):
-        # A server that refuses to talk at all says so, and closes.
+        # A server that refuses the connection sends one error and closes the connection.
         return results[0][1].value, []
     for success, result in results:
         if not success and not isinstance(result.value, ReplyError):
@@ -114,7 +135,7 @@ def _check_select(connection: RESPProtocol, options: Options, replies: list[Any]
 
 
 def _refuse(connection: RESPProtocol, options: Options, what: str, error: Exception) -> None:
-    # Servers quote the arguments of commands they do not know, cut at some length.
+    # The error for an unknown command quotes the arguments, which may be cut: no comparison would find a cut secret.
     text = str(error).partition(", with args")[0]
     for secret in (options.password, options.username):
         text = text.replace(secret, "***") if secret else text
@@ -125,7 +146,7 @@ def _refuse(connection: RESPProtocol, options: Options, what: str, error: Except
 
 def _server_info(connection: RESPProtocol, hello: Any) -> ServerInfo:
     if not isinstance(hello, (dict, list)):
-        raise ConnectFailed(f"{connection.peer} answered HELLO with {type(hello).__name__}, not a map")
+        raise ConnectFailed(f"{connection.peer} answered HELLO with {type(hello).__name__}, not with a map")
     pairs = hello.items() if isinstance(hello, dict) else zip(hello[::2], hello[1::2], strict=False)
     facts = {name: value for name, value in pairs if isinstance(name, bytes)}
     return ServerInfo(
@@ -143,5 +164,5 @@ def _number(value: Any, default: int) -> int:
 
 
 def _text(value: Any) -> str:
-    # Kept as long as the connection: no more of it than makes sense.
+    # The text is kept as long as the connection, so its length is limited.
     return value[:_LONGEST].decode("utf-8", "replace") if isinstance(value, bytes) else ""
