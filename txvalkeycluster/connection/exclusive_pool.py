@@ -1,13 +1,17 @@
-"""Connections that one caller has to itself for a while: to block on, or to watch keys on."""
+"""The pool of exclusive connections of a node.
+
+One caller at a time leases such a connection: for a command that blocks, or to watch keys.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
 from ..address import Address
 from ..errors import ClientClosed, ConnectionLost, MaybeExecuted, ReplyError, ValkeyError
@@ -20,52 +24,57 @@ from .handshake import ServerInfo
 from .listener import ConnectionListener
 from .protocol import RESPProtocol
 
-# A connection that lived shorter than this does not count as a success of dialling.
+_R = TypeVar("_R", bound=Request)
+#: A new connection that has completed its handshake, with the facts about its server.
+Made = tuple[RESPProtocol, ServerInfo]
+
+#: A connection that ended sooner than this, in seconds, counts as a failed dial.
 LIVED = 1.0
-# An idle one is closed after about this long.
+# An idle connection is closed after about this time, in seconds.
 _KEPT = 30.0
 
 
 class PoolOwner(Protocol):
-    """What a pool needs from its node."""
+    """The node of a pool, as the pool and its leases use it."""
 
+    #: The address of the node.
     address: Address
-    #: When the node last refused MULTI to our user, and what it said.
+    #: When the node last refused MULTI to the user of this client, as clock.seconds(), and the server's text.
     multi_refusal: tuple[float, str] | None
 
-    def reply_failed(self, connection: RESPProtocol, request: Request, error: Any) -> None:
-        """An error reply; the request belongs to the node now."""
+    def reply_failed(self, connection: RESPProtocol, request: Request, error: ReplyError) -> None:
+        """Handle an error reply; the request belongs to the node now."""
 
     def send_batch(self, batch: MultiRequest) -> None:
-        """Take a request with several replies, for the connection that all share."""
+        """Accept a request with several replies for the shared connection."""
 
     def unblock(self) -> None:
-        """Have the commands end that the server holds back, as if their time were up."""
+        """Make the server end the blocking commands, as if the commands had timed out."""
 
     def exclusive_lost(self, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception) -> None:
-        """A connection ended that somebody had, under these requests."""
+        """Handle requests whose leased connection ended before their replies came."""
 
     def exclusive_dial_failed(self, requests: list[Request], reason: ValkeyError) -> None:
-        """No connection could be made for these."""
+        """Handle requests for which no connection could be made."""
 
 
 class Lease(ConnectionListener):
-    """One such connection.  Whoever has it gives it back, whatever has become of it."""
+    """An exclusive connection.  Its user must always give it back, even after the connection has ended."""
 
     def __init__(self, pool: ExclusivePool, connection: RESPProtocol, info: ServerInfo, now: float) -> None:
         self.node = pool.owner
         self.connection = connection
         self.info = info
-        #: Whether it is waiting for a reply that the server may hold back for long.
+        #: Whether the connection is used by a command that may block.
         self.blocked = False
         self.made_at = self.idle_since = now
         self._pool = pool
         connection.owner = self
-        # A reply that is held back is no silence; of a dead peer keepalive tells.
+        # A blocking command gets no reply for a long time.  TCP keepalive detects a dead peer.
         connection.patience = inf
 
     def carry(self, request: ExclusiveCall) -> None:
-        """Send the request that it was lent to."""
+        """Send the request that leased this connection."""
         request.lease = self
         self.blocked = request.blocks
         if request.admit().asking:
@@ -74,33 +83,33 @@ class Lease(ConnectionListener):
             self.send(request)
 
     def send(self, request: Request) -> None:
-        """Send a request."""
+        """Send a request.  It fails with `ConnectionLost` if the connection has ended."""
         self._give(request, self.connection.send_mixed)
 
     send_mixed = send_exclusive = send
 
     def send_batch(self, batch: MultiRequest) -> None:
-        """Send a request with several replies."""
+        """Send a request with several replies.  It fails with `ConnectionLost` if the connection has ended."""
         self._give(batch, self.connection.send_batch)
 
     def ask(self, request: Request) -> None:
-        """Send a request behind an ASKING."""
+        """Send a request after ASKING.  It fails with `ConnectionLost` if the connection has ended."""
         self._give(request, self.connection.ask)
 
-    def _give(self, request: Any, take: Callable[[Any], None]) -> None:
+    def _give(self, request: _R, take: Callable[[_R], None]) -> None:
         if self.connection.ended:
             request.fail_unanswered(ConnectionLost, f"{self.connection.peer}: the connection has ended")
         else:
             take(request)
 
     def give_back(self) -> None:
-        """Return it to the pool.  One that owes replies is cut."""
+        """Return the connection to the pool.  A connection with pending replies is aborted."""
         self._pool.take_back(self)
 
-    # ---- what the connection tells
+    # ---- called by the connection
 
     def reply_failed(self, connection: RESPProtocol, request: Request, error: ReplyError) -> None:
-        """Pass an error reply up; the request may go to another node, and need another connection."""
+        """Pass an error reply to the node, which may send the request on another connection."""
         if isinstance(request, ExclusiveCall):
             request.release()
         self.node.reply_failed(connection, request, error)
@@ -108,14 +117,14 @@ class Lease(ConnectionListener):
     def connection_ended(
         self, connection: RESPProtocol, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception
     ) -> None:
-        """Pass the requests up."""
+        """Pass the requests to the node."""
         was_lent = self._pool.lost(self)
         if was_lent:
             for request in (*unsent, *sent):
                 if isinstance(request, ExclusiveCall):
                     request.release()
         else:
-            # What it was lent to has given it back, and is ending; a session may have left others on it.
+            # The exclusive call has given the connection back and ends by itself.  Requests of a session may be left.
             unsent, sent = _of_sessions(unsent), _of_sessions(sent)
         if was_lent or unsent or sent:
             self.node.exclusive_lost(unsent, sent, reason)
@@ -126,14 +135,18 @@ def _of_sessions(requests: Sequence[Request]) -> list[Request]:
 
 
 class ExclusivePool:
-    """The exclusive connections of one node: made when needed, at most ``max_exclusive``, kept for a while."""
+    """The exclusive connections of one node.
+
+    A connection is made when it is needed.  There are at most ``max_exclusive`` of them.  An idle connection is closed
+    after about 30 seconds.
+    """
 
     def __init__(
         self,
         clock: IReactorTime,
         options: Options,
         cancels: Cancels,
-        establish: Callable[[], Deferred[tuple[RESPProtocol, ServerInfo]]],
+        establish: Callable[[], Deferred[Made]],
         owner: PoolOwner,
     ) -> None:
         self.owner = owner
@@ -142,7 +155,7 @@ class ExclusivePool:
         self._establish = establish
         self._idle: list[Lease] = []
         self._leased: set[Lease] = set()
-        self._dialling: set[Deferred[Any]] = set()
+        self._dialling: set[Deferred[Made]] = set()
         self._waiting = PendingQueue(clock, options, cancels, self._describe)
         self._idle_timer = Timer(clock, self._close_idle)
         self._closed: MaybeExecuted | None = None
@@ -158,19 +171,23 @@ class ExclusivePool:
 
     @property
     def leases(self) -> list[Lease]:
-        """Those that somebody has."""
+        """The connections that are leased now."""
         return list(self._leased)
 
     def waiting(self) -> list[Request]:
-        """The requests that wait for a connection."""
+        """Return the requests that wait for a connection."""
         return self._waiting.everything()
 
     def take_waiting(self, wanted: Callable[[Request], bool]) -> list[Request]:
-        """Hand over those of them that are ``wanted``."""
+        """Remove and return those waiting requests for which ``wanted`` returns true."""
         return self._waiting.take_where(wanted)
 
     def send(self, request: Request) -> None:
-        """Send a request on a connection, in the order asked.  Raises TooManyPending."""
+        """Queue a request for an exclusive connection.  Requests are sent in the order of the calls.
+
+        Raises:
+            TooManyPending: The limit is reached; the request was not accepted.
+        """
         if self._closed is not None:
             request.fail_unanswered(type(self._closed), str(self._closed))
             return
@@ -178,10 +195,10 @@ class ExclusivePool:
         self._serve()
 
     def take_back(self, lease: Lease) -> None:
-        """Take one back; one that owes replies is cut."""
+        """Take back a leased connection.  A connection with pending replies is aborted."""
         self._leased.discard(lease)
         if lease.connection.ended or lease.connection.pending:
-            lease.connection.abort(ConnectionLost(f"{self.owner.address}: given up"))
+            lease.connection.abort(ConnectionLost(f"{self.owner.address}: returned with replies pending"))
         elif self._closed is not None:
             lease.connection.drain()
         else:
@@ -190,35 +207,50 @@ class ExclusivePool:
         self._serve()
 
     def lost(self, lease: Lease) -> bool:
-        """Whether somebody had a connection that has ended."""
+        """Remove a connection that has ended.
+
+        Returns:
+            Whether the connection was leased.
+        """
         if lease not in self._leased:
             return False
         self._leased.discard(lease)
         if self._closed is None and self._clock.seconds() - lease.made_at < LIVED:
-            # As a failed dial: what is sent again could else be lost again and again.
+            # Treated as a failed dial.  Otherwise requests could be sent again and lost again without a pause.
             self._back_off()
         return True
 
     def close(self, reason: MaybeExecuted | None = None) -> None:
-        """Lend nothing more; those that are lent are closed when they come back."""
+        """Lend no more connections and fail the waiting requests.  Leased connections are closed on their return.
+
+        Args:
+            reason: The error for the waiting and all later requests.
+        """
         for request in self._shut(reason or ConnectionLost(f"{self.owner.address}: the connection was closed")):
             assert self._closed is not None
             request.fail_unanswered(type(self._closed), str(self._closed))
 
     def cut_idle(self) -> None:
-        """Cut those that are lent and have nothing on its way: whoever has them is not waiting for anything."""
+        """Abort the leased connections without pending requests, because their users wait for nothing."""
         for lease in list(self._leased):
             if not lease.connection.pending:
                 lease.connection.abort(ConnectionLost(f"{self.owner.address}: the connection was closed"))
 
     def forget(self) -> None:
-        """Close the idle ones."""
+        """Close the idle connections."""
         idle, self._idle = self._idle, []
         for lease in idle:
             lease.connection.drain()
 
     def abort(self, reason: Exception) -> list[Request]:
-        """Cut every one; hand over the requests that waited."""
+        """Abort every connection.
+
+        Args:
+            reason: The error for the connections and for all later requests.
+
+        Returns:
+            The requests that waited for a connection.
+        """
         closed = reason if isinstance(reason, MaybeExecuted) else ClientClosed(str(reason))
         waiting = self._shut(closed)
         for lease in list(self._leased):
@@ -243,7 +275,7 @@ class ExclusivePool:
             self._idle_timer.start(_KEPT)
 
     def _serve(self) -> None:
-        """Lend idle ones, newest first, and dial for those that go without."""
+        """Lend idle connections, the newest first, and dial for the requests that are left."""
         self._waiting.drop_cancelled()
         while self._waiting and self._idle:
             lease = self._idle.pop()
@@ -254,7 +286,7 @@ class ExclusivePool:
                 self._leased.add(lease)
                 for_each(taken, lease.carry)
             else:
-                # It was cancelled meanwhile.
+                # The request was cancelled.
                 self._idle.append(lease)
         while self._is_one_missing():
             dialling = self._establish()
@@ -262,17 +294,17 @@ class ExclusivePool:
             dialling.addBoth(self._dialled, dialling)
 
     def _is_one_missing(self) -> bool:
-        """Whether another connection is to be dialled now."""
+        """Return whether another connection is to be dialled now."""
         most = 1 if self._failures else self._options.max_exclusive - len(self._leased)
         return not self._next_dial.running and len(self._dialling) < min(len(self._waiting), most)
 
     def _back_off(self) -> None:
-        """Dial again only after a while, that doubles with each failure, and one at a time."""
+        """Delay the next dial; the delay doubles with each failure.  Then dial one connection at a time."""
         if not self._next_dial.running:
             self._failures += 1
             self._next_dial.start(self._options.backoff(self._failures))
 
-    def _dialled(self, result: Any, dialling: Deferred[Any]) -> None:
+    def _dialled(self, result: Made | Failure, dialling: Deferred[Made]) -> None:
         self._dialling.discard(dialling)
         if isinstance(result, tuple):
             connection, info = result
@@ -283,7 +315,7 @@ class ExclusivePool:
             self._keep(lease)
         elif self._closed is None:
             self._back_off()
-            # Each is routed anew.
+            # All waiting requests fail; each is routed anew.
             self.owner.exclusive_dial_failed(self._waiting.take(), result.value)
         self._serve()
 

@@ -1,8 +1,8 @@
-"""One node's connection through its life: idle, dialling, ready, waiting to dial again, closed.
+"""The connection to one node, with the states idle, dialling, ready, waiting to dial again, and closed.
 
-Commands are taken in every state but the last.  While there is no connection they wait here, provably unsent, and the
-first of them has the node dialled.  ``send`` *is* the connection's own ``send`` while there is one, so that a command
-to a connected node passes through nothing of this file.
+A node accepts commands in every state but closed.  While there is no connection, commands wait in the node, so they are
+certainly unsent.  The first waiting command causes a dial.  While the node is connected, its ``send`` attribute is the
+``send`` method of the connection, so a command needs no code of this module.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from ..address import Address
 from ..commands.encoder import Arg
-from ..errors import ClientClosed, ConnectionLost, ValkeyError
+from ..errors import ClientClosed, ConnectionLost, ReplyError, ValkeyError
 from ..options import Options
 from ..requests.pending_queue import PendingQueue
 from ..requests.request import Cancels, InternalCall, MarkedCall, MultiRequest, Request, for_each
@@ -30,14 +30,14 @@ from .handshake import ServerInfo, handshake
 from .listener import ConnectionListener
 from .protocol import RESPProtocol
 
-# How long one that no map lists is kept without having anything to do.
+# A node that no slot map lists is kept this long without requests, in seconds.
 _IDLE = 10.0
-# Before the server is asked again to end what blocks.
+# CLIENT UNBLOCK is repeated after this time, in seconds.
 _UNBLOCK_AGAIN = 0.05
 
 
 class State(Enum):
-    """Where a node's connection stands."""
+    """The state of a node's connection."""
 
     IDLE = "idle"
     DIALLING = "dialling"
@@ -47,29 +47,29 @@ class State(Enum):
 
 
 class NodeListener(Protocol):
-    """What a node needs from above: whoever decides about requests that it cannot carry."""
+    """The listener of a node.  It decides what happens to requests that the node cannot complete."""
 
-    def reply_failed(self, node: NodeConnection, connection: RESPProtocol, request: Request, error: Any) -> None:
-        """An error reply to a routed request."""
+    def reply_failed(self, node: NodeConnection, connection: RESPProtocol, request: Request, error: ReplyError) -> None:
+        """Handle an error reply to a routed request."""
 
     def lost(self, node: NodeConnection, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception) -> None:
-        """The connection ended under these requests."""
+        """Handle requests whose connection ended before their replies came."""
 
     def dial_failed(self, node: NodeConnection, stranded: list[Request], reason: ValkeyError) -> None:
-        """Dialling failed; ``stranded`` cannot wait for the next try here."""
+        """Handle a failed dial.  The ``stranded`` requests cannot wait in this node for the next dial."""
 
     def writes_lost(self, node: NodeConnection, why: str) -> None:
-        """No WAIT can confirm any more what the shared connection has carried."""
+        """Note that no WAIT can confirm the earlier writes on the shared connection any more."""
 
     def connected(self, node: NodeConnection) -> None:
-        """The handshake was answered."""
+        """Handle the end of a successful handshake."""
 
     def disconnected(self, node: NodeConnection, reason: Exception, clean: bool) -> None:
-        """A connection that was connected is gone."""
+        """Handle the end of a connection whose socket was open."""
 
 
 class NodeConnection(ConnectionListener):
-    """The one connection to a node, made when it is needed."""
+    """A node with its shared connection, which is made when it is needed."""
 
     def __init__(
         self,
@@ -77,20 +77,22 @@ class NodeConnection(ConnectionListener):
         address: Address,
         options: Options,
         cancels: Cancels,
-        dial: Callable[[Address], Deferred[Any]],
+        dial: Callable[[Address], Deferred[RESPProtocol]],
         listener: NodeListener,
     ) -> None:
         self.address = address
         self.state = State.IDLE
-        #: What the server said of itself at the last handshake.
+        #: Facts about the server from the last handshake.
         self.info: ServerInfo | None = None
         #: Whether a slot map has ever listed this node.
         self.listed = False
-        #: When this node last refused MULTI to our user, and what it said.
+        #: When this node last refused MULTI to the user of this client, as clock.seconds(), and the server's text.
         self.multi_refusal: tuple[float, str] | None = None
+        #: The shared connection; None while the node is not connected.
         self.protocol: RESPProtocol | None = None
+        # Whether the node is a primary, as far as is known.
         self._leads = True
-        #: Takes a request.  Raises TooManyPending.
+        #: Accepts a request.  Raises TooManyPending.
         self.send: Callable[[Request], None] = self._wait
         self._clock = clock
         self._options = options
@@ -101,7 +103,7 @@ class NodeConnection(ConnectionListener):
         self._failures = 0
         self._not_before = 0.0
         self._ready_at = 0.0
-        self._dialling: Deferred[Any] | None = None
+        self._dialling: Deferred[tuple[RESPProtocol, ServerInfo]] | None = None
         self._dial_timer = Timer(clock, self._dial_now)
         self._unblock_timer = Timer(clock, self._unblock_leases)
         self._last_failure = ""
@@ -111,7 +113,7 @@ class NodeConnection(ConnectionListener):
 
     @cached_property
     def pool(self) -> ExclusivePool:
-        """Connections that one caller at a time has to itself.  Most of 1,000 nodes never need one."""
+        """The exclusive connections.  The pool is made at its first use, because most nodes never need one."""
         return ExclusivePool(self._clock, self._options, self._cancels, self._establish, self)
 
     @property
@@ -120,29 +122,35 @@ class NodeConnection(ConnectionListener):
 
     @property
     def pending(self) -> int:
-        """Requests it has, waiting or on the shared connection."""
+        """The number of requests that wait for a connection or are on the shared connection."""
         waiting = len(self._waiting) + (len(self.pool.waiting()) if self._has_pool else 0)
         return waiting + (self.protocol.pending if self.protocol is not None else 0)
 
     @property
     def unused(self) -> bool:
-        """Whether it has no requests, and nobody has one of its connections to itself."""
+        """Whether the node has no requests and no exclusive connection is leased."""
         return not self.pending and not (self._has_pool and self.pool.leases)
 
     @property
     def idle(self) -> bool:
-        """Whether it has told nothing for a while, and is not being dialled."""
+        """Whether the server has sent nothing for 10 seconds, or the node is neither connected nor being dialled."""
         if self.protocol is not None:
             return bool(self._clock.seconds() - self.protocol.heard_at > _IDLE)
         return self.state is not State.DIALLING
 
     @property
     def failing(self) -> bool:
-        """Whether the last try to dial it came to nothing."""
+        """Whether the last dial failed."""
         return self._failures > 0 and self.state is not State.READY
 
     def send_batch(self, batch: MultiRequest) -> None:
-        """Take a request with several replies; while there is no connection, what it dissolves into waits."""
+        """Accept a request with several replies.
+
+        While there is no connection, the request dissolves into single requests, which wait.
+
+        Raises:
+            TooManyPending: The limit is reached; no part of the batch was accepted.
+        """
         if self.protocol is not None:
             self.protocol.send_batch(batch)
         elif self.state is State.CLOSED:
@@ -152,67 +160,101 @@ class NodeConnection(ConnectionListener):
             self.dial()
 
     def ask(self, request: Request) -> None:
-        """Take a request that must stand behind an ASKING."""
+        """Accept a request that must be sent after ASKING."""
         if self.protocol is not None:
             self.protocol.ask(request)
         else:
             self._wait(request)
 
     def call(self, *args: Arg) -> Deferred[Any]:
-        """Ask this node something on the client's own behalf, dialling it if need be."""
+        """Send a command of the client itself to this node; dial the node if necessary.
+
+        Args:
+            args: The command's words.
+
+        Returns:
+            A Deferred that fires with the raw reply.  It fails with `ReplyError`, `ConnectionLost` or
+            `CommandTimeout`; the timeout is twice ``connect_timeout``.
+        """
         request = InternalCall(args, self._clock.seconds(), 2 * self._options.connect_timeout)
         self.send_mixed(request)
         return request
 
     def marked_call(self, *args: Arg) -> MarkedCall:
-        """The same, by a request that knows which commands it was written behind."""
+        """Send a command as `call` does, and note which commands of callers were written before it.
+
+        Args:
+            args: The command's words.
+
+        Returns:
+            The request, which is the Deferred of its reply.
+        """
         request = MarkedCall(args, self._clock.seconds(), 2 * self._options.connect_timeout)
         self.send_mixed(request)
         return request
 
     def send_exclusive(self, request: Request) -> None:
-        """Take a request that needs a connection to itself.  Raises TooManyPending."""
+        """Accept a request that needs an exclusive connection.
+
+        Raises:
+            TooManyPending: The limit is reached; the request was not accepted.
+        """
         self.pool.send(request)
 
     def send_mixed(self, request: Request) -> None:
-        """Take a request that is not simply a caller's command.  Raises TooManyPending."""
+        """Accept a request that is not a plain command of a caller.
+
+        Raises:
+            TooManyPending: The limit is reached; the request was not accepted.
+        """
         if self.protocol is not None:
             self.protocol.send_mixed(request)
         else:
             self._wait(request)
 
     def set_leads(self, leads: bool) -> None:
-        """Note whether it is a primary, as far as is known.  What a replica is sent are no writes."""
+        """Set whether the node is a primary, as far as is known.
+
+        Commands to a replica do not count as writes.
+        """
         if self._leads and not leads and self.give_up_unconfirmed():
-            # It may have dropped what it had not handed on, even if it leads again later.
-            self._listener.writes_lost(self, "the node that carried commands is no primary any more")
+            # The node may have dropped writes that it had not replicated, even if it becomes a primary again.
+            self._listener.writes_lost(self, "the node is no longer a primary")
         if leads and not self._leads and self.protocol is not None:
             self.protocol.confirmed = self.protocol.carried()
         self._leads = leads
 
     @property
     def has_unconfirmed(self) -> bool:
-        """Whether the connection has carried callers' commands that no WAIT has confirmed."""
+        """Whether the shared connection has sent commands of callers that no WAIT has confirmed."""
         return self._leads and self.protocol is not None and self.protocol.carried() > self.protocol.confirmed
 
     def give_up_unconfirmed(self) -> bool:
-        """Whether it has; from now on those commands count no more."""
+        """Stop counting unconfirmed commands.
+
+        Returns:
+            Whether there were any.
+        """
         if self.protocol is None or not self.has_unconfirmed:
             return False
         self.protocol.confirmed = self.protocol.carried()
         return True
 
     def dial(self) -> None:
-        """Connect now, unless that is under way, done, or has just failed."""
+        """Start to connect, after the back-off if the last dial failed.  Do nothing in other states than idle."""
         if self.state is not State.IDLE:
             return
         delay = self._not_before - self._clock.seconds()
         self.state = State.BACKING_OFF if delay > 0 else State.DIALLING
-        # Never at once: dialling runs code of the application, and whoever asked may not be ready for that.
+        # Dialling runs code of the application.  It is deferred to the next turn to avoid re-entrancy.
         self._dial_timer.start(max(delay, 0))
 
     def redial(self, connection: RESPProtocol | None) -> None:
-        """Replace ``connection``, if it is still the one: its address names another machine now."""
+        """Replace a connection whose address now belongs to another machine.
+
+        Args:
+            connection: The connection to replace.  Nothing happens to another, newer connection.
+        """
         if self._has_pool:
             self.pool.forget()
         if self.protocol is connection and connection is not None:
@@ -220,16 +262,16 @@ class NodeConnection(ConnectionListener):
             connection.drain()
 
     def take_waiting(self) -> list[Request]:
-        """Hand over the routed requests that wait for a connection."""
+        """Remove and return the routed requests that wait for a connection."""
         taken = self._waiting.take_where(_is_routed)
         return taken + self.pool.take_waiting(_is_routed) if self._has_pool else taken
 
     def waiting(self) -> list[Request]:
-        """Every request that waits for a connection."""
+        """Return every request that waits for a connection."""
         return self._waiting.everything() + (self.pool.waiting() if self._has_pool else [])
 
     def unblock(self) -> None:
-        """Have the commands end that the server holds back, as if their time were up."""
+        """Make the server end the blocking commands, as if the commands had timed out."""
         self.pool.close(ClientClosed("the client is closed"))
         self._unblock_leases()
 
@@ -241,9 +283,9 @@ class NodeConnection(ConnectionListener):
             elif lease.blocked:
                 self._cut(lease)
 
-    def _unblocked(self, found: Any) -> None:
+    def _unblocked(self, found: object) -> None:
         if not found and self.state is not State.CLOSED and not self._unblock_timer.running:
-            # It has ended by itself, or the server has yet to read that it is to block.
+            # The command has ended, or the server has not read it yet.
             self._unblock_timer.start(_UNBLOCK_AGAIN)
 
     def _cut(self, lease: Lease) -> None:
@@ -251,9 +293,9 @@ class NodeConnection(ConnectionListener):
             lease.connection.abort(ConnectionLost(f"{self.address}: the client was closed"))
 
     def close(self) -> None:
-        """Take nothing more; what is unanswered on the connection is still waited for."""
+        """Accept no more requests.  Close the connection when its pending replies have come."""
         connection, waiting = self.protocol, self._shut()
-        # Made to be closed, where there is none yet: it turns away what comes late.
+        # This also makes a pool if there is none yet: a closed pool refuses later requests.
         self.pool.close()
         self.pool.cut_idle()
         if connection is not None:
@@ -262,7 +304,14 @@ class NodeConnection(ConnectionListener):
             request.fail_unanswered(ConnectionLost, f"{self.address}: the connection was closed")
 
     def abort(self, reason: Exception) -> list[Request]:
-        """End at once; hand over the routed requests that waited."""
+        """End all connections at once.
+
+        Args:
+            reason: The error for the connections.
+
+        Returns:
+            The requests that waited for a connection.
+        """
         connection, waiting = self.protocol, self._shut()
         waiting += self.pool.abort(reason)
         if connection is not None:
@@ -279,8 +328,8 @@ class NodeConnection(ConnectionListener):
         self.dial()
 
     def _describe(self) -> str:
-        last = f"; last try: {self._last_failure}" if self._last_failure else ""
-        return f"waiting for {self.address} ({self.state.value}) with {len(self._waiting)} commands in all{last}"
+        last = f"; last error: {self._last_failure}" if self._last_failure else ""
+        return f"waiting for {self.address} ({self.state.value}, {len(self._waiting)} commands queued{last})"
 
     # ---- dialling
 
@@ -290,7 +339,7 @@ class NodeConnection(ConnectionListener):
         self._dialling.addCallbacks(self._became_ready, self._dial_ended_badly)
 
     def _establish(self) -> Deferred[tuple[RESPProtocol, ServerInfo]]:
-        """Make a connection that has answered the handshake, or fail with one of our own errors in good time."""
+        """Connect and complete the handshake within ``connect_timeout``; fail with an error of this package."""
         made: Deferred[Any] = Deferred.fromCoroutine(self._connect())
         made.addTimeout(self._options.connect_timeout, self._clock)
         made.addErrback(self._explain)
@@ -301,7 +350,7 @@ class NodeConnection(ConnectionListener):
         try:
             return connection, await handshake(connection, self._options)
         except BaseException as error:
-            connection.abort(error if isinstance(error, Exception) else ConnectionLost("given up"))
+            connection.abort(error if isinstance(error, Exception) else ConnectionLost("connecting was cancelled"))
             raise
 
     def _explain(self, failure: Failure) -> Failure:
@@ -341,7 +390,7 @@ class NodeConnection(ConnectionListener):
         self._listener.dial_failed(self, stranded, reason)
 
     def _is_stranded(self, request: Request) -> bool:
-        """Whether a request gains nothing by waiting for the next try: the map may never lead here, or not only."""
+        """Return whether a request must not wait for the next dial: it can use another node, or it fails now."""
         asking = request.history is not None and request.history.asking
         return not self.listed or asking or request.target in (THIS_NODE, ANY_NODE)
 
@@ -358,10 +407,10 @@ class NodeConnection(ConnectionListener):
             self._back_off()
 
     def _detach(self, state: State) -> None:
-        # What is unsent may still be written while the connection is drained.
+        # Unsent requests may still be written while the connection is drained.
         unsent = self._leads and self.protocol is not None and self.protocol.has_any_unsent
         if self.give_up_unconfirmed() or unsent:
-            self._listener.writes_lost(self, "the connection that carried commands was replaced")
+            self._listener.writes_lost(self, "the connection that sent the commands was replaced")
         self.protocol = None
         self.send = self._wait
         self.state = state
@@ -375,33 +424,33 @@ class NodeConnection(ConnectionListener):
             dialling.cancel()
         return self._waiting.take()
 
-    # ---- what the connection tells
+    # ---- called by connections and by the pool
 
-    def reply_failed(self, connection: RESPProtocol, request: Request, error: Any) -> None:
-        """Pass an error reply up."""
+    def reply_failed(self, connection: RESPProtocol, request: Request, error: ReplyError) -> None:
+        """Pass an error reply to the listener."""
         self._listener.reply_failed(self, connection, request, error)
 
     def connection_ended(
         self, connection: RESPProtocol, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception
     ) -> None:
-        """Be ready to dial again, then pass the requests up."""
+        """Become ready to dial again, then pass the requests to the listener."""
         if self.protocol is connection:
             self._disconnected()
         self._listener.lost(self, unsent, sent, reason)
 
     def exclusive_lost(self, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception) -> None:
-        """Pass the requests of an exclusive connection up."""
+        """Pass the requests of an exclusive connection to the listener."""
         self._listener.lost(self, unsent, sent, reason)
 
     def exclusive_dial_failed(self, requests: list[Request], reason: ValkeyError) -> None:
-        """Pass up the requests that wanted an exclusive connection."""
+        """Pass the requests that needed an exclusive connection to the listener."""
         self._listener.dial_failed(self, requests, reason)
 
     def connection_gone(self, connection: RESPProtocol, reason: Exception, *, clean: bool) -> None:
-        """Pass the end of the socket up."""
+        """Tell the listener that the socket is closed."""
         self._listener.disconnected(self, reason, clean)
 
 
 def _is_routed(request: Request) -> bool:
-    """Whether it may go to another node."""
+    """Return whether a request may go to another node."""
     return request.target is not THIS_NODE
