@@ -1,10 +1,11 @@
-"""RESPProtocol: one connection, its queue of unanswered commands, deadlines and pushes.
+"""RESPProtocol: one connection with its queue of pending commands, deadlines and push messages.
 
-A server answers in the order it was asked, so a queue is all it takes to pair replies with commands, as long as every
-command that was written keeps its place until its reply has come: one that timed out or was cancelled leaves a
-tombstone.  Whatever puts the order in doubt ends the connection.
+A server replies in the order of the commands, so one queue pairs replies with commands.  A written command keeps its
+place in the queue until its reply has come, even if the command timed out or was cancelled; such an entry is called a
+tombstone.  If the order of replies is in doubt, the connection ends.
 
-When queued commands are written, `write_scheduler` decides.
+`write_scheduler` decides when queued commands are written.
+The protocol is described at https://valkey.io/topics/protocol.
 """
 
 from __future__ import annotations
@@ -30,36 +31,38 @@ from .listener import ConnectionListener
 from .transport import TransportProtocol
 from .write_scheduler import WriteScheduler
 
-# The reader's own default, False, is also RESP3's #f.
-_NOTHING = Sentinel("NOTHING")
-_PUSH = hiredis.PushNotification
-_UNUSUAL = frozenset([_PUSH, ReplyError])
-# Idle memory the reader may keep: at hiredis' 16 KiB a reply of 60 KB costs 52 us, at 1 MiB 3 us.
+# A value of our own for "no complete reply": the reader's default, False, is also the RESP3 value false.
+NOTHING = Sentinel("NOTHING")
+PUSH = hiredis.PushNotification
+_UNUSUAL = frozenset([PUSH, ReplyError])
+# Idle memory that the reader may keep, in bytes.  A reply of 60 KB costs 52 us with hiredis' 16 KiB, 3 us with 1 MiB.
 _READER_MEMORY = 1 << 20
-# A burst within one turn is written in pieces of this many commands, so that the server starts early.
+# Many commands in one turn are written in pieces of this many commands, so that the server starts early.
 _BURST = 1024
-# A batch of as many is worth a write of its own.
+# A batch with at least this many commands is written at once.
 _LARGE_BATCH = 128
 
 
 class RESPProtocol(TransportProtocol):
     """One connection to one node."""
 
-    # In the class until they are set: CPython reads attributes of an instance with more than 30 of them more slowly.
-    #: Called with each push; a push nobody asked for is passed over.
+    # Defaults are class attributes: CPython reads the attributes of an instance with more than 30 of them more slowly.
+    #: Called with each push message; without it, push messages are ignored.
     on_push: Callable[[list[Any]], None] | None = None
-    #: How many of the writes that held callers' commands WAIT has confirmed.
+    #: The value of `carried` for the latest writes that WAIT has confirmed.
     confirmed = 0
-    # Whether it was closed before the replies to cancelled commands had come.
+    # Whether the connection was closed before the replies to cancelled commands came.
     _owed_at_close = False
     _draining = False
 
     def __init__(self, clock: IReactorTime, options: Options, scheduler: WriteScheduler, peer: str) -> None:
+        #: The address of the node, for errors.
         self.peer = peer
+        #: Gets the error replies and the requests that are left at the end.
         self.owner = ConnectionListener()
-        #: No requests are taken any more, and none is left.
+        #: Whether the connection accepts no more requests and has none left.
         self.ended = False
-        #: Seconds of silence, while replies are owed, after which the peer is given up.
+        #: The connection is aborted if replies are pending and nothing has come for this long, in seconds.
         self.patience = options.unresponsive_after
         self._clock = clock
         self.seconds = clock.seconds
@@ -67,19 +70,19 @@ class RESPProtocol(TransportProtocol):
         self._write_scheduler = scheduler
         self._cancels_seen = scheduler.cancels.count
         self._decode = decoder(options)
-        self._reader = hiredis.Reader(protocolError=ProtocolError, replyError=ReplyError, notEnoughData=_NOTHING)
+        self._reader = hiredis.Reader(protocolError=ProtocolError, replyError=ReplyError, notEnoughData=NOTHING)
         self._reader.setmaxbuf(_READER_MEMORY)
         self._unsent: list[Request] = []
         self._sent: deque[Request] = deque()
-        # How many unsent commands make `send` look closer: a burst, the limit, or any at all while paused.
+        # With this many unsent commands, `send` checks the limits: a burst, the limit, or 0 while paused.
         self._crowd = min(_BURST, options.max_pending)
         self._max_pending = options.max_pending
-        # Writes so far that held callers' commands, but for those since the last request that asked for the number.
+        # See `carried`.
         self._carried = 0
         self._carried_more = False
-        # By how much the commands of unsent batches outnumber the batches.
+        # The number of commands in unsent batches minus the number of these batches.
         self._batched = 0
-        # Whether there may be others than callers' commands among the unsent: batches, transactions, the client's own.
+        # Whether the unsent requests may include batches, transactions or commands of the client itself.
         self._mixed = False
         self._paused = False
         self._paused_bytes = 0
@@ -95,15 +98,15 @@ class RESPProtocol(TransportProtocol):
 
     @property
     def pending(self) -> int:
-        """Commands without reply, sent and unsent, tombstones included."""
+        """The number of commands without a reply: sent, unsent and tombstones."""
         return len(self._sent) + len(self._unsent) + self._batched
 
     def everything(self) -> list[Request]:
-        """Every request it has, sent and unsent."""
+        """Return every request on this connection, sent and unsent."""
         return [*self._sent, *self._unsent]
 
     def carried(self) -> int:
-        """Grows from one question to the next if callers' commands were written in between."""
+        """Return a counter that has grown since the last call if commands of callers were written since then."""
         if self._carried_more:
             self._carried_more = False
             self._carried += 1
@@ -111,13 +114,17 @@ class RESPProtocol(TransportProtocol):
 
     @property
     def has_any_unsent(self) -> bool:
-        """Whether requests are queued and not written."""
+        """Whether requests are queued that are not written yet."""
         return bool(self._unsent)
 
     # ---- commands out
 
     def send(self, request: Request) -> None:
-        """Queue a request.  Raises TooManyPending, and then has not taken it."""
+        """Queue a request.
+
+        Raises:
+            TooManyPending: The limit is reached; the request was not accepted.
+        """
         unsent = self._unsent
         queued = len(unsent)
         if not queued:
@@ -131,7 +138,11 @@ class RESPProtocol(TransportProtocol):
             self._write_scheduler.write(self)
 
     def send_batch(self, batch: MultiRequest) -> None:
-        """Queue a request with several replies.  Raises TooManyPending, and then has not taken it."""
+        """Queue a request with several replies.
+
+        Raises:
+            TooManyPending: The limit is reached; the request was not accepted.
+        """
         self._admit(batch, len(batch))
         if not self._unsent:
             self._write_scheduler.touch(self)
@@ -145,8 +156,8 @@ class RESPProtocol(TransportProtocol):
             self._write_scheduler.write(self)
 
     def ask(self, request: Request) -> None:
-        """Queue a request behind an ASKING; the two leave in one write."""
-        # Not through `send`, whose early flush could part them.
+        """Queue ASKING and a request; both are sent in one write."""
+        # `send` is not used here, because it could write between the two.
         if not self._unsent:
             self._write_scheduler.touch(self)
         self._mixed = True
@@ -156,8 +167,16 @@ class RESPProtocol(TransportProtocol):
         self._paused_bytes += size(request)
         self._deadline_timer.by(request.deadline)
 
-    def call(self, *args: str | int) -> Any:
-        """Ask something on the client's own behalf; return a Deferred of the reply."""
+    def call(self, *args: str | int) -> InternalCall:
+        """Send a command of the client itself.
+
+        Args:
+            args: The command's words.
+
+        Returns:
+            A Deferred that fires with the raw reply.  It fails with `ReplyError`, `ConnectionLost` or
+            `CommandTimeout`; the timeout is ``connect_timeout``.
+        """
         request = InternalCall(args, self.seconds(), self._options.connect_timeout)
         if self.ended:
             request.fail(ConnectionLost(f"{self.peer}: the connection has ended"))
@@ -166,19 +185,23 @@ class RESPProtocol(TransportProtocol):
         return request
 
     def send_mixed(self, request: Request) -> None:
-        """As `send`, for a request that is not simply a caller's command."""
+        """Queue a request that is not a plain command of a caller.
+
+        Raises:
+            TooManyPending: The limit is reached; the request was not accepted.
+        """
         self._mixed = True
         self.send(request)
 
-    # For a request that needs a connection to itself, and has been lent this one.
+    # The request needs an exclusive connection, and has leased this one.
     send_exclusive = send_mixed
 
     def flush(self) -> None:
-        """Write what is queued, unless the transport is still busy with what it has."""
+        """Write all queued commands, unless the transport has too many unsent bytes."""
         unsent = self._unsent
         if not unsent or self._paused or self.ended:
             return
-        # Inlined by hand: this runs once per write, which with one command in flight is once per command.
+        # Calls are inlined by hand: with one command in flight, this method runs once per command.
         if self._cancels_seen != self._write_scheduler.cancels.count:
             self._drop_cancelled()
             if not unsent:
@@ -186,7 +209,7 @@ class RESPProtocol(TransportProtocol):
         self._unsent = []
         sent = self._sent
         if not sent:
-            # From now on a reply is owed.
+            # The first pending reply: silence counts from now.
             self.heard_at = now = self.seconds()
             if now + self.patience < self._deadline_timer.at:
                 self._deadline_timer.by(now + self.patience)
@@ -208,7 +231,7 @@ class RESPProtocol(TransportProtocol):
         # See `direct_write`.
         if direct is not None and not direct.dataBuffer and not direct._tempDataBuffer:
             written = direct.writeSomeData(data)
-            # After an error, the reactor will report the broken socket through connectionLost.
+            # The result is an exception if the socket is broken; the reactor reports that later in connectionLost.
             if isinstance(written, int):
                 if written == len(data):
                     return
@@ -216,7 +239,7 @@ class RESPProtocol(TransportProtocol):
         self._transport().write(data)
 
     def _extend_sent(self, unsent: list[Request]) -> None:
-        """Await a reply for each command of these, and count what callers have written."""
+        """Add an entry for each expected reply, and count the writes with commands of callers."""
         self._mixed = False
         self._batched = 0
         for request in unsent:
@@ -227,15 +250,17 @@ class RESPProtocol(TransportProtocol):
                 self._carried_more = True
 
     def _admit(self, request: Request, count: int = 1) -> None:
-        """Refuse new commands where too much is waiting; those that were taken before are not turned away."""
+        """Check the limits for new commands.  Commands that were accepted before are never refused."""
         if request.is_new:
             if self.pending + count > self._max_pending or self._paused:
                 self._drop_cancelled()
             if self.pending + count > self._max_pending:
-                raise TooManyPending(f"{self.peer}: {self.pending} commands pending; the limit is {self._max_pending}")
+                text = f"{self.pending} commands pending; the limit is {self._max_pending} (max_pending)"
+                raise TooManyPending(f"{self.peer}: {text}")
             if self._paused and self._paused_bytes >= self._options.max_unsent_bytes:
                 limit = self._options.max_unsent_bytes
-                raise TooManyPending(f"{self.peer}: {self._paused_bytes} bytes unsent; the limit is {limit}")
+                text = f"{self._paused_bytes} bytes unsent; the limit is {limit} (max_unsent_bytes)"
+                raise TooManyPending(f"{self.peer}: {text}")
         if self._paused:
             self._paused_bytes += size(request)
 
@@ -252,7 +277,7 @@ class RESPProtocol(TransportProtocol):
     # ---- replies in
 
     def dataReceived(self, data: bytes) -> None:
-        """Hand out the replies that ``data`` completes."""
+        """Deliver the replies that are complete with ``data``."""
         if self.ended:
             return
         scheduler = self._write_scheduler
@@ -267,11 +292,11 @@ class RESPProtocol(TransportProtocol):
             self._reader.feed(data)
             while True:
                 reply = gets()
-                if reply is _NOTHING:
+                if reply is NOTHING:
                     break
                 kind = reply.__class__
                 if kind is not bytes and kind in _UNUSUAL:
-                    if kind is _PUSH:
+                    if kind is PUSH:
                         self._pushed(reply)
                         continue
                     if sent:
@@ -280,7 +305,7 @@ class RESPProtocol(TransportProtocol):
                 if not sent:
                     if self.ended:
                         break
-                    raise ProtocolError(f"{self.peer} sent a reply that nothing asked for")
+                    raise ProtocolError(f"{self.peer} sent a reply without a pending command")
                 request = sent.popleft()
                 if not request.called:
                     if decode is None and request.history is None:
@@ -289,7 +314,7 @@ class RESPProtocol(TransportProtocol):
                     else:
                         self._answer(request, reply)
             if sent and isinstance(sent[0], MultiRequest):
-                # The rest may be long in coming, and be large.
+                # The other replies of the batch may be large and come much later.
                 sent[0].hand_over()
         except Exception as error:
             self._broken(error, request)
@@ -301,22 +326,27 @@ class RESPProtocol(TransportProtocol):
         if self._draining:
             self._close_if_drained()
 
-    def _refused(self, request: Request, error: Any) -> None:
+    def _refused(self, request: Request, error: ReplyError) -> None:
         try:
             request.refused(self, error)
         except Exception as raised:
             if request.called:
                 raise
-            # Whoever has to deal with the error could not.
+            # The handling of the error failed.
             request.fail(raised)
 
     def _broken(self, error: Exception, request: Request | None) -> None:
-        """End it because a reply cannot be read, or what it set off has raised.  ``request`` was answered last."""
+        """End the connection because a reply is unreadable, or because its handling raised an error.
+
+        Args:
+            error: What was raised.
+            request: The last request that was taken from the queue by `dataReceived`.
+        """
         doubt = error if isinstance(error, ProtocolError) else ProtocolError(f"{self.peer}: {error!r}")
         if request is not None and not request.called and not isinstance(request, MultiRequest):
             request.fail(doubt)
         elif self._sent:
-            # The command whose reply cannot be read may be the reason, and is not sent again.
+            # The command with the unreadable reply may be the cause, so it is not sent again.
             self._sent.popleft().undecodable(doubt)
         else:
             self.abort(doubt)
@@ -326,7 +356,12 @@ class RESPProtocol(TransportProtocol):
         self.abort(lost)
 
     def decoded(self, reply: Any) -> Any:
-        """A reply as text, if the client has an encoding.  Raises what the codec raises."""
+        """Return a reply with its bytes decoded, or the unchanged reply if the client has no encoding.
+
+        Raises:
+            ProtocolError: The reply is nested too deeply.
+            Exception: Whatever the codec raises.
+        """
         if self._decode is None:
             return reply
         try:
@@ -339,7 +374,7 @@ class RESPProtocol(TransportProtocol):
             try:
                 reply = self.decoded(reply)
             except Exception as error:
-                # Some codecs and error handlers raise others than UnicodeDecodeError.
+                # Some codecs and error handlers raise other errors than UnicodeDecodeError.
                 request.undecodable(error)
                 return
         request.answer(reply)
@@ -351,11 +386,11 @@ class RESPProtocol(TransportProtocol):
     # ---- time
 
     def _sweep(self) -> None:
-        """End what is past its deadline; end it all if the peer has gone silent."""
+        """Time out the commands past their deadlines; abort the connection if the peer is silent."""
         now = self.seconds()
         if self._sent and self._is_silent(now):
             silence = now - self.heard_at
-            text = f"{self.peer} sent nothing for {silence:.1f} s while {len(self._sent)} replies were due"
+            text = f"{self.peer} sent nothing for {silence:.1f} s while {len(self._sent)} replies were pending"
             self.abort(ConnectionLost(text))
             return
         where = self._describe(now)
@@ -378,7 +413,7 @@ class RESPProtocol(TransportProtocol):
             self._drop_unsent({id(r) for r in self._unsent if r.called and r is not ASKING})
 
     def _drop_unsent(self, late: set[int]) -> None:
-        """Take requests out of the queue, each with the ASKING before it."""
+        """Remove unsent requests, each with the ASKING before it; ``late`` holds their ids."""
         kept: list[Request] = []
         for request in self._unsent:
             if id(request) not in late:
@@ -392,48 +427,52 @@ class RESPProtocol(TransportProtocol):
 
     def _describe(self, now: float) -> str:
         age = f", the oldest for {now - self._sent[0].since:.2f} s" if self._sent and self._sent[0].since else ""
-        return f"{self.peer}: {len(self._sent)} replies due{age}; {len(self._unsent)} commands unsent"
+        return f"{self.peer}: {len(self._sent)} replies pending{age}; {len(self._unsent)} commands unsent"
 
     # ---- the transport
 
     def connectionMade(self) -> None:
-        """Take over a transport that has just connected."""
+        """Start to use a transport that has just connected."""
         transport = self._transport()
         self.heard_at = self.seconds()
         self._direct = direct_writer(transport)
         if self._direct is not None and getattr(transport.protocol, "_wrappedProtocol", None) is self:
-            # Past the wrapper that Twisted's endpoints put around a protocol until it is connected.
+            # Skip the wrapper that Twisted's endpoints put around a protocol until it is connected.
             transport.protocol = self
         self._begin(transport)
 
     def pauseProducing(self) -> None:
-        """The transport has more unsent than it likes: commands stay with us, provably unsent, until it has less."""
+        """Keep new commands in the queue while the transport has too many unsent bytes."""
         self._paused = True
         self._crowd = 0
         self._outgoing_seen = self._outgoing()
         self._paused_bytes = sum(size(request) for request in self._unsent)
 
     def resumeProducing(self) -> None:
-        """The transport is empty again."""
+        """Write the queue: the transport has sent its bytes."""
         self._paused = False
         self._paused_bytes = 0
         self.heard_at = self.seconds()
         self.flush()
 
     def drain(self) -> None:
-        """Take nothing more; close when the last reply has come."""
+        """Accept no more requests; close the connection when the last reply has come."""
         self._draining = True
         self.flush()
         self._close_if_drained()
 
     def abort(self, reason: Exception) -> None:
-        """End at once."""
+        """End the connection at once.
+
+        Args:
+            reason: Why.  The owner gets it with the requests that are left.
+        """
         if not self.ended:
             self._end(reason)
         self._abort_transport()
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
-        """The socket is closed."""
+        """Handle the closing of the socket."""
         self.transport = None
         self._direct = None
         self._closed()
@@ -460,7 +499,7 @@ class RESPProtocol(TransportProtocol):
         self.ended = True
         self._reason = reason
         self._deadline_timer.stop()
-        # Each once, however many replies it is owed.
+        # A request with several replies is in the queue several times.
         requests = [list(dict.fromkeys(self._unsent)), list(dict.fromkeys(self._sent))]
         batches = [r for r in chain(*requests) if isinstance(r, MultiRequest)]
         ended = [list(chain.from_iterable(map(_dissolved, part))) for part in requests]

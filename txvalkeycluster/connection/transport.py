@@ -1,4 +1,4 @@
-"""The side of a connection that faces its transport: the TLS handshake, a full or silent peer, the close."""
+"""The part of a connection that deals with its transport: TLS handshake, back-pressure, silence and closing."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from .forks import close_copy
 
 @implementer(IPushProducer, IHandshakeListener)
 class TransportProtocol(protocol.Protocol):
-    """A protocol that knows when its transport is secured, busy, and closed.  Below it there may be TLS."""
+    """Base class of `RESPProtocol` that follows the state of the transport, which may be TCP or TLS."""
 
-    # In the class until they are set: CPython reads attributes of an instance with more than 30 of them more slowly.
-    #: No requests are taken any more, and none is left.
+    # Defaults are class attributes: CPython reads the attributes of an instance with more than 30 of them more slowly.
+    #: Whether the connection accepts no more requests and has none left.
     ended: bool
     _clock: IReactorTime
     _options: Options
-    # Why it has ended.
+    # Why the connection ended.
     _reason: Exception | None = None
     _close_timer: Timer | None = None
-    # Until the TLS handshake is done.
+    # Fires at the end of the TLS handshake; None afterwards, and without TLS.
     _secured: Deferred[None] | None = None
     _paused = False
-    #: Seconds of silence, while replies are owed, after which the peer is given up.
+    #: The connection is aborted if replies are pending and nothing has come for this long, in seconds.
     patience: float
-    #: When bytes came last, as clock.seconds(), or when the first reply came to be owed.
+    #: When bytes last came, as clock.seconds(), or when the first pending command was written.
     heard_at: float
     _suspected: float
     _outgoing_seen: int
@@ -40,19 +40,24 @@ class TransportProtocol(protocol.Protocol):
         return self.transport
 
     def _begin(self, transport: Any) -> None:
-        """Have the transport tell when it is secured, and when it is busy."""
+        """Register with the transport for the end of the TLS handshake and for back-pressure."""
         if INegotiated.providedBy(transport):
             self._secured = Deferred()
         transport.registerProducer(self, True)
 
     def handshakeCompleted(self) -> None:
-        """The TLS handshake below is done, and the certificate was good."""
+        """Handle the end of a successful TLS handshake."""
         secured, self._secured = self._secured, None
         if secured is not None:
             secured.callback(None)
 
     def when_secured(self) -> Deferred[None]:
-        """Fires when bytes can be exchanged: at once without TLS, else when its handshake is done."""
+        """Wait for the TLS handshake.
+
+        Returns:
+            A Deferred that fires with None at once without TLS, and with TLS when the handshake is done.  The Deferred
+            fails with the reason if the connection ends before.
+        """
         if self._secured is None:
             return fail(self._reason) if self._reason is not None else succeed(None)
         waiter: Deferred[None] = Deferred()
@@ -60,23 +65,23 @@ class TransportProtocol(protocol.Protocol):
         return waiter
 
     def _not_secured(self, reason: Exception) -> None:
-        """The connection has ended, perhaps before the handshake was done."""
+        """Fail `when_secured` if the connection ended before the TLS handshake was done."""
         secured, self._secured = self._secured, None
         if secured is not None:
             secured.addErrback(lambda _: None)
             secured.errback(reason)
 
     def pauseProducing(self) -> None:
-        """The transport has more unsent than it likes."""
+        """Handle back-pressure: the transport has too many unsent bytes."""
 
     def resumeProducing(self) -> None:
-        """The transport is empty again."""
+        """Handle the end of back-pressure: the transport has sent its bytes."""
 
     def stopProducing(self) -> None:
-        """The transport is gone; connectionLost tells us more."""
+        """Do nothing; connectionLost handles the end of the transport."""
 
     def _outgoing(self) -> int:
-        """Bytes that the transport, or the one below its TLS, has yet to send."""
+        """Return the number of unsent bytes in the transport, or in the TCP transport below TLS."""
         transport = self._transport()
         while transport is not None and not hasattr(transport, "dataBuffer"):
             transport = getattr(transport, "transport", None)
@@ -85,31 +90,31 @@ class TransportProtocol(protocol.Protocol):
         return len(transport.dataBuffer) - int(transport.offset) + int(transport._tempDataLen)
 
     def _is_silent(self, now: float) -> bool:
-        """Whether a peer that owes replies has to be given up."""
+        """Return whether the peer has been silent for too long; only called while replies are pending."""
         if now < self.heard_at + self.patience:
             return False
         outgoing = self._outgoing()
         if self._paused and outgoing < self._outgoing_seen:
-            # It takes what we send, be it slowly.
+            # The peer is slow, but it still reads our bytes.
             self._outgoing_seen = outgoing
             self.heard_at = now
             return False
         if self._suspected != self.heard_at:
-            # Timers run before reads: when the reactor was held up, the reply may be there unread.
+            # Timers run before reads: after a delay of the reactor, a reply may be in the socket unread.
             self._suspected = self.heard_at
             return False
         return True
 
     def _close(self, transport: Any) -> None:
-        """Close the socket when all is written."""
-        # A TLS close waits for the peer's answer, without end if the peer hangs.
+        """Close the socket when all bytes are written."""
+        # TLS waits for the peer to close too.  A peer that hangs would never do that.
         self._close_timer = Timer(self._clock, self._abort_transport)
         self._close_timer.start(self._options.close_timeout)
         transport.unregisterProducer()
         transport.loseConnection()
 
     def give_up_copy(self) -> None:
-        """Send and read nothing any more, as a forked child's copy of a connection."""
+        """End this copy of a connection in a forked child process, without an effect on the parent."""
         self.ended = True
         close_copy(self._transport())
 
@@ -119,6 +124,6 @@ class TransportProtocol(protocol.Protocol):
             transport.abortConnection()
 
     def _closed(self) -> None:
-        """The socket is closed."""
+        """Handle the closing of the socket."""
         if self._close_timer is not None:
             self._close_timer.stop()
