@@ -1,12 +1,22 @@
-"""The record of a command on its way, and the places where it can wait.
+"""The record of a command on its way, and the places where the record can wait.
 
-A `request.Request` is packed once and ends exactly once: with a reply, an error, or because its caller has cancelled
-it.  It is in one place at any time: the queue of a connection, of a node or of its exclusive pool (`pending_queue`),
-or one where it waits for a server, an owner of its slot or a definition (`retry_queue`).  Each place ends what is past
-its deadline, with one timer (`deadlines`).  A request that has ended is passed over wherever it is found.
+A `request.Request` is packed once.  It ends exactly once: with a reply, with an error, or because its caller cancelled
+it.  At any time it is in one place: on a connection, in the queue of a node or of the node's exclusive pool
+(`pending_queue`), or in a retry queue (`retry_queue`), where it waits for a server, for an owner of its slot or for the
+definition of its command.  Each place ends the requests that are past their deadline, with one timer (`deadlines`).
+Code that finds a request that has ended skips it.
 
-`target` says where a request goes.  `batch` is many commands sent to one node as one request, `exclusive` commands on
-a connection of their own.  `fast_deferred` is the Deferred that callers hold, `drain` the wait for all that is left
-when a client closes, `backoff` the pause before something is tried again, `later_calls` what is done in the next turn.
-What an error means is decided in ``routing``.
+The other modules:
+
+- `target` defines where a request goes.
+- `batch` sends many commands to one node as one request.
+- `exclusive` holds the requests that need their own connection.
+- `delegated` holds the calls whose result comes from another Deferred.
+- `fast_deferred` is the Deferred that callers get.
+- `history` records what has happened to a request that did not succeed at once.
+- `drain` waits for the requests that are left when a client closes.
+- `backoff` is the pause before something is tried again.
+- `later_calls` calls functions in the next turn of the reactor, and `timer` is the timer of this package.
+
+This package does not decide what an error means; ``routing`` does.
 """

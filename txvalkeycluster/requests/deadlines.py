@@ -1,8 +1,9 @@
 """One timer for many deadlines.
 
-A timer for each command would cost as much as the command (``callLater`` and ``cancel`` take 3 to 4 us).  Here the
-place that holds commands keeps one alarm, which is never later than the earliest deadline in it: going off, it sweeps
-the place, and is set again for the earliest that is left.  Under load that is one sweep per timeout, not per command.
+A timer for each command would cost as much as the command itself (``callLater`` and ``cancel`` take 3 to 4 us).  So
+each place that holds commands has one timer, which fires at the earliest deadline or before.  A sweep follows: it times
+out the commands that are late, and sets the timer for the earliest deadline that is left.  Under load this is one sweep
+in the time of a timeout, and not one timer for each command.
 """
 
 from __future__ import annotations
@@ -15,31 +16,35 @@ from twisted.internet.interfaces import IReactorTime
 from .request import Request
 from .timer import Timer
 
-# Deadlines closer together than this share a sweep.
+#: The shortest delay of the timer, in seconds.  Deadlines that are closer together share a sweep.
 RESOLUTION = 0.005
 
 
 class DeadlineTimer:
-    """Calls ``sweep`` once, at the earliest time asked for since the last call."""
+    """Calls ``sweep`` once, at the earliest of the times given to `by` since the last sweep."""
 
     __slots__ = ("_clock", "_sweep", "_timer", "at")
 
     def __init__(self, clock: IReactorTime, sweep: Callable[[], None]) -> None:
-        #: When it goes off, as clock.seconds(); infinity if it is not set.
+        #: When the timer fires, as clock.seconds(); infinity if it is not set.
         self.at = inf
         self._clock = clock
         self._sweep = sweep
         self._timer = Timer(clock, self._ring)
 
     def by(self, at: float) -> None:
-        """Go off at ``at``, unless set for an earlier time."""
+        """Sweep at a time, unless a sweep at an earlier time is set.
+
+        Args:
+            at: The time, as clock.seconds().
+        """
         if at >= self.at:
             return
         self.at = at
         self._timer.start(max(at - self._clock.seconds(), RESOLUTION))
 
     def stop(self) -> None:
-        """Forget every time asked for."""
+        """Cancel the sweep."""
         self.at = inf
         self._timer.stop()
 
@@ -49,14 +54,31 @@ class DeadlineTimer:
 
 
 def not_too_soon(at: float, now: float, count: int) -> float:
-    """When to sweep ``count`` requests again: a sweep of 100,000 takes 20 ms, so it comes at most each 200 ms."""
+    """Return when to sweep again, so that sweeps take at most a tenth of the time.
+
+    A sweep of 100,000 requests takes 20 ms, so it is repeated every 200 ms at most.
+
+    Args:
+        at: The earliest deadline.
+        now: The current time.
+        count: The number of requests to sweep.
+
+    Returns:
+        ``at`` or a later time.
+    """
     return max(at, now + count * 2e-6)
 
 
 def split_expired(requests: Iterable[Request], now: float) -> tuple[list[Request], list[Request], float]:
-    """Sort requests into those past their deadline and those that go on, with the earliest deadline of the latter.
+    """Separate requests that are past their deadline from the others.
 
-    Cancelled ones are in neither list.
+    Args:
+        requests: The requests.
+        now: The current time, as clock.seconds().
+
+    Returns:
+        The late requests, the other requests, and the earliest deadline of the others (infinity if there is none).
+        Requests that have ended, for example because they were cancelled, are in neither list.
     """
     expired: list[Request] = []
     alive: list[Request] = []

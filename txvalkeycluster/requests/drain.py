@@ -1,4 +1,4 @@
-"""Wait until all given requests have finished, with a reply, an error or by being cancelled."""
+"""Wait until all given requests have ended: with a reply, with an error, or because they were cancelled."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from .timer import Timer
 
 
 class Drain:
-    """``finished`` fires when the last of these live requests has had its reply or error, or was cancelled."""
+    """Waits for the end of the given requests, none of which has ended yet."""
 
     def __init__(self, clock: IReactorTime, requests: list[Request]) -> None:
+        #: Fires with None when the last request has ended.
         self.finished: Deferred[None] = Deferred()
         self._look_soon = Timer(clock, self._look)
         self._left = set(requests)
@@ -21,12 +22,12 @@ class Drain:
         self._check()
 
     def look_again(self) -> None:
-        """A command is being cancelled: see, in a moment, whether it is one of these."""
+        """Check in the next turn which requests have ended; called when any command is being cancelled."""
         if self._left:
             self._look_soon.start(0)
 
     def give_up(self) -> None:
-        """Wait for nothing more."""
+        """Stop waiting; `finished` fires."""
         self._left.clear()
         self._check()
 

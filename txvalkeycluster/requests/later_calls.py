@@ -1,18 +1,20 @@
-"""Functions that are called a little later, all of them by one timer."""
+"""Call functions a little later, with one timer for all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from .timer import Timer
 
+_T = TypeVar("_T")
+
 
 class LaterCalls:
-    """Calls functions once, ``delay`` seconds after the first of them was added; 0 is the next turn of the reactor."""
+    """Calls each function once, ``delay`` seconds after the first was added; 0 is the next turn of the reactor."""
 
     def __init__(self, clock: IReactorTime, delay: float) -> None:
         self._delay = delay
@@ -20,27 +22,33 @@ class LaterCalls:
         self._timer = Timer(clock, self.call_now)
 
     def add(self, function: Callable[[], object]) -> None:
-        """Have ``function`` called once."""
+        """Add a function, which is called once."""
         self._waiting.append(function)
         if not self._timer.running:
             self._timer.start(self._delay)
 
     def call_now(self) -> None:
-        """Call them now, as at the client's end: each finds out by itself."""
+        """Call all added functions now, for example because the client closes."""
         self._timer.stop()
         waiting, self._waiting = self._waiting, []
         for function in waiting:
             function()
 
-    def postponed(self, ended: Deferred[Any]) -> Deferred[Any]:
-        """A Deferred with the result of one that has fired, later.
+    def postponed(self, ended: Deferred[_T]) -> Deferred[_T]:
+        """Postpone the result of a Deferred that has already fired.
 
-        Whoever repeats at once what fails at once would otherwise never give the reactor a turn.
+        A caller that repeats a command at once after an error would otherwise keep the reactor from running.
+
+        Args:
+            ended: A Deferred that has fired.
+
+        Returns:
+            A Deferred that fires with the same result, or fails with the same error, later.
         """
-        later: Deferred[Any] = Deferred()
+        later: Deferred[_T] = Deferred()
 
         def pass_on(result: Any) -> None:
-            # Else it was cancelled.
+            # If it has fired, it was cancelled.
             if not later.called:
                 later.callback(result)
 
@@ -49,8 +57,8 @@ class LaterCalls:
 
 
 def failure(error: Exception) -> Deferred[Any]:
-    """A Deferred that has failed."""
+    """Return a Deferred that has failed with an error."""
     failed: Deferred[Any] = Deferred()
-    # Its traceback leads to the frames of callers, which the garbage collector would have to free.
+    # The traceback would keep the frames of the callers alive until a garbage collection.
     failed.errback(error.with_traceback(None))
     return failed

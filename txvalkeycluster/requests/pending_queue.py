@@ -1,4 +1,4 @@
-"""Requests that wait off the wire: for a connection, for an owner of their slot, for a server to recover."""
+"""The queue for unsent requests that wait: for a connection, for an owner of their slot, or for a server."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from .request import Cancels, MultiRequest, Request, live, size
 
 
 class PendingQueue:
-    """A bounded queue in which every request ends at its deadline.
+    """A queue with a limited size, in which every request ends at its deadline.
 
-    ``where`` says what is waited for; it goes into the error of a request that times out or is turned away.
+    ``where`` returns a text such as "waiting for host:port".  The text is part of the error of a request that times out
+    or is refused.
     """
 
     __slots__ = ("_bytes", "_cancels", "_cancels_seen", "_clock", "_deadline_timer", "_options", "_requests", "_where")
@@ -34,11 +35,16 @@ class PendingQueue:
         return len(self._requests)
 
     def everything(self) -> list[Request]:
-        """Every request in it."""
+        """Return every request in the queue."""
         return list(self._requests)
 
     def add(self, request: Request) -> None:
-        """Take a request.  Raises TooManyPending, unless it was taken somewhere before or is the client's own."""
+        """Accept a request.
+
+        Raises:
+            TooManyPending: The queue is full.  A request that was accepted before, and one of the client itself, is
+                never refused.
+        """
         if request.is_new:
             self._admit()
         self._requests.append(request)
@@ -46,29 +52,40 @@ class PendingQueue:
         self._deadline_timer.by(request.deadline)
 
     def add_batch(self, batch: MultiRequest) -> None:
-        """Take what a request with several replies dissolves into.  Raises TooManyPending, and then has taken none."""
+        """Accept the single requests of a request with several replies.
+
+        Raises:
+            TooManyPending: The queue is full; no part of the batch was accepted.
+        """
         if batch.is_new:
             self._admit()
         for part in batch.dissolve():
-            # The whole batch was admitted: none of its commands is refused now.
+            # The whole batch was admitted, so none of its commands is refused.
             part.admit()
             self.add(part)
 
     def drop_cancelled(self) -> None:
-        """Keep only those that somebody still waits for."""
+        """Remove the requests that were cancelled."""
         if self._cancels_seen != self._cancels.count:
             self._cancels_seen = self._cancels.count
             self._keep(live(self._requests))
 
     def take(self, limit: int | None = None) -> list[Request]:
-        """Hand over the oldest requests, all unless there is a ``limit``."""
+        """Remove and return the oldest requests.
+
+        Args:
+            limit: The most requests to remove; None is all.
+
+        Returns:
+            The removed requests without those that have ended.
+        """
         taken = self._requests[:limit]
-        # A retry queue takes a few of very many each tick: those that stay are not measured again.
+        # A retry queue takes a few of very many requests in each tick.  The others must not be measured again.
         self._keep(self._requests[len(taken) :], self._bytes - sum(map(size, taken)))
         return _admitted(taken)
 
     def take_where(self, wanted: Callable[[Request], bool]) -> list[Request]:
-        """Hand over the requests that are ``wanted``."""
+        """Remove and return the requests for which ``wanted`` returns true, without those that have ended."""
         taken: list[Request] = []
         kept: list[Request] = []
         for request in self._requests:
@@ -83,7 +100,9 @@ class PendingQueue:
         if self._full():
             self.drop_cancelled()
         if self._full():
-            raise TooManyPending(f"{len(self)} commands of {self._bytes} bytes are already {self._where()}")
+            count, most, most_bytes = len(self), self._options.max_pending, self._options.max_unsent_bytes
+            limits = f"the limits are {most} (max_pending) and {most_bytes} bytes (max_unsent_bytes)"
+            raise TooManyPending(f"{count} commands of {self._bytes} bytes are {self._where()}; {limits}")
 
     def _keep(self, requests: list[Request], total: int | None = None) -> None:
         self._requests = requests
@@ -102,7 +121,7 @@ class PendingQueue:
 
 
 def _admitted(requests: list[Request]) -> list[Request]:
-    """Those that somebody still waits for; having been taken once, they are not turned away elsewhere."""
+    """Return the requests that have not ended.  They were accepted once, so no other queue may refuse them."""
     alive = live(requests)
     for request in alive:
         request.admit()

@@ -1,7 +1,7 @@
-"""Retry queues: where commands wait that a server could not serve just now.
+"""Retry queues: commands wait here that a server cannot serve at the moment.
 
-If each were sent again after a wait of its own, recovery would either be slow or overload the server.  A queue sends a
-few of its commands each tick of 10 to 60 ms.  As soon as one of them succeeds, it sends all.
+If each command had its own pause before it is sent again, recovery would be slow or would overload the server.  A retry
+queue sends a few of its commands in each tick of 5 to 60 ms.  As soon as one of them succeeds, the queue sends all.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from .pending_queue import PendingQueue
 from .request import Cancels, MultiRequest, Request
 from .timer import Timer
 
-# Tried in one tick: at a tick of 45 ms on average, at most 710 a second for each node and reason.
+# Commands in one tick.  A tick is 45 ms on average: at most 710 commands a second for each node and reason.
 _TRIED = 32
 
 
 class RetryQueue(PendingQueue):
-    """Commands that wait for one thing.  Without ``ticks`` they wait until they are released."""
+    """Commands that wait for the same reason.
+
+    With ``ticks``, some of them are tried in each tick.  Without, they wait until `release` or `take_all`.
+    """
 
     __slots__ = ("_backoff", "_on_enter", "_retry", "_ticks", "_timer", "_what", "detail")
 
@@ -43,22 +46,32 @@ class RetryQueue(PendingQueue):
         self._ticks = ticks
         self._backoff = Backoff(options.random)
         self._timer = Timer(clock, self._try_some)
-        #: Said of what has been tried, in the error of those that time out here.
+        #: A text about the last attempts, for the errors of requests that time out here.
         self.detail = ""
 
     def __repr__(self) -> str:
         return f"<RetryQueue {self._what!r} waiting={len(self)}>"
 
     def send(self, request: Request) -> None:
-        """Take a request.  Raises TooManyPending.  Named as a connection's method: a slot without owner leads here."""
+        """Accept a request.
+
+        The name is that of a connection's method, because this queue is the destination of slots without an owner.
+
+        Raises:
+            TooManyPending: The queue is full; the request was not accepted.
+        """
         self.add(request)
         self._entered()
 
-    # Whatever its kind, here it only waits.
+    # Requests of every kind wait in the same way.
     send_mixed = send_exclusive = ask = send
 
     def send_batch(self, batch: MultiRequest) -> None:
-        """Take what it dissolves into.  Raises TooManyPending."""
+        """Accept the single requests of a request with several replies.
+
+        Raises:
+            TooManyPending: The queue is full; no part of the batch was accepted.
+        """
         self.add_batch(batch)
         self._entered()
 
@@ -69,11 +82,11 @@ class RetryQueue(PendingQueue):
             self._on_enter()
 
     def release(self) -> None:
-        """Have every request tried again now."""
+        """Send every request again now."""
         self._retry(self.take_all())
 
     def take_all(self) -> list[Request]:
-        """Hand over every request, and begin anew."""
+        """Remove and return every request, and start again with the shortest pause."""
         self._backoff.reset()
         self._timer.stop()
         return self.take()

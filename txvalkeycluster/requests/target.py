@@ -1,7 +1,8 @@
-"""Where a request goes.
+"""The target of a request: where the request goes.
 
-Most go to the owner of a slot: their target is its number, 0 to 16383.  The others have one of these.  A new kind of
-target, such as a replica that a policy picks, is a class here and a case of `SlotMap.destination_of`.
+Most requests go to the owner of a slot; their target is the number of the slot, 0 to 16383.  Other requests have a
+target of this module.  A new kind of target, such as a replica that a policy selects, needs a class here and a case in
+`SlotMap.destination_of`.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from ..topology.model import Shard
 
 
 class Keyless(Enum):
-    """Targets that no key tells."""
+    """Targets that do not depend on a key."""
 
-    ANY_NODE = "any node"  # any primary will do
-    THIS_NODE = "this node"  # the one it was given to: no redirect, no repetition
-    UNROUTED = "a node not known yet"  # nobody can tell yet
+    #: Any primary.
+    ANY_NODE = "any primary"
+    #: Only the node that the request was given to; the request is never redirected or repeated.
+    THIS_NODE = "this node"
+    #: Not known yet.
+    UNROUTED = "a node not known yet"
 
     def __str__(self) -> str:
         return self.value
@@ -25,7 +29,7 @@ class Keyless(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PrimaryOf:
-    """The primary of a shard, whichever node that is by the time the request is sent."""
+    """The node that is the primary of a shard when the request is sent."""
 
     shard: Shard
 
@@ -33,7 +37,7 @@ class PrimaryOf:
         return f"the primary of a shard of {len(self.shard.nodes)} nodes"
 
 
-#: A slot, or one of the others.
+#: The number of a slot, or another kind of target.
 Target = int | Keyless | PrimaryOf
 
 ANY_NODE, THIS_NODE, UNROUTED = Keyless.ANY_NODE, Keyless.THIS_NODE, Keyless.UNROUTED

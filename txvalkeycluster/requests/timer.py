@@ -1,4 +1,4 @@
-"""A timer that can be started and stopped again and again."""
+"""A timer that can be started and stopped any number of times."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 
 class Timer:
-    """Calls a function once, some time after it was started, unless it is stopped before."""
+    """Calls a function once, some time after each start, unless it is stopped before."""
 
     __slots__ = ("_call", "_clock", "_function")
 
@@ -19,18 +19,18 @@ class Timer:
 
     @property
     def running(self) -> bool:
-        """Whether it is started, and has neither called nor been stopped since."""
+        """Whether the timer has been started and a call is still to come."""
         return self._call is not None
 
     def start(self, delay: float) -> None:
-        """Call in ``delay`` seconds, also if it was started for another time."""
+        """Call the function in ``delay`` seconds.  If the timer is running, this replaces the earlier time."""
         if self._call is None:
             self._call = self._clock.callLater(delay, self._ring)
         else:
             self._call.reset(delay)
 
     def stop(self) -> None:
-        """Do not call."""
+        """Cancel the call.  Do nothing if the timer is not running."""
         if self._call is not None:
             call, self._call = self._call, None
             call.cancel()
