@@ -1,7 +1,7 @@
-"""Sub-requests: of a command for many nodes, or of a pipeline.  They are sent one by one, or as one batch per node.
+"""Sub-requests of a pipeline or of a command for many nodes, sent one by one or in one batch per node.
 
-A `Batch` goes as one while all goes straight.  A command of it that is redirected, refused, lost or late leaves it, and
-goes on by itself.
+A `Batch` is one request for many commands.  A command that is redirected, refused or lost leaves its batch and
+continues as a request of its own.
 """
 
 from __future__ import annotations
@@ -11,26 +11,37 @@ from typing import Any, Protocol
 
 from ..commands import Command
 from ..commands.encoder import Packed
+from ..errors import ReplyError
 from .request import Connection, MultiRequest, Request
 from .target import Target
 
 
 class Collector(Protocol):
-    """Gathers the results of sub-requests: a command on many nodes, or a pipeline."""
+    """Collects the results of sub-requests, for a pipeline or for a command on many nodes."""
 
     @property
     def called(self) -> bool:
-        """Whether nobody waits for it any more."""
+        """Whether nobody waits for the results any more."""
 
     def answered(self, places: Sequence[int], replies: Sequence[Any]) -> None:
-        """Take replies, with the places of their sub-requests."""
+        """Accept replies.
+
+        Args:
+            places: The place of each reply's sub-request in the collector.
+            replies: As many replies.
+        """
 
     def failed(self, place: int, error: Any) -> None:
-        """Take the error, or Failure, of one sub-request."""
+        """Accept the error of one sub-request.
+
+        Args:
+            place: The place of the sub-request in the collector.
+            error: An exception or a Failure.
+        """
 
 
 class SubRequest(Request):
-    """A request whose result goes to its place in a collector."""
+    """A request that gives its result to a collector."""
 
     __slots__ = ("_collector", "_done", "_place")
 
@@ -52,22 +63,25 @@ class SubRequest(Request):
 
     @property
     def called(self) -> bool:
+        """Whether this request has ended, or nobody waits for it any more."""
         return self._done or self._collector.called
 
     def callback(self, result: Any) -> None:
+        """Give the reply to the collector."""
         self._done = True
         self._collector.answered((self._place,), (result,))
 
     def errback(self, fail: Any = None) -> None:
+        """Give the error to the collector."""
         self._done = True
         self._collector.failed(self._place, fail)
 
 
 class Batch(MultiRequest):
-    """Commands that go to one node as one: one record, one write, one deadline.
+    """Commands for one node in one record, with one write and one deadline.
 
-    A command that is redirected, refused, lost or late leaves it, and goes on as a `SubRequest`.  Replies that came in
-    one read are handed over together.
+    A command that is redirected, refused or lost leaves the batch and continues as a `SubRequest`.  Replies from one
+    read go to the collector in one call.
     """
 
     __slots__ = ("_collector", "_commands", "_due", "_packed", "_places", "_replies", "_slots", "called")
@@ -75,16 +89,24 @@ class Batch(MultiRequest):
     def __init__(
         self, collector: Collector, slot: int, since: float, deadline: float, repeatable: bool = False
     ) -> None:
-        """``slot`` is one of those that it is for; ``repeatable`` goes for all of its commands."""
+        """Create an empty batch.
+
+        Args:
+            collector: Gets the results.
+            slot: One of the slots of the commands.
+            since: The time of the call, as reactor.seconds().
+            deadline: When the commands time out, as reactor.seconds().
+            repeatable: Whether all commands of the batch may be sent again after a lost connection.
+        """
         super().__init__(b"", _BATCH, slot, since, deadline, repeatable)
         self.called = False
         self._collector = collector
-        # Four lists: a tuple for each command would have the garbage collector take a tenth of the time.
+        # Four lists: with a tuple for each command, garbage collection would take a tenth of the time.
         self._places: list[int] = []
         self._packed: list[bytes] = []
         self._commands: list[Command] = []
         self._slots: list[int] = []
-        # Replies that the collector was not given yet, and the number of these and of those to come.
+        # The replies that the collector does not have yet, and their number plus the number of pending replies.
         self._replies: list[Any] = []
         self._due = 0
 
@@ -92,14 +114,28 @@ class Batch(MultiRequest):
         return len(self._places)
 
     def add(self, place: int, payload: bytes, command: Command, slot: int) -> None:
-        """Add a command, before it is sealed."""
+        """Add a command; only before `seal`.
+
+        Args:
+            place: The place of the command in the collector.
+            payload: The packed command.
+            command: The command's definition.
+            slot: The command's slot.
+        """
         self._places.append(place)
         self._packed.append(payload)
         self._commands.append(command)
         self._slots.append(slot)
 
     def regrouped(self, destinations: Sequence[object]) -> list[Batch]:
-        """Split by the current ``destinations`` of the slots, before anything was sent; itself if they are one."""
+        """Split the batch by the current owners of the slots; only before it is sent.
+
+        Args:
+            destinations: The destination for each slot.
+
+        Returns:
+            A batch for each destination; this batch itself if there is only one.
+        """
         batches: dict[object, Batch] = {}
         for place, payload, command, slot in zip(self._places, self._packed, self._commands, self._slots, strict=True):
             destination = destinations[slot]
@@ -113,11 +149,12 @@ class Batch(MultiRequest):
         return list(batches.values())
 
     def seal(self) -> None:
-        """Be ready to be sent."""
+        """Pack the commands.  After this call the batch can be sent, and no command can be added."""
         self.payload = b"".join(self._packed)
         self._due = len(self._places)
 
     def callback(self, result: Any) -> None:
+        """Accept the next reply."""
         replies = self._replies
         replies.append(result)
         if len(replies) == self._due:
@@ -125,6 +162,7 @@ class Batch(MultiRequest):
             self.settle()
 
     def hand_over(self) -> None:
+        """Give the replies that have come to the collector."""
         if self._replies:
             replies, self._replies = self._replies, []
             told = len(self._places) - self._due
@@ -132,9 +170,11 @@ class Batch(MultiRequest):
             self._collector.answered(self._places[told : told + len(replies)], replies)
 
     def errback(self, fail: Any = None) -> None:
+        """End every command without a reply with an error."""
         self._end_all(lambda part: part.fail(fail))
 
     def time_out(self, now: float, where: str, *, written: bool) -> None:
+        """End every command without a reply with a timeout."""
         self._end_all(lambda part: part.time_out(now, where, written=written))
 
     def _end_all(self, end: Callable[[SubRequest], None]) -> None:
@@ -142,18 +182,20 @@ class Batch(MultiRequest):
             end(part)
         self.settle()
 
-    def refused(self, connection: Connection, error: Any) -> None:
+    def refused(self, connection: Connection, error: ReplyError) -> None:
+        """Let the command with this error reply leave the batch; the connection's owner decides about it."""
         self._leave(lambda part: connection.owner.reply_failed(connection, part, error))
 
     def undecodable(self, error: Exception) -> None:
+        """Fail the command whose reply cannot be read."""
         self._leave(lambda part: part.fail(error))
 
     def _leave(self, go: Callable[[SubRequest], None]) -> None:
-        """Have the command go whose reply is the next, after the collector was given what has come before."""
+        """Give the earlier replies to the collector, then let the command of the next reply leave the batch."""
         if self.called:
             return
         self.hand_over()
-        # That may have been the end of everything.
+        # The collector's callbacks may have ended this batch.
         if not self.called:
             part = self._part(len(self._places) - self._due)
             self._due -= 1
@@ -162,7 +204,7 @@ class Batch(MultiRequest):
             self.settle()
 
     def dissolve(self) -> list[SubRequest]:
-        """Have every command leave that has no reply yet."""
+        """Return every command without a reply as a request of its own; the batch expects no more replies."""
         if self.called:
             return []
         self.called = True
@@ -170,6 +212,7 @@ class Batch(MultiRequest):
         return [self._part(index) for index in range(count - self._due + len(self._replies), count)]
 
     def settle(self) -> None:
+        """If no more replies are expected, give the last ones to the collector and end the batch."""
         if not self.called:
             return
         # Break the reference cycle, and free the bytes.

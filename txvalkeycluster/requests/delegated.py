@@ -1,4 +1,4 @@
-"""Calls that are never written themselves: their result comes from elsewhere."""
+"""Calls that are never sent themselves: their result comes from another Deferred."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .target import UNROUTED
 
 
 class DelegatedCall(Call):
-    """A call that is never written itself: it has the result of something else, and ends that when it ends before."""
+    """A call that is never sent itself.  It gets the result of another Deferred, and cancels that if it ends before."""
 
     __slots__ = ("_followed",)
 
@@ -31,7 +31,7 @@ class DelegatedCall(Call):
         self._followed: Deferred[Any] | None = None
 
     def follow(self, deferred: Deferred[Any]) -> None:
-        """Have the result of ``deferred``."""
+        """Take the result of another Deferred, which replaces the one that was followed before."""
 
         def ended(result: Any, tell: Callable[[Any], None]) -> None:
             if self._followed is deferred:
@@ -42,6 +42,7 @@ class DelegatedCall(Call):
         deferred.addCallbacks(ended, ended, callbackArgs=(self.answer,), errbackArgs=(self.fail,))
 
     def errback(self, fail: Any = None) -> None:
+        """End with an error, and cancel the Deferred that is followed."""
         followed, self._followed = self._followed, None
         if followed is not None:
             followed.cancel()
@@ -49,9 +50,9 @@ class DelegatedCall(Call):
 
 
 class UnroutedCall(DelegatedCall):
-    """A command that cannot be routed yet, without a map or without knowing what it means.
+    """A command that cannot be routed yet, because the slot map or the definition of the command is missing.
 
-    It may become one request or many, so it does not become that itself.
+    It may become one request or many.  So it follows the result of those requests instead of being sent itself.
     """
 
     __slots__ = ("args", "split_keys")
@@ -67,6 +68,7 @@ class UnroutedCall(DelegatedCall):
         split_keys: bool,
     ) -> None:
         super().__init__(pack(args), command, since, deadline, repeatable, canceller)
+        #: The words of the command.
         self.args = args
-        #: Whether its keys may be in several slots.
+        #: Whether the keys may be in several slots.
         self.split_keys = split_keys

@@ -1,10 +1,12 @@
-"""Requests that have a connection to themselves: what may block, and what nothing must stand in front of."""
+"""Requests on exclusive connections: commands that may block, and commands that must not wait behind others."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
 from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
 
 from ..commands import Command
 from ..commands.encoder import Arg, Packed, pack
@@ -14,18 +16,18 @@ from .target import Target
 
 
 class Lease(Protocol):
-    """A connection that was lent to one request."""
+    """A connection that one request has leased."""
 
     def give_back(self) -> None:
-        """Return it.  One that owes replies is cut."""
+        """Return the connection to its pool.  A connection with pending replies is aborted."""
 
 
 class ExclusiveCall(Call):
-    """A command that is sent on a connection of its own, lent by the node's pool."""
+    """A command that is sent on an exclusive connection from the node's pool."""
 
     __slots__ = ("_note_cancel", "keeps_lease", "lease")
 
-    #: Whether the server may hold its reply back for long.
+    #: Whether the command may block, so that its reply may come late.
     blocks = False
 
     def __init__(
@@ -36,30 +38,45 @@ class ExclusiveCall(Call):
         since: float,
         deadline: float,
         repeatable: bool,
-        note_cancel: Callable[[Any], None],
+        note_cancel: Callable[[Deferred[Any]], None],
         keeps_lease: bool = False,
     ) -> None:
-        """With ``keeps_lease`` the caller has the connection after a good reply, and gives it back."""
+        """Create the call.
+
+        Args:
+            payload: The packed command.
+            command: The command's definition.
+            target: Where the command goes.
+            since: The time of the call, as reactor.seconds().
+            deadline: When the call times out, as reactor.seconds().
+            repeatable: Whether the command may be sent again after a lost connection.
+            note_cancel: Called with this call when it is cancelled.
+            keeps_lease: After a successful reply the caller keeps the connection, and must give it back.
+        """
         super().__init__(payload, command, target, since, deadline, repeatable, _cancelled)
+        #: The leased connection; None while there is none.
         self.lease: Lease | None = None
         self.keeps_lease = keeps_lease
         self._note_cancel = note_cancel
 
     def give_to(self, destination: Destination) -> None:
+        """Give this call to a destination that has exclusive connections."""
         destination.send_exclusive(self)
 
     def release(self) -> None:
-        """Give the connection back, if it has one."""
+        """Give the connection back, if this call has one."""
         lease, self.lease = self.lease, None
         if lease is not None:
             lease.give_back()
 
     def callback(self, result: Any) -> None:
+        """Give the connection back unless the caller keeps it, then end with a reply."""
         if not self.keeps_lease:
             self.release()
         super().callback(result)
 
     def errback(self, fail: Any = None) -> None:
+        """Give the connection back, then end with an error."""
         self.release()
         super().errback(fail)
 
@@ -70,7 +87,7 @@ def _cancelled(call: Any) -> None:
 
 
 class BlockingCall(ExclusiveCall):
-    """A command whose reply the server may hold back.  When it is sent again it asks for the time that is left."""
+    """A command that may block.  If it is sent again, its timeout argument is the time that is left."""
 
     __slots__ = ("_args", "_place", "_seconds", "_unit")
 
@@ -85,21 +102,33 @@ class BlockingCall(ExclusiveCall):
         now: float,
         timeout: float | None,
         repeatable: bool,
-        note_cancel: Callable[[Any], None],
+        note_cancel: Callable[[Deferred[Any]], None],
     ) -> None:
-        """``timeout`` in seconds counts from when the server should have answered; what blocks for ever has none."""
+        """Create the call.
+
+        Args:
+            args: The words of the command.
+            command: The command's definition.
+            target: Where the command goes.
+            now: The time of the call, as reactor.seconds().
+            timeout: Seconds after the end of the blocking time until the call times out; None is no limit.  A command
+                that blocks without end has no limit.
+            repeatable: Whether the command may be sent again after a lost connection.
+            note_cancel: Called with this call when it is cancelled.
+        """
         place = block_time(command.name, args)
         self._args = args
         self._place, self._unit = place if place is not None and place[0] < len(args) else (0, 1.0)
-        # 0 is without end, or not a time at all, of which the server complains.
+        # 0 means without end, or that the argument is not a time; then the server replies with an error.
         self._seconds = _number(args[self._place]) / self._unit if self._place else 0.0
         endless = timeout is None or (self._place and not self._seconds)
         deadline = inf if timeout is None or endless else now + self._seconds + timeout
         super().__init__(pack(args), command, target, now, deadline, repeatable, note_cancel)
 
     def written_on(self, connection: Connection) -> None:
+        """Replace the timeout argument by the time that is left, if that is shorter by more than 50 ms."""
         left = max(self.since + self._seconds - connection.seconds(), 0.001)
-        # What is left after the few milliseconds that a connection takes is as good as all.
+        # The few milliseconds for making a connection do not matter.
         if self._seconds and left < self._seconds - 0.05:
             time = left if self._unit == 1.0 else max(int(left * self._unit), 1)
             self.payload = pack((*self._args[: self._place], time, *self._args[self._place + 1 :]))

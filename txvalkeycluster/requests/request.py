@@ -1,11 +1,11 @@
-"""The request record: a command on its way, packed once, which ends when its caller is told.
+"""The request record: a command on its way, packed once, until its caller has the result.
 
-It is in exactly one place at any time: the queue of a connection, of a node or its exclusive pool, or a retry queue.
-When it is redirected or repeated, the same record moves on.
+At any time a request is in exactly one place: on a connection, in the queue of a node or of the node's exclusive pool,
+or in a retry queue.  If it is redirected or repeated, the same record moves to another place.
 
-Nearly every request is a `Call`, which is also the Deferred that the caller holds; those of pipelines and of commands
-over many nodes are in `batch`, those that have a connection to themselves in `exclusive`, and transactions in the
-package `routing`, which knows what their replies mean.
+Nearly every request is a `Call`, which is also the Deferred that the caller holds.  The requests of pipelines and of
+commands over many nodes are in `batch`, the requests on exclusive connections in `exclusive`.  Transactions are in the
+package `routing`, which interprets their replies.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred
 from ..commands import Command
 from ..commands.encoder import Arg, Packed, pack
 from ..commands.overrides import SCRIPTS
-from ..errors import MaybeExecuted
+from ..errors import MaybeExecuted, ReplyError
 from ..slots import key_slot
 from .fast_deferred import FastDeferred
 from .history import History, timeout_error
@@ -27,34 +27,37 @@ from .target import THIS_NODE, Target
 
 
 class Destination(Protocol):
-    """What takes requests: a node, its connection, or a queue where they wait."""
+    """A node, a connection or a queue that accepts requests.
+
+    Each method raises TooManyPending if a limit is reached, and then has not accepted the request.
+    """
 
     def send(self, request: Request) -> None:
-        """Take a command.  Raises TooManyPending, as the others do."""
+        """Accept a plain command of a caller."""
 
     def send_mixed(self, request: Request) -> None:
-        """Take one that is not simply a caller's command."""
+        """Accept a request that is not a plain command of a caller."""
 
     def send_batch(self, batch: MultiRequest) -> None:
-        """Take one that is owed several replies."""
+        """Accept a request with several replies."""
 
     def send_exclusive(self, request: Request) -> None:
-        """Take one that needs a connection to itself."""
+        """Accept a request that needs an exclusive connection."""
 
     def ask(self, request: Request) -> None:
-        """Take one that must stand behind an ASKING."""
+        """Accept a request that must be sent after ASKING."""
 
 
 class Request:
-    """One command on its way.  Once ``called`` it is a tombstone: its reply, if one comes, will be thrown away."""
+    """One command on its way.  After its end (``called``) it is a tombstone: a reply that still comes is dropped."""
 
     __slots__ = ("command", "deadline", "history", "payload", "repeatable", "since", "target")
 
-    #: Whether the client asks it on its own behalf: it is never turned away, and no map decides about it.
+    #: Whether this is a request of the client itself, which is never refused and never routed by the slot map.
     internal = False
-    #: Whether its reply is wanted as the server gave it, not decoded.
+    #: Whether the reply must stay as the server sent it, without decoding.
     raw = False
-    #: Whether `written_on` is to be called.
+    #: Whether the connection must call `written_on`.
     notes_write = False
 
     def __init__(
@@ -68,23 +71,28 @@ class Request:
     ) -> None:
         self.payload = payload
         self.command = command
-        #: The slot whose owner it is for, or another kind of target.
+        #: The slot whose owner gets this request, or another kind of target.
         self.target = target
-        #: When it was issued and when it ends, as reactor.seconds().
+        #: The time of the call, as reactor.seconds().
         self.since = since
+        #: When the request times out, as reactor.seconds().
         self.deadline = deadline
+        #: Whether the command may be sent again after a lost connection.
         self.repeatable = repeatable
         self.history: History | None = None
 
-    #: Whether the caller has been told, or has cancelled it.
+    #: Whether the caller has the result, or has cancelled this request.
     called: Any
 
     def callback(self, result: Any) -> None:
-        """Tell the caller the reply.  The fast path, which skips the hooks of the history; all others use `answer`."""
+        """Give the caller the reply, without the hooks of the history.
+
+        Only the fast path of the connection calls this method directly; other code calls `answer`.
+        """
         raise NotImplementedError
 
     def errback(self, fail: Any = None) -> None:
-        """Tell the caller an error; for `fail`."""
+        """Give the caller an error; only `fail` calls this method."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -93,44 +101,59 @@ class Request:
 
     @property
     def is_new(self) -> bool:
-        """Whether it is a caller's and has been nowhere yet, so that it may still be turned away."""
+        """Whether this is a caller's request that no place has accepted yet, so that a limit may still refuse it."""
         return self.history is None and not self.internal
 
     def admit(self) -> History:
-        """Note that it was taken: from now on no limit applies to it."""
+        """Note that this request was accepted.  From now on no limit applies to it.
+
+        Returns:
+            The history of the request.
+        """
         if self.history is None:
             self.history = History()
         return self.history
 
     def give_to(self, destination: Destination) -> None:
-        """Have a destination take it, in the way that its kind needs.  Raises TooManyPending."""
+        """Give this request to a destination, by the method that fits its kind.
+
+        Raises:
+            TooManyPending: The destination has reached a limit; the request was not accepted.
+        """
         if self.history is not None and self.history.asking:
             destination.ask(self)
         else:
             destination.send(self)
 
     def written_on(self, connection: Connection) -> None:
-        """It is about to be written; its payload may still be changed."""
+        """Handle that the connection is about to write this request.  The payload may still be changed."""
 
-    def refused(self, connection: Connection, error: Any) -> None:
-        """An error reply has come to it."""
+    def refused(self, connection: Connection, error: ReplyError) -> None:
+        """Handle an error reply: the connection's owner decides about it."""
         if not self.called:
             connection.owner.reply_failed(connection, self, error)
 
     def undecodable(self, error: Exception) -> None:
-        """Its reply cannot be read, or is not text of the encoding."""
+        """Handle a reply that cannot be read or decoded: this request fails."""
         if not self.called:
             self.fail(error)
 
     def failed_attempt(self, reason: object) -> History:
-        """Note that an attempt came to nothing."""
+        """Note that an attempt failed.
+
+        Args:
+            reason: Why; its text becomes part of the error if the request times out.
+
+        Returns:
+            The history of the request.
+        """
         history = self.admit()
         history.attempts += 1
         history.last = str(reason)
         return history
 
     def answer(self, reply: Any) -> None:
-        """End it with a reply, unless it has ended."""
+        """End this request with a reply, unless it has ended."""
         self._replied()
         self._end(self.callback, reply)
 
@@ -141,13 +164,20 @@ class Request:
             on_reply()
 
     def fail(self, error: object) -> None:
-        """End it with an error, or a Failure, unless it has ended."""
+        """End this request with an exception or a Failure, unless it has ended."""
         self._end(self.errback, error)
 
     def fail_unanswered(
         self, kind: type[MaybeExecuted], text: str, *, written: bool = False, cause: Exception | None = None
     ) -> None:
-        """End it without a reply.  ``written`` is said of the last attempt; earlier ones count too."""
+        """End this request without a reply.
+
+        Args:
+            kind: The class of the error.
+            text: The text of the error.
+            written: Whether the last attempt was written.  The error also considers earlier attempts.
+            cause: The cause of the error, if there is one.
+        """
         error = kind(text, maybe_executed=written or (self.history is not None and self.history.written))
         error.__cause__ = cause
         self.fail(error)
@@ -164,7 +194,13 @@ class Request:
             on_end(self)
 
     def time_out(self, now: float, where: str, *, written: bool) -> None:
-        """End it because its deadline has passed while it was ``where``."""
+        """End this request because its deadline has passed.
+
+        Args:
+            now: The current time, as reactor.seconds().
+            where: What the request waited for, for the error.
+            written: Whether the last attempt was written.
+        """
         self.fail(timeout_error(self.command.name, now - self.since, self.history, where, written=written))
 
 
@@ -172,33 +208,41 @@ _R = TypeVar("_R", bound=Request)
 
 
 class MultiRequest(Request):
-    """A request that is owed several replies: in the queue of a connection it stands once for each."""
+    """A request with several replies.  The queue of a connection has one entry of it for each expected reply."""
 
     __slots__ = ()
 
     def __len__(self) -> int:
-        """How many replies."""
+        """Return the number of replies."""
         raise NotImplementedError
 
     def give_to(self, destination: Destination) -> None:
+        """Give this request to a destination, as a batch or after ASKING."""
         if self.history is not None and self.history.asking:
             destination.ask(self)
         else:
             destination.send_batch(self)
 
     def hand_over(self) -> None:
-        """Pass on the replies that have come, if that can be done before the last one has."""
+        """Pass on the replies that have come, if this kind of request can do that before the last reply."""
 
     def dissolve(self) -> Sequence[Request]:
-        """What goes on by itself when this cannot go on as a whole; `settle` when that is where it goes."""
+        """Split this request, which cannot continue as a whole.  The caller places the parts, then calls `settle`.
+
+        Returns:
+            The requests that continue instead of this one.
+        """
         raise NotImplementedError
 
     def settle(self) -> None:
-        """If no more replies are to come, pass on those that have."""
+        """If no more replies are expected, pass on the last ones and end this request."""
 
 
 class Call(FastDeferred[Any], Request):
-    """A request that is the Deferred of its own reply: two records would cost 0.1 us more, of 2.5."""
+    """A request that is also the Deferred of its reply.
+
+    Two separate objects would cost 0.1 us more; a command costs 2.5 us.
+    """
 
     __slots__ = ()
 
@@ -213,7 +257,7 @@ class Call(FastDeferred[Any], Request):
         canceller: Callable[[Deferred[Any]], None] | None = None,
     ) -> None:
         Deferred.__init__(self, canceller)
-        # As Request.__init__, whose call would cost the half of it.
+        # The same as Request.__init__, whose call would take half of the time of this method.
         self.payload = payload
         self.command = command
         self.target = target
@@ -224,7 +268,11 @@ class Call(FastDeferred[Any], Request):
 
 
 def own_slots(request: Request) -> Collection[int]:
-    """The slots that a redirect may name: that of the keys, or of every argument if the keys are not known."""
+    """Return the slots that a redirect of a request may name.
+
+    Returns:
+        The slot of the keys.  If the positions of the keys are unknown: the slot of each argument.
+    """
     command = request.command
     if isinstance(request.target, int):
         return (request.target,)
@@ -236,7 +284,7 @@ def own_slots(request: Request) -> Collection[int]:
 
 
 class InternalCall(Call):
-    """A request of the client's own, for one node only: no redirect, no repetition, no limit."""
+    """A request of the client itself for one node, without redirects, repetitions and limits."""
 
     __slots__ = ()
 
@@ -247,54 +295,61 @@ class InternalCall(Call):
         super().__init__(pack(args), _INTERNAL, THIS_NODE, now, now + timeout)
 
     def give_to(self, destination: Destination) -> None:
+        """Give this request to a destination."""
         destination.send_mixed(self)
 
-    def refused(self, connection: Connection, error: Any) -> None:
+    def refused(self, connection: Connection, error: ReplyError) -> None:
+        """End this request with the error of the server."""
         if not self.called:
             self.fail(error)
 
 
 class MarkedCall(InternalCall):
-    """One that knows on which connection it was written, and behind which of the callers' commands."""
+    """An internal call that notes its connection, and which commands of callers were written before it."""
 
     __slots__ = ("_connection", "_position")
 
     notes_write = True
 
     def written_on(self, connection: Connection) -> None:
+        """Note the connection and the position of this request on it."""
         self._connection = connection
         self._position = connection.carried()
 
     def confirm(self) -> None:
-        """Its reply says that the commands before it are safe.  Only for one that was answered."""
+        """Note that the commands before this request are confirmed; only after its reply has come."""
         self._connection.confirmed = max(self._connection.confirmed, self._position)
 
 
 class Connection(Protocol):
-    """A connection, as far as requests know it."""
+    """The part of a connection that requests use."""
 
-    #: Who decides about error replies.
+    #: Decides about error replies; a ConnectionListener.
     owner: Any
-    #: What time it is.
+    #: Returns the current time.
     seconds: Callable[[], float]
 
     def decoded(self, reply: Any) -> Any:
-        """A reply as text, if the client has an encoding.  Raises what the codec raises."""
+        """Return a reply with its bytes decoded, or the unchanged reply if the client has no encoding."""
 
-    #: What `carried` gave when all was confirmed.
+    #: The value of `carried` for the latest writes that WAIT has confirmed.
     confirmed: int
 
     def carried(self) -> int:
-        """Grows from one question to the next if callers' commands were written in between."""
+        """Return a counter that has grown since the last call if commands of callers were written since then."""
 
     def abort(self, reason: Exception) -> None:
-        """End it at once."""
+        """End the connection at once."""
 
 
 def for_each(requests: Iterable[_R], act: Callable[[_R], object]) -> None:
-    """Do something with each of some requests; one with which it cannot be done fails, and keeps no other from it.
+    """Call a function with each request.  A request for which the function raises an error fails with this error.
 
-    They fail last, since their callbacks may do anything, even close the client.
+    All calls are made before the first request fails, because a callback may do anything, even close the client.
+
+    Args:
+        requests: The requests.
+        act: The function.
     """
     failed: list[tuple[Request, Exception]] = []
     for request in requests:
@@ -307,18 +362,18 @@ def for_each(requests: Iterable[_R], act: Callable[[_R], object]) -> None:
 
 
 def size(request: Request) -> int:
-    """Bytes of its payload."""
+    """Return the number of bytes in the payload of a request."""
     payload = request.payload
     return len(payload) if isinstance(payload, bytes) else sum(map(len, payload))
 
 
 def live(requests: list[Request]) -> list[Request]:
-    """Those that somebody still waits for."""
+    """Return the requests that have not ended."""
     return [request for request in requests if not request.called]
 
 
 class Cancels:
-    """How many commands have been cancelled: queues are searched for them only when that has grown."""
+    """Counts cancelled commands.  A queue searches for cancelled commands only if the count has grown."""
 
     __slots__ = ("count",)
 
@@ -326,7 +381,7 @@ class Cancels:
         self.count = 0
 
     def note(self, _: Deferred[Any]) -> None:
-        """Canceller of every command's Deferred: its request is passed over, wherever it is."""
+        """Count one more.  This is the canceller of every command's Deferred; the request stays as a tombstone."""
         self.count += 1
 
 
@@ -338,10 +393,10 @@ async def _wait_for(call: Call) -> None:
 
 
 def _lay_out() -> None:
-    """Have one call live through it all.
+    """Run one call from its start to its end, so that CPython sees all attributes of `Call` early.
 
-    CPython lays out the attributes of a class by its first instances.  If these are a burst of calls that have not
-    ended, it finds no room for what is set at their end, and every later command costs 7% more.
+    CPython chooses the layout of a class's attributes from its first instances.  If these are many calls that have not
+    ended, the layout has no room for the attributes that are set at the end, and every later command costs 7% more.
     """
     call = Call(b"", _INTERNAL, THIS_NODE, 0.0, 0.0)
     waiting = Deferred.fromCoroutine(_wait_for(call))
@@ -351,5 +406,5 @@ def _lay_out() -> None:
 
 _lay_out()
 ASKING = InternalCall(("ASKING",), 0.0, float("inf"))
-# Nobody waits for its reply.
+# The reply to ASKING is always dropped.
 ASKING.callback(None)
