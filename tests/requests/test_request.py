@@ -25,7 +25,7 @@ class ReprTests(SynchronousTestCase):
         self.assertEqual(repr(batch), "<Batch a batch to 5 ended>")
 
     def test_targets(self) -> None:
-        self.assertEqual(str(ANY_NODE), "any node")
+        self.assertEqual(str(ANY_NODE), "any primary")
         self.assertEqual(str(PrimaryOf(Shard(None, ()))), "the primary of a shard of 0 nodes")
 
 

@@ -66,7 +66,7 @@ class RetryQueueTests(SynchronousTestCase):
         self.advance(0.6)
         error = self.failureResultOf(early, CommandTimeout).value
         self.assertIn("waiting for better times", str(error))
-        self.assertIn("the last ended with: LOADING", str(error))
+        self.assertIn("last error: LOADING", str(error))
         self.serving = True
         self.advance(0.1)
         self.assertEqual(self.successResultOf(late), b"OK")
