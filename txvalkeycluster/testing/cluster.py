@@ -1,4 +1,4 @@
-"""LocalCluster: real valkey-server processes that form a real cluster, and everything that can befall one."""
+"""`LocalCluster`: real valkey-server processes that form a cluster, and methods that disturb it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from twisted.internet.task import deferLater
 
 from ..address import Address
 from ..client import ClusterClient
+from ..commands.encoder import Arg
 from ..errors import ReplyError, ValkeyError
 from ..slots import SLOT_COUNT
 from .ports import PortTaken, free_ports, is_server_of, ports_for, server_in
@@ -20,17 +21,26 @@ from .processes import NoServer, ProcessGroup, Server, find_server, returns_defe
 from .slot_moves import SlotMoves
 from .terminator import Certificates, terminate_tls
 
-# Servers tell nobody when they are ready: what is waited for is asked for this often, and for no longer than this.
+# Seconds.  Servers do not report that they are ready.  So a condition is checked this often, and for this long.
 _POLL = 0.05
 _PATIENCE = 30.0
 
 
 class LocalCluster(SlotMoves):
-    """A cluster on this machine.
+    """A cluster of real servers on this machine.
 
-    Nothing of it outlives this process.  ``first_port`` gives its servers consecutive ports for clients, else they get
-    free ones.  With ``tls``, a server built with TLS serves it itself; in front of any other a terminator does, in
-    this process.  ``config`` is added to every server's configuration.
+    The servers end with this process, whatever way it ends.  All methods that return a Deferred act at once, also if
+    the Deferred is not awaited.
+
+    Example:
+        cluster = LocalCluster(reactor, password="secret")
+        await cluster.start()
+        client = cluster.client()
+        await client.set("key", "value")
+        await cluster.kill(cluster.servers[0])
+        await cluster.wait_for_takeover(cluster.servers[0])
+        await client.close()
+        await cluster.stop()
     """
 
     def __init__(
@@ -48,21 +58,48 @@ class LocalCluster(SlotMoves):
         server: str | None = None,
         config: Mapping[str, str] | None = None,
     ) -> None:
+        """Describe a cluster; `start` starts it.
+
+        Args:
+            reactor: The Twisted reactor.
+            primaries: How many primaries it has; they share the slots evenly.
+            replicas: How many replicas each primary has.
+            host: The address that the servers listen on, such as ``"::1"``.
+            first_port: The port of the first server; the next server has the next port.  None: free ports.
+            password: The password that clients need.  None: no password.
+            tls: ``"server"``: the servers use TLS themselves.  ``"terminator"``: a TLS terminator in this process
+                stands before each server.  ``"auto"``: as ``"server"`` if there is a server that was built with TLS,
+                else as ``"terminator"``.  False: no TLS.
+            verify_clients: Whether servers ask clients for a certificate.
+            node_timeout: The servers' ``cluster-node-timeout`` in seconds: after this long without an answer a node
+                counts as failed.
+            server: The path or the name of the server's program.  None: `find_server` finds it.
+            config: More lines for the configuration of each server: from name to value.
+
+        Raises:
+            NoServer: There is no program for the server, or none with TLS.
+            ValueError: The ports are not all from 1 to 65535.
+        """
+        #: The address that the servers listen on.
         self.host = host
+        #: The password that clients need, or None.
         self.password = password
+        #: The servers: first the primaries, then the replicas, as they were at the start.
         self.servers: list[Server] = []
+        #: The Twisted reactor.
         self.reactor = reactor
         self._primaries = primaries
         self._count = primaries * (1 + replicas)
         self._wanted = range(first_port, first_port + self._count) if first_port is not None else range(0)
         if self._wanted and not 0 < self._wanted[0] <= self._wanted[-1] < 65536:
-            raise ValueError(f"ports {self._wanted[0]} to {self._wanted[-1]} are not all from 1 to 65535")
+            raise ValueError(f"ports {self._wanted[0]} to {self._wanted[-1]} must all be from 1 to 65535")
         self._node_timeout = node_timeout
         self._config = dict(config or {})
         self._verify_clients = verify_clients
         self._terminates = False
         named = server_path(server) if server is not None else None
         self._serves_tls = False
+        #: The certificates in use with TLS, or None.
         self.certificates: Certificates | None = None
         if tls:
             self.certificates = Certificates.make(host, "localhost")
@@ -85,19 +122,19 @@ class LocalCluster(SlotMoves):
 
     @property
     def addresses(self) -> list[Address]:
-        """Where clients reach each server."""
+        """The addresses of the servers for clients."""
         return [Address(self.host, server.client_port) for server in self.servers]
 
     @property
     def url(self) -> str:
-        """A URL of the whole cluster, password included."""
+        """The URL of the cluster for clients: all servers, and the password."""
         user = f":{self.password}@" if self.password else ""
         scheme = "valkeys" if self.certificates else "valkey"
         return f"{scheme}://{user}{','.join(map(str, self.addresses))}"
 
     @property
     def options(self) -> dict[str, Any]:
-        """The keywords a client needs beside the URL: the trust root and, if asked for, a client certificate."""
+        """The options that a client needs beside the URL: with TLS, the trust root and the client certificate."""
         if self.certificates is None:
             return {}
         options: dict[str, Any] = {"trust_root": self.certificates.authority}
@@ -106,14 +143,30 @@ class LocalCluster(SlotMoves):
         return options
 
     def client(self, **options: Any) -> ClusterClient:
-        """A lazy client of this cluster."""
+        """Make a lazy client of this cluster.
+
+        Args:
+            **options: Options of the client.
+
+        Returns:
+            A `ClusterClient`.  Close it before the cluster stops.
+        """
         return ClusterClient(self.reactor, self.url, **{**self.options, **options})
 
     # ---- start and stop
 
     @returns_deferred
     async def start(self) -> LocalCluster:
-        """Start the servers and form the cluster; fires when every node agrees that it is whole."""
+        """Start the servers and form the cluster.
+
+        Returns:
+            A Deferred that fires with this cluster when every server knows all others and all slots are served.
+
+        Raises:
+            PortTaken: Another program uses a port.
+            RuntimeError: A server ended; the text has the end of its log.
+            TimeoutError: The cluster is not ready after 30 s.
+        """
         self._group = ProcessGroup()
         try:
             await self._launch_all(self._group.folder)
@@ -126,7 +179,7 @@ class LocalCluster(SlotMoves):
 
     @returns_deferred
     async def stop(self) -> None:
-        """Kill every server and remove what they wrote."""
+        """Kill every server and remove its files; does nothing if the cluster is not started."""
         admin, self._admin = self._admin, None
         if admin is not None:
             await admin.abort()
@@ -184,7 +237,11 @@ class LocalCluster(SlotMoves):
 
     @returns_deferred
     async def wait_until_whole(self) -> None:
-        """Fires when every live server says that the cluster is up, and every live replica follows its primary."""
+        """Wait until all live servers report that the cluster is up, and all live replicas are connected.
+
+        Raises:
+            TimeoutError: This is not so after 30 s.
+        """
         alive = [server for server in self.servers if server.alive]
         for server in alive:
             await self.until(lambda s=server: self._is_whole(s, alive), f"{server} to see a whole cluster")  # type: ignore[misc]
@@ -208,7 +265,7 @@ class LocalCluster(SlotMoves):
             "cluster-config-file": "nodes.conf",
             "save": "",
             "repl-diskless-sync-delay": "0",
-            # Else the others take what their sockets say, which for any 127.x.y.z is 127.0.0.1.
+            # Without it, the other nodes take the address from the socket: 127.0.0.1 for any 127.x.y.z.
             "cluster-announce-ip": self.host,
             "enable-debug-command": "local",
         }
@@ -218,7 +275,6 @@ class LocalCluster(SlotMoves):
             config |= self._tls_config(server)
         if self._terminates:
             config["cluster-announce-client-port"] = str(server.client_port)
-        # What a restart must find again: without it a node would come back empty, and lose what it had acknowledged.
         lines = [f'{name} "{value}"' for name, value in {**config, **self._config}.items()]
         (server.folder / "valkey.conf").write_text("\n".join(lines) + "\n")
         server.process = self._group.start([self._binary, "valkey.conf"], server.folder)
@@ -252,36 +308,59 @@ class LocalCluster(SlotMoves):
         if listening is not None:
             await listening.stopListening()
 
-    # ---- what can befall it
+    # ---- ask it, and disturb it
 
-    def ask(self, server: Server, *args: Any, timeout: float = 5.0) -> Deferred[Any]:
-        """Send a command to one server."""
+    def ask(self, server: Server, *args: Arg, timeout: float = 5.0) -> Deferred[Any]:
+        """Send a command to one server.
+
+        Args:
+            server: One of `servers`.
+            *args: The name of the command and its arguments.
+            timeout: Seconds until it fails with CommandTimeout.
+
+        Returns:
+            A Deferred that fires with the reply as the server sent it, or fails as `ClusterClient.execute_on` does.
+
+        Raises:
+            RuntimeError: The cluster is not started.
+        """
         if self._admin is None:
-            raise RuntimeError("the cluster is not started")
+            raise RuntimeError("the cluster is not started: call start() first")
         return self._admin.execute_on(Address(self.host, server.port), *args, timeout=timeout)
 
     @returns_deferred
     async def kill(self, server: Server) -> None:
-        """SIGKILL it."""
+        """Kill a server with SIGKILL.  The Deferred fires when its process has ended."""
         if server.process is not None:
             server.process.kill()
             server.process.wait()
 
     @returns_deferred
     async def pause(self, server: Server) -> None:
-        """SIGSTOP it: its sockets stay open, and nothing is answered."""
+        """Stop a server with SIGSTOP: its sockets stay open, but it answers nothing."""
         if server.process is not None:
             server.process.send_signal(signal.SIGSTOP)
 
     @returns_deferred
     async def resume(self, server: Server) -> None:
-        """SIGCONT it."""
+        """Let a paused server go on, with SIGCONT."""
         if server.process is not None:
             server.process.send_signal(signal.SIGCONT)
 
     @returns_deferred
     async def restart(self, server: Server) -> None:
-        """Start it again with what it remembers of the cluster; fires when it answers."""
+        """Kill a server and start it again.
+
+        It keeps its id and its place in the cluster, from its file nodes.conf.  It does not keep its keys, since they
+        are not saved to disk; a replica gets them from its primary.
+
+        Returns:
+            A Deferred that fires with None when the server answers.
+
+        Raises:
+            RuntimeError: The server ended; the text has the end of its log.
+            TimeoutError: The server does not answer within 30 s.
+        """
         await self.kill(server)
         await self._stop_listening(server)
         await self._launch(server)
@@ -289,9 +368,19 @@ class LocalCluster(SlotMoves):
 
     @returns_deferred
     async def restart_elsewhere(self, host: str | None = None) -> None:
-        """Stop every server and start it on other ports, or on the same ports of another host, same ids.
+        """Move the whole cluster to other addresses: save the data, stop every server, and start it again elsewhere.
 
-        Fires when the cluster is whole again.
+        The servers keep their ids and their data.
+
+        Args:
+            host: The new address to listen on; the ports stay the same.  None: the address stays the same, and the
+                ports change.
+
+        Returns:
+            A Deferred that fires with None when the cluster is up again.
+
+        Raises:
+            TimeoutError: The cluster is not up again after 30 s.
         """
         for server in self.servers:
             if server.alive:
@@ -314,38 +403,62 @@ class LocalCluster(SlotMoves):
 
     @returns_deferred
     async def failover(self, replica: Server) -> None:
-        """CLUSTER FAILOVER: the replica takes over gracefully; fires when it is a primary."""
+        """Make a replica the primary of its shard, with CLUSTER FAILOVER.  No write is lost.
+
+        Source: https://valkey.io/commands/cluster-failover/
+
+        Returns:
+            A Deferred that fires with None when the replica is a primary.
+
+        Raises:
+            ReplyError: The server refused; for example, it is no replica.
+            TimeoutError: The replica is no primary after 30 s.
+        """
         await self.ask(replica, "CLUSTER", "FAILOVER")
         await self.until(lambda: self._is_primary(replica), f"{replica} to be a primary")
 
     @returns_deferred
     async def wait_for_takeover(self, server: Server) -> None:
-        """Fires when every live server says that the slots of one that was killed or paused are another's."""
+        """Wait until another server serves the slots of a server that was killed or paused.
+
+        Args:
+            server: The server that was killed or paused.
+
+        Returns:
+            A Deferred that fires with None when all other live servers report so.
+
+        Raises:
+            TimeoutError: No server has taken over after 30 s.
+        """
         for other in self.servers:
             if other.alive and other is not server:
                 await self.until(lambda o=other: self._taken_over(o, server), f"{server} to be replaced")  # type: ignore[misc]
 
     @returns_deferred
     async def primaries(self) -> list[Server]:
-        """The live servers that serve slots, by their own word."""
+        """Return a Deferred that fires with the live servers that report to be primaries."""
         return [server for server in self.servers if server.alive and await self._is_primary(server)]
 
     @returns_deferred
     async def replicas_of(self, primary: Server) -> list[Server]:
-        """The live replicas of a server."""
+        """Return a Deferred that fires with the live replicas of a primary."""
         lines = (await self.ask(primary, "CLUSTER", "REPLICAS", primary.id)) or []
         ids = {line.split(b" ")[0].decode() for line in lines}
         return [server for server in self.servers if server.id in ids and server.alive]
 
     @returns_deferred
     async def ranges_of(self, server: Server) -> list[range]:
-        """The slots that a server serves, by its own word."""
+        """Return a Deferred that fires with the ranges of slots that a server reports to serve."""
         rows = await self.ask(server, "CLUSTER", "SLOTS")
         return [range(start, end + 1) for start, end, node, *_ in rows if node[2].decode() == server.id]
 
     @returns_deferred
     async def owner_of(self, slot: int) -> Server:
-        """The server that serves a slot."""
+        """Return a Deferred that fires with the live server that serves a slot.
+
+        Raises:
+            LookupError: No live server serves it.
+        """
         for server in await self.primaries():
             if any(slot in owned for owned in await self.ranges_of(server)):
                 return server
@@ -359,13 +472,13 @@ class LocalCluster(SlotMoves):
             return False
         return all(row[2][2].decode() != gone.id for row in await self.ask(witness, "CLUSTER", "SLOTS"))
 
-    # ---- patience
+    # ---- waiting
 
     async def _reachable(self, server: Server) -> None:
         async def answers() -> bool:
             if not server.alive:
                 log = (server.folder / "log").read_text(errors="replace")
-                raise RuntimeError(f"{server} ended:\n{log[-2000:]}")
+                raise RuntimeError(f"{server} ended; the end of its log:\n{log[-2000:]}")
             try:
                 info = await self.ask(server, "INFO", "server", timeout=1.0)
                 if not is_server_of(server.folder, info):
@@ -378,7 +491,7 @@ class LocalCluster(SlotMoves):
         await self.until(answers, f"{server} to answer")
 
     async def _patiently(self, action: Callable[[], Deferred[Any]]) -> Any:
-        """Repeat what a server refuses while it has not caught up yet."""
+        """Repeat a command that a server refuses because it does not know the whole cluster yet."""
         result: list[Any] = []
 
         async def done() -> bool:
@@ -393,7 +506,15 @@ class LocalCluster(SlotMoves):
 
     @returns_deferred
     async def until(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
-        """Wait for a condition.  Raises TimeoutError after half a minute."""
+        """Wait until a condition holds; it is checked every 50 ms.
+
+        Args:
+            condition: An async function that returns whether it holds.
+            what: What is waited for, for the text of the error.
+
+        Raises:
+            TimeoutError: The condition does not hold after 30 s.
+        """
         give_up = self.reactor.seconds() + _PATIENCE
         while not await condition():
             if self.reactor.seconds() > give_up:

@@ -1,7 +1,8 @@
-"""Leads a process group, and ends it when its standard input ends, which it does whatever way the parent ends.
+"""A script that leads a process group, and kills the group when the parent process ends.
 
-Run as a script with a folder to remove.  Every server joins this group before it runs its own code, so that there is
-no moment in which one could be left behind.
+Its standard input is a pipe from the parent.  The pipe ends when the parent ends, whatever way that happens.  Every
+server joins the group before it runs its own program, so none can be left behind.  The argument is a folder, which the
+script removes at the end.
 """
 
 import os
@@ -16,12 +17,12 @@ if __name__ == "__main__":
     sys.stdin.buffer.read()
     group, folder = os.getpgrp(), sys.argv[1]
     if os.fork():
-        # To be killed with the others.
+        # The parent of the fork stays in the group and is killed with it.
         signal.pause()
-    # Outside of the group, to remove what they have written to the end.
+    # The child leaves the group, so that it can remove the folder after the servers are killed.
     os.setpgid(0, 0)
     os.killpg(group, signal.SIGKILL)
-    # The killed may take a moment to be gone.
+    # Killed processes can write for a moment longer.
     for _ in range(100):
         shutil.rmtree(folder, ignore_errors=True)
         if not os.path.exists(folder):

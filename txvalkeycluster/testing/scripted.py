@@ -1,7 +1,17 @@
-"""Scripted nodes: servers on real sockets that misbehave on command, as no real server can be made to.
+r"""Scripted nodes: servers on real sockets that give the replies of a script.
 
-A node answers the handshake, CLUSTER SLOTS and CLUSTER SHARDS by itself and asks a script for everything else.  It
-notes what it received, on which connection.
+A test uses them for replies and failures that a real server does not give.  A node calls its script with every command.
+Without a script, or if the script returns `DEFAULT_REPLY`, the node answers as a simple server does: it knows HELLO,
+CLUSTER SLOTS, CLUSTER SHARDS, PING, GET, SET, INCR and DEL, and answers everything else with OK.  It records every
+command and the number of its connection.
+
+Example:
+    cluster = ScriptedCluster(reactor)
+    await cluster.start()
+    cluster.nodes[0].script = lambda node, words, connection: (
+        b"-LOADING wait\r\n" if words[0] == b"GET" else DEFAULT_REPLY
+    )
+    client = ClusterClient(reactor, cluster.url)
 """
 
 from __future__ import annotations
@@ -20,36 +30,48 @@ from ..address import Address
 from ..sentinel import Sentinel
 from ..slots import SLOT_COUNT, key_slot
 
-#: Returned by a script to close the connection, and to leave a command without a reply.
+#: A script returns this to close the connection.
 CLOSE = Sentinel("CLOSE")
+#: A script returns this to leave a command without a reply.
 SILENCE = Sentinel("SILENCE")
-#: Returned by a script to have the node answer as it would without one.
+#: A script returns this to let the node answer as it does without a script.
 DEFAULT_REPLY = Sentinel("DEFAULT_REPLY")
 
+#: A script is called with the node, the words of a command and the connection.  It returns the bytes of a reply in
+#: RESP, `CLOSE`, `SILENCE` or `DEFAULT_REPLY`.
 Script = Callable[["ScriptedNode", list[bytes], "Connection"], Any]
 
 
 class Connection(protocol.Protocol):
-    """One client's connection to a scripted node."""
+    """A connection of a client to a scripted node."""
 
     def __init__(self, node: ScriptedNode, number: int) -> None:
+        """Make a connection.
+
+        Args:
+            node: The node.
+            number: The number of the connection at this node, from 1.
+        """
+        #: The node.
         self.node = node
+        #: The number of the connection at its node, from 1.
         self.number = number
+        #: Whether the command before was ASKING.
         self.asking = False
-        #: How many pieces its bytes came in.
+        #: How many times bytes have arrived.
         self.reads = 0
         self._reader = hiredis.Reader(notEnoughData=CLOSE)
 
     def connectionMade(self) -> None:
-        """Be known to the node."""
+        """Add the connection to those of the node."""
         self.node.connections.append(self)
 
     def connectionLost(self, reason: Any = None) -> None:
-        """Be forgotten."""
+        """Remove the connection from those of the node."""
         self.node.connections.remove(self)
 
     def dataReceived(self, data: bytes) -> None:
-        """Answer every command that ``data`` completes."""
+        """Answer every command that is complete with ``data``."""
         self.reads += 1
         self._reader.feed(data)
         while (words := self._words()) is not CLOSE:
@@ -64,38 +86,59 @@ class Connection(protocol.Protocol):
         try:
             return self._reader.gets()
         except hiredis.ProtocolError:
-            # Such as the first bytes of a TLS handshake.
+            # For example, the first bytes of a TLS handshake.
             self.close()
             return CLOSE
 
     def write(self, data: bytes) -> None:
-        """Send bytes."""
+        """Send bytes to the client, such as a reply that was held back with SILENCE."""
         assert self.transport is not None
         self.transport.write(data)
 
     def close(self) -> None:
-        """Cut the connection."""
+        """Close the connection at once."""
         transport: Any = self.transport
         transport.abortConnection()
 
 
 class ScriptedNode:
-    """One node: its script, what it received, and who is connected."""
+    """A node that gives the replies of a script."""
 
     def __init__(self, cluster: ScriptedCluster, index: int) -> None:
+        """Make a node; `listen` opens its port.
+
+        Args:
+            cluster: The cluster that it belongs to.
+            index: Its place in `ScriptedCluster.nodes`, from 0.
+        """
+        #: The cluster that it belongs to.
         self.cluster = cluster
+        #: Its place in `ScriptedCluster.nodes`, from 0.
         self.index = index
+        #: The node id.
         self.id = f"{index:040x}"
+        #: The script; None: the node answers as a simple server does.
         self.script: Script | None = None
-        #: Connection number and words of every command, in the order they came.
+        #: The number of the connection and the words of every command, in the order in which they came.
         self.received: list[tuple[int, list[bytes]]] = []
+        #: The open connections.
         self.connections: list[Connection] = []
+        #: How many connections there have been.
         self.accepted = 0
+        #: The host and the port; the port is 0 before `listen`.
         self.address = Address("127.0.0.1", 0)
         self._listening: Any = None
 
     def listen(self, reactor: IReactorTime, port: int = 0) -> Deferred[Any]:
-        """Accept connections; fires when it does."""
+        """Listen for connections.
+
+        Args:
+            reactor: The Twisted reactor.
+            port: The port; 0 takes a free one.
+
+        Returns:
+            A Deferred that fires with None when the node listens.
+        """
         factory: Any = protocol.Factory()
         factory.noisy = False
         factory.buildProtocol = lambda _: self._accept()
@@ -109,7 +152,11 @@ class ScriptedNode:
         return opened.addCallback(listening)
 
     def stop(self) -> Deferred[Any]:
-        """Refuse connections and cut those there are; fires when done."""
+        """Stop listening and close all connections.
+
+        Returns:
+            A Deferred that fires with None when the port is closed.
+        """
         listening, self._listening = self._listening, None
         for connection in list(self.connections):
             connection.close()
@@ -120,11 +167,16 @@ class ScriptedNode:
         return Deferred.fromCoroutine(_awaited(listening.stopListening()))
 
     def count(self, *words: bytes) -> int:
-        """How often a command that begins with these words came."""
+        """Count the commands that began with these words."""
         return sum(list(words) == received[: len(words)] for _, received in self.received)
 
     def reply(self, words: list[bytes], connection: Connection) -> Any:
-        """The reply to a command: the script's, else the usual one."""
+        """Record a command, and return the reply of the script, or the default reply.
+
+        Args:
+            words: The command, with its name first.
+            connection: The connection that it came on.
+        """
         self.received.append((connection.number, words))
         reply = self.script(self, words, connection) if self.script is not None else DEFAULT_REPLY
         asking, connection.asking = connection.asking, words[0] == b"ASKING"
@@ -135,7 +187,12 @@ class ScriptedNode:
         return Connection(self, self.accepted)
 
     def usual(self, words: list[bytes], *, asking: bool) -> bytes:
-        """What an obedient node answers."""
+        """Return the default reply to a command, in RESP.
+
+        Args:
+            words: The command, with its name first.
+            asking: Whether ASKING came before it; the default reply does not depend on it.
+        """
         name = words[0].upper()
         if name == b"HELLO":
             return b"%2\r\n+proto\r\n:3\r\n+version\r\n+9.1.2\r\n"
@@ -158,49 +215,63 @@ class ScriptedNode:
 
 
 class ScriptedCluster:
-    """Scripted nodes that share the slots and one set of values."""
+    """Scripted nodes that share the slots evenly, and have one common set of keys."""
 
     def __init__(self, reactor: IReactorTime, count: int = 3) -> None:
+        """Make the nodes; `start` opens their ports.
+
+        Args:
+            reactor: The Twisted reactor.
+            count: How many nodes there are.
+        """
+        #: The nodes.
         self.nodes = [ScriptedNode(self, index) for index in range(count)]
+        #: The keys with their values, common to all nodes.
         self.values: dict[bytes, bytes] = {}
-        #: Who serves which slots, as first and last slot and node; the scripts may change it.
+        #: Ranges of slots: the first slot, the last slot, and the node that serves them.  A test may change it.
         self.ranges = [
             (index * SLOT_COUNT // count, (index + 1) * SLOT_COUNT // count - 1, node)
             for index, node in enumerate(self.nodes)
         ]
-        #: The replicas of nodes that serve slots, as the nodes tell of them; the scripts may change it.
+        #: The replicas of each primary in the slot map that the nodes report.  A test may change it.
         self.replicas: dict[ScriptedNode, list[ScriptedNode]] = {}
+        #: The Twisted reactor.
         self.reactor = reactor
 
     def start(self) -> Deferred[Any]:
-        """Fires when every node listens."""
+        """Return a Deferred that fires when every node listens."""
         return gatherResults([node.listen(self.reactor) for node in self.nodes])
 
     def stop(self) -> Deferred[Any]:
-        """Fires when no node listens."""
+        """Return a Deferred that fires when no node listens any more."""
         return gatherResults([node.stop() for node in self.nodes])
 
     @property
     def url(self) -> str:
-        """A URL of every node."""
+        """The URL of the cluster, with all nodes."""
         return "valkey://" + ",".join(str(node.address) for node in self.nodes)
 
     def count(self, *words: bytes) -> int:
-        """How often a command that begins with these words came to any node."""
+        """Count the commands at all nodes that began with these words."""
         return sum(node.count(*words) for node in self.nodes)
 
     def keys_of(self, node: ScriptedNode, count: int) -> list[str]:
-        """Keys that live on a node, by the ranges in force."""
+        """Make keys that are in the slots of a node.
+
+        Args:
+            node: The node.
+            count: How many keys.
+        """
         keys = (f"key:{number}" for number in range(SLOT_COUNT * count))
         owned = (key for key in keys if self.owner(key_slot(key)) is node)
         return list(islice(owned, count))
 
     def owner(self, slot: int) -> ScriptedNode | None:
-        """Who serves a slot, by the ranges in force."""
+        """Return the node that serves a slot, or None."""
         return next((node for start, end, node in self.ranges if start <= slot <= end), None)
 
     def slots_reply(self) -> bytes:
-        """CLUSTER SLOTS for the ranges in force."""
+        """Return the reply to CLUSTER SLOTS, in RESP, from `ranges` and `replicas`."""
         rows = []
         for start, end, primary in self.ranges:
             nodes = [primary, *self.replicas.get(primary, ())]
@@ -213,7 +284,7 @@ class ScriptedCluster:
         return b"*%d\r\n%b" % (len(rows), b"".join(rows))
 
     def shards_reply(self) -> bytes:
-        """CLUSTER SHARDS for the ranges in force."""
+        """Return the reply to CLUSTER SHARDS, in RESP, from `ranges` and `replicas`."""
         following = {node for replicas in self.replicas.values() for node in replicas}
         bounds: dict[ScriptedNode, list[int]] = {node: [] for node in self.nodes if node not in following}
         for start, end, node in self.ranges:

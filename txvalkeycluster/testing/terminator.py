@@ -1,4 +1,4 @@
-"""TLS in front of servers that were built without it, and the certificates for either kind."""
+"""Certificates for tests, and a TLS terminator for servers that were built without TLS."""
 
 from __future__ import annotations
 
@@ -15,16 +15,24 @@ from twisted.protocols.portforward import ProxyFactory
 
 @dataclass(frozen=True)
 class Certificates:
-    """A certificate authority made on the fly, a server's certificate and a client's, all in PEM."""
+    """A new certificate authority, a certificate for servers and one for clients; all in PEM."""
 
+    #: The certificate of the authority; give it to a client as ``trust_root``.
     authority: bytes
+    #: The certificate of the servers.
     server: bytes
+    #: The private key of the servers.
     server_key: bytes
+    #: The certificate of a client with its private key; give it to a client as ``client_certificate``.
     client: bytes
 
     @classmethod
     def make(cls, *names: str) -> Certificates:
-        """Certificates whose server goes by ``names``: host names and addresses."""
+        """Make an authority and its certificates.
+
+        Args:
+            *names: The host names and IP addresses in the certificate of the servers.
+        """
         authority = trustme.CA()
         server = authority.issue_cert(*names)
         client = authority.issue_cert("client.invalid")
@@ -39,7 +47,19 @@ class Certificates:
 def terminate_tls(
     reactor: IReactorTime, host: str, port: int, backend_port: int, certificates: Certificates, *, verify_clients: bool
 ) -> Deferred[Any]:
-    """Listen for TLS on ``port`` and pass what comes to ``backend_port``; fires with the listening port."""
+    """Listen for TLS on one port, and pass the decrypted bytes to another.
+
+    Args:
+        reactor: The Twisted reactor.
+        host: The address of both ports.
+        port: The port for clients.
+        backend_port: The port of the server.
+        certificates: The certificates to use.
+        verify_clients: Whether clients must show a certificate of the same authority.
+
+    Returns:
+        A Deferred that fires with the listening port (`IListeningPort`).
+    """
     server: Any = ssl.PrivateCertificate.loadPEM(certificates.server_key + certificates.server)  # type: ignore[no-untyped-call]
     authority = ssl.Certificate.loadPEM(certificates.authority)
     context = server.options(authority) if verify_clients else server.options()

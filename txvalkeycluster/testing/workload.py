@@ -1,4 +1,4 @@
-"""A verifying workload: workers that write and read, know what they must read, and forget no command."""
+"""A workload that writes and reads, checks every value, and counts the commands that never end."""
 
 from __future__ import annotations
 
@@ -21,21 +21,26 @@ _DELETED_AT_ONCE = 1000
 
 @dataclass
 class Report:
-    """What a workload has seen; live while it runs."""
+    """What a workload has seen.  The values change while it runs."""
 
+    #: How many commands have ended.
     commands: int = 0
+    #: How many values have been read and checked.
     verified: int = 0
-    #: What was read and should not have been.
+    #: A text for each wrong value, with the key, the value, and the values that were expected.
     wrong: list[str] = field(default_factory=list)
-    #: Reads that gave an older value of a key whose primary was killed: acknowledged, and not replicated in time.
+    #: How many reads gave an older value after a primary was killed: a write was acknowledged, but not replicated yet.
+    #: These do not count as wrong.
     older: int = 0
-    #: Errors that reached the caller, by command, kind and, where that is in doubt, whether it may have been executed.
+    #: How many errors the client gave to its caller, by command and kind of error.
     errors: Counter[str] = field(default_factory=Counter)
-    #: Commands whose Deferred never fired.
+    #: How many Deferreds of commands never fired.
     unfired: int = 0
-    #: The longest that any command took, in seconds, and when in the run it was issued.
+    #: The longest time that one command took, in seconds.
     longest_stall: float = 0.0
+    #: When that command was issued, in seconds from the start.
     longest_stall_at: float = 0.0
+    #: How long the workload ran, in seconds; set at the end.
     seconds: float = 0.0
 
     @property
@@ -45,30 +50,46 @@ class Report:
 
 
 class _Key:
-    """What is known of one key, written and read by one worker alone."""
+    """What a worker knows of one of its keys; no other worker uses the key."""
 
     __slots__ = ("acknowledged", "doubtful", "name", "slot", "was_killed")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.slot = key_slot(name)
-        #: The last value the server acknowledged; -1 is none.
+        #: The last value that the server acknowledged; -1: none.
         self.acknowledged = -1
-        #: Values written since then whose replies were lost.
+        #: The values that were written since then without a reply: they may have been stored.
         self.doubtful: set[int] = set()
-        #: Its primary was killed since it was last read.
+        #: Whether its primary was killed since it was last read.
         self.was_killed = False
 
 
 class Workload:
-    """``workers`` loops of SET and GET on keys of their own, each command awaited before the next.
+    """Workers that write and read keys of their own, and check what they read.
 
-    They end at `stop`, or when the client is closed.
+    Each worker awaits a command before it issues the next one.  The workers end at `stop`, or if the client is closed.
+
+    Example:
+        load = Workload(reactor, client, workers=10)
+        load.start()
+        await cluster.failover(cluster.servers[3])
+        report = await load.stop()
+        assert report.sound, report
     """
 
     def __init__(
         self, reactor: IReactorTime, client: ClusterClient, *, workers: int = 50, prefix: str = "workload"
     ) -> None:
+        """Make a workload; `start` starts it.
+
+        Args:
+            reactor: The Twisted reactor.
+            client: The client to use.
+            workers: How many workers there are, and so how many commands are under way at the same time.
+            prefix: What the names of all keys begin with.
+        """
+        #: What the workload has seen so far.
         self.report = Report()
         self._reactor = reactor
         self._client = client
@@ -80,18 +101,28 @@ class Workload:
         self._started_at = 0.0
 
     def start(self) -> None:
-        """Set the workers going."""
+        """Start the workers."""
         self._started_at = self._reactor.seconds()
         self._running = [Deferred.fromCoroutine(self._work(keys)) for keys in self._keys]
 
     def primary_killed(self, slots: range | set[int]) -> None:
-        """From now on a key in these slots may be read once in an older value, counted apart."""
+        """Accept one older value of each key in these slots, since a write may not have been replicated.
+
+        Args:
+            slots: The slots of a primary that is killed.
+        """
         for key in self._all_keys():
             if key.slot in slots:
                 key.was_killed = True
 
     async def stop(self) -> Report:
-        """Let each worker finish its command; what has not ended well past its deadline is counted as unfired."""
+        """Stop the workers, each after its present command.
+
+        A command that has not ended 5 s after its timeout counts as ``unfired``.
+
+        Returns:
+            The report.
+        """
         self._stopping = True
         patience = (self._client.options.timeout or 0.0) + 5.0
         timer = self._reactor.callLater(patience, self._give_up)
@@ -105,7 +136,7 @@ class Workload:
         return self.report
 
     async def remove_keys(self) -> None:
-        """Delete every key it has written."""
+        """Delete all keys of the workload."""
         names = iter([key.name for key in self._all_keys()])
         while batch := list(islice(names, _DELETED_AT_ONCE)):
             await gatherResults([self._client.execute("DEL", name) for name in batch], consumeErrors=True)
@@ -120,7 +151,7 @@ class Workload:
 
     async def _work(self, keys: list[_Key]) -> None:
         number = 0
-        # Of a closed client every command fails at once: who went on would never let the reactor run again.
+        # With a closed client every command fails in the next turn of the reactor: the worker must end.
         with suppress(ClientClosed):
             while not self._stopping:
                 await self._write(self._random.choice(keys), number)
