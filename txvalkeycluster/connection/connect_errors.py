@@ -18,7 +18,7 @@ def connect_error(address: Address, failure: Failure, options: Options) -> Valke
 
     Args:
         address: The node that was dialled.
-        failure: What dialling, TLS or the handshake failed with.
+        failure: The failure of the dial, of TLS or of the handshake.
         options: The options of the client.
 
     Returns:

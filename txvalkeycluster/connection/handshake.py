@@ -135,7 +135,7 @@ def _check_select(connection: RESPProtocol, options: Options, replies: list[Any]
 
 
 def _refuse(connection: RESPProtocol, options: Options, what: str, error: Exception) -> None:
-    # The error for an unknown command quotes the arguments, which may be cut: no comparison would find a cut secret.
+    # The error for an unknown command quotes its arguments, perhaps shortened.  A shortened secret would not be found.
     text = str(error).partition(", with args")[0]
     for secret in (options.password, options.username):
         text = text.replace(secret, "***") if secret else text

@@ -241,7 +241,7 @@ class NodeConnection(ConnectionListener):
         return True
 
     def dial(self) -> None:
-        """Start to connect, after the back-off if the last dial failed.  Do nothing in other states than idle."""
+        """Start to connect if the node is idle.  After a failed dial, wait for the back-off first."""
         if self.state is not State.IDLE:
             return
         delay = self._not_before - self._clock.seconds()

@@ -106,7 +106,7 @@ class RESPProtocol(TransportProtocol):
         return [*self._sent, *self._unsent]
 
     def carried(self) -> int:
-        """Return a counter that has grown since the last call if commands of callers were written since then."""
+        """Return the number of writes with commands of callers; several writes between two calls count as one."""
         if self._carried_more:
             self._carried_more = False
             self._carried += 1

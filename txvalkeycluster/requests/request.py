@@ -336,7 +336,7 @@ class Connection(Protocol):
     confirmed: int
 
     def carried(self) -> int:
-        """Return a counter that has grown since the last call if commands of callers were written since then."""
+        """Return the number of writes with commands of callers; several writes between two calls count as one."""
 
     def abort(self, reason: Exception) -> None:
         """End the connection at once."""
