@@ -1,13 +1,15 @@
-"""Routing: which node a command goes to, and what an error means for it.
+"""Routing: it chooses the node of each command, and decides what to do after an error.
 
-`router.Router` takes every command.  `plan` says from its arguments which nodes it is for, `slot_map` which node
-serves a slot now.  `retry_policy` decides what an error reply or a lost connection means, and `recovery` does it:
-follow a redirect, wait, send again, or tell the caller.  `redirect_check` has redirects to unknown addresses
-confirmed. `shutdown` ends everything.
+`router.Router` takes every command.  `plan` chooses the nodes from the arguments of the command, and `slot_map` knows
+which node serves a slot.  `retry_policy` decides what to do after an error reply or a lost connection.  `recovery` does
+it: it follows a redirect, lets the command wait, sends it again, or fails it.  `redirect_check` asks another node about
+redirects to unknown addresses.  `shutdown` closes or aborts the client.
 
-`fanout` sends one command to many nodes, and `response_policy` makes one reply of theirs.  `transaction_request` is
-MULTI, the commands and EXEC as one request, and `transaction_outcome` judges its replies.  `pipeline_run` sends very
-many commands, and `results_in_order` awaits a coroutine for each result.  `refresh` keeps the slot map fresh.
-`command_discovery` asks servers about commands that no table holds, and `replica_wait` is WAIT for a whole client.
-The public API is not known here.
+`fanout` sends one command to many nodes, and `response_policy` combines their replies.  `transaction_request` sends
+MULTI, the commands and EXEC as one request, and `transaction_outcome` interprets the replies.  `pipeline_run` sends
+many commands, and `results_in_order` awaits a coroutine function for each of their results.  `refresh` keeps the slot
+map up to date.  `command_discovery` asks a server about unknown commands.  `replica_wait` implements WAIT and WAITAOF
+for the whole client.
+
+This package does not use the public API.
 """

@@ -1,4 +1,4 @@
-"""Commands that no table holds: the server is asked once what they mean, and they wait for its answer."""
+"""Asks a server about commands that are not in the table.  The commands wait for its reply."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ..requests.request import Request
 from ..requests.retry_queue import RetryQueue
 from ..requests.timer import Timer
 
-# The next node is asked this long after one could not be.
+# Seconds between a failed query and the next one.
 _PAUSE = 0.05
 
 
 class CommandDiscovery:
-    """Asks COMMAND INFO for the names that wait in a queue."""
+    """Sends COMMAND INFO for the unknown commands that wait in a queue."""
 
     def __init__(
         self,
@@ -30,7 +30,14 @@ class CommandDiscovery:
         queue: Callable[[Callable[[], None]], RetryQueue],
         any_node: Callable[[], NodeConnection | None],
     ) -> None:
-        """``queue`` makes the retry queue, given what is to be called when one enters."""
+        """Make the queue.
+
+        Args:
+            clock: Measures time.
+            table: The table that the commands are added to.
+            queue: Makes a retry queue that calls the given function when a command enters it.
+            any_node: Returns a node to ask, or None if there is none at the moment.
+        """
         self._table = table
         self.queue = queue(self.ask)
         self._any_node = any_node
@@ -38,7 +45,7 @@ class CommandDiscovery:
         self._timer = Timer(clock, self.ask)
 
     def ask(self) -> None:
-        """Ask for the names of those that wait, unless that is under way or nobody is there to be asked."""
+        """Send a query for the waiting commands, unless one is pending or there is no node to ask."""
         waiting = self.queue.everything()
         if self._asking or not waiting:
             return
@@ -51,7 +58,7 @@ class CommandDiscovery:
         asked.addCallbacks(self._answered, self._failed, callbackArgs=(names,), errbackArgs=(names,))
 
     def close(self) -> list[Request]:
-        """Ask nobody any more; hand over what waits."""
+        """Send no further queries, and return the waiting commands."""
         self._timer.stop()
         return self.queue.take_all()
 
@@ -68,7 +75,7 @@ class CommandDiscovery:
 
     def _failed(self, failure: Any, names: list[str]) -> None:
         if failure.check(ReplyError):
-            # It may not be asked, or is too old: the commands go anywhere, and MOVED tells where they belong.
+            # The user may not use COMMAND, or the server is too old.  The commands go to any node and follow MOVED.
             self._learnt(names, [])
             return
         self._asking = False
@@ -77,9 +84,9 @@ class CommandDiscovery:
 
     def _learnt(self, names: list[str], commands: list[Command]) -> None:
         self._asking = False
-        # Nobody asked about others: a node must not say what GET means.
+        # Ignore other commands: a node must not redefine a command such as GET.
         asked = frozenset(names)
         told = {command.name: command for command in commands if command.name in asked}
         self._table.learn(told.get(name) or Command(name) for name in names)
-        # Commands that were queued meanwhile enter again, and start a new query.
+        # Commands that were queued during the query enter the queue again and start a new query.
         self.queue.release()

@@ -1,4 +1,4 @@
-"""One command on many nodes: its parts are sent at the same time, and one result is made of theirs."""
+"""Sends one command to many nodes: all parts at the same time.  Their results become one result."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from ..topology.model import Shard
 from .plan import cut
 from .response_policy import combine
 
+#: The canceller of a command.
 NoteCancel = Callable[[Deferred[Any]], None]
-# Makes one result of the replies, by the places of the parts.
+#: Makes one result of the replies, which it gets by the number of their part.
 Finish = Callable[[dict[int, Any]], Any]
 
 
@@ -35,8 +36,23 @@ def send_parts(
     deadline: float,
     repeatable: bool,
 ) -> Deferred[Any]:
-    """Cut a command up by the ``slots`` of its keys, each to what takes it; those for one node leave as one."""
-    # Which of the keys each part is for.
+    """Split a command by the slots of its keys, and send each part.  The parts for one node are sent as one batch.
+
+    Args:
+        command: The command.
+        args: Its name and its arguments.
+        slots: The slot of each key.
+        destinations: The destination of each slot.
+        note_cancel: Called when the caller cancels the command.
+        now: The time, as of ``reactor.seconds()``.
+        deadline: The time when the command ends.
+        repeatable: Whether the parts may be sent again if their replies are lost.
+
+    Returns:
+        A Deferred that fires with the combined reply.  It fails with the error of the part if there is only one, with
+        PartialFailure if any of several parts fails, and with ProtocolError if the replies cannot be combined.
+    """
+    # The keys of each part, by their numbers.
     keys: list[Sequence[int]] = []
 
     def where(place: int) -> str:
@@ -84,10 +100,20 @@ def send_to_all(
     now: float,
     deadline: float,
 ) -> Deferred[Any]:
-    """Send a command to each node, and make one reply of theirs.
+    """Send a command to each node, and combine their replies.
 
-    With ``shards``, of which the nodes are the primaries, a part that certainly did not run is sent to the next primary
-    of its shard.
+    Args:
+        command: The command.
+        payload: The packed command.
+        nodes: The nodes.
+        shards: The shards of these nodes, if they are primaries.  Then a part that was certainly not executed is sent
+            to the next primary of its shard.
+        note_cancel: Called when the caller cancels the command.
+        now: The time, as of ``reactor.seconds()``.
+        deadline: The time when the command ends.
+
+    Returns:
+        A Deferred that fires with the combined reply.  It fails as that of `send_parts`.
     """
     fan_out = _over_nodes(command, nodes, note_cancel)
     for place, node in enumerate(nodes):
@@ -98,7 +124,16 @@ def send_to_all(
 
 
 def send_apart(command: Command, nodes: list[NodeConnection], calls: Sequence[Call]) -> Deferred[Any]:
-    """Send a command to each node by a call of its own; one success is enough."""
+    """Send a command to each node as a separate call.  One good reply is enough.
+
+    Args:
+        command: The command.
+        nodes: The nodes.
+        calls: One call for each node.
+
+    Returns:
+        A Deferred that fires with the combined reply.  It fails as that of `send_parts` if no node succeeds.
+    """
 
     def cancel(_: Deferred[Any]) -> None:
         for call in calls:
@@ -124,7 +159,7 @@ def _by_policy(policy: str | None, where: Callable[[int], str]) -> Finish:
 
 
 def _give(destination: Destination, request: Request) -> None:
-    """Have a part sent, or fail alone."""
+    """Send a part.  If the queue is full, only this part fails."""
     try:
         request.give_to(destination)
     except TooManyPending as error:
@@ -132,18 +167,27 @@ def _give(destination: Destination, request: Request) -> None:
 
 
 class FanOut:
-    """One command in several parts: gathers what they come to."""
+    """A command in several parts: it collects their replies and errors."""
 
     def __init__(
         self, name: str, count: int, where: Callable[[int], str], finish: Finish, note_cancel: NoteCancel
     ) -> None:
-        """``where`` says where the part of a place went, ``finish`` makes the result of good replies."""
+        """Expect the results of ``count`` parts.
+
+        Args:
+            name: The name of the command, for error texts.
+            count: The number of parts.
+            where: Returns the node or the slot of a part, for error texts.
+            finish: Makes the result of the replies.
+            note_cancel: Called when the caller cancels the command.
+        """
+        #: Fires with the result.
         self.deferred: Deferred[Any] = Deferred(self._cancelled)
-        #: Those of its parts that go as one.
+        #: The batches among its parts.
         self.batches: list[Batch] = []
         #: Whether one good reply is enough.
         self.one_suffices = False
-        # Whether it was cancelled: its parts may end before its Deferred does.
+        # Whether it was cancelled.  Its parts can end before its Deferred fires.
         self._over = False
         self._note_cancel = note_cancel
         self._name = name
@@ -155,11 +199,11 @@ class FanOut:
 
     @property
     def called(self) -> bool:
-        """Whether nobody waits for it any more."""
+        """Whether the caller has its result, or has cancelled it."""
         return bool(self.deferred.called)
 
     def answered(self, places: Sequence[int], replies: Sequence[Any]) -> None:
-        """Take the replies of so many parts."""
+        """Take the replies of the parts ``places``."""
         self._replies.update(zip(places, replies, strict=True))
         self._left -= len(replies)
         if not self._left:
@@ -188,7 +232,7 @@ class FanOut:
         try:
             result = self._finish(self._replies)
         except Exception as error:
-            doubt = ProtocolError(f"the replies to {self._name} cannot be put together: {error!r:.200}")
+            doubt = ProtocolError(f"the replies to {self._name} cannot be combined: {error!r:.200}")
             doubt.__cause__ = error
             self.deferred.errback(doubt)
         else:

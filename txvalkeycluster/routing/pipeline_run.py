@@ -1,7 +1,7 @@
-"""Sending very many commands: so many are under way at a time that every node is busy and memory is bounded.
+"""Sends many commands.  A limited number is pending at any time: enough to keep all nodes busy with bounded memory.
 
-Most commands go in batches, one for each node.  Those without one key in a fixed place go by themselves.  What full
-queues refuse is sent again, before anything new.
+Commands whose only key is argument 1 are sent in batches, one for each node.  All others are sent one by one.  What
+full queues reject is sent again before any new command.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from ..requests.history import timeout_error
 from ..requests.retry_queue import RetryQueue
 from .router import Router
 
-# What is on its way at any time: enough to keep every node busy, too little to fill the memory.
+# The most commands and bytes that are pending at any time.
 _COMMANDS = 4096
 _BYTES = 1 << 20
-# Sent before the next are packed, so that the servers start early.
+# The most commands that are packed before they are sent, so that the servers start early.
 _AT_ONCE = 2048
-# Taken before others have their turn, however fast they end.
+# The most commands that are taken before the reactor can do other work, even if all of them end at once.
 _AT_A_TIME = 2 * _COMMANDS
-# Below this a command counts as one, and its bytes do not.
+# The bytes of smaller commands are not counted.
 _SMALL = 256
 _PIPELINE = Command("a pipeline")
 
 
 class PipelineRun:
-    """Keeps so many commands on their way until there are no more: the whole that they are parts of."""
+    """Sends the commands of an iterable, and passes each result to a function."""
 
     def __init__(
         self,
@@ -49,16 +49,23 @@ class PipelineRun:
         to_the_end: bool,
         backlog: Sized = (),
     ) -> None:
-        """``to_the_end`` has a client that is closed meanwhile serve them all, and not only what is on its way.
+        """Start to send the commands.
 
-        ``backlog`` holds results that have yet to be dealt with; so many commands fewer are on their way.
+        Args:
+            router: Routes the commands.
+            calls: The commands.  They are read while earlier ones are pending.
+            timeout: The seconds that each command may take; None means no limit.
+            each: Called with the number of a command, counted from 0, and its reply or error.
+            to_the_end: Whether ``close()`` of the client waits for all commands of ``calls``, and not only for the
+                pending ones.
+            backlog: Results that ``each`` has stored.  The number of pending commands is lower by as many.
         """
         self._ended: Deferred[int] = Deferred(self._cancelled)
-        #: Fires with how many there were.
         call = router.delegate(_PIPELINE, self._ended)
+        #: Fires with the number of commands.  Fails with ClientClosed, or with what ``calls`` or ``each`` raised.
         self.done: Deferred[Any] = call
         self._history = call.admit()
-        #: Whether nobody waits for it any more.
+        #: Whether the run has ended or was cancelled.
         self.called = False
         self._router = router
         self._calls: Iterator[Sequence[Arg]] | None = None
@@ -69,21 +76,21 @@ class PipelineRun:
         self._count = 0
         self._under_way = 0
         self._most = max(min(_COMMANDS, router.max_pending // 2), 1)
-        # The next ones go out when so many are left under way.
+        # More commands are sent when the number of pending ones has fallen to this.
         self._resume_at = self._most // 2
-        # Of those that are not small.
+        # The sizes of the pending commands that are not small.
         self._sizes: dict[int, int] = {}
         self._bytes = 0
-        # Those that go as one, and the Deferred of each other.
+        # The pending batches, and the Deferreds of the commands that were sent one by one.
         self._batches: list[Batch] = []
         self._others: dict[int, Deferred[Any]] = {}
-        # Turned away for want of room, to be sent again before any others.
+        # Rejected by full queues.  They are sent again before any new command.
         self._refused: deque[_Entry] = deque()
-        # Whether one has been turned away: what follows waits behind it.
+        # Whether an entry was rejected.  All further entries wait behind it.
         self._full = False
         self._sending = False
         self._failure: BaseException | None = None
-        # Whether ``each`` has raised, and is told nothing more.
+        # Whether ``each`` has raised.  It is not called again.
         self._given_up = False
         if router.closed:
             self._stop(ClientClosed(router.closed_because))
@@ -91,16 +98,16 @@ class PipelineRun:
             try:
                 self._calls = iter(calls)
             except BaseException as error:
-                # It is the caller's, and may be anything.
+                # The iterable is code of the caller, which can raise anything.
                 self._stop(error)
         self._send()
         if self.done.called:
             self.done = router.next_turn.postponed(self.done)
 
-    # ---- what becomes of them
+    # ---- results
 
     def answered(self, places: Sequence[int], replies: Sequence[Any]) -> None:
-        """Hand replies, or errors, over."""
+        """Pass replies or errors to ``each``."""
         each = self._each
         try:
             for place, reply in zip(places, replies, strict=True):
@@ -108,7 +115,7 @@ class PipelineRun:
                     break
                 each(place, reply)
         except BaseException as error:
-            # As a Deferred keeps whatever its callbacks raise.
+            # Keep any exception, as a Deferred does for its callbacks.
             self._give_up(error)
         finally:
             # Decrement after the callbacks: they may complete other commands.
@@ -119,12 +126,12 @@ class PipelineRun:
             self._go_on()
 
     def give_up(self, error: BaseException) -> None:
-        """Take no more, tell no more, and fail with ``error`` when what is on its way has ended."""
+        """Send nothing more, drop all further results, and fail with ``error`` when the pending commands have ended."""
         self._give_up(error)
         self._check()
 
     def go_on(self) -> None:
-        """Send more, now that the backlog is shorter."""
+        """Send more commands, because the backlog has become shorter."""
         if not self._sending:
             self._go_on()
 
@@ -134,7 +141,7 @@ class PipelineRun:
         self._stop(error)
 
     def failed(self, place: int, error: Any) -> None:
-        """Hand an error over."""
+        """Pass an error to ``each``."""
         self.answered((place,), (error.value if isinstance(error, Failure) else error,))
 
     def _other_ended(self, result: Any, single: _SingleCommand) -> None:
@@ -150,22 +157,22 @@ class PipelineRun:
             self.answered((single.place,), (result,))
 
     def _is_for_want_of_room(self, error: BaseException | None) -> bool:
-        """Whether a command, or every part of it, was turned away, and need not be the next time."""
+        """Tell whether full queues rejected a command or all of its parts, and may accept it later."""
         if isinstance(error, PartialFailure):
             refused = all(isinstance(outcome, TooManyPending) for _, outcome in error.outcomes)
             return refused and len(error.outcomes) <= self._router.max_pending
         return isinstance(error, TooManyPending)
 
-    # ---- what goes out
+    # ---- sending
 
     @property
     def _more(self) -> bool:
-        """Whether there are commands that are not on their way."""
+        """Whether there are commands that were not sent yet."""
         return self._calls is not None or bool(self._refused)
 
     @property
     def _room(self) -> int:
-        """How many commands may go out now."""
+        """The number of commands that may be sent now."""
         if self._full or self.called or (self._bytes >= _BYTES and self._under_way):
             return 0
         return self._most - self._under_way - len(self._backlog)
@@ -179,7 +186,7 @@ class PipelineRun:
     def _send(self) -> None:
         if self._sending:
             return
-        # Replies may come while we send, of commands that fail at once.
+        # Commands that fail at once call `answered` during this method.
         self._sending = True
         self._full = False
         self._batches = [batch for batch in self._batches if not batch.called]
@@ -188,7 +195,7 @@ class PipelineRun:
         for entry in refused:
             if entry.deadline <= now:
                 self._under_way += len(entry)
-                entry.time_out(now, "turned away for want of room", written=False)
+                entry.time_out(now, "rejected because the queue of its node is full", written=False)
             elif isinstance(entry, Batch):
                 for batch in entry.regrouped(self._router.destinations):
                     self._send_entry(batch)
@@ -199,24 +206,25 @@ class PipelineRun:
             if self._router.closed and not self._to_the_end:
                 self._stop(ClientClosed("the client was closed", maybe_executed=self._history.written))
             elif self._count >= enough:
-                # They all fail at once, and there may be no end of them.
+                # All of them failed at once.  The iterable may be endless, so continue in a later turn of the reactor.
                 self._router.retries.add(self._send)
                 break
             else:
                 self._take(self._calls, min(self._room, _AT_ONCE))
         self._sending = False
-        # Half a load at a time, so that each write holds many, and that not every reply has the refused tried again.
+        # Wait for half of the pending commands: each write then has many commands, and the rejected ones are not tried
+        # again after each reply.
         self._resume_at = (self._under_way if self._full else self._most) // 2
         self._try_again()
         self._check()
 
     def _try_again(self) -> None:
-        """If others fill the queues, and nothing of ours will tell when there is room."""
+        """Try again later if other callers fill the queues and no reply to this run will start the next attempt."""
         if self._full and not self._under_way and not self.called:
             self._router.retries.add(self._send)
 
     def _send_entry(self, entry: _Entry) -> None:
-        """Send a batch or a command by itself, or have it wait behind what was turned away."""
+        """Send a batch or a single command, or let it wait behind the rejected ones."""
         if self.called or self._given_up:
             return
         self._under_way += len(entry)
@@ -244,7 +252,7 @@ class PipelineRun:
             self._refused.append(entry)
 
     def _take(self, calls: Iterator[Sequence[Arg]], most: int) -> None:
-        """Send up to so many commands: most of them as batches, one for each node, the others by themselves."""
+        """Send up to ``most`` commands: most of them in batches, one for each node, the others one by one."""
         commands, destinations = self._router.commands, self._router.destinations
         now = self._router.clock.seconds()
         deadline = inf if self._timeout is None else now + self._timeout
@@ -259,7 +267,7 @@ class PipelineRun:
                     if command.keyed and len(words) > 1 and words.__class__ is not str:
                         slot, payload = pack_keyed(command.wire_name, words)
                 except Exception:
-                    # Sent by itself, it will be said what is wrong with it.
+                    # It is sent as a single command, which gets the error.
                     payload = []
                 if payload.__class__ is bytes:
                     destination = destinations[slot]
@@ -271,24 +279,24 @@ class PipelineRun:
                         self._sizes[place] = len(payload)
                         self._bytes += len(payload)
                 else:
-                    # Those before it may be about the same keys.
+                    # Send earlier commands first: they can have the same keys.
                     self._send_batches(batches)
                     self._take_single(place, words, now, deadline)
                 if self._bytes >= _BYTES or self._calls is not calls or (router.closed and not to_the_end):
-                    # In the last two cases the caller's code has ended it, while it gave a command or was told of one.
+                    # The last two: the caller's code has ended the run, while it gave a command or took a result.
                     break
             else:
                 if self._count - first < most:
                     self._calls = None
         except BaseException as error:
-            # The caller's iterable raised.
+            # The iterable of the caller raised.
             self._stop(error)
         self._send_batches(batches)
 
     def _take_single(self, place: int, words: Sequence[Arg], now: float, deadline: float) -> None:
         if isinstance(words, (str, bytes)):
-            raise TypeError(f"a command is a sequence of words, not {type(words).__name__}")
-        # The caller may use a list of words again.
+            raise TypeError(f"a command must be a sequence of words, not {type(words).__name__}")
+        # Copy the words: the caller may change the list later.
         single = _SingleCommand(self, place, tuple(words), now, deadline)
         self._sizes[place] = sum(len(w) for w in single.words if isinstance(w, (bytes, str, bytearray, memoryview)))
         self._bytes += self._sizes[place]
@@ -304,7 +312,7 @@ class PipelineRun:
     # ---- the end
 
     def _stop(self, error: BaseException) -> None:
-        """Take no more, and fail when those that were taken have ended."""
+        """Take no further commands, and fail when the pending ones have ended."""
         self._failure = self._failure or error
         self._calls = None
 
@@ -322,20 +330,20 @@ class PipelineRun:
     def _cancelled(self, done: Deferred[Any]) -> None:
         self.called = True
         self._calls = None
-        # Tombstones may know us for long.
+        # Cancelled requests can refer to this object for a long time.
         self._each = _to_nobody
         self._refused.clear()
         batches, self._batches = self._batches, []
         for batch in batches:
             batch.called = True
-        # What is not written will not be.
+        # Commands that are not written yet are not sent.
         self._router.note_cancel(done)
         for sent in list(self._others.values()):
             sent.cancel()
 
 
 class _SingleCommand:
-    """A command of a run that goes by itself."""
+    """A command of a run that is sent by itself."""
 
     def __init__(self, run: PipelineRun, place: int, words: tuple[Arg, ...], since: float, deadline: float) -> None:
         self._since = since
@@ -345,11 +353,11 @@ class _SingleCommand:
         self._run = run
 
     def __len__(self) -> int:
-        """How many commands it is, as of a batch."""
+        """The number of commands, as for a batch."""
         return 1
 
     def time_out(self, now: float, where: str, *, written: bool) -> None:
-        """End it because its deadline has passed while it was ``where``."""
+        """Fail it with CommandTimeout: its deadline has passed while it was ``where``."""
         name = str(self.words[0]) if self.words else "a command"
         self._run.failed(self.place, timeout_error(name, now - self._since, None, where, written=written))
 
@@ -358,4 +366,4 @@ _Entry = Batch | _SingleCommand
 
 
 def _to_nobody(place: int, reply: object) -> None:
-    """In the place of ``each`` when that is not to be told any more."""
+    """Replaces ``each`` when it must not be called any more."""

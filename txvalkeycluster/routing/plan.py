@@ -1,4 +1,4 @@
-"""Which nodes a command is for: a pure function from its arguments; and the cutting up of commands over many slots."""
+"""Chooses the nodes of a command from its arguments, and splits a command with keys in several slots."""
 
 from __future__ import annotations
 
@@ -18,31 +18,38 @@ _SHOWN = 40
 
 
 class Scope(Enum):
-    """How many nodes a command is for."""
+    """The nodes that a command is sent to."""
 
-    ONE = auto()  # the one that owns the slot, or any
-    SLOTS = auto()  # cut up, to the owners of the slots of its keys
-    SHARDS = auto()  # every primary
-    NODES = auto()  # every node
+    #: One node: the owner of the slot, or any node.
+    ONE = auto()
+    #: The owners of the slots of its keys.  The command is split.
+    SLOTS = auto()
+    #: All primaries.
+    SHARDS = auto()
+    #: All nodes.
+    NODES = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Where a command goes.
+    """Where a command is sent."""
 
-    ``target``, a slot or ANY_NODE, belongs to ONE; ``slots``, of each key, belongs to SLOTS.
-    """
-
+    #: The nodes.
     scope: Scope
+    #: For `Scope.ONE`: a slot, or ANY_NODE.
     target: int | Keyless = ANY_NODE
+    #: For `Scope.SLOTS`: the slot of each key.
     slots: Sequence[int] = field(default=(), compare=False)
 
 
 class SubCommand(NamedTuple):
-    """A command's share for one slot: its arguments, and which of the caller's keys are in it, counted from 0."""
+    """The part of a split command for one slot."""
 
+    #: The slot.
     slot: int
+    #: The name and the arguments of the part.
     args: Sequence[Arg]
+    #: The numbers of its keys among the caller's keys, counted from 0.
     keys: Sequence[int]
 
 
@@ -51,7 +58,21 @@ _ANYWHERE = Plan(Scope.ONE)
 
 
 def plan_command(command: Command, args: Sequence[Any], *, split: bool = True) -> Plan:
-    """Plan a command that has been resolved to its subcommand.  Raises RoutingError for keys in several slots."""
+    """Choose the nodes of a command.
+
+    Args:
+        command: The command, resolved to its subcommand.
+        args: Its name and its arguments.
+        split: Whether a command may be split that has keys in several slots.
+
+    Returns:
+        The plan.
+
+    Raises:
+        RoutingError: The keys are in several slots and the command cannot be split, or the command must be sent to one
+            node after the other.
+        TypeError: A key has a type that a key cannot have.
+    """
     places = command.places(args)
     slots = [argument_slot(args[place]) for place in places]
     if slots and slots.count(slots[0]) == len(slots):
@@ -61,20 +82,29 @@ def plan_command(command: Command, args: Sequence[Any], *, split: bool = True) -
             other = next(number for number, slot in enumerate(slots) if slot != slots[0])
             raise RoutingError(
                 f"{command.name} has keys in several slots: {_shown(args[places[0]])} in {slots[0]} and "
-                f"{_shown(args[places[other]])} in {slots[other]}; a common {{hash tag}} would bring them together"
+                f"{_shown(args[places[other]])} in {slots[other]}; give all keys the same {{hash tag}}"
             )
         if not _has_whole_rows(command, args):
-            # Cut up, all but the last would be written.
-            raise RoutingError(f"{command.name} ends with a key that lacks its value")
+            # If the command were split, all parts but the last would be executed.
+            raise RoutingError(f"{command.name} has no value for its last key")
         return Plan(Scope.SLOTS, slots=slots)
     if command.request_policy == "special":
-        raise RoutingError(f"{command.name} is for one node after the other: give it to one with execute_on")
+        raise RoutingError(f"{command.name} works on one node at a time; send it to a node with execute_on")
     scope = _SCOPES.get(command.request_policy or "")
     return Plan(scope) if scope is not None else _ANYWHERE
 
 
 def cut(command: Command, args: Sequence[Any], slots: Sequence[int]) -> Iterator[SubCommand]:
-    """Cut a command up by the ``slots`` of its keys, in the order in which they are met."""
+    """Split a command by the slots of its keys.
+
+    Args:
+        command: The command.
+        args: Its name and its arguments.
+        slots: The slot of each key.
+
+    Yields:
+        One part for each slot, in the order of the first keys.
+    """
     (spec,) = command.key_specs
     places = spec.positions(args)
     start, step, end = places.start, places.step, places[-1] + places.step
@@ -103,7 +133,7 @@ def _has_whole_rows(command: Command, args: Sequence[Any]) -> bool:
 
 
 def _is_conditional(command: Command, args: Sequence[Any]) -> bool:
-    """Whether it is MSETEX with NX or XX: set all or nothing, which parts cannot promise."""
+    """Tell whether it is MSETEX with NX or XX, which sets all keys or none.  Separate parts cannot guarantee that."""
     return command.name == "MSETEX" and any(word(arg) in (b"NX", b"XX") for arg in _after_keys(command, args))
 
 

@@ -1,7 +1,7 @@
-"""Recovery: what becomes of commands that met an error reply or lost their connection, and the map that helps them.
+"""Recovery: it handles the commands that got an error reply or lost their connection.
 
-`retry_policy` decides, and this carries it out: a command follows a redirect, is sent again, waits in a retry queue, or
-its caller is told.  A new map lets everything be tried again that it may help.
+`retry_policy` decides, and this module acts: a command follows a redirect, is sent again, waits in a retry queue, or
+fails.  After each new slot map, the waiting commands are sent again.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ from .retry_policy import (
 )
 from .slot_map import Draft, SlotMap
 
-# What a retry queue waits for, as users read it when a command times out there.
+# What a command in a retry queue waits for, by error code.  Errors show it after "waiting for host:port".
 _WAITED_FOR = {
     "LOADING": "to finish loading",
     "TRYAGAIN": "to finish moving the keys of the slot",
-    "CLUSTERDOWN": "to see a working cluster",
+    "CLUSTERDOWN": "to report that the cluster is up",
     "MASTERDOWN": "to reach its primary",
     "READONLY": "to be replaced by a primary",
     "MOVED": "to stop redirecting",
@@ -59,7 +59,7 @@ _WAITED_FOR = {
 
 
 class Recovery:
-    """Hears from the nodes, and has the slot map and every retry queue."""
+    """The listener of all nodes.  It holds the slot map and all retry queues."""
 
     def __init__(
         self,
@@ -71,8 +71,18 @@ class Recovery:
         restart: Callable[[UnroutedCall], None],
         writes_lost: Callable[[Address, str], None],
     ) -> None:
-        """``restart`` routes a command that could not be routed before; ``writes_lost`` is told of unconfirmed ones."""
-        #: Whether the client is being closed, so that nothing lost is sent again.
+        """Make the slot map, the queues, and the parts that ask servers.
+
+        Args:
+            reactor: Measures time.
+            options: The options of the client.
+            factory: Makes the nodes.
+            statistics: The counters of the client.
+            emit: Called with each event.
+            restart: Routes a command again that could not be routed before.
+            writes_lost: Called with a node and a reason if writes there can no longer be confirmed.
+        """
+        #: Whether the client is being closed.  Then no lost command is sent again.
         self.closed = False
         self._reactor = reactor
         self._options = options
@@ -81,11 +91,13 @@ class Recovery:
         self._emit = emit
         self._restart = restart
         self._writes_lost = writes_lost
-        #: For slots without owner.
+        #: The commands for slots without a primary.
         self.unserved = self._waits_until_released(
-            "a slot map that has an owner for the slot", lambda: self.refresher.trigger()
+            "a slot map that has a primary for the slot", lambda: self.refresher.trigger()
         )
+        #: The current slot map.
         self.slot_map = SlotMap(factory, self.unserved, options.random)
+        #: Fetches new slot maps.
         self.refresher = TopologyRefresher(
             reactor,
             options,
@@ -96,20 +108,21 @@ class Recovery:
             failed=self._refresh_failed,
             needed=self._anything_waits,
         )
-        #: Asks servers about commands that no table holds.
+        #: Asks servers about commands that are not in the table.
         self.discovery = CommandDiscovery(
             reactor,
             options.commands,
-            lambda on_enter: self._waits_until_released("a node to say what the command means", on_enter),
+            lambda on_enter: self._waits_until_released("a node to answer COMMAND INFO about the command", on_enter),
             self._any_node,
         )
         self._retry_queues: dict[tuple[Address, str], RetryQueue] = {}
+        #: Asks other nodes about the targets of redirects.
         self.redirect_check = RedirectCheck(
             reactor, options, factory, lambda what: self._waits_until_released(what, lambda: None)
         )
 
     def queues(self) -> list[RetryQueue]:
-        """Every queue of commands that wait off the wire for something."""
+        """Return all queues of commands that wait and are not sent yet."""
         held = self.redirect_check.queues.values()
         return [self.unserved, self.discovery.queue, *held, *self._retry_queues.values()]
 
@@ -125,13 +138,20 @@ class Recovery:
         return None
 
     def noticed(self, node: NodeConnection, error: ReplyError) -> None:
-        """Ask for a new map if an error that goes to its caller shows that the one in force is old."""
+        """Ask for a new slot map if an error reply shows that the current one is old.
+
+        For errors that the caller gets.
+
+        Args:
+            node: The node that sent the reply.
+            error: The reply.
+        """
         self._ask_for_refresh(self._decide(node, error, 0).refresh)
 
-    # ---- again
+    # ---- sending again
 
     def resend(self, requests: Iterable[Request]) -> None:
-        """Send requests where the map says now."""
+        """Send requests to the nodes that the current slot map has for them."""
         for_each(requests, self._resend_one)
 
     def _resend_one(self, request: Request) -> None:
@@ -162,10 +182,17 @@ class Recovery:
         waiting = any(len(queue) for queue in self.queues())
         return waiting or any(node.pending for node in self._factory.nodes.values())
 
-    # ---- what nodes tell
+    # ---- the listener of the nodes
 
     def reply_failed(self, node: NodeConnection, connection: RESPProtocol, request: Request, error: Any) -> None:
-        """Carry out the decision on an error reply."""
+        """Handle an error reply as `retry_policy` decides.
+
+        Args:
+            node: The node that sent the reply.
+            connection: The connection on which it came.
+            request: The request that got the reply.
+            error: The reply, a ReplyError.
+        """
         if request.target is THIS_NODE:
             self.noticed(node, error)
             request.fail(error)
@@ -179,7 +206,7 @@ class Recovery:
             request.fail(error)
             return
         if doubtful:
-            # A script can forge the server's words.
+            # A script can return the same text as the server.  So the command may have been executed.
             history.written = True
         self._carry_out(decision, node, connection, request, history)
         self._ask_for_refresh(decision.refresh)
@@ -191,7 +218,7 @@ class Recovery:
         redirects: int,
         slots: Collection[int] | None = None,
     ) -> Decision:
-        """Judge an error reply.  ``slots`` are those of a command that can fail after it has written."""
+        """Decide on an error reply.  ``slots`` are those of a command that can fail after it has written."""
         replica = self.slot_map.lists_as_replica(node.address)
         decision = decide_on_reply(error, node.address, from_replica=replica, redirects=redirects)
         if decision.action is Action.FAIL or slots is None:
@@ -201,7 +228,7 @@ class Recovery:
         return decision if self._options.repeat_scripts else Decision(Action.FAIL, decision.refresh)
 
     def _redirected(self, decision: Decision, target: Address, history: History) -> NodeConnection:
-        """Count a redirect, and point the slot at a MOVED's target."""
+        """Count a redirect, and after MOVED assign the slot to the target."""
         history.redirects += 1
         node = self._factory.node_at(target)
         node.set_leads(True)
@@ -222,10 +249,10 @@ class Recovery:
     ) -> None:
         action = decision.action
         if decision.target is not None and not self._factory.has_room_for(decision.target):
-            self._wait(node, request, "to stop redirecting to ever more nodes")
+            self._wait(node, request, "to stop redirecting to more nodes than max_nodes allows")
         elif decision.target is not None and not self.redirect_check.allows(decision.target):
             if self.redirect_check.denies(decision.target):
-                self._wait(node, request, "to stop redirecting to an address that no other node knows")
+                self._wait(node, request, "to stop redirecting to an address that no other node confirms")
             else:
                 self.redirect_check.hold(request, decision.target, node)
         elif decision.target is not None:
@@ -243,7 +270,14 @@ class Recovery:
             self._wait(node, request, _WAITED_FOR.get(code, f"to stop answering {code}"))
 
     def lost(self, node: NodeConnection, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception) -> None:
-        """Send again what is safe to send again, then fail the rest."""
+        """Handle the requests of a lost connection: send again those for which that is safe, then fail the others.
+
+        Args:
+            node: The node of the connection.
+            unsent: The requests that were not written.
+            sent: The requests that were written and have no reply.
+            reason: Why the connection ended.
+        """
         self.refresher.trigger()
         doomed: list[tuple[Request, bool]] = []
         again: list[Request] = []
@@ -263,11 +297,19 @@ class Recovery:
         for request, written in doomed:
             kind: type[MaybeExecuted] = ClientClosed if isinstance(reason, ClientClosed) else ConnectionLost
             request.fail_unanswered(
-                kind, f"{request.command.name} lost its reply: {reason}", written=written, cause=reason
+                kind, f"{request.command.name} got no reply: {reason}", written=written, cause=reason
             )
 
     def dial_failed(self, node: NodeConnection, stranded: list[Request], reason: ValkeyError) -> None:
-        """Ask for a fresh map; what was asked of this node alone fails, what need not wait for it goes back."""
+        """Handle a failed connection attempt: ask for a new slot map, and move or fail the waiting requests.
+
+        A request for this node only fails.  All others wait in a retry queue, and move with the next slot map.
+
+        Args:
+            node: The node.
+            stranded: The requests that waited for the connection.
+            reason: Why the attempt failed.
+        """
         self.refresher.trigger()
         routed = [request for request in stranded if request.target is not THIS_NODE]
         for request in routed:
@@ -279,22 +321,22 @@ class Recovery:
         self._emit(NodeConnectFailed(node.address, reason))
 
     def writes_lost(self, node: NodeConnection, why: str) -> None:
-        """Have the next WAIT fail."""
+        """Make the next WAIT fail."""
         self._writes_lost(node.address, why)
 
     def connected(self, node: NodeConnection) -> None:
-        """Tell the listeners."""
+        """Emit NodeConnected."""
         self._statistics.connections += 1
         self._emit(NodeConnected(node.address))
 
     def disconnected(self, node: NodeConnection, reason: Exception, clean: bool) -> None:
-        """Tell the listeners."""
+        """Emit NodeDisconnected."""
         self._emit(NodeDisconnected(node.address, reason, clean))
 
-    # ---- the map
+    # ---- the slot map
 
     def _install(self, draft: Draft | None) -> None:
-        """Put a map in force, if it is another, and have everything tried again that one may help."""
+        """Use a new slot map, and send the waiting commands again.  With None, the map has not changed."""
         previous = self.slot_map.topology
         retries: list[Request] = []
         gone: list[NodeConnection] = []
@@ -305,7 +347,7 @@ class Recovery:
                 retries += queue.take_all()
         else:
             gone = self._factory.drop_unlisted()
-            # A node can redirect to ever more addresses.
+            # Remove empty queues: a node can redirect to more and more addresses.
             self._retry_queues = {key: queue for key, queue in self._retry_queues.items() if queue}
         self.unserved.detail = ""
         retries += self.unserved.take_all()

@@ -1,4 +1,4 @@
-"""Keeping the slot map fresh: when to ask, whom to ask, and what to believe."""
+"""Keeps the slot map up to date: when to ask for a new one, which nodes to ask, and which replies to accept."""
 
 from __future__ import annotations
 
@@ -25,26 +25,34 @@ from .slot_map import Draft, SlotMap
 _log = Logger()
 _T = TypeVar("_T")
 
-# A demoted primary asks for a refresh outside of the rate limit: this is the limit of those.
+# READONLY asks for an urgent refresh, to which refresh_interval does not apply.  These are the seconds between them.
 _URGENT_INTERVAL = 0.05
-# The next node is asked when this one has failed, or has not answered for this long.
+# The next node is asked when a node fails, or does not answer for this many seconds.
 _HEDGE = 0.4
-# Above this many nodes a refresh starts late by chance, so that a fleet does not ask at once.
+# With more nodes, each refresh has a random delay, so that not all clients of a large cluster ask at the same time.
 _LARGE_CLUSTER = 100
-# CLUSTER SLOTS repeats the nodes of a shard for each of its ranges.  Of 1,000 nodes, 16,384 ranges are 4 MB and 82,000
-# lists, which have the garbage collector stop everything for 12 ms; CLUSTER SHARDS says it in 0.5 MB and 2,500 lists.
-# It takes the server longer, 2 ms instead of 0.3 for 1,000 nodes with a range each, so it is asked for these alone, and
-# for the first map, of which nobody knows how many ranges it has.
+# CLUSTER SLOTS repeats the nodes of a shard for each range.  With 1,000 nodes and 16,384 ranges, it sends 4 MB and
+# 82,000 lists, and the garbage collector pauses for 12 ms.  CLUSTER SHARDS sends the same in 0.5 MB and 2,500 lists.
+# But it costs the server more: 2 ms instead of 0.3 ms for 1,000 nodes with one range each.  So it is used only for maps
+# with more ranges than this, and for the first map, whose size is unknown.
 _MANY_RANGES = 2048
 
 
 class Inquiry:
-    """Asks nodes one after the other until one gives an answer that can be used."""
+    """Asks nodes one after the other until one gives a valid answer."""
 
     def __init__(
         self, clock: IReactorTime, nodes: Iterable[NodeConnection], ask: Callable[[NodeConnection], Deferred[Any]]
     ) -> None:
-        #: Cancelled, it has nobody asked any more.
+        """Ask the first node.
+
+        Args:
+            clock: Measures time.
+            nodes: The nodes to ask, in this order.
+            ask: Asks a node.  Its Deferred fires with the answer, or fails if the answer is not valid.
+        """
+        #: Fires with the node and its answer.  Fails with ClusterUnavailable if no node gives a valid answer.  To
+        #: cancel it cancels all pending questions.
         self.answered: Deferred[tuple[NodeConnection, Any]] = Deferred(lambda _: self._finish())
         self._clock = clock
         self._nodes = iter(nodes)
@@ -80,8 +88,8 @@ class Inquiry:
         address = str(node.address)
         reason = str(failure.value)
         if not failure.check(ValkeyError):
-            # Bad luck with one answer, or a mistake of ours: others may give a better one.
-            _log.failure("the answer of {address} could not be used", failure=failure, address=address)
+            # An unexpected exception, caused by the answer or by a bug.  The answer of another node may still be valid.
+            _log.failure("cannot use the answer of {address}", failure=failure, address=address)
             reason = f"{type(failure.value).__name__}: {reason}"
         self._failures.append((address, reason.removeprefix(address).lstrip(": ")))
         if self._hedge.running or not self._asked:
@@ -97,7 +105,10 @@ class Inquiry:
 
 
 class TopologyRefresher:
-    """Runs one refresh at a time, at most one in ``refresh_interval``, and one more if asked meanwhile."""
+    """Fetches slot maps: one refresh at a time, and at most one per ``refresh_interval``.
+
+    If a refresh is requested while another one runs, one more follows.
+    """
 
     def __init__(
         self,
@@ -111,7 +122,18 @@ class TopologyRefresher:
         failed: Callable[[Exception], None],
         needed: Callable[[], bool],
     ) -> None:
-        """``install`` is given None for a map that is the one in force."""
+        """Make a refresher that is idle until it is triggered.
+
+        Args:
+            clock: Measures time.
+            options: The options of the client.
+            slot_map: The current slot map.
+            factory: Knows the nodes.
+            statistics: The counters of the client.
+            install: Called with each new map, or with None if the map has not changed.
+            failed: Called with the reason when a refresh has failed.
+            needed: Tells whether a command needs a new map.
+        """
         self._clock = clock
         self._options = options
         self._map = slot_map
@@ -120,21 +142,25 @@ class TopologyRefresher:
         self._failed = failed
         self._needed = needed
         self._statistics = statistics
-        #: Whether the client is being closed: a map that no command waits for is not asked for any more.
+        #: Whether the client is being closed.  Then a refresh starts only if a command waits for it.
         self.draining = False
         self._running = False
         self._again = False
         self._urgent = False
         self._closed = False
         self._started_at = float("-inf")
-        # Drawn once for each refresh: drawing again would favour short delays.
+        # Drawn once for each refresh.  Drawing again would favour short delays.
         self._jitter = 0.0
         self._refreshing: Deferred[Draft | None] | None = None
         self._timer = DeadlineTimer(clock, self._start)
         self._waiters: list[Deferred[None]] = []
 
     def trigger(self, *, urgent: bool = False) -> None:
-        """Ask for a refresh, within the rate limit or, if urgent, nearly at once."""
+        """Request a refresh, as soon as the rate limit allows.
+
+        Args:
+            urgent: Whether to use a much shorter limit than ``refresh_interval``.
+        """
         if self._closed:
             return
         if self._running:
@@ -145,7 +171,12 @@ class TopologyRefresher:
         self._schedule(self._started_at + interval + (0.0 if urgent else self._jitter))
 
     def refresh(self) -> Deferred[None]:
-        """Refresh now; fire when a map asked for from now on is in force, or fail with why there is none."""
+        """Refresh now, or as soon as a running refresh has ended.
+
+        Returns:
+            A Deferred that fires with None when the client uses a map that was requested after this call.  It fails
+            with ClusterUnavailable, TopologyError or ClientClosed.
+        """
         waiter: Deferred[None] = Deferred()
         if self._closed:
             waiter.errback(ClientClosed("the client is closed"))
@@ -158,12 +189,12 @@ class TopologyRefresher:
         return waiter
 
     def stop(self) -> None:
-        """Begin no refresh any more."""
+        """Start no further refresh."""
         self._closed = True
         self._timer.stop()
 
     def close(self) -> None:
-        """Ask nobody any more."""
+        """Start no further refresh, and cancel a running one."""
         self.stop()
         if self._refreshing is not None:
             self._refreshing.cancel()
@@ -200,7 +231,7 @@ class TopologyRefresher:
         return await self._in_steps(self._map.draft(shards))
 
     async def _second_opinion(self, teller: NodeConnection, shards: tuple[Shard, ...]) -> None:
-        """Believe a map that lost most known nodes only if another node says the same, or nobody else says a thing."""
+        """Check a map that lacks most of the known nodes: another node must have the same map, or none must answer."""
         told = [self._factory.node_at(n.address) for shard in shards for n in shard.nodes if n.address is not None]
         others = [node for node in dict.fromkeys([*told, *self._factory.candidates()]) if node is not teller]
         try:
@@ -209,7 +240,7 @@ class TopologyRefresher:
             return
         if not same_view(shards, view):
             raise TopologyError(
-                f"{teller.address} tells of a cluster without most of the known nodes, and {other.address} of another"
+                f"the slot map of {teller.address} lacks most known nodes, and that of {other.address} is different"
             )
 
     async def _inquire(self, nodes: Iterable[NodeConnection]) -> tuple[NodeConnection, tuple[Shard, ...]]:
@@ -221,12 +252,12 @@ class TopologyRefresher:
             shards = await self._by_shard(node) or await self._ask_for("slots", node, None)
         else:
             shards = await self._ask_for(source, node, self._options.tls)
-        # A shard without nodes takes memory, too.
+        # A shard without nodes uses memory too.
         count = sum(max(len(shard.nodes), 1) for shard in shards)
         if count > self._options.max_nodes:
-            raise TopologyError(f"{node.address} tells of {count} nodes; the limit is {self._options.max_nodes}")
+            raise TopologyError(f"{node.address} lists {count} nodes; the limit max_nodes is {self._options.max_nodes}")
         if not any(shard.slots and shard.primary is not None for shard in shards):
-            raise TopologyError(f"{node.address} knows no node that serves a slot; is the cluster formed?")
+            raise TopologyError(f"{node.address} lists no primary with slots; check that the cluster was created")
         return shards
 
     async def _ask_for(self, source: str, node: NodeConnection, tls: bool | None) -> tuple[Shard, ...]:
@@ -234,25 +265,29 @@ class TopologyRefresher:
         return await self._in_steps(read(await node.call(*command), node.address, tls))
 
     async def _by_shard(self, node: NodeConnection) -> tuple[Shard, ...] | None:
-        """A map that is, or may be, in many pieces as CLUSTER SHARDS tells it; None if that is no help."""
+        """Read the map from CLUSTER SHARDS, if it has or may have many ranges.
+
+        Returns None if CLUSTER SLOTS must be asked instead.
+        """
         known = self._map.topology
         in_pieces = not known.version or sum(len(shard.slots) for shard in known.shards) > _MANY_RANGES
         if not in_pieces or self._options.protocol == 2 or not _tells_well(node):
             return None
-        # Which of two ports the application's own ways to a node lead to cannot be told.
+        # With endpoint_for or address_map, it is unknown whether the TLS port or the plain port leads to the node.
         ours = self._options.endpoint_for is None and self._options.address_map is None
         try:
             shards = await self._ask_for("shards", node, self._options.tls if ours else None)
         except (ReplyError, TopologyError):
-            # Not permitted, or not to be parsed: CLUSTER SLOTS is asked next.
+            # Not permitted, or not valid: ask CLUSTER SLOTS.
             return None
         served = sum(shard.slot_count for shard in shards if shard.primary is not None)
         return as_slots_tell(shards) if served == SLOT_COUNT and _tells_well(node) else None
 
     async def _in_steps(self, work: Generator[None, None, _T]) -> _T:
-        """Do some work, and let others do something between its steps.
+        """Run a generator, and let the reactor do other work between its steps.
 
-        Not a `Cooperator`: most maps are one step, which is done at once, and cancelling the refresh ends the work.
+        It does not use a `Cooperator`, for two reasons.  Most maps take one step, which runs at once.  And if the
+        refresh is cancelled, the work ends.
         """
         while True:
             try:
@@ -273,7 +308,7 @@ class TopologyRefresher:
             raise ClientClosed("the client was closed") from failure.value
         self._ended(self._options.refresh_interval if self._needed() else self._options.refresh_period)
         if not failure.check(ValkeyError):
-            _log.failure("a refresh of the slot map went wrong", failure=failure)
+            _log.failure("a refresh of the slot map has failed", failure=failure)
         self._failed(failure.value)
         return failure
 
@@ -291,7 +326,10 @@ class TopologyRefresher:
 
 
 def _tells_well(node: NodeConnection) -> bool:
-    """Whether its CLUSTER SHARDS is to be trusted: before 8 it lost slots in a failover (valkey-io/valkey#784)."""
+    """Tell whether CLUSTER SHARDS of a node is reliable.  Before version 8, it could lose slots in a failover.
+
+    See https://github.com/valkey-io/valkey/issues/784
+    """
     return node.info is None or node.info.major >= 8
 
 

@@ -1,8 +1,8 @@
-"""WAIT and WAITAOF for a whole client: how many replicas have every write since the last wait that succeeded.
+"""WAIT and WAITAOF for the whole client: how many replicas have all writes since the last successful wait.
 
-A server counts for the connection that asks.  So each node is asked on the shared connection, which carried the writes,
-for a millisecond at a time.  What was written on a connection that has been replaced can never be confirmed: the next
-wait fails.
+A server counts the writes of the connection that asks (https://valkey.io/commands/wait/).  So each node is asked on the
+shared connection, which sent the writes, with a timeout of one millisecond each time.  Writes on a connection that was
+replaced can no longer be confirmed: the next wait fails.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from ..requests.backoff import Backoff
 from ..requests.request import MarkedCall
 from .retry_policy import is_from_demoted
 
-# How long a node is left alone before it is asked again.
+# Seconds between two questions to the same node.
 _PAUSE = 0.01
-# Several callers may share the client, and the lost writes may be those of any of them.  So after the first wait that
-# failed, every wait fails that begins within this many seconds.
+# Several callers can share the client, and each of them may have lost writes.  So after the first failed wait, all
+# waits fail that start within this many seconds.
 _TOLD_FOR = 1.0
-# Addresses of which losses are kept apart.
+# The most addresses for which a loss is remembered.
 _MAX_LOST = 1000
 
 
 class ReplicaWait:
-    """Asks for the writes that can be confirmed, and fails for those that can not."""
+    """Asks the nodes how many replicas have the writes, and fails if writes cannot be confirmed."""
 
     def __init__(
         self,
@@ -44,34 +44,59 @@ class ReplicaWait:
         carriers: Callable[[], list[NodeConnection]],
         noticed: Callable[[NodeConnection, ReplyError], None],
     ) -> None:
-        """``carriers`` gives the nodes whose connections carry unconfirmed writes; ``noticed`` is told of errors."""
-        #: Whether the client ends, so that waits under way give what they have.
+        """Make it without lost writes.
+
+        Args:
+            clock: Measures time.
+            options: The options of the client.
+            primaries: Returns the primaries.
+            carriers: Returns the nodes whose connections have unconfirmed writes.
+            noticed: Called with a node and its error reply.
+        """
+        #: Whether the client is being closed.  Then pending waits return what they have.
         self.closed = False
         self._clock = clock
         self._options = options
         self._primaries = primaries
         self._carriers = carriers
         self._noticed = noticed
-        # Why writes there cannot be confirmed, and until when waits fail for it (infinity: none has failed yet).
+        # By node: why its writes cannot be confirmed, and until when waits fail (infinity: no wait has failed yet).
         self._lost: dict[Address, tuple[str, float]] = {}
 
     def writes_lost(self, address: Address, why: str) -> None:
-        """Note that a connection carried commands whose effect no wait can confirm any more."""
+        """Remember that writes on a connection can no longer be confirmed.
+
+        Args:
+            address: The node of the connection.
+            why: The reason, for the error text.
+        """
         self._lost.pop(address, None)
         self._lost[address] = (why, inf)
         if len(self._lost) > _MAX_LOST:
             del self._lost[next(iter(self._lost))]
 
     async def wait(self, args: tuple[Arg, ...], only: NodeConnection | None = None) -> Any:
-        """The least that any primary says, or what ``only`` says.
+        """Send WAIT or WAITAOF.
 
-        Raises WritesUnconfirmed; ReplyError; CommandTimeout, ConnectionLost or ConnectFailed for a node that does not
-        answer.
+        Args:
+            args: The name of the command and its arguments.
+            only: The node to ask; None means all primaries.
+
+        Returns:
+            The smallest number that a node answered.  For WAITAOF, a list of the two smallest numbers.
+
+        Raises:
+            WritesUnconfirmed: Some writes can no longer be confirmed.
+            ReplyError: A node answered with an error.
+            CommandTimeout: A node did not answer.
+            ConnectionLost: The connection to a node ended.
+            ConnectFailed: A node could not be reached.
+            ProtocolError: A reply is not valid.
         """
         now = self._clock.seconds()
         seconds = _count(args[-1]) / 1000 if len(args) > 1 else 0.0
         ends_at = now + seconds if seconds else inf
-        # A wait without end does not wait without end for a node that cannot be asked.
+        # Even a wait without a timeout does not wait forever for a node that cannot be reached.
         patience = min(ends_at, now + (self._options.timeout or inf))
         backoff = Backoff(self._options.random)
         while True:
@@ -80,7 +105,7 @@ class ReplicaWait:
                 return await self._ask_all(args, only, ends_at)
             except (ConnectFailed, ConnectionLost, ReplyError) as error:
                 self._check(only)
-                # The node carried no writes.  Its successor is asked as soon as the slot map shows it.
+                # The node has no unconfirmed writes.  The new primary is asked as soon as the slot map has it.
                 passing = only is None and (not isinstance(error, ReplyError) or is_from_demoted(error))
                 if not passing or self.closed or self._clock.seconds() >= patience:
                     raise
@@ -94,12 +119,12 @@ class ReplicaWait:
         except FirstError as first:
             first.subFailure.raiseException()
         finally:
-            # When one has failed the others are not asked any more.
+            # After one failure, stop to ask the other nodes.
             for each in asking:
                 each.cancel()
         self._check(only)
         replies = [reply for reply, _ in calls]
-        # Waiting for no replica confirms nothing.
+        # A wait for 0 replicas confirms nothing.
         wants_any = any(_count(arg) > 0 for arg in args[1:-1])
         for reply, call in calls:
             if wants_any and _is_enough(reply, args):
@@ -109,9 +134,9 @@ class ReplicaWait:
     async def _ask(
         self, args: tuple[Arg, ...], node: NodeConnection, only: NodeConnection | None, ends_at: float
     ) -> tuple[Any, MarkedCall]:
-        """Ask one node until it says enough, or the time is up."""
+        """Ask one node until enough replicas have the writes, or the time is up."""
         numbers = [_count(arg) for arg in args[1:]]
-        # With other numbers the server says what is wrong with them, and does not block.
+        # For invalid arguments, the server answers with an error and does not block.
         words = (*args[:-1], 1) if len(numbers) > 1 and min(numbers) >= 0 else args
         while True:
             self._check(only)
@@ -121,16 +146,16 @@ class ReplicaWait:
             except ReplyError as error:
                 self._noticed(node, error)
                 if is_from_demoted(error) and node.give_up_unconfirmed():
-                    self.writes_lost(node.address, "the node that carried commands is no primary any more")
+                    self.writes_lost(node.address, "the node is no longer a primary")
                 raise
             if not _is_answer(reply, args):
-                raise ProtocolError(f"{node.address} answered with something else than numbers of replicas")
+                raise ProtocolError(f"the reply of {node.address} does not have the form of this command's replies")
             if _is_enough(reply, args) or self._clock.seconds() >= ends_at or self.closed:
                 return reply, call
             await deferLater(self._clock, _PAUSE)
 
     def _check(self, only: NodeConnection | None) -> None:
-        """Raise WritesUnconfirmed if there are writes that cannot be confirmed."""
+        """Raise WritesUnconfirmed if some writes cannot be confirmed."""
         now = self._clock.seconds()
         self._lost = {address: lost for address, lost in self._lost.items() if now < lost[1]}
         found = {a: why for a, (why, _) in self._lost.items() if only is None or only.address == a}
@@ -139,26 +164,26 @@ class ReplicaWait:
         self._lost |= {address: (why, min(self._lost[address][1], now + _TOLD_FOR)) for address, why in found.items()}
         reasons = "; ".join(f"{address}: {why}" for address, why in found.items())
         raise WritesUnconfirmed(
-            f"not all writes since the last wait that succeeded can be confirmed: {reasons}. "
-            f"Every wait fails for {_TOLD_FOR:g} s from now on, then later writes are counted",
+            f"some writes since the last successful wait cannot be confirmed: {reasons}. "
+            f"All waits fail for the next {_TOLD_FOR:g} s, and after that only later writes count",
             maybe_executed=True,
         )
 
 
 def _is_answer(reply: Any, args: tuple[Arg, ...]) -> bool:
-    """Whether a reply has a number for each that was asked for."""
+    """Tell whether a reply has one number for each number of replicas in the arguments."""
     got = reply if isinstance(reply, list) else [reply]
     return len(got) == len(args[1:-1]) and all(type(number) is int for number in got)
 
 
 def _is_enough(reply: Any, args: tuple[Arg, ...]) -> bool:
-    """Whether a node has told as much as was asked for."""
+    """Tell whether the numbers in a reply reach those in the arguments."""
     got = reply if isinstance(reply, list) else [reply]
     return all(have >= _count(want) for have, want in zip(got, args[1:-1], strict=True))
 
 
 def _count(arg: Arg) -> int:
-    """A number of the caller's, or -1."""
+    """Return an argument as a number; -1 if it is not one."""
     try:
         return int(arg)
     except (TypeError, ValueError):

@@ -1,4 +1,7 @@
-"""Several nodes' replies -> one: a pure function for each response policy of the server's command tips."""
+"""Combines the replies of several nodes: one function for each response policy.
+
+Source of the policies: https://valkey.io/topics/command-tips/
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,17 @@ from typing import Any
 
 
 def combine(policy: str | None, replies: Sequence[tuple[str, Any]]) -> Any:
-    """Make one reply of those of several nodes, given with the names of the nodes.
+    """Combine the replies of several nodes.
 
-    Raises TypeError if they are of kinds that the policy makes no sense for.
+    Args:
+        policy: The response policy of the command; None is the default policy.
+        replies: Pairs of node or slot, and reply.
+
+    Returns:
+        The combined reply.
+
+    Raises:
+        TypeError: The policy cannot combine replies of these types.
     """
     if policy == "special":
         return dict(replies)
@@ -22,7 +33,7 @@ def _first(replies: list[Any]) -> Any:
 
 
 def _joined(replies: list[Any]) -> Any:
-    """The default without keys: the collections as one; of anything else, the first."""
+    """The default policy without keys: concatenate maps or lists, else return the first reply."""
     if all(isinstance(reply, dict) for reply in replies):
         return {name: value for reply in replies for name, value in reply.items()}
     if all(isinstance(reply, list) for reply in replies):
@@ -31,7 +42,7 @@ def _joined(replies: list[Any]) -> Any:
 
 
 def _each(merge: Callable[[Any, Any], Any]) -> Callable[[list[Any]], Any]:
-    """Numbers merged; of lists the numbers in the same place."""
+    """Return a function that merges numbers, or lists of numbers position by position."""
 
     def two(one: Any, other: Any) -> Any:
         if isinstance(one, list):
@@ -50,7 +61,7 @@ def _union(replies: list[Any]) -> list[Any]:
 
 
 def _sum_by_name(replies: list[Any]) -> list[Any]:
-    """Of flat lists of names and numbers, as one more such list."""
+    """Add up flat lists of names and numbers, and return one such list."""
     sums: dict[Any, int] = {}
     for reply in replies:
         for name, number in zip(reply[::2], reply[1::2], strict=True):

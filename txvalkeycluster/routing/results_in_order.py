@@ -1,4 +1,4 @@
-"""The results of a stream, handed to a coroutine function one after the other."""
+"""Passes the results of a stream to a coroutine function, one after the other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STREAM = Command("a stream")
 
 
 class ResultsInOrder:
-    """Awaits ``each`` for one result before it tells it the next."""
+    """Calls ``each`` for one result, and awaits it before it calls it for the next one."""
 
     def __init__(
         self,
@@ -27,13 +27,21 @@ class ResultsInOrder:
         timeout: float | None,
         each: Callable[[int, Any], Awaitable[object]],
     ) -> None:
+        """Start to send the commands.
+
+        Args:
+            router: Routes the commands.
+            commands: The commands.  They are read while earlier ones are pending.
+            timeout: The seconds that each command may take; None means no limit.
+            each: Called with the number of a command, counted from 0, and its reply or error.
+        """
         self._each = each
         self._waiting: deque[tuple[int, Any]] = deque()
         self._working: Deferred[None] | None = None
-        # What the run has come to: how many there were, or why it has failed.
+        # The result of the run: the number of commands, or the Failure.
         self._result: Any = None
         self._ended: Deferred[Any] = Deferred(self._cancelled)
-        #: Fires with how many there were, when the last has been dealt with.
+        #: Fires with the number of commands when the last ``each`` has ended.
         self.done: Deferred[int] = router.delegate(_STREAM, self._ended)
         self._run: PipelineRun | None = None
         self._run = PipelineRun(router, commands, timeout, self._take, to_the_end=False, backlog=self._waiting)

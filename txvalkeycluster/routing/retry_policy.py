@@ -1,6 +1,7 @@
-"""What an error reply or a lost connection means for a command: a pure function from values to what to do.
+"""Decides what to do with a command after an error reply or a lost connection.
 
-Its rows are a table of the project's design; `recovery` carries them out.
+These are pure functions.  `recovery` carries out their decisions.  Source of the error codes:
+https://valkey.io/topics/cluster-spec
 """
 
 from __future__ import annotations
@@ -13,43 +14,58 @@ from ..address import Address, parse_address
 from ..errors import ReplyError
 from ..slots import SLOT_COUNT
 
-# A map that lags is caught up with in one or two steps; nodes that point at each other are not worth a busy loop.
+#: How many redirects of one command are followed without a pause.  One or two are enough after a slot has moved.  More
+#: happen if two nodes redirect to each other, and must not become a busy loop.
 IMMEDIATE_REDIRECTS = 5
 
 
 class Action(Enum):
-    """What is done with the command."""
+    """What to do with the command."""
 
-    FOLLOW = auto()  # point the slot at the target and send the command there
-    ASK = auto()  # send ASKING and the command to the target, the map stays
-    REDIAL = auto()  # the address now names another machine: connect anew, and send it there
-    REROUTE = auto()  # send it where the map says, if that is another node; else wait
-    AGAIN = auto()  # send it where the map says, at once
-    WAIT = auto()  # wait a little, then send it where the map says
-    FAIL = auto()  # tell the caller
+    #: Assign the slot to the target, and send the command there.
+    FOLLOW = auto()
+    #: Send ASKING and the command to the target.  The slot map does not change.
+    ASK = auto()
+    #: The address now belongs to another server: connect again, and send the command there.
+    REDIAL = auto()
+    #: Send the command to the node in the slot map if that is another node.  Otherwise wait.
+    REROUTE = auto()
+    #: Send the command at once to the node in the slot map.
+    AGAIN = auto()
+    #: Wait a little, then send the command to the node in the slot map.
+    WAIT = auto()
+    #: Fail the command.
+    FAIL = auto()
 
 
 class Refresh(Enum):
-    """What the slot map needs."""
+    """Whether to fetch a new slot map."""
 
+    #: No new map is needed.
     NO = auto()
-    SOON = auto()  # within the rate limit
-    NOW = auto()  # outside of it
+    #: Fetch one, as soon as the rate limit allows.
+    SOON = auto()
+    #: Fetch one now, without regard to the rate limit.
+    NOW = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One decision.  ``target`` belongs to FOLLOW and ASK, ``slot`` to FOLLOW; ``refresh`` may belong to any."""
+    """One decision."""
 
+    #: What to do with the command.
     action: Action
+    #: Whether to fetch a new slot map.
     refresh: Refresh = Refresh.NO
+    #: The target of FOLLOW or ASK.
     target: Address | None = None
+    #: The slot of FOLLOW.
     slot: int = -1
 
 
 _FAIL = Decision(Action.FAIL)
-# Every error line that servers since 7.0 send before they execute anything, for the codes that a client acts on.
-# A command that can fail after it has written is believed only if it answers one of these, to the letter.
+# All error texts that servers since 7.0 send before they execute anything, for the error codes that the client handles.
+# A command that can fail after it has written was certainly not executed only if its error is exactly one of these.
 _SENT_BEFORE_EXECUTION = frozenset(
     [
         "TRYAGAIN Multiple keys request during rehashing of slot",
@@ -65,23 +81,33 @@ _SENT_BEFORE_EXECUTION = frozenset(
         "READONLY Can not run script with write flag on readonly replica",
     ]
 )
-# What a server tells the clients that it holds up as it turns from a primary into a replica.
+# Part of the error that ends blocked commands when a primary becomes a replica.
 _DEMOTED = "instance state changed"
 _WAITS = {
     "TRYAGAIN": Decision(Action.WAIT),
     "CLUSTERDOWN": Decision(Action.WAIT, Refresh.SOON),
-    # A supposed primary that loads, or misses its primary, may have come back as a replica.
+    # A node that the slot map lists as primary may have restarted as a replica.
     "LOADING": Decision(Action.WAIT, Refresh.SOON),
     "MASTERDOWN": Decision(Action.WAIT, Refresh.SOON),
     "READONLY": Decision(Action.WAIT, Refresh.NOW),
 }
 
-#: Of errors that say that a command was not executed, and belongs elsewhere or has to wait.
+#: The codes of errors that mean: the command was not executed, and must be sent to another node or later.
 NOT_HERE_OR_NOT_NOW = frozenset(["MOVED", "ASK", *_WAITS])
 
 
 def decide_on_reply(error: ReplyError, sender: Address, *, from_replica: bool, redirects: int) -> Decision:
-    """Judge an error reply to a routed command that has been redirected ``redirects`` times."""
+    """Decide on an error reply.
+
+    Args:
+        error: The reply.
+        sender: The address of the node that sent it.
+        from_replica: Whether the slot map lists this node as a replica.
+        redirects: How many redirects the command has followed without a pause.
+
+    Returns:
+        The decision.
+    """
     code = error.code
     if code in ("MOVED", "ASK"):
         return _decide_on_redirect(error, sender, redirects)
@@ -95,14 +121,17 @@ def decide_on_reply(error: ReplyError, sender: Address, *, from_replica: bool, r
 
 
 def is_from_demoted(error: ReplyError) -> bool:
-    """Whether WAIT or WAITAOF was asked of a node that is no primary any more."""
+    """Tell whether an error reply to WAIT or WAITAOF means that the node is no longer a primary."""
     return "cannot be used with replica instances" in str(error)
 
 
 def proves_not_executed(error: ReplyError, slots: Collection[int]) -> bool:
-    """Whether an error of a command that can fail after it has written shows that it was not executed.
+    """Tell whether an error proves that a command was not executed, although it can fail after it has written.
 
-    A redirect must name one of the command's own ``slots``; anything else must be the server's own text.
+    Args:
+        error: The reply.
+        slots: The slots of the command.  A redirect must name one of them.  Other errors must be exact texts of the
+            server.
     """
     if error.code in ("MOVED", "ASK"):
         return _redirected_slot(error) in slots
@@ -110,12 +139,20 @@ def proves_not_executed(error: ReplyError, slots: Collection[int]) -> bool:
 
 
 def ends_transaction(error: ReplyError) -> bool:
-    """Whether the server has left the MULTI state though it answered EXEC with this error."""
+    """Tell whether the server has ended the transaction although it answered EXEC with this error."""
     return error.code in ("EXECABORT", *NOT_HERE_OR_NOT_NOW) or "without MULTI" in str(error)
 
 
 def decide_on_loss(*, written: bool, repeatable: bool) -> Decision:
-    """Judge a routed command whose connection ended before its reply: only safe ones are sent again."""
+    """Decide on a command whose connection ended before its reply.
+
+    Args:
+        written: Whether the command was written to the connection.
+        repeatable: Whether it does no harm to execute it twice.
+
+    Returns:
+        The decision: send it again if that is safe.
+    """
     return Decision(Action.AGAIN, Refresh.SOON) if repeatable or not written else Decision(Action.FAIL, Refresh.SOON)
 
 
@@ -141,9 +178,9 @@ def _decide_on_redirect(error: ReplyError, sender: Address, redirects: int) -> D
 
 
 def _redirected_slot(error: ReplyError) -> int | None:
-    """The slot that a MOVED or ASK names; None if it names none."""
+    """Return the slot in a MOVED or ASK error; None if it is not valid."""
     text = str(error).split(" ", 2)[1:2]
-    # More digits than a slot has are not worth a number, and of some thousands Python makes none.
+    # A slot has at most 5 digits.  Python raises an error for an int of some thousand digits.
     if not text or not (text[0].isascii() and text[0].isdigit() and len(text[0]) <= 5):
         return None
     slot = int(text[0])

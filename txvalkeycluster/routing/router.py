@@ -1,7 +1,7 @@
-"""Router: which node a command goes to.  What becomes of one that fails is decided in `recovery`.
+"""The router sends each command to its node.  `recovery` handles the commands that fail.
 
-The hot path is `execute`: one look-up finds the command, one list index finds what takes it.  That is the connection of
-the slot's owner, or the queue where commands wait for an owner.
+The hot path is `Router.execute`: one look-up finds the command, and one list access finds the destination of its slot.
+The destination is the owner of the slot, or the queue of the commands that wait for an owner.
 """
 
 from __future__ import annotations
@@ -43,11 +43,12 @@ _R = TypeVar("_R", bound=Request)
 
 
 class Terms(NamedTuple):
-    """What holds for a command beside its arguments."""
+    """How to treat a command, apart from its arguments."""
 
-    #: Whether its keys may be in several slots, where its policy allows for that.
+    #: Whether a command may be split that has keys in several slots.
     split_keys: bool
-    #: Whether it was taken before the client was closed, by something that deals itself with what fails at once.
+    #: Whether the command was accepted before.  Then it is sent even if the client has been closed meanwhile, and its
+    #: Deferred may fail before `Router.execute` returns.
     admitted: bool = False
 
 
@@ -55,24 +56,35 @@ class Router:
     """Routes the commands of one client."""
 
     def __init__(self, reactor: IReactorTime, options: Options, emit: Callable[[Event], None]) -> None:
+        """Make a router without connections.
+
+        Args:
+            reactor: Makes connections and measures time.
+            options: The options of the client.
+            emit: Called with each event.
+        """
+        #: The counters of the client.
         self.statistics = Statistics()
+        #: The option ``max_pending``.
         self.max_pending = options.max_pending
-        #: What the commands mean.
+        #: The table of commands.
         self.commands = options.commands
+        #: The reactor.
         self.clock = reactor
         self._seconds = reactor.seconds
         self._limit = inf if options.timeout is None else options.timeout
-        # One bound method for all commands: a new one for each would cost 0.1 us.
+        #: The canceller of all commands.  One bound method for all: a new one for each command would cost 0.1 us.
         self.note_cancel = self._cancelled
         self._options = options
-        # Whether this is a forked child's copy.
+        # Whether this is a copy in a forked child process.
         self._is_copy = False
         self._terms = Terms(options.split_keys)
-        #: Of what a pipeline was given.
+        #: The terms of the commands of a pipeline.
         self.admitted = Terms(options.split_keys, True)
         self._factory = ClusterFactory(reactor, options)
-        #: Whether no new commands are taken, and why.
+        #: Whether new commands are rejected.
         self.closed = False
+        #: Why new commands are rejected.
         self.closed_because = "the client is closed"
         in_forked_children(self, Router.forked)
         self._replica_wait = ReplicaWait(
@@ -86,11 +98,11 @@ class Router:
             reactor, options, self._factory, self.statistics, emit, self._start_unrouted, self._replica_wait.writes_lost
         )
         self._factory.listener = recovery
-        #: By slot, what takes the requests for it: its owner, or the queue where they wait for one.
+        #: The destination of each slot: its owner, or the queue of the requests that wait for an owner.
         self.destinations = recovery.slot_map.destinations
-        #: For whoever is turned away by full queues.
+        #: Functions to call again after full queues have rejected something.
         self.retries = LaterCalls(reactor, 0.01)
-        #: For what fails at once.
+        #: Passes on immediate failures in the next turn of the reactor.
         self.next_turn = LaterCalls(reactor, 0.0)
         self._shutdown = Shutdown(reactor, self._factory, recovery, self._replica_wait, self.retries)
 
@@ -100,7 +112,7 @@ class Router:
 
     @property
     def topology(self) -> Topology:
-        """The slot map in force."""
+        """The current slot map."""
         return self._recovery.slot_map.topology
 
     # ---- commands
@@ -113,9 +125,19 @@ class Router:
         repeatable: bool = False,
         terms: Terms | None = None,
     ) -> Deferred[Any]:
-        """Send a command where its keys live, or where its policy says; ``convert`` makes the result of its reply.
+        """Send a command to the node of its keys, or to the nodes of its request policy.
 
-        Without ``terms`` it is a new one, and fails in a later turn of the reactor if it fails at once.
+        Args:
+            args: The name of the command and its arguments.
+            convert: Converts the reply; None returns the reply unchanged.
+            timeout: The seconds that the command may take, over all attempts.  None means no limit, DEFAULT the option.
+            repeatable: Whether the command may be sent again if its reply is lost.
+            terms: How to treat the command; None for a new command of the caller.  A new command that fails at once
+                fails in a later turn of the reactor.
+
+        Returns:
+            A Deferred that fires with the reply.  It fails with any ValkeyError, with TypeError or ValueError for a
+            wrong argument, and with CancelledError if the caller cancels it.
         """
         try:
             if self.closed and (terms is None or not terms.admitted):
@@ -130,7 +152,7 @@ class Router:
             call = Call(payload, command, slot, now, deadline, repeatable or command.repeatable, self.note_cancel)
             self.destinations[slot].send(call)
         except Exception as error:
-            # A wrong argument or a full queue; the caller hears of every failure in one way.
+            # A wrong argument or a full queue.  The caller gets every error through the Deferred.
             failed = failure(_explained(error, args))
             return failed if terms is not None and terms.admitted else self.next_turn.postponed(failed)
         return call if convert is None else call.addCallback(converted, convert)
@@ -138,7 +160,7 @@ class Router:
     def _execute_otherwise(
         self, command: Command, args: Sequence[Arg], timeout: float | None, repeatable: bool, terms: Terms
     ) -> Deferred[Any]:
-        """Send a command that has not one key in a fixed place."""
+        """Send a command that is not `keyed`: it has no key, or several, or a key at another position."""
         done = self._execute_by_plan(command, args, timeout, repeatable, terms.split_keys)
         return self.next_turn.postponed(done) if done.called and not terms.admitted else done
 
@@ -163,11 +185,11 @@ class Router:
         return self.route(Call(pack(args), command, plan.target, now, deadline, repeatable, self.note_cancel))
 
     def send(self, request: _R) -> _R:
-        """Send a new request; if it cannot be sent, it fails."""
+        """Send a new request and return it.  If it cannot be sent, the request fails."""
         return self.give(request, lambda: self.route(request))
 
     def give(self, request: _R, give: Callable[[], object]) -> _R:
-        """Do what sends a new request; if it cannot be sent, it fails."""
+        """Call a function that sends a new request, and return the request.  If ``give`` raises, the request fails."""
         try:
             if self.closed:
                 raise ClientClosed(self.closed_because)
@@ -177,12 +199,29 @@ class Router:
         return request
 
     def route(self, request: _R) -> _R:
-        """Send a request to where its target is now.  Raises TooManyPending."""
+        """Send a request to the node that its target has now, and return it.
+
+        Args:
+            request: The request.
+
+        Raises:
+            TooManyPending: The queue of the node is full.
+        """
         request.give_to(self._recovery.slot_map.destination_of(request.target))
         return request
 
     def execute_on(self, where: Node | Address | str, args: Sequence[Arg], timeout: float | None) -> Deferred[Any]:
-        """Send a command to one node: no redirect, no repetition."""
+        """Send a command to one node.  It is not redirected and not repeated.
+
+        Args:
+            where: The node, or its address.
+            args: The name of the command and its arguments.
+            timeout: The seconds that the command may take.  None means no limit, DEFAULT the option.
+
+        Returns:
+            A Deferred that fires with the reply.  It fails as that of `execute`, and with ConnectFailed if the node
+            cannot be reached.
+        """
         try:
             if self.closed:
                 raise ClientClosed(self.closed_because)
@@ -207,7 +246,12 @@ class Router:
         return call
 
     async def may_be_asked(self, node: Node, teller: Node) -> bool:
-        """Whether a node that ``teller`` alone has told of may be logged in to."""
+        """Tell whether the client may log in to a node that only one other node has listed.
+
+        Args:
+            node: The node to log in to.
+            teller: The node that listed it.
+        """
         check = self._recovery.redirect_check
         address, sender = node.address, teller.address
         if address is None or sender is None or check.allows(address):
@@ -215,11 +259,11 @@ class Router:
         return await check.confirm(address, self._factory.node_at(sender))
 
     def connection_of(self, where: Node | Address | str) -> RESPProtocol | None:
-        """The connection that `execute_on` uses now."""
+        """Return the connection that `execute_on` uses now; None if there is none."""
         return self._factory.node_at(self._recovery.slot_map.address_of(where)).protocol
 
     def deadline_of(self, timeout: float | None) -> float:
-        """When a command ends that is issued now."""
+        """Return the deadline of a command that is issued now, as of ``reactor.seconds()``."""
         now: float = self.clock.seconds()
         return now + self._limit if timeout is DEFAULT else inf if timeout is None else now + timeout
 
@@ -230,7 +274,7 @@ class Router:
         return BlockingCall(tuple(args), command, target, now, timeout, repeatable, self.note_cancel)
 
     def _apart(self, command: Command, args: Sequence[Arg], deadline: float) -> ExclusiveCall:
-        """A command past all that is under way at a node, such as the script that it is to kill."""
+        """Make a call with a connection of its own, so that it does not wait behind other commands of the node."""
         now: float = self.clock.seconds()
         return ExclusiveCall(pack(args), command, THIS_NODE, now, deadline, False, self.note_cancel)
 
@@ -243,11 +287,11 @@ class Router:
         addresses = [node.address for node in listed if node is not None]
         nodes = [self._factory.node_at(address) for address in addresses if address is not None]
         if not nodes:
-            raise RoutingError(f"{command.name} is for several nodes, and none has an address that can be dialled")
+            raise RoutingError(f"{command.name} is for several nodes, but the slot map has no address of any node")
         if command.blocks(args):
             return self._wait_for_replicas(command, args)
         if command.response_policy == "one_succeeded":
-            # SCRIPT KILL and FUNCTION KILL: on the shared connection they would stand behind what they are to kill.
+            # SCRIPT KILL and FUNCTION KILL: on the shared connection, they would wait for the script that they end.
             calls = [self._apart(command, args, deadline) for _ in nodes]
             return send_apart(command, nodes, calls)
         leads = shards if scope is Scope.SHARDS else None
@@ -256,11 +300,21 @@ class Router:
     def _wait_for_replicas(
         self, command: Command, args: Sequence[Arg], only: NodeConnection | None = None
     ) -> Deferred[Any]:
-        """WAIT and WAITAOF, which have a time of their own and no deadline."""
+        """Send WAIT or WAITAOF, which have a timeout argument and no deadline."""
         return self.delegate(command, Deferred.fromCoroutine(self._replica_wait.wait(tuple(args), only)))
 
     def delegate(self, command: Command, deferred: Deferred[Any]) -> DelegatedCall:
-        """A call that has the result of a Deferred, which the client's close waits for, and its abort cancels."""
+        """Make a call that gets the result of a Deferred.
+
+        ``close()`` of the client waits for it, and ``abort()`` cancels it.
+
+        Args:
+            command: The command, for error texts.
+            deferred: The Deferred.
+
+        Returns:
+            The call.
+        """
         call = DelegatedCall(b"", command, self.clock.seconds(), inf, False, self.note_cancel)
         self._shutdown.watch(call)
         call.follow(deferred)
@@ -282,7 +336,7 @@ class Router:
         repeatable: bool,
         split_keys: bool,
     ) -> Deferred[Any]:
-        """Have a command wait that cannot be routed yet, be it for lack of a map or of knowledge about it."""
+        """Let a command wait that cannot be routed yet: there is no slot map, or the command is unknown."""
         call = UnroutedCall(tuple(args), command, now, deadline, repeatable, self.note_cancel, split_keys)
         queue.send(call)
         return call
@@ -292,12 +346,17 @@ class Router:
         call.follow(self.execute(call.args, None, timeout, call.repeatable, Terms(call.split_keys, True)))
 
     def refresh(self) -> Deferred[None]:
-        """Fetch the slot map now."""
+        """Fetch the slot map now.
+
+        Returns:
+            A Deferred that fires with None when the client uses the new map.  It fails with ClusterUnavailable,
+            TopologyError or ClientClosed.
+        """
         refreshed = self._recovery.refresher.refresh()
         return self.next_turn.postponed(refreshed) if refreshed.called else refreshed
 
     def _cancelled(self, deferred: Deferred[Any]) -> None:
-        """Canceller of every command: its request is passed over, wherever it is."""
+        """The canceller of all commands: queues skip the cancelled request."""
         self._factory.cancels.note(deferred)
         self._shutdown.cancelled()
 
@@ -309,21 +368,29 @@ class Router:
         return self._factory.connected
 
     def forked(self) -> None:
-        """Take no commands in a forked child, if there are connections: they are the parent's."""
+        """In a forked child process: reject all commands if there are connections, because the parent uses them."""
         if self._factory.forked():
             self.closed = self._recovery.closed = self._is_copy = True
-            self.closed_because = "the client has connections of the process that forked this one: make a new client"
+            self.closed_because = "the connections of this client belong to the parent process; make a new client"
             self._recovery.refresher.stop()
 
     def close(self) -> Deferred[None]:
-        """Take no new commands, wait for the unanswered ones, then close every connection."""
+        """Reject new commands, wait for the pending ones, then close all connections.
+
+        Returns:
+            A Deferred that fires with None when all connections are closed.
+        """
         if self._is_copy:
             return succeed(None)
         self.closed = self._recovery.closed = True
         return self._shutdown.close()
 
     def abort(self) -> Deferred[None]:
-        """End everything at once."""
+        """Fail all pending commands with ClientClosed, and close all connections at once.
+
+        Returns:
+            A Deferred that fires with None when all connections are closed.
+        """
         if self._is_copy:
             return succeed(None)
         self.closed = self._recovery.closed = True
@@ -331,14 +398,14 @@ class Router:
 
 
 def _explained(error: Exception, args: Sequence[Arg]) -> Exception:
-    """What is wrong with a call that cannot be sent."""
+    """Return a better error for a call that cannot be sent, or ``error`` itself."""
     if not args:
-        return TypeError("there is no command")
+        return TypeError("the command is empty; give its name and its arguments")
     if args[0].__hash__ is None:
-        return TypeError(f"the name of a command is text or bytes, not {type(args[0]).__name__}")
+        return TypeError(f"the name of a command must be str or bytes, not {type(args[0]).__name__}")
     return error
 
 
 def _time_left(now: float, deadline: float) -> float | None:
-    """Seconds to a deadline; None if there is none."""
+    """Return the seconds until a deadline; None if there is none."""
     return None if deadline == inf else max(deadline - now, 0.0)

@@ -1,4 +1,4 @@
-"""The end of a client: graceful, when everything has been answered, or at once."""
+"""Ends a client: after all commands have ended (close), or at once (abort)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .transaction_request import TransactionRequest
 
 
 class Shutdown:
-    """Ends everything that a router has under way."""
+    """Ends everything that is pending in a router."""
 
     def __init__(
         self,
@@ -35,11 +35,11 @@ class Shutdown:
         self._replica_wait = replica_wait
         self._retries = retries
         self._drain: Drain | None = None
-        # Those that are in no queue.
+        # Pending calls that are in no queue.
         self._watched: set[Call] = set()
 
     def watch(self, call: Call) -> None:
-        """Have the client's end wait for a call that is in no queue, or end it."""
+        """Let `close` wait for a call that is in no queue, and let `abort` fail it."""
         self._watched.add(call)
         call.addBoth(self._call_ended, call)
 
@@ -48,25 +48,29 @@ class Shutdown:
         return result
 
     def cancelled(self) -> None:
-        """A command was cancelled: it is not waited for any more."""
+        """Check again what to wait for, because a command was cancelled."""
         if self._drain is not None:
             self._drain.look_again()
 
     def close(self) -> Deferred[None]:
-        """Take no new commands, wait for the unanswered ones, then close every connection."""
+        """Wait for the pending commands, then close all connections.
+
+        Returns:
+            A Deferred that fires with None when all connections are closed.
+        """
         self._drain = Drain(self._clock, self._everything())
         self._replica_wait.closed = True
         self._recovery.refresher.draining = True
         self._factory.unblock()
         for queue in (self._recovery.unserved, self._recovery.discovery.queue):
-            # Commands are still served if they can be; these two do not begin any more.
+            # Ordinary commands are still sent if possible.  Blocking commands and transactions are not started.
             for request in queue.take_where(lambda r: isinstance(r, (ExclusiveCall, TransactionRequest))):
                 request.fail_unanswered(ClientClosed, "the client was closed")
         self._retries.call_now()
         return self._drain.finished.addCallback(lambda _: self._shut_when_all_have_ended())
 
     def _shut_when_all_have_ended(self) -> Deferred[None]:
-        """Close every connection, once there is nothing any more; what has left a batch meanwhile has yet to end."""
+        """Close all connections if nothing is pending.  Otherwise wait for the commands that have left a batch."""
         left = self._everything()
         if not left:
             return self._shut()
@@ -74,7 +78,11 @@ class Shutdown:
         return self._drain.finished.addCallback(lambda _: self._shut_when_all_have_ended())
 
     def abort(self) -> Deferred[None]:
-        """End everything at once."""
+        """Fail all pending commands with ClientClosed, and close all connections at once.
+
+        Returns:
+            A Deferred that fires with None when all connections are closed.
+        """
         for call in list(self._watched):
             call.fail_unanswered(ClientClosed, "the client was aborted")
         waiting = self._recovery.discovery.close()
@@ -95,13 +103,13 @@ class Shutdown:
         self._recovery.redirect_check.close()
         self._recovery.discovery.close()
         for queue in self._recovery.queues():
-            # What is left there was cancelled.
+            # Only cancelled requests are left.
             queue.take_all()
         self._retries.call_now()
         return self._factory.close()
 
     def _everything(self) -> list[Request]:
-        """Every request of a caller who waits for it, wherever it is."""
+        """Return all pending requests of callers."""
         found = [*self._factory.everything(), *self._watched]
         for queue in self._recovery.queues():
             found += queue.everything()

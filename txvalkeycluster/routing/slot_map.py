@@ -1,6 +1,6 @@
-"""The slot map in force: what takes the requests for a slot, and which nodes there are.
+"""The current slot map: the destination of each slot, and the nodes.
 
-A new map is made ready in steps, since one in 16,384 ranges takes some milliseconds, and then put in force at once.
+A new map is prepared in steps, because a map with 16,384 ranges takes some milliseconds.  Then it is installed at once.
 """
 
 from __future__ import annotations
@@ -19,40 +19,60 @@ from ..requests.target import PrimaryOf, Target
 from ..slots import SLOT_COUNT
 from ..topology.model import Node, Shard, Topology, same
 
-#: A slot's owner, or the queue where requests wait for one.
+#: The owner of a slot, or the queue of the requests that wait for an owner.
 Destination = NodeConnection | RetryQueue
 
-# Shards made ready in one step: some 0.2 ms with their nodes, if these are new.
+# How many shards are prepared in one step.  With new nodes, this takes about 0.2 ms.
 _AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A map made ready, to be put in force."""
+    """A prepared map, to be installed."""
 
+    #: The map.
     topology: Topology
+    #: Its nodes by address.
     listed: dict[Address, Node]
+    #: Its primaries.
     primaries: list[NodeConnection]
+    #: The destination of each slot.
     destinations: list[Destination]
 
 
 class SlotMap:
-    """The map in force.  Before the first no slot has an owner."""
+    """The current slot map.  Before the first map, no slot has an owner."""
 
     def __init__(self, factory: ClusterFactory, ownerless: RetryQueue, random: Random) -> None:
+        """Make it without a map.
+
+        Args:
+            factory: Makes the nodes.
+            ownerless: The queue of the requests for slots without an owner.
+            random: Chooses a node for commands without a key.
+        """
+        #: The current map.
         self.topology = Topology(0, ())
-        #: By slot, what takes its requests.  It is the same list for good.
+        #: The destination of each slot.  It is always the same list.
         self.destinations: list[Destination] = [ownerless] * SLOT_COUNT
         self._factory = factory
         self._ownerless = ownerless
         self._random = random
         self._listed: dict[Address, Node] = {}
         self._primaries: list[NodeConnection] = []
-        # Whether a MOVED has changed a slot since the map was put in force.
+        # Whether a MOVED has changed a slot since the map was installed.
         self._repointed = False
 
     def draft(self, shards: tuple[Shard, ...]) -> Generator[None, None, Draft | None]:
-        """Make a map ready; None if the one in force is the same, and no MOVED has changed that."""
+        """Prepare a map.
+
+        Args:
+            shards: The shards of the map.
+
+        Returns:
+            A generator that returns the prepared map.  It returns None if the current map is equal and no MOVED has
+            changed it.
+        """
         topology = self.topology
         if not (yield from same(topology.shards, shards)):
             topology = Topology(topology.version + 1, shards)
@@ -76,13 +96,21 @@ class SlotMap:
         draft.primaries.append(owner)
         for start, end in shard.slots:
             if start == end:
-                # A map in pieces has thousands of these; a slice costs six times as much.
+                # A fragmented map has thousands of these.  The slice below takes six times as long.
                 draft.destinations[start] = owner
             else:
                 draft.destinations[start : end + 1] = [owner] * (end + 1 - start)
 
     def install(self, draft: Draft) -> tuple[list[Request], list[NodeConnection]]:
-        """Put a map in force; return what waited for nodes, and the nodes that are to be closed."""
+        """Replace the current map.
+
+        Args:
+            draft: The prepared map.
+
+        Returns:
+            The requests that waited for nodes, to be sent again; and the nodes that are no longer in the map, to be
+            closed.
+        """
         self._repointed = False
         self.topology = draft.topology
         self.destinations[:] = draft.destinations
@@ -91,17 +119,17 @@ class SlotMap:
         return self._factory.install(draft.listed)
 
     def repoint(self, slot: int, node: NodeConnection) -> None:
-        """Have a slot belong to the target of a MOVED until the next map."""
+        """Assign a slot to the target of a MOVED, until the next map."""
         self.destinations[slot] = node
         self._repointed = True
 
     def lists_as_replica(self, address: Address) -> bool:
-        """Whether the node there is a replica."""
+        """Tell whether the map lists the node at this address as a replica."""
         listed = self._listed.get(address)
         return listed is not None and listed.role == "replica"
 
     def destination_of(self, target: Target) -> Destination:
-        """What takes the requests for a target now."""
+        """Return the current destination of a target."""
         if isinstance(target, int):
             return self.destinations[target]
         if isinstance(target, PrimaryOf):
@@ -109,36 +137,45 @@ class SlotMap:
         return self._any_primary()
 
     def _primary_of(self, shard: Shard) -> Destination:
-        """The primary of a shard of this or an earlier map; the queue for slots without owner if none is known."""
+        """Return the primary of a shard of this or an earlier map, or the queue of ownerless slots if there is none."""
         ids = {node.id for node in shard.nodes}
         for now in self.topology.shards:
-            # Any node in common will do: the earlier map may not have listed the one that leads now.
+            # One common node is enough: the earlier map may not have listed the node that is primary now.
             if now.primary is not None and now.primary.address is not None and any(n.id in ids for n in now.nodes):
                 return self._factory.node_at(now.primary.address)
         return self._ownerless
 
     def _any_primary(self) -> Destination:
-        """A random primary, preferably a connected one; before the first map the queue for slots without owner."""
+        """Return a random primary, preferably a connected one.  Before the first map: the queue of ownerless slots."""
         if not self._primaries:
             return self._ownerless
         ready = [node for node in self._primaries if node.state is State.READY]
         return self._random.choice(ready or [n for n in self._primaries if not n.failing] or self._primaries)
 
     def address_of(self, where: Node | Address | str) -> Address:
-        """Where to dial a node, even if it was listed otherwise when the caller learnt of it.
+        """Return the current address of a node.
 
-        Raises RoutingError for a node without an address, and ValueError or TypeError for what is no address.
+        Args:
+            where: A node of this or an earlier map, an address, or text such as ``host:port``.
+
+        Returns:
+            The address.
+
+        Raises:
+            RoutingError: The node has no address.
+            ValueError: The text is not an address.
+            TypeError: The value is neither a node nor an address.
         """
         if isinstance(where, Node):
             known = self.topology.node(where.id) or where
             if known.address is None:
-                raise RoutingError(f"node {where.id} has no address that can be dialled")
+                raise RoutingError(f"the slot map has no address of node {where.id}")
             return known.address
         if isinstance(where, str):
             try:
                 return parse_address(where)
             except ValueError as error:
-                raise ValueError(f"{where!r} is no host:port: {error}") from None
+                raise ValueError(f"{where!r} is not a host:port: {error}") from None
         if not isinstance(where, tuple) or len(where) != 2:
-            raise TypeError(f"a node is one of client.nodes(), an Address or 'host:port', not {type(where).__name__}")
+            raise TypeError(f"expected a node of client.nodes(), an Address or 'host:port', not {type(where).__name__}")
         return Address(*where)

@@ -1,4 +1,4 @@
-"""MULTI, the commands and EXEC as one request: written in one go, and redirected or repeated as a whole."""
+"""MULTI, the commands and EXEC as one request: written at once, and redirected or repeated as a whole."""
 
 from __future__ import annotations
 
@@ -23,32 +23,33 @@ from .transaction_outcome import outcome, queued_so_far
 
 _EXEC = Command("EXEC")
 _MULTI_BYTES, _EXEC_BYTES = pack(("MULTI",)), pack(("EXEC",))
-# For how many seconds a node that has refused MULTI is taken to go on refusing it.
+# Seconds for which no transaction is sent to a node that has refused MULTI.
 _REFUSAL_KEPT = 10.0
 
 
 class Node(Protocol):
-    """A node, as far as transactions know it."""
+    """The part of a node that transactions use."""
 
+    #: The address of the node.
     address: Address
-    #: When it last refused MULTI to our user, and what it said.
+    #: When it last refused MULTI, and its error text; None if it has not.
     multi_refusal: tuple[float, str] | None
 
     def send_batch(self, batch: MultiRequest) -> None:
-        """Take a request with several replies, for the connection that all share."""
+        """Send a request with several replies on the shared connection."""
 
 
 class TransactionRequest(MultiRequest):
-    """One transaction on its way.
+    """One pending transaction.
 
-    While replies are owed it is no tombstone, even if nobody waits for it any more: if EXEC is refused in a way that
-    leaves MULTI open, the connection has to end.
+    While replies are due, it handles them even if the caller has cancelled it.  The reason: if EXEC fails in a way that
+    leaves the transaction open, the connection must be closed.
     """
 
     __slots__ = ("_connection", "_node", "_note_cancel", "_owed", "_packed", "_replies", "_seconds", "deferred")
 
     notes_write = True
-    # But for that of EXEC, they are the server's words, not text of the encoding.
+    # Except for that of EXEC, the replies are texts of the server, to which the option encoding does not apply.
     raw = True
 
     def __init__(
@@ -60,8 +61,19 @@ class TransactionRequest(MultiRequest):
         repeatable: bool,
         note_cancel: Callable[[Deferred[Any]], None],
     ) -> None:
+        """Make a transaction.
+
+        Args:
+            commands: The packed commands, without MULTI and EXEC.
+            target: Where to send it.
+            seconds: Returns the time.
+            deadline: The time when the transaction ends.
+            repeatable: Whether all of its commands may be repeated.
+            note_cancel: The canceller of its Deferred.
+        """
         super().__init__(b"", _EXEC, target, seconds(), deadline, repeatable)
-        #: Fires with the replies of the commands, errors in their places.
+        #: Fires with a list of the replies of the commands.  An error reply is an item of the list.  Fails with
+        #: the errors of `transaction_outcome.outcome`, and those of other commands.
         self.deferred: Deferred[list[Any]] = Deferred(note_cancel)
         self._packed: list[Packed] = [_MULTI_BYTES, *commands, _EXEC_BYTES]
         self.payload = _joined(self._packed)
@@ -77,18 +89,37 @@ class TransactionRequest(MultiRequest):
 
     @property
     def called(self) -> bool:
+        """Whether the caller has its result or has cancelled it, and no replies are due."""
         return bool(self.deferred.called) and not self._owed
 
-    # ---- to a node
+    # ---- sending
 
     def give_to(self, destination: Destination) -> None:
+        """Give the transaction to a destination.
+
+        Args:
+            destination: A node, a connection or a queue.
+
+        Raises:
+            TooManyPending: The queue is full.
+            TransactionRefused: The node has refused MULTI within the last ten seconds.
+        """
         if isinstance(destination, NodeConnection):
             self.give_to_node(destination, partial(super().give_to, destination))
         else:
             super().give_to(destination)
 
     def give_to_node(self, node: Node, give: Callable[[], None]) -> None:
-        """Have ``give`` send it to ``node``.  Raises TransactionRefused if that is known to refuse MULTI."""
+        """Send the transaction to a node, unless the node refuses MULTI.
+
+        Args:
+            node: The node.
+            give: Sends the transaction to it.
+
+        Raises:
+            TooManyPending: The queue is full.
+            TransactionRefused: The node has refused MULTI within the last ten seconds.
+        """
         self._node = node
         if node.multi_refusal is None:
             give()
@@ -96,14 +127,14 @@ class TransactionRequest(MultiRequest):
         refused_at, _ = node.multi_refusal
         if self._seconds() - refused_at < _REFUSAL_KEPT:
             raise _refusal(node)
-        # Not on the connection of a session: even an empty transaction ends a watch.
+        # Not on the connection of a watch session: even an empty transaction ends the watch.
         node.send_batch(_Probe(self, node, give))
 
     def _probed(self, error: BaseException | None, node: Node, give: Callable[[], None]) -> None:
         if isinstance(error, TransactionRefused):
             self.fail(_refusal(node))
         elif isinstance(error, MaybeExecuted):
-            # So it is of the probe; of this nothing was written.
+            # The error belongs to the probe.  Nothing of this transaction was written.
             self.fail_unanswered(type(error), str(error), cause=error)
         elif error is not None:
             self.fail(error)
@@ -115,11 +146,12 @@ class TransactionRequest(MultiRequest):
                 self.fail(full)
 
     def written_on(self, connection: Connection) -> None:
+        """Note the connection on which the transaction is written."""
         self._connection = connection
         self._owed = True
 
     def _rewind(self) -> list[Any]:
-        """Be ready to be written again; return the replies to what was written."""
+        """Prepare to be written again; return the replies that have come."""
         replies, self._replies, self._owed = self._replies, [], False
         self.payload = _joined(self._packed)
         return replies
@@ -127,7 +159,10 @@ class TransactionRequest(MultiRequest):
     # ---- its replies
 
     def answer(self, reply: Any) -> None:
-        """Take one of the replies.  That MULTI was accepted does not mean that others will be served."""
+        """Take one of the replies.
+
+        A retry queue is not released: the reply to MULTI does not prove that the node serves other commands.
+        """
         self._end(self.callback, reply)
 
     def callback(self, result: Any) -> None:
@@ -145,7 +180,7 @@ class TransactionRequest(MultiRequest):
         replies, connection = self._rewind(), self._connection
         executed = replies[-1]
         if isinstance(executed, ReplyError) and not ends_transaction(executed):
-            # The transaction is still open, and would swallow what others send.
+            # The transaction is still open.  The server would queue the commands of other callers in it.
             connection.abort(ConnectionLost(f"EXEC was refused: {executed}"))
         if self.called:
             self._ended()
@@ -167,12 +202,16 @@ class TransactionRequest(MultiRequest):
         if isinstance(error, TransactionRefused) and self._node is not None:
             self._node.multi_refusal = self._seconds(), str(error.__cause__ or error)
 
-    # ---- its end without them
+    # ---- its end without replies
 
     def dissolve(self) -> Sequence[Request]:
+        """Return the transaction, to be sent again as a whole; nothing if it has ended.
+
+        If MULTI was refused before the connection ended, it fails with TransactionRefused.
+        """
         replies = self._rewind()
         if not queued_so_far(replies) and not self.called:
-            # Each command that was written may have run by itself.
+            # The server may have executed each written command by itself.
             lost = ConnectionLost("the connection ended before the reply", maybe_executed=True)
             try:
                 outcome([*replies, *[lost] * (len(self) - len(replies))])
@@ -182,25 +221,28 @@ class TransactionRequest(MultiRequest):
         return () if self.called else (self,)
 
     def settle(self) -> None:
+        """Report the end of the transaction, if it has ended."""
         if self.called:
             self._ended()
 
     def errback(self, fail: Any = None) -> None:
+        """Fail the transaction with an error."""
         if not self.deferred.called:
             self.deferred.errback(fail)
 
     def time_out(self, now: float, where: str, *, written: bool) -> None:
+        """Fail the transaction with CommandTimeout.  Its replies may still come, without a deadline."""
         super().time_out(now, where, written=written)
         self.deadline = inf
 
 
 def _refusal(node: Node) -> TransactionRefused:
     _, why = node.multi_refusal or (0.0, "")
-    return TransactionRefused(f"nothing was sent, since {node.address} does not accept MULTI: {why}")
+    return TransactionRefused(f"the transaction was not sent because {node.address} refuses MULTI: {why}")
 
 
 class _Probe(TransactionRequest):
-    """Asks whether a node still refuses MULTI, by a transaction of nothing, which harms nobody."""
+    """Sends an empty transaction, to find out whether a node still refuses MULTI."""
 
     __slots__ = ("_asker", "_give")
 
@@ -214,7 +256,7 @@ class _Probe(TransactionRequest):
         self.deferred.addBoth(self._told, node)
 
     def give_to(self, destination: Destination) -> None:
-        """Be written.  Anywhere else goes who asked, since nothing of that was sent."""
+        """Go to a connection and be written.  Give any other destination the transaction that waits for the probe."""
         if isinstance(destination, RESPProtocol):
             super().give_to(destination)
         elif self._asker is not None:
@@ -230,7 +272,7 @@ class _Probe(TransactionRequest):
 
 
 def _joined(packed: Sequence[Packed]) -> Packed:
-    """One payload of several; large ones stay in pieces."""
+    """Join several payloads into one.  A large payload stays a list of parts."""
     parts: list[bytes] = []
     for payload in packed:
         parts += payload if isinstance(payload, list) else [payload]
