@@ -1,4 +1,4 @@
-"""Commands for many nodes, and those that nobody knows yet, when their caller or client gives up."""
+"""Cancellation and ``abort`` of commands for many nodes, of unknown commands, and of pipelines."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class CancelTests(MemoryTests):
         self.result_of(client.abort())
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_a_command_that_has_connections_of_its_own(self) -> None:
-        """Its caller is told that it was cancelled, and the connections, which owe replies, are cut."""
+    def test_cancel_on_exclusive_connections(self) -> None:
+        """The caller gets CancelledError, and the connections are cut, because their replies are pending."""
         self.script_all(b"SCRIPT")
         client = self.client()
         killing = client.script_kill()
@@ -34,8 +34,8 @@ class CancelTests(MemoryTests):
         self.assertEqual(sum(len(node.connections) for node in self.nodes), connections - 3)
         self.ended(client)
 
-    def test_a_command_on_the_shared_connections(self) -> None:
-        """Its replies are passed over when they come."""
+    def test_cancel_on_shared_connections(self) -> None:
+        """The replies are dropped when they come."""
         self.script_all(b"DBSIZE")
         client = self.client()
         asking = client.dbsize()
@@ -47,8 +47,8 @@ class CancelTests(MemoryTests):
             self.assertEqual(self.result_of(client.execute_on(node.address, "PING")), b"PONG")
         self.ended(client)
 
-    def test_abort_while_the_server_is_asked_about_a_command(self) -> None:
-        """Nobody is asked any more."""
+    def test_abort_during_command_discovery(self) -> None:
+        """The unknown command fails, and no other server is asked about it."""
         self.script_all(b"COMMAND")
         client = self.client()
         unknown = client.execute("MODULE.DOES", "k")

@@ -1,4 +1,4 @@
-"""Commands that no table holds: a server is asked what they mean, and they wait for its answer."""
+"""Commands that are not in the table wait until a server has described them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.scripted.base import moved
 from txvalkeycluster import ClientClosed, ProtocolError, TransactionAborted
 from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE
 
-# COMMAND INFO of one that has its key in the first place.
+# COMMAND INFO of a command whose first argument is a key.
 INFO = b"*1\r\n*6\r\n$11\r\nmodule.does\r\n:-2\r\n*1\r\n+readonly\r\n:1\r\n:1\r\n:1\r\n"
 
 
@@ -29,7 +29,7 @@ class DiscoveryTests(MemoryTests):
         return b"+done\r\n" if words[0] == b"MODULE.DOES" else DEFAULT_REPLY
 
     def test_asked_once(self) -> None:
-        """However many wait; each goes to the owner of its key."""
+        """One server is asked once, however many commands wait, and each command goes to the owner of its key."""
         client = self.client()
         waiting = [client.execute("MODULE.DOES", self.key) for _ in range(3)]
         for deferred in waiting:
@@ -38,12 +38,12 @@ class DiscoveryTests(MemoryTests):
         self.assertEqual((self.cluster.count(b"COMMAND"), self.nodes[1].count(b"MODULE.DOES")), (1, 4))
 
     def test_before_the_first_map(self) -> None:
-        """Asking needs a node, so the map comes first."""
+        """The slot map comes first, because the question needs a node."""
         client = self.lazy_client()
         self.assertEqual(self.result_of(client.execute("MODULE.DOES", self.key)), b"done")
 
-    def test_a_user_who_may_not_ask(self) -> None:
-        """It goes anywhere, and MOVED tells where it belongs."""
+    def test_a_user_who_may_not_call_command(self) -> None:
+        """The command goes to any node, and MOVED leads it to the owner of its key."""
         self.info = b"-NOPERM no\r\n"
         for node in (self.nodes[0], self.nodes[2]):
             node.script = lambda node, words, _: (
@@ -56,16 +56,16 @@ class DiscoveryTests(MemoryTests):
         client = self.client()
         self.assertEqual(self.result_of(client.execute("MODULE.DOES", self.key)), b"done")
 
-    def test_an_answer_that_makes_no_sense(self) -> None:
-        """Those that wait fail with it, and the next asks again."""
+    def test_an_unreadable_answer(self) -> None:
+        """The waiting commands fail, and the next command causes a new question."""
         self.info = b"+what\r\n"
         client = self.client()
         self.error_of(client.execute("MODULE.DOES", self.key), ProtocolError)
         self.info = INFO
         self.assertEqual(self.result_of(client.execute("MODULE.DOES", self.key)), b"done")
 
-    def test_who_is_asked_goes_away(self) -> None:
-        """Another is asked after a while."""
+    def test_the_asked_node_is_lost(self) -> None:
+        """Another node is asked after a while."""
         self.info = SILENCE
         client = self.client()
         waiting = client.execute("MODULE.DOES", self.key)
@@ -77,8 +77,8 @@ class DiscoveryTests(MemoryTests):
         self.info = INFO
         self.assertEqual(self.result_of(waiting), b"done")
 
-    def test_given_up(self) -> None:
-        """Nobody asks for what nobody waits for, and close() does not wait for it."""
+    def test_cancelled(self) -> None:
+        """There is no question for a cancelled command, and ``close`` does not wait for it."""
         self.info = SILENCE
         client = self.client()
         waiting = client.execute("MODULE.DOES", self.key, timeout=None)
@@ -92,7 +92,7 @@ class DiscoveryTests(MemoryTests):
         self.error_of(client.execute("MODULE.DOES", self.key), ClientClosed)
 
     def test_in_a_transaction(self) -> None:
-        """It is queued as it is: the server knows whether it may be."""
+        """An unknown command is queued without a question, and the server decides about it."""
         client = self.client()
         for node in self.nodes:
             node.script = lambda node, words, _: (

@@ -1,4 +1,4 @@
-"""Commands for which there is no room, in parts, in streams, and when a map has come at last."""
+"""Full queues: commands in parts, streams, transactions, and commands that waited for a slot map."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ class FullTests(MemoryTests):
             node.script = lambda _, words, __: SILENCE if words[0] == b"GET" and self.silent else DEFAULT_REPLY
 
     def fill(self, client: Any, count: int, node: int = 0) -> list[Deferred[Any]]:
-        """Have so many commands under way to a node."""
+        """Send commands to a node that does not answer."""
         waiting = [client.get(self.key_of(self.nodes[node])) for _ in range(count)]
         self.network.settle()
         return waiting
 
     def release(self, count: int, node: int = 0) -> None:
-        """Answer what is under way."""
+        """Let the nodes answer again, and answer the pending commands."""
         self.silent = False
         self.nodes[node].connections[0].write(b"_\r\n" * count)
         self.network.settle()
 
 
-class PartsTests(FullTests):
+class SplitCommandTests(FullTests):
     def test_large_values(self) -> None:
-        """They are sent as they are, not put together first; the results are those of one command."""
+        """Large values are sent without a copy in a batch, and the results are those of one command."""
         client = self.client()
         for node in self.nodes:
             node.script = lambda node, words, _: b"*1\r\n$1\r\nv\r\n" if words[0] == b"MGET" else DEFAULT_REPLY
@@ -45,7 +45,7 @@ class PartsTests(FullTests):
         self.assertEqual(self.result_of(client.mget(*keys)), [b"v"] * 3)
 
     def test_no_room_for_a_large_value(self) -> None:
-        """Its part fails, the others are done, and it is said which."""
+        """The part without room fails and the other parts are executed, and the error says which."""
         client = self.client(max_pending=3)
         keys = [self.key_of(node) for node in self.nodes]
         self.result_of(client.mset(dict.fromkeys(keys, b"small")))
@@ -57,15 +57,15 @@ class PartsTests(FullTests):
         self.release(3)
         self.assertEqual([self.result_of(each) for each in waiting], [None] * 3)
 
-    def test_a_cluster_of_one(self) -> None:
-        """What went to one node fails as it failed there."""
+    def test_a_cluster_of_one_node(self) -> None:
+        """A command for one node fails with the error of that node."""
         self.cluster.ranges = [(0, 16383, self.nodes[0])]
         self.cluster.nodes = self.nodes[:1]
         self.nodes[0].script = lambda node, words, _: b"-ERR no\r\n" if words[0] == b"DBSIZE" else DEFAULT_REPLY
         self.assertEqual(str(self.error_of(self.client().dbsize(), ReplyError)), "ERR no")
 
-    def test_a_reply_that_cannot_be_put_together(self) -> None:
-        """It is the caller's error, not a hung command."""
+    def test_replies_that_cannot_be_combined(self) -> None:
+        """The command fails with ProtocolError and does not hang."""
         self.nodes[0].script = lambda node, words, _: b"+what\r\n" if words[0] == b"DBSIZE" else b":1\r\n"
         for node in self.nodes[1:]:
             node.script = lambda node, words, _: b":1\r\n" if words[0] == b"DBSIZE" else DEFAULT_REPLY
@@ -75,13 +75,13 @@ class PartsTests(FullTests):
 
 class WithoutMapTests(FullTests):
     def test_before_the_first_map(self) -> None:
-        """A command for every node waits until it is known which there are."""
+        """A command for every node waits until the nodes are known."""
         for node in self.nodes:
             node.script = lambda node, words, _: b":2\r\n" if words[0] == b"DBSIZE" else DEFAULT_REPLY
         self.assertEqual(self.result_of(self.lazy_client().dbsize()), 6)
 
-    def test_more_wait_for_a_map_than_their_owner_can_take(self) -> None:
-        """What was taken once is served, also where there is no room for new commands."""
+    def test_more_commands_wait_for_a_map_than_a_node_accepts(self) -> None:
+        """Commands that were accepted before are served even where new commands are refused."""
         self.silent = False
         node = self.nodes[0]
         ranges = self.cluster.ranges
@@ -98,8 +98,8 @@ class WithoutMapTests(FullTests):
         self.advance(6.0, step=0.1)
         self.assertEqual([self.result_of(each) for each in waiting], [None] * 6)
 
-    def test_a_script_to_be_killed_on_one_node(self) -> None:
-        """The command goes past all that stands before it."""
+    def test_script_kill_on_one_node(self) -> None:
+        """SCRIPT KILL does not wait for the pending commands."""
         client = self.client()
         waiting = self.fill(client, 1)
         self.assertEqual(self.result_of(client.execute_on(self.nodes[0].address, "SCRIPT", "KILL")), b"OK")
@@ -108,13 +108,13 @@ class WithoutMapTests(FullTests):
 
 
 class StreamTests(FullTests):
-    def test_what_is_no_iterable(self) -> None:
-        """It fails as one that raises."""
+    def test_a_stream_that_is_not_iterable(self) -> None:
+        """The stream fails like a stream whose iterator raises."""
         client = self.client()
         self.error_of(client.pipeline().stream(5, lambda *_: None), TypeError)  # type: ignore[arg-type]
 
-    def test_others_fill_the_queue(self) -> None:
-        """A command by itself that is turned away is tried again until there is room."""
+    def test_a_full_queue(self) -> None:
+        """A refused command of a pipeline is tried again until there is room."""
         client = self.client(max_pending=2)
         waiting = self.fill(client, 2)
         key = self.key_of(self.nodes[0])
@@ -125,8 +125,8 @@ class StreamTests(FullTests):
         self.assertEqual(self.result_of(executing), [b"OK", b"OK"])
         self.assertEqual([self.result_of(each) for each in waiting], [None] * 2)
 
-    def test_a_command_that_had_to_be_asked_about(self) -> None:
-        """It finds the queue full when it is known at last, and is tried again until there is room."""
+    def test_an_unknown_command(self) -> None:
+        """When the command is known the queue is full, and the command is tried again until there is room."""
         info = b"*1\r\n*6\r\n$11\r\nmodule.does\r\n:-2\r\n*1\r\n+readonly\r\n:1\r\n:1\r\n:1\r\n"
         key = self.key_of(self.nodes[0])
         asked: list[Any] = []
@@ -141,7 +141,7 @@ class StreamTests(FullTests):
 
         for node in self.nodes:
             node.script = script
-        # The only one that is connected is asked.
+        # The only connected node is asked.
         client = self.client(max_pending=3, seeds=str(self.nodes[1].address))
         executing = client.pipeline().add("MODULE.DOES", key).execute()
         self.network.settle()
@@ -155,7 +155,7 @@ class StreamTests(FullTests):
 
 
 class ProbeTests(FullTests):
-    """No room for a transaction whose node has refused MULTI before."""
+    """There is no room for a transaction at a node that has refused MULTI before."""
 
     def refused_before(self, **options: Any) -> Any:
         answers = {b"MULTI": b"-NOPERM no\r\n", b"EXEC": b"-ERR EXEC without MULTI\r\n", b"GET": SILENCE}
@@ -165,14 +165,14 @@ class ProbeTests(FullTests):
         self.advance(10.1, step=1.0)
         return client
 
-    def test_for_the_question(self) -> None:
+    def test_no_room_for_the_probe(self) -> None:
         client = self.refused_before(max_pending=3)
         waiting = self.fill(client, 2)
         self.error_of(client.transaction().incr(self.key_of(self.nodes[0])).execute(), TooManyPending)
         self.release(2)
         self.assertEqual([self.result_of(each) for each in waiting], [None] * 2)
 
-    def test_when_the_question_is_answered(self) -> None:
+    def test_no_room_after_the_probe(self) -> None:
         client = self.refused_before(max_pending=4)
         key = self.key_of(self.nodes[0])
         self.nodes[0].script = lambda node, words, _: (

@@ -1,4 +1,4 @@
-"""What a new map, or none, does to commands that are under way or wait."""
+"""What a new slot map means for pending and waiting commands."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from txvalkeycluster.testing.scripted import Connection
 
 
 class HeldTests(MemoryTests):
-    """Replies that come when the test says so."""
+    """The first node leaves the replies to some commands to the test."""
 
     def setUp(self) -> None:
         super().setUp()
         self.node = self.nodes[0]
         self.key = self.key_of(self.node)
         self.wires: list[Connection] = []
-        #: The names of commands that the first node holds back.
+        #: The commands that the first node does not answer.
         self.held: tuple[bytes, ...] = (b"GET", b"DBSIZE")
         self.node.script = self.hold
 
@@ -39,7 +39,7 @@ class HeldTests(MemoryTests):
         return SILENCE
 
     def given_to(self, node: ScriptedNode, *, replicas: bool = False) -> None:
-        """The first node's slots are another's, which may have the first as its replica."""
+        """Give the slots of the first node to another node, and make the first one its replica or remove it."""
         self.cluster.ranges = [
             (start, end, node if owner is self.node else owner) for start, end, owner in self.cluster.ranges
         ]
@@ -50,7 +50,7 @@ class HeldTests(MemoryTests):
 
 class LoadingTests(HeldTests):
     def test_a_primary_that_has_become_a_replica(self) -> None:
-        """What it cannot serve as it loads goes to its successor at once."""
+        """A command that a former primary refuses with LOADING goes to the new primary at once."""
         client = self.client(seeds=str(self.nodes[1].address))
         waiting = client.get(self.key)
         self.network.settle()
@@ -66,8 +66,8 @@ class LoadingTests(HeldTests):
 
 
 class ShardTests(HeldTests):
-    def test_a_shard_that_is_gone(self) -> None:
-        """Its part waits for a map that knows it again, and the whole can be given up."""
+    def test_a_missing_shard(self) -> None:
+        """The part for the missing shard waits for a map that has the shard. The whole command can be cancelled."""
         client = self.client()
         self.held = (b"DBSIZE",)
         for node in self.nodes[1:]:
@@ -88,7 +88,7 @@ class ShardTests(HeldTests):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_a_node_without_an_address(self) -> None:
-        """It is listed, but cannot be asked."""
+        """A listed node without an address cannot be sent commands."""
         client = self.client()
         node = client.topology.primaries[0]
         reply = b"*1\r\n*3\r\n:0\r\n:16383\r\n*4\r\n$1\r\n?\r\n:7000\r\n$40\r\n%b\r\n*0\r\n" % node.id.encode()
@@ -99,8 +99,8 @@ class ShardTests(HeldTests):
 
 
 class EndTests(HeldTests):
-    def test_aborted_by_who_hears_of_a_map(self) -> None:
-        """Nothing is begun any more."""
+    def test_a_listener_that_aborts_at_a_new_map(self) -> None:
+        """The waiting command fails, and nothing is started after ``abort``."""
         client = self.lazy_client()
         client.add_listener(lambda event: client.abort() if isinstance(event, TopologyUpdated) else None)
         waiting = client.get(self.key_of(self.nodes[1]))
@@ -108,8 +108,8 @@ class EndTests(HeldTests):
         self.failureResultOf(waiting, ClientClosed)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_cancelled_by_another_as_the_first_map_comes(self) -> None:
-        """It is not sent."""
+    def test_a_callback_that_cancels_a_command_at_the_first_map(self) -> None:
+        """The cancelled command is not sent."""
         reply = b"*1\r\n*3\r\n:0\r\n:16383\r\n*4\r\n$1\r\n?\r\n:7000\r\n$40\r\n%b\r\n*0\r\n" % (b"a" * 40)
         for node in self.nodes:
             node.script = lambda node, words, _: (
@@ -126,8 +126,8 @@ class EndTests(HeldTests):
         self.result_of(client.abort())
         self.failureResultOf(others[1], ClientClosed)
 
-    def test_a_blocking_command_that_was_put_off(self) -> None:
-        """A client that is being closed does not begin it."""
+    def test_close_with_a_blocking_command_in_a_retry_queue(self) -> None:
+        """A client that is closing does not start the blocking command."""
         client = self.client()
         self.node.script = lambda node, words, _: (
             b"-CLUSTERDOWN The cluster is down\r\n" if words[0] == b"BLPOP" else DEFAULT_REPLY
@@ -143,8 +143,8 @@ class EndTests(HeldTests):
 
 
 class TransactionTests(HeldTests):
-    def test_on_its_way_to_another_node(self) -> None:
-        """A whole transaction follows ASK, and the other node is told ASKING first."""
+    def test_a_transaction_follows_ask(self) -> None:
+        """The whole transaction goes to the target of ASK, after ASKING."""
         client = self.client()
         target = self.nodes[1]
         target.script = transactional
@@ -160,8 +160,8 @@ class TransactionTests(HeldTests):
         self.assertEqual(self.result_of(client.transaction().incr(self.key).execute()), [1])
         self.assertEqual([words[0] for _, words in target.received[-4:]], [b"ASKING", b"MULTI", b"INCR", b"EXEC"])
 
-    def test_nobody_can_be_asked_whether_multi_is_refused(self) -> None:
-        """A session whose node's shared connection cannot be made: nothing is sent."""
+    def test_no_connection_for_the_probe_of_a_session(self) -> None:
+        """If the shared connection cannot be made, the probe fails and the transaction is not sent."""
         answers = {b"MULTI": b"-NOPERM no\r\n", b"EXEC": b"-ERR EXEC without MULTI\r\n"}
         self.node.script = lambda node, words, _: answers.get(words[0], DEFAULT_REPLY)
         client = self.client(refresh_period=None)
@@ -180,7 +180,7 @@ class TransactionTests(HeldTests):
 
 
 class LeftNodeTests(HeldTests):
-    """A node that has left the map, and those that still hold on to it."""
+    """A node has left the slot map, and commands or sessions still use it."""
 
     def left(self, client: Any) -> None:
         self.given_to(self.nodes[1])
@@ -189,7 +189,7 @@ class LeftNodeTests(HeldTests):
         self.advance(0.5)
         self.successResultOf(refreshing)
 
-    def test_a_question_to_it_alone_that_waits_for_a_connection(self) -> None:
+    def test_a_waiting_command_of_execute_on(self) -> None:
         client = self.client(seeds=str(self.nodes[1].address))
         self.network.instead[self.node.address] = lambda: Deferred()
         waiting = client.execute_on(self.node.address, "PING")
@@ -197,7 +197,7 @@ class LeftNodeTests(HeldTests):
         self.left(client)
         self.assertFalse(self.failureResultOf(waiting, ConnectionLost).value.maybe_executed)
 
-    def test_a_wait_for_its_replicas(self) -> None:
+    def test_wait_on_the_node(self) -> None:
         client = self.client(seeds=str(self.nodes[1].address))
         self.node.script = lambda node, words, _: b":0\r\n" if words[0] == b"WAIT" else DEFAULT_REPLY
         waiting = client.execute_on(self.node.address, "WAIT", 1, 0)
@@ -209,14 +209,14 @@ class LeftNodeTests(HeldTests):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_a_session_whose_node_has_refused_multi(self) -> None:
-        """Nobody can be asked whether it still does; nothing is sent."""
+        """A probe cannot be sent to the node, so the transaction is not sent either."""
         answers = {b"MULTI": b"-NOPERM no\r\n", b"EXEC": b"-ERR EXEC without MULTI\r\n"}
         self.node.script = lambda node, words, _: answers.get(words[0], DEFAULT_REPLY)
         client = self.client(seeds=str(self.nodes[1].address))
         self.error_of(client.transaction().incr(self.key).execute(), TransactionRefused)
         session = self.result_of(Deferred.fromCoroutine(client.watch(self.key).__aenter__()))
         self.advance(10.1, step=1.0)
-        # The session's command keeps its connection from being cut.
+        # The pending command keeps the connection of the session open.
         self.held = (b"GET",)
         self.node.script = self.hold
         waiting = session.get(self.key)
@@ -230,7 +230,7 @@ class LeftNodeTests(HeldTests):
         self.result_of(client.abort())
 
     def test_an_address_that_names_another_machine(self) -> None:
-        """Connections to the machine of before are not lent any more."""
+        """Exclusive connections to the former machine are not lent again."""
         client = self.client()
         value = b"*2\r\n$1\r\nl\r\n$1\r\nv\r\n"
         self.node.script = lambda node, words, _: value if words[0] == b"BLPOP" else DEFAULT_REPLY

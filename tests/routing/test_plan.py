@@ -1,4 +1,4 @@
-"""Which nodes commands are for, and how they are cut up and put together again."""
+"""How commands are routed and split by slot, and how the replies of several nodes are combined."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def routed(call: str, *, split: bool = True) -> Plan:
 
 class RouteTests(SynchronousTestCase):
     def test_by_key(self) -> None:
-        """One slot, however many keys, wherever they stand; a shard channel counts."""
+        """Keys in one slot give that slot, wherever they stand. A shard channel is routed like a key."""
         for call, key in [
             ("GET k", "k"), ("MSET {k}a 1 {k}b 2", "k"), ("EVAL s 2 {k}a {k}b x", "k"), ("SORT k STORE {k}d", "k"),
             ("XREAD COUNT 1 STREAMS k 0", "k"), ("OBJECT ENCODING k", "k"), ("SPUBLISH k m", "k"),
@@ -35,7 +35,7 @@ class RouteTests(SynchronousTestCase):
             self.assertEqual(routed(call), Plan(Scope.ONE, key_slot(key)), call)
 
     def test_without_keys(self) -> None:
-        """By the policy, else any node."""
+        """A command without keys goes where its policy says, or to any node."""
         for call, scope in [
             ("DBSIZE", Scope.SHARDS), ("FLUSHALL", Scope.SHARDS), ("KEYS *", Scope.SHARDS),
             ("SCRIPT LOAD s", Scope.NODES), ("CONFIG SET a b", Scope.NODES), ("PUBSUB CHANNELS", Scope.NODES),
@@ -46,8 +46,8 @@ class RouteTests(SynchronousTestCase):
         for call in ("SCAN 0",):
             self.assertIn("execute_on", str(self.assertRaises(RoutingError, routed, call)))
 
-    def test_over_many_slots(self) -> None:
-        """A few commands are cut up, all others refused, with two keys and their slots."""
+    def test_keys_in_several_slots(self) -> None:
+        """A few commands are split by slot. The error for the others names two keys and their slots."""
         split = ["MGET a b", "MSET a 1 b 2", "MSETEX 2 a 1 b 2", "DEL a b", "UNLINK a b", "EXISTS a b", "TOUCH a b"]
         for call in split:
             self.assertEqual(routed(call), Plan(Scope.SLOTS), call)
@@ -62,17 +62,17 @@ class RouteTests(SynchronousTestCase):
         long = self.assertRaises(RoutingError, routed, f"SINTER a {'b' * 9999}")
         self.assertLess(len(str(long)), 300)
 
-    def test_a_key_without_its_value(self) -> None:
-        """In several slots, all but the last would be written; in one, the server says what is wrong."""
+    def test_an_mset_that_lacks_a_value(self) -> None:
+        """The client refuses an MSET over several slots that lacks a value, so that no part is written."""
         error = self.assertRaises(RoutingError, routed, "MSET a 1 b")
-        self.assertEqual(str(error), "MSET ends with a key that lacks its value")
+        self.assertEqual(str(error), "MSET has no value for its last key")
         self.assertEqual(routed("MSET {k}a 1 {k}b"), Plan(Scope.ONE, key_slot("k")))
 
 
 class CutTests(SynchronousTestCase):
     @given(st.lists(st.text(alphabet="abc{}", min_size=1, max_size=4), min_size=2, max_size=30))
-    def test_nothing_is_lost_or_doubled(self, keys: list[str]) -> None:
-        """Every key is in the part of its slot, in the caller's order, with what belongs to it."""
+    def test_every_key_is_in_one_part(self, keys: list[str]) -> None:
+        """Every key is in the part of its slot, in the order of the caller and with its value."""
         pairs = [word for number, key in enumerate(keys) for word in (key, number)]
         for head, rows, tail in [
             (["MGET"], keys, []),
@@ -121,7 +121,7 @@ class CombineTests(SynchronousTestCase):
         ]:
             self.assertEqual(self.combined(policy, *replies), result, (policy, replies))
 
-    def test_order_does_not_matter_to_numbers(self) -> None:
+    def test_numbers_in_any_order(self) -> None:
         numbers = list(range(20))
         random.Random(1).shuffle(numbers)
         self.assertEqual(self.combined("agg_sum", *numbers), 190)

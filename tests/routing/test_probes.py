@@ -1,4 +1,4 @@
-"""The empty transaction that asks whether a node still refuses MULTI, and who waits for its answer."""
+"""Probes: empty transactions that show whether a node still refuses MULTI, and the transactions that wait for them."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class RefusedTests(MemoryTests):
         self.assertEqual(self.error_of(executing, TransactionRefused).maybe_executed, maybe_executed)
 
     def refused_before(self, **options: Any) -> Any:
-        """A client that was refused MULTI so long ago that it asks again; INCR was executed once."""
+        """Return a client that was refused MULTI so long ago that it sends a probe; INCR was executed once."""
         client = self.client(**options)
         self.refused(client.transaction().incr(self.key).execute(), maybe_executed=True)
         self.advance(10.1, step=1.0)
         return client
 
     def silenced(self, **options: Any) -> tuple[Any, Deferred[Any]]:
-        """The same, with a transaction that waits for the answer."""
+        """Return such a client, and a transaction that waits for the reply to its probe."""
         client = self.refused_before(**options)
         self.answers = dict.fromkeys((b"MULTI", b"EXEC"), SILENCE)
         executing = client.transaction().incr(self.key).execute()
@@ -43,35 +43,35 @@ class RefusedTests(MemoryTests):
         return client, executing
 
     def ended(self, client: Any) -> None:
-        """Nothing was sent but the question, and nothing is left of the client."""
+        """Check that the transaction was not sent, and that nothing is left after ``abort``."""
         self.assertEqual(self.cluster.count(b"INCR"), 1)
         self.result_of(client.abort())
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 class ProbeTests(RefusedTests):
-    def test_the_question_is_lost(self) -> None:
-        """It goes with its transaction, of which nothing was sent yet: that is tried where the map says now."""
+    def test_a_lost_probe(self) -> None:
+        """The transaction was not sent yet, so it goes to the node that owns its slot now."""
         client, executing = self.silenced()
         self.node.script = transactional
         self.network.cut(self.node)
         self.assertEqual(self.result_of(executing), [2])
         self.result_of(client.abort())
 
-    def test_the_question_is_not_answered_in_time(self) -> None:
+    def test_a_probe_without_a_reply(self) -> None:
         client, executing = self.silenced(timeout=0.5, unresponsive_after=60.0)
         self.advance(0.6)
         self.assertFalse(self.error_of(executing, CommandTimeout).maybe_executed)
         self.ended(client)
 
-    def test_aborted_meanwhile(self) -> None:
+    def test_abort_during_a_probe(self) -> None:
         client, executing = self.silenced()
         self.result_of(client.abort())
         self.assertFalse(self.error_of(executing, ClientClosed).maybe_executed)
         self.ended(client)
 
-    def test_cancelled_meanwhile(self) -> None:
-        """Nothing is sent when the answer comes, and close() does not wait for it for ever."""
+    def test_cancelled_during_a_probe(self) -> None:
+        """A cancelled transaction is not sent when the reply to its probe comes, and ``close`` does not wait for it."""
         client, executing = self.silenced()
         executing.cancel()
         self.failureResultOf(executing, CancelledError)
@@ -80,7 +80,7 @@ class ProbeTests(RefusedTests):
         self.assertIsNone(self.result_of(client.close()))
         self.ended(client)
 
-    def test_close_waits_for_it(self) -> None:
+    def test_close_waits_for_the_transaction(self) -> None:
         client, executing = self.silenced()
         closed = client.close()
         self.network.settle()
@@ -91,7 +91,7 @@ class ProbeTests(RefusedTests):
         self.assertIsNone(self.result_of(closed))
         self.result_of(client.abort())
 
-    def test_its_node_leaves_the_map(self) -> None:
+    def test_the_node_leaves_the_map(self) -> None:
         """The transaction goes to the new owner of its slot."""
         client, executing = self.silenced()
         self.node.script = lambda *_: SILENCE
@@ -105,14 +105,14 @@ class ProbeTests(RefusedTests):
 
 
 class SessionTests(RefusedTests):
-    """A question on the connection of a session would end its watch: EXEC does, even an empty one."""
+    """A probe is not sent on the connection of a session, because even an empty EXEC would end the watch."""
 
     def setUp(self) -> None:
         super().setUp()
         self.watches: dict[Connection, bool] = {}
 
     def watching(self, node: ScriptedNode, words: list[bytes], connection: Connection) -> Any:
-        """A node that executes a transaction only on a connection that watches."""
+        """Execute a transaction only on a connection that watches."""
         if words[0] == b"WATCH":
             self.watches[connection] = True
         if words[0] == b"EXEC":
@@ -126,7 +126,7 @@ class SessionTests(RefusedTests):
     def left(self, session: Any) -> None:
         self.result_of(Deferred.fromCoroutine(session.__aexit__(None, None, None)))
 
-    def test_its_watch_holds(self) -> None:
+    def test_the_watch_survives_a_probe(self) -> None:
         client = self.refused_before()
         self.node.script = self.watching
         session = self.entered(client)
@@ -134,8 +134,8 @@ class SessionTests(RefusedTests):
         self.left(session)
         self.result_of(client.abort())
 
-    def test_left_meanwhile(self) -> None:
-        """Its connection may be another's when the answer comes, so nothing is sent on it."""
+    def test_left_during_a_probe(self) -> None:
+        """The transaction is not sent, because the connection of the session may be lent to another one."""
         client = self.refused_before()
         session = self.entered(client)
         self.answers = dict.fromkeys((b"MULTI", b"EXEC"), SILENCE)
@@ -148,8 +148,8 @@ class SessionTests(RefusedTests):
         self.assertIn("left", str(self.error_of(executing, RoutingError)))
         self.ended(client)
 
-    def test_the_question_is_lost(self) -> None:
-        """The session's own connection lives: nothing was sent, and the session may try again."""
+    def test_a_lost_probe(self) -> None:
+        """The transaction was not sent, the connection of the session is open, and the session can try again."""
         client = self.refused_before()
         session = self.entered(client)
         self.answers = dict.fromkeys((b"MULTI", b"EXEC"), SILENCE)
@@ -162,8 +162,8 @@ class SessionTests(RefusedTests):
 
 
 class RememberedTests(RefusedTests):
-    def test_refused_after_it_had_waited_for_its_connection(self) -> None:
-        """The next is not sent."""
+    def test_a_refusal_on_a_new_connection(self) -> None:
+        """The client remembers the refusal, and does not send the next transaction."""
         for node in self.nodes:
             node.script = self.node.script
         client = self.client()
@@ -174,11 +174,11 @@ class RememberedTests(RefusedTests):
         self.result_of(client.abort())
 
 
-class PutOffTests(MemoryTests):
-    """Transactions that a server cannot execute just now."""
+class DelayedTests(MemoryTests):
+    """A server cannot execute transactions for a while."""
 
-    def test_tried_again_ever_more_seldom(self) -> None:
-        """That MULTI is accepted is no sign of recovery, so the others are not sent for it."""
+    def test_attempts_become_rarer(self) -> None:
+        """An accepted MULTI does not show that the server has recovered, so it does not cause further attempts."""
         self.nodes[0].script = lambda node, words, connection: (
             b"-CLUSTERDOWN The cluster is down\r\n"
             if words[0] == b"INCR"

@@ -1,4 +1,4 @@
-"""Commands that wait for a node that cannot serve just now."""
+"""Commands that wait for a node that cannot serve them now."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from txvalkeycluster.testing import DEFAULT_REPLY
 
 
 class DeadlineTests(MemoryTests):
-    def test_what_it_waited_for(self) -> None:
-        """The error of a command that a node never served says for what it waited, and how often it was tried.
+    def test_the_timeout_says_what_the_command_waited_for(self) -> None:
+        """The error names the node, the reason and the attempts, and says that the command was not executed.
 
-        It is not said to have run, as it would be if the deadline came while an attempt was on the wire.
+        If the deadline came during an attempt, the command could have been executed.
         """
         node = self.nodes[0]
         for text in ("CLUSTERDOWN The cluster is down", "TRYAGAIN x"):

@@ -1,4 +1,4 @@
-"""Redirects to addresses that no map lists: who confirms them, before the password goes there without TLS."""
+"""Redirects to addresses that no slot map lists: who must confirm them before the password is sent without TLS."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RedirectCheckTests(MemoryTests):
         self.stranger.address = Address("stranger", 7003)
         self.network.add(self.stranger)
         self.key = self.key_of(self.nodes[0])
-        #: What each node tells of in CLUSTER NODES, beside itself.
+        #: The lines that each node adds to CLUSTER NODES.
         self.known: dict[ScriptedNode, list[str]] = {}
         self.redirect = ask(self.key, self.stranger.address)
         for node in self.nodes:
@@ -38,26 +38,26 @@ class RedirectCheckTests(MemoryTests):
         return f"{'f' * 40} {address} master - 0 0 2 connected"
 
     def passwords(self) -> int:
-        """How often the stranger was sent the password."""
+        """Return how often the stranger received the password."""
         return sum(AUTH in words for _, words in self.stranger.received)
 
     def protected(self, **options: Any) -> ClusterClient[bytes]:
         return self.client(password="secret", timeout=2.0, **options)
 
-    def test_nobody_else_knows_it(self) -> None:
-        """The command waits and ends at its deadline; the sender's own word is not enough."""
+    def test_an_unconfirmed_target(self) -> None:
+        """The command waits and ends at its deadline. The word of the redirecting node alone is not enough."""
         self.known[self.nodes[0]] = [self.line("stranger:7003@1")]
         for redirect in (ask(self.key, self.stranger.address), moved(self.key, self.stranger.address)):
             self.redirect = redirect
             client = self.protected()
             getting = client.get(self.key)
             self.advance(2.5)
-            self.assertIn("no other node knows", str(self.error_of(getting, CommandTimeout)))
+            self.assertIn("no other node confirms", str(self.error_of(getting, CommandTimeout)))
             self.result_of(client.abort())
         self.assertEqual((self.stranger.accepted, self.passwords()), (0, 0))
 
-    def test_another_node_knows_it(self) -> None:
-        """By its IP or by its name."""
+    def test_a_confirmed_target(self) -> None:
+        """Another node lists the address by IP or by name. The nodes are asked only once."""
         for line in ("stranger:7003@1", "10.0.0.1:7003@1,stranger"):
             self.known = {node: [self.line(line)] for node in self.nodes[1:]}
             client = self.protected()
@@ -70,8 +70,8 @@ class RedirectCheckTests(MemoryTests):
         self.assertEqual(self.passwords(), 2)
         self.assertEqual(self.nodes[0].count(b"CLUSTER", b"NODES"), 0)
 
-    def test_where_it_is_not_asked(self) -> None:
-        """Without a password, with a seed, and where the application says so."""
+    def test_redirects_that_are_not_checked(self) -> None:
+        """No node is asked without a password, for a seed, and with ``check_redirects=False``."""
         for options in ({}, {"password": "secret", "check_redirects": False}):
             client = self.client(**options)
             self.assertIsNone(self.result_of(client.get(self.key)))
@@ -82,7 +82,7 @@ class RedirectCheckTests(MemoryTests):
         self.assertEqual(sum(node.count(b"CLUSTER", b"NODES") for node in self.nodes), 0)
 
     def test_the_only_node(self) -> None:
-        """Its own word has to do."""
+        """In a cluster of one node, the word of that node is enough."""
         self.cluster.ranges = [(0, 16383, self.nodes[0])]
         self.known[self.nodes[0]] = [self.line("stranger:7003@1")]
         client = self.protected(seeds=str(self.nodes[0].address))
@@ -90,7 +90,7 @@ class RedirectCheckTests(MemoryTests):
         self.assertEqual(self.passwords(), 1)
 
     def test_close_and_abort(self) -> None:
-        """While the others are asked."""
+        """``close`` and ``abort`` end while the other nodes are being asked."""
         for end in ("close", "abort"):
             for node in self.nodes[1:]:
                 node.script = lambda *_: b""
@@ -103,9 +103,9 @@ class RedirectCheckTests(MemoryTests):
             self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
-class FewNodesTests(MemoryTests):
-    def test_targets_that_no_map_lists(self) -> None:
-        """They go when they have done nothing for a while, though the map stays the same."""
+class NodeLimitTests(MemoryTests):
+    def test_an_idle_target_that_no_map_lists(self) -> None:
+        """The connection of such a node is closed after some idle time, even if the slot map stays the same."""
         stranger = ScriptedNode(self.cluster, 3)
         stranger.address = Address("stranger", 7003)
         self.network.add(stranger)
@@ -121,8 +121,8 @@ class FewNodesTests(MemoryTests):
         self.assertEqual(stranger.connections, [])
         self.assertIsNone(self.result_of(client.get(key)))
 
-    def test_ever_more_targets(self) -> None:
-        """The client deals with so many nodes at a time."""
+    def test_very_many_targets(self) -> None:
+        """The client deals with at most ``max_nodes`` nodes at a time."""
         key = self.key_of(self.nodes[0])
         count = 0
 
@@ -141,7 +141,7 @@ class FewNodesTests(MemoryTests):
             self.error_of(deferred, CommandTimeout)
         self.assertLessEqual(len({address for _, address in self.network.dials}), 20)
 
-    def test_a_map_of_too_many(self) -> None:
+    def test_a_map_with_too_many_nodes(self) -> None:
         client = self.lazy_client(max_nodes=2)
         error = self.error_of(client.refresh_topology(), Exception)
-        self.assertIn("tells of 3 nodes; the limit is 2", str(error))
+        self.assertIn("lists 3 nodes; the limit max_nodes is 2", str(error))

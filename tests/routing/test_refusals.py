@@ -1,4 +1,4 @@
-"""Commands that fail at once: in a later turn of the reactor, so that whoever repeats them does not hold it up."""
+"""Commands that are refused fail in a later turn of the reactor, so that a caller's retry loop cannot block it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE
 
 class RefusalTests(MemoryTests):
     def refused(self, call: Callable[[], Deferred[Any]], kind: type[Exception]) -> None:
-        """Check that a call fails, and not before it has returned."""
+        """Check that a call fails, and only after it has returned."""
         refused = call()
         self.assertNoResult(refused)
         self.clock.advance(0)
         self.failureResultOf(refused, kind)
 
-    def test_of_a_closed_client(self) -> None:
+    def test_a_closed_client(self) -> None:
         client = self.client()
         key = self.key_of(self.nodes[0])
         session = self.result_of(Deferred.fromCoroutine(client.watch(key).__aenter__()))
@@ -47,7 +47,7 @@ class RefusalTests(MemoryTests):
             self.refused(call, ClientClosed)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_of_a_full_queue(self) -> None:
+    def test_a_full_queue(self) -> None:
         client = self.client(max_pending=3)
         node = self.nodes[0]
         key = self.key_of(node)
@@ -59,7 +59,7 @@ class RefusalTests(MemoryTests):
         self.refused(lambda: client.mget(key, self.key_of(node, 1)), PartialFailure)
         self.refused(lambda: client.transaction().get(key).execute(), TooManyPending)
 
-    def test_of_a_call_that_is_wrong(self) -> None:
+    def test_a_wrong_call(self) -> None:
         client = self.client()
         calls: list[tuple[Callable[[], Deferred[Any]], type[Exception]]] = [
             (lambda: client.execute(), TypeError),
@@ -73,14 +73,14 @@ class RefusalTests(MemoryTests):
         for call, kind in calls[:4] + calls[5:]:
             self.refused(call, kind)
 
-    def test_of_a_node_that_does_not_accept_multi(self) -> None:
+    def test_a_node_that_refuses_multi(self) -> None:
         client = self.client()
         key = self.key_of(self.nodes[0])
         self.nodes[0].script = lambda node, words, _: b"-NOPERM no\r\n" if words[0] == b"MULTI" else DEFAULT_REPLY
         self.error_of(client.transaction().get(key).execute(), ValkeyError)
         self.refused(lambda: client.transaction().get(key).execute(), ValkeyError)
 
-    def test_cancelled_before_it_has_failed(self) -> None:
+    def test_cancelled_before_the_failure(self) -> None:
         client = self.client()
         self.result_of(client.close())
         for call in (lambda: client.get("k"), lambda: client.transaction().get("k").execute()):
@@ -89,11 +89,11 @@ class RefusalTests(MemoryTests):
             self.failureResultOf(refused, CancelledError)
             self.clock.advance(0)
 
-    def test_nothing_is_left_for_the_garbage_collector(self) -> None:
+    def test_no_reference_cycles(self) -> None:
         client = self.client()
         self.result_of(client.close())
         self.refuse(client)
-        # What other tests have left may take two rounds.
+        # The garbage of other tests may need several rounds.
         while gc.collect():
             pass
         gc.disable()
@@ -108,8 +108,8 @@ class RefusalTests(MemoryTests):
         self.clock.advance(0)
 
 
-class RaisedTests(MemoryTests):
-    """Whatever raises between the queue that a command is taken from and its end ends that command."""
+class UnexpectedErrorTests(MemoryTests):
+    """An unexpected error in the client's own code ends the command that it concerns."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -117,7 +117,7 @@ class RaisedTests(MemoryTests):
         self.key = self.key_of(self.node)
 
     def raising(self, where: str) -> None:
-        """Have a function raise."""
+        """Replace a function by one that raises."""
 
         def fail(*_: Any, **__: Any) -> None:
             raise RuntimeError("injected")
@@ -131,7 +131,7 @@ class RaisedTests(MemoryTests):
     def answer_get(self, reply: bytes) -> None:
         self.node.script = lambda node, words, _: reply if words[0] == b"GET" else DEFAULT_REPLY
 
-    def test_at_an_error_reply(self) -> None:
+    def test_after_an_error_reply(self) -> None:
         for where, reply in (
             ("routing.recovery.decide_on_reply", b"-MOVED 1 node:7001\r\n"),
             ("routing.recovery:Recovery._carry_out", b"-TRYAGAIN x\r\n"),
@@ -154,7 +154,7 @@ class RaisedTests(MemoryTests):
             cleanup[0](*cleanup[1], **cleanup[2])
         self._cleanups.clear()
 
-    def test_at_a_lost_connection(self) -> None:
+    def test_after_a_lost_connection(self) -> None:
         for where in ("routing.recovery.decide_on_loss", "routing.slot_map:SlotMap.destination_of"):
             client = self.client()
             self.answer_get(SILENCE)  # type: ignore[arg-type]
@@ -167,7 +167,7 @@ class RaisedTests(MemoryTests):
             self._undo_patches()
             self.result_of(client.abort())
 
-    def test_as_a_connection_is_ready(self) -> None:
+    def test_when_a_connection_is_ready(self) -> None:
         client = self.client()
         self.network.cut(self.node)
         self.network.settle()
@@ -176,7 +176,7 @@ class RaisedTests(MemoryTests):
         for deferred in waiting:
             self.error_of(deferred, Exception)
 
-    def test_as_a_retry_queue_tries_again(self) -> None:
+    def test_at_a_retry(self) -> None:
         client = self.client()
         self.answer_get(b"-LOADING x\r\n")
         waiting = [client.get(self.key) for _ in range(3)]
@@ -185,7 +185,7 @@ class RaisedTests(MemoryTests):
         for deferred in waiting:
             self.assertEqual(str(self.error_of(deferred, RuntimeError)), "injected")
 
-    def test_as_an_exclusive_connection_is_lent(self) -> None:
+    def test_when_an_exclusive_connection_is_lent(self) -> None:
         client = self.client()
         self.raising("connection.exclusive_pool:Lease.carry")
         self.error_of(client.blpop(self.key, 0), RuntimeError)

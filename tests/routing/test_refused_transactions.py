@@ -1,4 +1,4 @@
-"""Transactions of users who may not say MULTI: the server executes their commands one by one."""
+"""Transactions of users who may not execute MULTI: the server executes the commands one by one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WITHOUT_MULTI = b"-ERR EXEC without MULTI\r\n"
 
 
 class RefusedTests(MemoryTests):
-    #: What a node answers to a command in place of executing it.
+    #: Replies of the nodes, by command, that replace the execution.
     answers: dict[bytes, Any]
 
     def setUp(self) -> None:
@@ -44,8 +44,8 @@ class RefusedTests(MemoryTests):
     def left(self, session: WatchSession[Any]) -> None:
         self.result_of(Deferred.fromCoroutine(session.__aexit__(None, None, None)))
 
-    def test_its_commands_may_have_run(self) -> None:
-        """The caller is told so, with the reply of each."""
+    def test_the_commands_may_have_run(self) -> None:
+        """The error says that the commands may have run, and has the reply of each."""
         client = self.client()
         key = self.key_of(self.nodes[0])
         error = self.refused(client, client.transaction().incr(key).get(key).execute())
@@ -53,8 +53,8 @@ class RefusedTests(MemoryTests):
         self.assertEqual(error.results, (1, b"1"))
         self.assertIn("NOPERM", str(error))
 
-    def test_it_is_not_repeated(self) -> None:
-        """Even if one of its commands meets a state that passes, or a redirect: another one has run."""
+    def test_the_transaction_is_not_repeated(self) -> None:
+        """A temporary error or a redirect of one command causes no repetition, because another command has run."""
         key = self.key_of(self.nodes[0])
         for text in (
             b"-TRYAGAIN Multiple keys request during rehashing of slot\r\n",
@@ -71,8 +71,8 @@ class RefusedTests(MemoryTests):
             self.assertEqual(self.cluster.count(b"INCR"), before + 1)
             self.result_of(client.close())
 
-    def test_multi_itself_meets_a_state_that_passes(self) -> None:
-        """Whatever the reason is for which MULTI is refused, the commands behind it are not held up by it."""
+    def test_multi_is_refused_with_a_temporary_error(self) -> None:
+        """The commands after MULTI are executed, whatever the reason of the refusal."""
         client = self.client()
         key = self.key_of(self.nodes[0])
         self.answers[b"MULTI"] = b"-LOADING Valkey is loading the dataset in memory\r\n"
@@ -80,8 +80,8 @@ class RefusedTests(MemoryTests):
         self.assertTrue(error.maybe_executed)
         self.assertEqual(self.cluster.count(b"INCR"), 1)
 
-    def test_the_next_is_not_sent(self) -> None:
-        """To that node; another one has to say for itself."""
+    def test_the_next_transaction_is_not_sent(self) -> None:
+        """A node that refused MULTI is sent no further transaction. Other nodes are."""
         client = self.client()
         one, other = self.key_of(self.nodes[0]), self.key_of(self.nodes[1])
         self.refused(client, client.transaction().incr(one).execute())
@@ -93,8 +93,8 @@ class RefusedTests(MemoryTests):
         error = self.refused(client, client.transaction().incr(other).execute())
         self.assertTrue(error.maybe_executed)
 
-    def test_a_right_that_is_granted_later(self) -> None:
-        """After a while an empty transaction asks again, before anything is sent."""
+    def test_a_permission_that_is_granted_later(self) -> None:
+        """After a while the client sends an empty transaction first, and the transaction only if MULTI is accepted."""
         client = self.client()
         key = self.key_of(self.nodes[0])
         self.refused(client, client.transaction().incr(key).execute())
@@ -106,11 +106,11 @@ class RefusedTests(MemoryTests):
         self.advance(10.1, step=1.0)
         for number in (2, 3):
             self.assertEqual(self.result_of(client.transaction().incr(key).execute()), [number])
-        # One that was refused, two empty ones, and two more.
+        # One refused transaction, two empty ones, and two that were executed.
         self.assertEqual(self.nodes[0].count(b"EXEC"), 5)
 
     def test_in_a_session(self) -> None:
-        """The same for watched keys; its connection is free for the next."""
+        """A transaction of a session fails in the same way, and its connection can be lent again."""
         client = self.client()
         key = self.key_of(self.nodes[0])
         for executed in (True, False):
@@ -121,7 +121,7 @@ class RefusedTests(MemoryTests):
         self.assertEqual(self.cluster.count(b"INCR"), 1)
 
     def test_lost_before_multi_was_answered(self) -> None:
-        """Nobody knows whether it was refused, so what was written may have run; it is not repeated."""
+        """It is unknown whether MULTI was refused, so the commands may have run, and are not repeated."""
         client = self.client()
         key = self.key_of(self.nodes[0])
         self.answers = {b"MULTI": SILENCE, b"INCR": SILENCE, b"EXEC": CLOSE}
@@ -130,7 +130,7 @@ class RefusedTests(MemoryTests):
         self.assertEqual(self.cluster.count(b"INCR"), 1)
 
     def test_an_exec_that_leaves_the_transaction_open(self) -> None:
-        """No command of others is queued in it: the connection ends."""
+        """The connection ends, so that no other command is queued in the open transaction."""
         client = self.client()
         key = self.key_of(self.nodes[0])
         self.result_of(client.get(key))
@@ -147,8 +147,8 @@ class RefusedTests(MemoryTests):
         self.left(self.entered(client.watch(key)))
         self.assertEqual(self.nodes[0].accepted, leased + 1)
 
-    def test_why_exec_was_refused(self) -> None:
-        """A state that passes is waited for; anything else is told."""
+    def test_reasons_of_execabort(self) -> None:
+        """A temporary reason is waited for. Any other reason fails the transaction."""
         client = self.client()
         key = self.key_of(self.nodes[0])
         reason = b"-EXECABORT Transaction discarded because of: %b\r\n"

@@ -1,4 +1,4 @@
-"""WAIT: which writes it covers, and when it cannot."""
+"""WAIT: which writes it confirms, and when it cannot confirm them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ReplicaWaitTests(MemoryTests):
     def setUp(self) -> None:
         super().setUp()
         self.key = self.key_of(self.nodes[0])
-        #: What each node answers to WAIT.
+        #: The reply of each node to WAIT.
         self.answers: dict[ScriptedNode, Any] = dict.fromkeys(self.nodes, b":1\r\n")
         for node in self.nodes:
             node.script = self.answer
@@ -29,7 +29,7 @@ class ReplicaWaitTests(MemoryTests):
         return self.answers[node] if words[0] == b"WAIT" else DEFAULT_REPLY
 
     def cut(self, client: ClusterClient, node: ScriptedNode) -> None:
-        """End a node's connections, and wait for the client to notice."""
+        """Close the connections of a node, and let the client notice it."""
         lost: list[Any] = []
         client.add_listener(lambda event: lost.append(event) if type(event).__name__ == "NodeDisconnected" else None)
         for connection in list(node.connections):
@@ -42,8 +42,8 @@ class ReplicaWaitTests(MemoryTests):
         assert isinstance(error, WritesUnconfirmed)
         return error
 
-    def test_a_connection_that_carried_a_write_is_replaced(self) -> None:
-        """No server can say what became of it; the error says where."""
+    def test_a_connection_with_unconfirmed_writes_is_replaced(self) -> None:
+        """No server can confirm the writes of the old connection, and the error names the node."""
         client = self.client()
         self.result_of(client.set(self.key, "v"))
         self.cut(client, self.nodes[0])
@@ -53,14 +53,14 @@ class ReplicaWaitTests(MemoryTests):
         self.assertTrue(error.maybe_executed)
         self.assertEqual(self.cluster.count(b"WAIT"), 0)
 
-    def test_numbers_that_are_none(self) -> None:
-        """The server says what is wrong with them."""
+    def test_arguments_that_are_not_numbers(self) -> None:
+        """The error is that of the server."""
         client = self.client()
         self.answers = dict.fromkeys(self.nodes, b"-ERR value is not an integer or out of range\r\n")
         self.error_of(client.execute("WAIT", "all", 0), ReplyError)
 
     def test_losses_at_very_many_addresses(self) -> None:
-        """Those of longest ago are forgotten, so that they cannot fill the memory."""
+        """The oldest losses are forgotten, so that they cannot fill the memory."""
         wait = ReplicaWait(self.clock, Options(random=Random(1)), list, list, lambda node, error: None)
         for number in range(1001):
             wait.writes_lost(Address("node", number), "gone")
@@ -69,8 +69,8 @@ class ReplicaWaitTests(MemoryTests):
         self.assertIn("node:1:", str(error))
         self.assertIn("node:1000:", str(error))
 
-    def test_every_caller_is_told(self) -> None:
-        """The lost write may be that of any of those who share the client; then later writes are counted."""
+    def test_every_caller_gets_the_error(self) -> None:
+        """The lost write may be that of any caller. Later writes are confirmed again."""
         client = self.client()
         self.result_of(client.set(self.key, "v"))
         self.cut(client, self.nodes[0])
@@ -80,8 +80,8 @@ class ReplicaWaitTests(MemoryTests):
         self.advance(1.1)
         self.assertEqual(self.result_of(client.wait(1, 1000)), 1)
 
-    def test_confirmed_before_it_was_replaced(self) -> None:
-        """Only writes since the last wait that succeeded count; those that come with a WAIT are not covered by it."""
+    def test_confirmed_before_the_connection_was_replaced(self) -> None:
+        """Only writes since the last successful WAIT count. A WAIT does not cover writes that are sent after it."""
         client = self.client()
         self.result_of(client.set(self.key, "v"))
         self.assertEqual(self.result_of(client.wait(1, 1000)), 1)
@@ -93,24 +93,24 @@ class ReplicaWaitTests(MemoryTests):
         self.cut(client, self.nodes[0])
         self.unconfirmed(client.wait(1, 1000))
 
-    def test_a_wait_that_did_not_reach_its_number(self) -> None:
-        """It has confirmed nothing."""
+    def test_too_few_replicas(self) -> None:
+        """A WAIT that too few replicas answered has confirmed nothing."""
         client = self.client()
         self.result_of(client.set(self.key, "v"))
         self.assertEqual(self.result_of(client.wait(2, 20)), 1)
         self.cut(client, self.nodes[0])
         self.unconfirmed(client.wait(1, 1000))
 
-    def test_a_wait_for_no_replica(self) -> None:
-        """It succeeds at once, and has confirmed nothing."""
+    def test_wait_for_no_replica(self) -> None:
+        """A WAIT for 0 replicas succeeds at once and has confirmed nothing."""
         client = self.client()
         self.result_of(client.set(self.key, "v"))
         self.assertEqual(self.result_of(client.wait(0, 1000)), 1)
         self.cut(client, self.nodes[0])
         self.unconfirmed(client.wait(1, 1000))
 
-    def test_a_connection_that_carried_nothing_of_callers(self) -> None:
-        """Slot maps and the like are no writes."""
+    def test_a_connection_without_commands_of_callers(self) -> None:
+        """Requests of the client itself, such as that for the slot map, are not writes."""
         client = self.client()
         for node in self.nodes:
             self.result_of(client.refresh_topology())
@@ -118,7 +118,7 @@ class ReplicaWaitTests(MemoryTests):
             self.cut(client, node)
         self.assertEqual(self.result_of(client.wait(1, 1000)), 1)
 
-    def test_replaced_while_it_waits(self) -> None:
+    def test_replaced_during_the_wait(self) -> None:
         client = self.client()
         self.result_of(client.set(self.key, "v"))
         self.answers[self.nodes[0]] = b":0\r\n"
@@ -128,8 +128,8 @@ class ReplicaWaitTests(MemoryTests):
         self.cut(client, self.nodes[0])
         self.unconfirmed(waiting)
 
-    def test_sent_as_the_connection_is_replaced(self) -> None:
-        """What was still unsent is written to the old connection, and cannot be asked about on the new one."""
+    def test_a_write_while_the_connection_is_replaced(self) -> None:
+        """A write that went to the old connection cannot be confirmed on the new one."""
         client = self.client()
         node = self.nodes[0]
         moved = b"-MOVED 1 %b\r\n" % str(node.address).encode()
@@ -142,8 +142,8 @@ class ReplicaWaitTests(MemoryTests):
         self.assertEqual(node.accepted, 2)
         self.unconfirmed(client.wait(1, 1000))
 
-    def test_a_node_that_leads_no_more(self) -> None:
-        """Its writes are not confirmed by its successor's replicas; a map is asked for at once."""
+    def test_a_former_primary(self) -> None:
+        """The replicas of the new primary do not confirm writes to the old one. A new slot map is requested at once."""
         self.cluster.ranges = [(0, 10922, self.nodes[0]), (10923, 16383, self.nodes[1])]
         client = self.client(refresh_interval=60.0)
         self.result_of(client.set(self.key, "v"))
@@ -153,8 +153,8 @@ class ReplicaWaitTests(MemoryTests):
         self.advance(0.1)
         self.assertTrue(client.topology.owner(0).id == self.nodes[2].id)
 
-    def test_a_map_that_shows_it(self) -> None:
-        """Even if the node leads again when it is asked: it may have dropped what it had not handed on."""
+    def test_a_map_without_the_primary(self) -> None:
+        """Writes are in doubt even if the node is a primary again, because it may have dropped them in between."""
         ranges = self.cluster.ranges
         client = self.client()
         self.result_of(client.set(self.key, "v"))
@@ -164,8 +164,8 @@ class ReplicaWaitTests(MemoryTests):
         self.result_of(client.refresh_topology())
         self.unconfirmed(client.wait(1, 1000))
 
-    def test_a_map_that_shows_it_as_a_replica(self) -> None:
-        """The same, though its connection lives on.  What a replica is sent are no writes."""
+    def test_a_map_with_the_primary_as_a_replica(self) -> None:
+        """Writes are in doubt although the connection stays open. Commands to a replica are not writes."""
         one, other = self.nodes[:2]
         self.cluster.ranges = [(0, 16383, one)]
         self.cluster.replicas = {one: [other]}
@@ -182,8 +182,8 @@ class ReplicaWaitTests(MemoryTests):
         self.result_of(client.refresh_topology())
         self.unconfirmed(client.wait(1, 1000))
 
-    def test_an_old_map_and_no_writes(self) -> None:
-        """Nothing is in doubt: the successor is asked as soon as the map shows it."""
+    def test_an_old_map_without_writes(self) -> None:
+        """Nothing is in doubt, and the new primary is asked as soon as the slot map shows it."""
         self.cluster.ranges = [(0, 10922, self.nodes[0]), (10923, 16383, self.nodes[1])]
         client = self.client(refresh_interval=60.0)
         self.answers[self.nodes[0]] = REPLICA
@@ -191,8 +191,8 @@ class ReplicaWaitTests(MemoryTests):
         self.assertEqual(self.result_of(client.wait(1, 1000)), 1)
         self.assertEqual(self.nodes[2].count(b"WAIT"), 1)
 
-    def test_a_failed_wait_asks_nobody_any_more(self) -> None:
-        """In a loop it would fill the others' queues."""
+    def test_a_failed_wait_stops_asking(self) -> None:
+        """Repeated waits do not fill the queues of the other nodes."""
         client = self.client()
         self.answers[self.nodes[0]] = b"-NOPERM no\r\n"
         self.answers[self.nodes[1]] = SILENCE
@@ -204,8 +204,8 @@ class ReplicaWaitTests(MemoryTests):
         self.advance(0.1)
         self.assertEqual(self.nodes[2].count(b"WAIT"), asked)
 
-    def test_one_node(self) -> None:
-        """Of that node's writes alone."""
+    def test_wait_on_one_node(self) -> None:
+        """``execute_on`` waits for the writes of its node only."""
         client = self.client()
         self.result_of(client.set(self.key, "v"))
         self.cut(client, self.nodes[0])
@@ -214,8 +214,8 @@ class ReplicaWaitTests(MemoryTests):
         self.assertEqual(self.result_of(client.execute_on(other, "WAIT", 1, 1000)), 1)
         self.unconfirmed(client.execute_on(one, "WAIT", 1, 1000))
 
-    def test_a_node_that_is_gone(self) -> None:
-        """Without writes there, its time is all that it waits for."""
+    def test_an_unreachable_node(self) -> None:
+        """Without writes to the node, the wait ends after its own timeout."""
         client = self.client()
         self.network.refuse(self.nodes[0])
         self.error_of(client.wait(1, 50), ConnectFailed)

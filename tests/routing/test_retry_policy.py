@@ -1,4 +1,4 @@
-"""Every row of the design's table of replies and failures."""
+"""What each error reply and each lost connection means for a command."""
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -24,7 +24,10 @@ def judge(text: str, from_replica: bool = False, redirects: int = 0) -> Decision
 
 class ReplyTests(SynchronousTestCase):
     def test_moved(self) -> None:
-        """Split at the last colon; an empty host is the sender's; the sender itself means to dial anew."""
+        """The host ends at the last colon, and an empty host is that of the sender.
+
+        A redirect to the sender means that the client makes a new connection.
+        """
         for text, act, target in [
             ("MOVED 5 10.0.0.2:7001", Action.FOLLOW, Address("10.0.0.2", 7001)),
             ("MOVED 5 ::1:7200", Action.FOLLOW, Address("::1", 7200)),
@@ -37,26 +40,26 @@ class ReplyTests(SynchronousTestCase):
             self.assertEqual((decision.action, decision.target, decision.refresh), (act, target, Refresh.SOON), text)
         self.assertEqual(judge("MOVED 5 h:1").slot, 5)
 
-    def test_ask_leaves_the_map(self) -> None:
-        """ASK asks for no refresh."""
+    def test_ask_causes_no_refresh(self) -> None:
+        """ASK does not change the slot map."""
         self.assertEqual(judge("ASK 5 h:1"), Decision(Action.ASK, target=Address("h", 1)))
 
-    def test_malformed_redirects_are_the_callers(self) -> None:
-        """What cannot be followed is an error reply like any other."""
+    def test_malformed_redirects_fail_the_command(self) -> None:
+        """A redirect that cannot be followed is an error reply like any other."""
         for text in [
             "MOVED", "MOVED 5", "MOVED 99999999 x:1", "MOVED -1 x:1", "MOVED 16384 x:1", "MOVED x y:1",
             "MOVED 5 h", "MOVED 5 h:0", "MOVED 5 h:70000", "ASK 5", "ASK 5 h:x", "MO", "",
         ]:  # fmt: skip
             self.assertEqual(judge(text).action, Action.FAIL, text)
 
-    def test_redirects_without_end_slow_down(self) -> None:
-        """After a few redirects in a row the command waits before the next."""
+    def test_many_redirects_slow_down(self) -> None:
+        """After a few redirects in a row the command waits before the next one."""
         self.assertEqual(judge("MOVED 5 h:1", redirects=IMMEDIATE_REDIRECTS - 1).action, Action.FOLLOW)
         self.assertEqual(judge("MOVED 5 h:1", redirects=IMMEDIATE_REDIRECTS).action, Action.WAIT)
         self.assertEqual(judge("ASK 5 h:1", redirects=IMMEDIATE_REDIRECTS).action, Action.WAIT)
 
-    def test_states_of_the_server(self) -> None:
-        """Each is waited for, and asks for the refresh that ends it."""
+    def test_temporary_states_of_the_server(self) -> None:
+        """The command waits, and the state decides whether and when the slot map is refreshed."""
         for text, refresh in [
             ("TRYAGAIN Multiple keys", Refresh.NO),
             ("CLUSTERDOWN The cluster is down", Refresh.SOON),
@@ -68,13 +71,13 @@ class ReplyTests(SynchronousTestCase):
         for text in ("LOADING x", "MASTERDOWN x"):
             self.assertEqual(judge(text, from_replica=True).action, Action.REROUTE)
 
-    def test_other_errors_are_the_callers(self) -> None:
-        """A code is compared whole."""
+    def test_other_errors_fail_the_command(self) -> None:
+        """A code counts only if it is the whole first word, in capital letters."""
         for text in ("WRONGTYPE x", "ERR x", "NOPERM x", "LOADINGX", "moved 5 h:1"):
             self.assertEqual(judge(text), Decision(Action.FAIL))
 
     def test_a_primary_that_has_become_a_replica(self) -> None:
-        """What it held up is sent again; what only a primary can confirm is not."""
+        """An unblocked command is sent again. WAIT is not, because only the former primary could confirm its writes."""
         demoted = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
         self.assertEqual(judge(demoted), Decision(Action.WAIT, Refresh.NOW))
         self.assertEqual(judge("UNBLOCKED client unblocked via CLIENT UNBLOCK"), Decision(Action.FAIL))
@@ -83,16 +86,16 @@ class ReplyTests(SynchronousTestCase):
 
 
 class ProofTests(SynchronousTestCase):
-    def test_what_a_script_cannot_have_said(self) -> None:
-        """Redirects of its own slots and the server's own texts, to the letter, are from before it ran."""
+    def test_errors_that_a_script_cannot_forge(self) -> None:
+        """Redirects for its own slots and the exact texts of the server prove that a script did not run."""
         for text, proof in [
             ("MOVED 5 h:1", True), ("ASK 6 h:1", True), ("MOVED 7 h:1", False), ("MOVED x h:1", False),
             ("CLUSTERDOWN Hash slot not served", True), ("CLUSTERDOWN says the script", False), ("ERR x", False),
         ]:  # fmt: skip
             self.assertEqual(proves_not_executed(ReplyError(text), {5, 6}), proof, text)
 
-    def test_what_exec_leaves_behind(self) -> None:
-        """A server that has refused EXEC for good has left the MULTI state; of any other error nobody knows."""
+    def test_errors_of_exec_that_end_the_transaction(self) -> None:
+        """After some errors of EXEC the server has left the MULTI state. After other errors this is unknown."""
         for text, ended in [
             ("EXECABORT x", True), ("MOVED 5 h:1", True), ("CLUSTERDOWN x", True), ("ERR EXEC without MULTI", True),
             ("ERR x", False), ("NOPERM x", False),
@@ -102,7 +105,7 @@ class ProofTests(SynchronousTestCase):
 
 class LossTests(SynchronousTestCase):
     def test_only_safe_commands_are_repeated(self) -> None:
-        """Unwritten ones always, written ones if running twice does no harm."""
+        """A lost command is sent again if it was not written, or if it may run twice."""
         for written, repeatable, act in [
             (False, False, Action.AGAIN),
             (False, True, Action.AGAIN),

@@ -1,4 +1,4 @@
-"""The router with everything below it, in memory."""
+"""The router and all layers below it, in memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RedirectTests(MemoryTests):
         return script
 
     def test_moved(self) -> None:
-        """It is followed at once, the slot points there from now on, and a new map is asked for within the limit."""
+        """A redirect is followed at once, the slot gets its new owner, and a new slot map is requested."""
         client = self.client()
         one, other = self.nodes[:2]
         key = self.key_of(one)
@@ -33,7 +33,7 @@ class RedirectTests(MemoryTests):
         self.assertEqual(client.statistics.refreshes, asked + 1)
 
     def test_ask(self) -> None:
-        """Behind an ASKING in the same write; the map stays."""
+        """ASKING and the command go to the target, and the slot keeps its owner."""
         client = self.client()
         one, other = self.nodes[:2]
         key = self.key_of(one)
@@ -42,8 +42,8 @@ class RedirectTests(MemoryTests):
             self.assertIsNone(self.result_of(client.get(key)))
         self.assertEqual((one.count(b"GET"), other.count(b"ASKING"), other.count(b"GET")), (2, 2, 2))
 
-    def test_two_that_point_at_each_other(self) -> None:
-        """A few redirects at once, then with pauses, until the deadline."""
+    def test_two_nodes_that_redirect_to_each_other(self) -> None:
+        """A few redirects are followed at once, then with pauses, until the deadline."""
         client = self.client(timeout=2.0)
         one, other = self.nodes[:2]
         one.script, other.script = self.redirecting("MOVED", other), self.redirecting("MOVED", one)
@@ -57,16 +57,16 @@ class RedirectTests(MemoryTests):
         self.assertIn("MOVED", str(error))
         self.assertLess(self.cluster.count(b"GET"), 600)
 
-    def test_malformed(self) -> None:
-        """It is the caller's."""
+    def test_a_malformed_redirect(self) -> None:
+        """The error reply goes to the caller."""
         client = self.client()
         self.nodes[0].script = self.redirecting("MOVED", self.nodes[1], slot=16384)
         self.error_of(client.get(self.key_of(self.nodes[0])), ReplyError)
 
 
 class RetryTests(MemoryTests):
-    def test_a_state_that_passes(self) -> None:
-        """It is tried every 10 to 60 ms, and once it has passed everything goes out at once."""
+    def test_a_temporary_state(self) -> None:
+        """A few commands are tried every 10 to 60 ms. At the first success all are sent."""
         client = self.client()
         node = self.nodes[0]
         busy = [True]
@@ -75,7 +75,7 @@ class RetryTests(MemoryTests):
         self.network.settle()
         self.advance(1.0)
         tried = node.count(b"GET") - 100
-        # One tick takes up to 32.
+        # Each attempt takes up to 32 commands.
         self.assertTrue(10 * 32 < tried < 60 * 32)
         busy.clear()
         self.advance(0.06)
@@ -102,7 +102,7 @@ class RetryTests(MemoryTests):
         self.assertTrue(self.error_of(client.set(key, "v"), ConnectionLost).maybe_executed)
 
     def test_a_slot_without_owner(self) -> None:
-        """It waits for a map that has one, which is asked for once a second."""
+        """A command waits for a slot map with an owner, which is requested once a second."""
         self.cluster.ranges = self.cluster.ranges[1:]
         client = self.client(refresh_period=None)
         key = next(f"key:{n}" for n in range(100) if key_slot(f"key:{n}") < 5461)
@@ -116,7 +116,7 @@ class RetryTests(MemoryTests):
         self.assertIsNone(self.result_of(waiting))
 
     def test_a_deadline(self) -> None:
-        """The reply that comes too late belongs to nobody, and the next one to its command."""
+        """The late reply is dropped, and the next reply goes to its command."""
         client = self.client(timeout=1.0)
         node = self.nodes[0]
         held: list[Any] = []
@@ -139,7 +139,7 @@ class RetryTests(MemoryTests):
 
 class EndTests(MemoryTests):
     def test_close(self) -> None:
-        """What was sent is answered, what comes then is refused, and nothing stays behind."""
+        """Pending commands get their replies, new commands are refused, and nothing is left."""
         client = self.client()
         waiting = [client.get(self.key_of(node)) for node in self.nodes]
         closed = client.close()
@@ -150,8 +150,8 @@ class EndTests(MemoryTests):
         self.assertEqual([node.connections for node in self.nodes], [[], [], []])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_close_and_a_node_that_does_not_answer(self) -> None:
-        """The deadline of its commands ends the wait."""
+    def test_close_with_a_silent_node(self) -> None:
+        """``close`` waits until the deadline of the pending commands."""
         client = self.client(timeout=2.0)
         self.nodes[0].script = lambda _, words, __: SILENCE if words[0] == b"GET" else DEFAULT_REPLY
         waiting = client.get(self.key_of(self.nodes[0]))
@@ -163,7 +163,7 @@ class EndTests(MemoryTests):
         self.assertIsNone(self.successResultOf(closed))
 
     def test_abort(self) -> None:
-        """Everything fails at once, with whether it may have been executed."""
+        """All commands fail at once, and each error says whether its command may have been executed."""
         client = self.client()
         self.nodes[0].script = lambda _, words, __: SILENCE if words[0] == b"SET" else DEFAULT_REPLY
         sent = client.set(self.key_of(self.nodes[0]), "v")
@@ -175,8 +175,8 @@ class EndTests(MemoryTests):
         self.assertIsNone(self.result_of(aborted))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_too_many(self) -> None:
-        """More than may be under way at a node are refused, and others are not."""
+    def test_max_pending(self) -> None:
+        """Commands over the limit of one node are refused. Commands for other nodes are not."""
         client = self.client(max_pending=10)
         self.nodes[0].script = lambda _, words, __: SILENCE if words[0] == b"GET" else DEFAULT_REPLY
         keys = self.cluster.keys_of(self.nodes[0], 12)

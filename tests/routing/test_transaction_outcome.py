@@ -1,4 +1,4 @@
-"""What the replies to MULTI, the commands and EXEC come to."""
+"""What the replies to MULTI, the commands and EXEC mean together."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class OutcomeTests(SynchronousTestCase):
         return self.assertRaises(kind, outcome, list(replies))
 
     def test_executed(self) -> None:
-        """Errors of execution are results."""
+        """Errors of single commands are results of the transaction."""
         error = ReplyError("WRONGTYPE x")
         self.assertEqual(outcome([b"OK", b"QUEUED", b"QUEUED", [1, error]]), [1, error])
         self.assertEqual(outcome([b"OK", []]), [])
@@ -34,15 +34,15 @@ class OutcomeTests(SynchronousTestCase):
     def test_a_watched_key_has_changed(self) -> None:
         self.raised(WatchError, b"OK", b"QUEUED", None)
 
-    def test_refused_as_it_was_queued(self) -> None:
-        """The texts of those that were refused, or of EXEC."""
+    def test_refused_when_it_was_queued(self) -> None:
+        """The error has the texts of the refused commands, or the text of EXEC."""
         error = self.raised(TransactionAborted, b"OK", NOPERM, b"QUEUED", ABORT)
         self.assertEqual(error.refusals, ("NOPERM no",))
         error = self.raised(TransactionAborted, b"OK", b"QUEUED", ReplyError("EXECABORT x because of: OOM full"))
         self.assertEqual(error.refusals, ("OOM full",))
 
-    def test_elsewhere_or_later(self) -> None:
-        """Nothing was executed, by the server's own word."""
+    def test_redirects_and_temporary_errors(self) -> None:
+        """The server says that nothing was executed, and the result is its error."""
         for text in ("MOVED 1 h:1", "ASK 1 h:1", "TRYAGAIN x", "CLUSTERDOWN x", "LOADING x"):
             error = ReplyError(text)
             self.assertIs(self.raised(ReplyError, b"OK", NOPERM, error, ABORT), error)
@@ -51,7 +51,7 @@ class OutcomeTests(SynchronousTestCase):
             self.assertEqual(str(found), text)
 
     def test_multi_refused(self) -> None:
-        """Whatever the others say, they may have run."""
+        """The commands may have run, whatever the other replies are."""
         for queued in (5, NOPERM, ReplyError("TRYAGAIN x"), ReplyError("MOVED 1 h:1"), SENT, UNSENT):
             for last in (ReplyError("ERR EXEC without MULTI"), ABORT, SENT, UNSENT):
                 error = self.raised(TransactionRefused, NOPERM, queued, last)
@@ -59,17 +59,17 @@ class OutcomeTests(SynchronousTestCase):
                 self.assertEqual(error.results, (queued,))
 
     def test_executed_though_multi_was_accepted(self) -> None:
-        """A reply that is not QUEUED is that of a command that ran."""
+        """A reply other than QUEUED comes from a command that ran."""
         for replies in ((b"OK", 5, ReplyError("ERR EXEC without MULTI")), (b"QUEUED", b"QUEUED", b"QUEUED")):
             self.assertTrue(self.raised(TransactionRefused, *replies).maybe_executed)
 
     def test_queued_so_far(self) -> None:
-        """Replies that show that nothing has run yet, and such that do not."""
+        """Some replies show that nothing has run yet, others do not."""
         for replies in ([], [b"OK"], [b"OK", b"QUEUED"], [b"OK", NOPERM, b"QUEUED"]):
             self.assertTrue(queued_so_far(replies), replies)
         for replies in ([NOPERM], [b"QUEUED"], [None], [b"OK", 5], [b"OK", b"QUEUED", b"OK"]):
             self.assertFalse(queued_so_far(replies), replies)
 
-    def test_another_number_of_replies(self) -> None:
+    def test_a_wrong_number_of_results(self) -> None:
         self.raised(ProtocolError, b"OK", b"QUEUED", [])
         self.raised(ProtocolError, b"OK", b"QUEUED", b"OK")

@@ -1,4 +1,4 @@
-"""One transaction on its way: written in one go, and what is known of it when its replies are lost."""
+"""A transaction as one request: it is written at once, and each loss of replies has a known meaning."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class OnTheWireTests(MemoryTests):
         return SILENCE
 
     def executing(self, client: Any, *, readonly: bool = False) -> Deferred[Any]:
-        """A transaction that is written, and has no reply."""
+        """Return the Deferred of a transaction that is written and has no reply."""
         transaction = client.transaction()
         executing: Deferred[Any] = (transaction.get(self.key) if readonly else transaction.incr(self.key)).execute()
         self.network.settle()
@@ -48,14 +48,14 @@ class OnTheWireTests(MemoryTests):
         self.network.settle()
         return executing
 
-    def test_lost(self) -> None:
-        """Accepted or not known to be: EXEC was written with it, so it may have been executed."""
+    def test_lost_replies(self) -> None:
+        """The transaction may have been executed, because EXEC was written with it."""
         for replies in (b"", b"+OK\r\n", QUEUED):
             error = self.error_of(self.lost_after(replies), ConnectionLost)
             self.assertTrue(error.maybe_executed)
 
     def test_lost_after_a_refusal(self) -> None:
-        """Its commands may have run by themselves, and those that were answered have."""
+        """The commands may have run one by one. The error has the replies that came."""
         for replies, results in ((b"-NOPERM no\r\n", ()), (b"-NOPERM no\r\n:5\r\n", (5,)), (b"+OK\r\n:5\r\n", (5,))):
             error = self.error_of(self.lost_after(replies), TransactionRefused)
             self.assertTrue(error.maybe_executed)
@@ -63,14 +63,14 @@ class OnTheWireTests(MemoryTests):
             self.assertTrue(all(isinstance(result, ConnectionLost) for result in error.results[len(results) :]))
 
     def test_only_reads_are_sent_again(self) -> None:
-        """As a whole, from the beginning."""
+        """A transaction that only reads is sent again as a whole."""
         executing = self.lost_after(QUEUED, readonly=True)
         self.node.script = transactional
         self.assertEqual(self.result_of(executing), [None])
         self.assertEqual([self.node.count(name) for name in (b"MULTI", b"GET", b"EXEC")], [2, 2, 2])
 
-    def test_cancelled_once_written(self) -> None:
-        """What others send behind it has its own replies."""
+    def test_cancelled_after_the_write(self) -> None:
+        """Commands after the transaction get their own replies."""
         client = self.client()
         executing = self.executing(client)
         executing.cancel()
@@ -82,7 +82,7 @@ class OnTheWireTests(MemoryTests):
         self.assertTrue(self.result_of(other))
 
     def test_cancelled_and_left_open(self) -> None:
-        """A transaction that the server has left open ends the connection, even if nobody waits for it."""
+        """A transaction that the server leaves open ends the connection, even if it was cancelled."""
         client = self.client()
         executing = self.executing(client)
         executing.cancel()
@@ -103,8 +103,8 @@ class OnTheWireTests(MemoryTests):
         self.network.settle()
         self.assertEqual(self.node.count(b"MULTI"), 0)
 
-    def test_late(self) -> None:
-        """It may have been executed; its replies are passed over when they come."""
+    def test_deadline(self) -> None:
+        """The transaction may have been executed, and its late replies are dropped."""
         client = self.client(timeout=0.5, unresponsive_after=60.0)
         executing = self.executing(client)
         self.advance(0.6)
@@ -113,7 +113,7 @@ class OnTheWireTests(MemoryTests):
         self.node.script = None
         self.assertTrue(self.result_of(client.set(self.key, "v")))
 
-    def test_close_waits_for_it(self) -> None:
+    def test_close_waits_for_the_transaction(self) -> None:
         client = self.client()
         executing = self.executing(client)
         closed = client.close()
@@ -130,15 +130,15 @@ class OnTheWireTests(MemoryTests):
         self.assertTrue(self.error_of(executing, ClientClosed).maybe_executed)
 
     def test_an_encoding_of_wide_characters(self) -> None:
-        """OK and QUEUED are the server's words, whatever the text of the values is encoded in."""
+        """OK and QUEUED are words of the server and do not depend on the encoding of values."""
         client = self.client(encoding="utf-16")
         executing = self.executing(client, readonly=True)
         value = "v".encode("utf-16")
         self.wires[-1].write(QUEUED + b"*1\r\n$%d\r\n%b\r\n" % (len(value), value))
         self.assertEqual(self.result_of(executing), ["v"])
 
-    def test_what_is_not_text(self) -> None:
-        """The transaction fails with it, and nothing else does."""
+    def test_a_value_that_cannot_be_decoded(self) -> None:
+        """Only the transaction fails."""
         client = self.client(encoding="utf-8")
         executing = self.executing(client, readonly=True)
         self.wires[-1].write(QUEUED + b"*1\r\n$1\r\n\xff\r\n")
@@ -146,8 +146,8 @@ class OnTheWireTests(MemoryTests):
         self.node.script = None
         self.assertTrue(self.result_of(client.set(self.key, "v")))
 
-    def test_no_room(self) -> None:
-        """It counts as what it writes, and is taken or refused as a whole."""
+    def test_max_pending(self) -> None:
+        """A transaction counts as all that it writes, and is accepted or refused as a whole."""
         client = self.client(max_pending=5)
         transaction = client.transaction()
         for _ in range(4):
@@ -161,9 +161,9 @@ class OnTheWireTests(MemoryTests):
         self.assertEqual(self.result_of(executing), [1])
 
 
-class OnItsWayTests(MemoryTests):
+class WaitingTests(MemoryTests):
     def test_before_there_is_a_connection(self) -> None:
-        """It waits as a whole, and is sent once there is one."""
+        """The transaction waits as a whole and is sent on the new connection."""
         for node in self.nodes:
             node.script = transactional
         client = self.lazy_client()
@@ -171,7 +171,7 @@ class OnItsWayTests(MemoryTests):
         self.assertEqual(self.result_of(client.transaction().set(key, "v").get(key).execute()), [b"OK", b"v"])
 
     def test_a_connection_that_cannot_be_made(self) -> None:
-        """Nothing was written, by the error's own word."""
+        """The error says that the transaction was not executed."""
         client = self.client(timeout=1.0)
         self.network.refuse(self.nodes[0])
         self.network.settle()

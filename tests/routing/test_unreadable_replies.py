@@ -1,4 +1,4 @@
-"""Replies that the reader cannot read: whose command that is, and what becomes of the others."""
+"""Replies that cannot be parsed: which command fails, and what happens to the others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.memory import MemoryTests
 from txvalkeycluster import ConnectionLost, ProtocolError
 from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE, ScriptedNode
 
-# What hiredis refuses, or Python cannot hold.
+# Replies that hiredis refuses, or that Python cannot represent.
 UNREADABLE = (
     b"!9\r\nERR large\r\n",
     b",1e400\r\n",
@@ -28,13 +28,13 @@ class UnreadableTests(MemoryTests):
         self.node.script = self.answer
 
     def answer(self, _: ScriptedNode, words: list[bytes], __: Any) -> Any:
-        """Answer a GET of one key with what cannot be read, and leave everything else unanswered behind it."""
+        """Answer GET of one key with the unreadable reply, and everything else as usual."""
         if words[0] == b"GET" and words[1] == self.key.encode():
             return self.reply
         return DEFAULT_REPLY
 
     def test_each_command_once(self) -> None:
-        """The command whose reply it is fails, and is not sent again; reads behind it are, and writes may have run."""
+        """The command of the reply fails and is not repeated. Reads after it are repeated, writes may have run."""
         for reply in UNREADABLE:
             client = self.client()
             self.reply = reply
@@ -49,7 +49,7 @@ class UnreadableTests(MemoryTests):
             self.result_of(client.close())
 
     def test_in_a_pipeline(self) -> None:
-        """One command of a batch, and the others of it."""
+        """One command of a batch fails. The others succeed."""
         for reply in UNREADABLE:
             client = self.client()
             self.reply = reply
@@ -59,8 +59,8 @@ class UnreadableTests(MemoryTests):
             self.assertIsNone(results[2])
             self.result_of(client.close())
 
-    def test_behind_a_timeout(self) -> None:
-        """It is the reply of a command that nobody waits for any more; the next one is not blamed."""
+    def test_after_a_timeout(self) -> None:
+        """The unreadable reply belongs to the timed-out command, and the next command succeeds."""
         client = self.client(unresponsive_after=60.0)
         self.node.script = lambda _, words, __: SILENCE if words[0] == b"GET" else DEFAULT_REPLY
         late = client.execute("GET", self.key, timeout=0.1)
