@@ -1,4 +1,4 @@
-"""The commands of the command line, but for the servers that they start."""
+"""The commands of the command line, without servers."""
 
 from __future__ import annotations
 
@@ -7,25 +7,21 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from click.testing import CliRunner, Result
-from rich.console import Console
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.memory import MemoryTests
 from txvalkeycluster import Options, cli
 from txvalkeycluster.cli import cluster as cluster_module
 from txvalkeycluster.cli import running
-from txvalkeycluster.cli import topology as topology_module
 from txvalkeycluster.cli.group import group
-from txvalkeycluster.testing import DEFAULT_REPLY, Certificates
+from txvalkeycluster.testing import Certificates
 
 
 class ClusterTests(SynchronousTestCase):
@@ -35,80 +31,83 @@ class ClusterTests(SynchronousTestCase):
         self.set_variable("XDG_RUNTIME_DIR", str(self.runtime))
 
     def set_variable(self, name: str, value: str) -> None:
-        """For us and for processes that we start."""
+        """Set an environment variable for this process and its children."""
         before = os.environ.get(name)
         os.environ[name] = value
         self.addCleanup(os.environ.pop, name)
         if before is not None:
             self.addCleanup(os.environ.update, {name: before})
 
-    def said(self, *words: str, code: int = 0) -> str:
+    def output(self, *words: str, code: int = 0) -> str:
+        """Run ``txvalkeycluster cluster``, check its exit status, and return its output."""
         result: Result = CliRunner().invoke(group, ["cluster", *words])
         self.assertEqual(result.exit_code, code, result.output)
         return result.output
 
-    def recorded(self, pid: int) -> Any:
+    def recorded(self, pid: int) -> cluster_module._Record:
+        """Write the record of a cluster that a process holds."""
         record = cluster_module._Record("one")
         self.patch(os, "getpid", lambda: pid)
         certificates = Certificates.make("127.0.0.1")
-        record.write(SimpleNamespace(url="valkeys://127.0.0.1:7000", certificates=certificates, servers=[1, 2]))
+        cluster: Any = SimpleNamespace(url="valkeys://127.0.0.1:7000", certificates=certificates, servers=[1, 2])
+        record.write(cluster)
         return record
 
     def test_a_record(self) -> None:
-        """Its URL is all that a client needs; it is nobody else's to read."""
+        """The URL of a record has all options of a client, and only the user can read the record."""
         record = self.recorded(os.getpid())
         options = Options.from_url(record.url)
         self.assertTrue(options.tls)
         self.assertIn(b"BEGIN CERTIFICATE", Path(options.trust_root).read_bytes())
-        self.assertIn(f"one: 2 servers, process {os.getpid()}", self.said("status"))
+        self.assertIn(f"one: 2 servers, process {os.getpid()}", self.output("status"))
         (file,) = self.runtime.glob("*/one.json")
         self.assertEqual(file.stat().st_mode & 0o077, 0)
-        self.assertIn("one is running already", self.said("start", "--name=one", code=1))
+        self.assertIn("one is already running", self.output("start", "--name=one", code=1))
         record.remove()
         self.assertEqual(record.url, "")
         self.assertEqual(list(self.runtime.glob("*/*")), [])
 
     def test_a_holder_that_was_killed(self) -> None:
-        """What it left is removed."""
+        """The record of a process that has ended is removed."""
         ended = subprocess.Popen([sys.executable, "-c", ""])
         ended.wait()
         self.recorded(ended.pid)
-        self.assertEqual(self.said("status"), "no cluster is running\n")
+        self.assertEqual(self.output("status"), "no cluster is running\n")
         self.assertEqual(list(self.runtime.glob("*/*")), [])
 
     def test_a_holder_that_does_not_end(self) -> None:
         self.recorded(os.getpid())
         self.patch(os, "kill", lambda *_: None)
         self.patch(cluster_module, "_PATIENCE", -1.0)
-        self.assertIn("of the cluster one does not end", self.said("stop", "--name=one", code=1))
+        self.assertIn("of the cluster one did not end", self.output("stop", "--name=one", code=1))
 
-    def test_names_that_are_none(self) -> None:
-        """They would lead out of the folder."""
+    def test_invalid_names(self) -> None:
+        """Names that could lead out of the folder of records are refused."""
         for name in ("", ".hidden", "../one"):
-            self.assertIn("is no name for a cluster", self.said("stop", f"--name={name}", code=1))
+            self.assertIn("cannot be the name of a cluster", self.output("stop", f"--name={name}", code=1))
 
     def test_a_folder_of_another_user(self) -> None:
-        """Whoever made it could have us read anything."""
+        """A folder of records that belongs to another user is refused."""
         user = os.getuid()
         self.patch(os, "getuid", lambda: user + 1)
-        self.assertIn("is another user's", self.said("status", code=1))
+        self.assertIn("belongs to another user", self.output("status", code=1))
 
     def test_a_cluster_that_does_not_start(self) -> None:
-        """It is said why."""
+        """The message says why the cluster did not start."""
         self.set_variable("VALKEY_SERVER", "/bin/false")
-        text = self.said("start", code=1)
+        text = self.output("start", code=1)
         self.assertIn("the cluster did not start:", text)
         self.assertIn("ended", text)
         self.assertEqual(list(self.runtime.glob("*/*")), [])
 
-    def test_a_record_is_complete_when_it_appears(self) -> None:
+    def test_a_record_is_json(self) -> None:
         record = self.recorded(os.getpid())
         (file,) = self.runtime.glob("*/one.*n")
         self.assertEqual(json.loads(file.read_text())["pid"], record.pid)
 
 
 class Reactor:
-    """One that does what it is told, and may be sent a signal once it runs."""
+    """A reactor that runs its function, and then what the test does meanwhile."""
 
     def __init__(self) -> None:
         self.meanwhile: Callable[[], object] = lambda: None
@@ -134,12 +133,12 @@ class RunningTests(SynchronousTestCase):
         self.reactor = Reactor()
         self.undone: list[str] = []
         self.alarms: list[int] = []
-        # The signals of this process are not ours to change.
+        # The tests must not change the signal handlers of this process.
         self.patch(running, "on_signals", lambda handler: setattr(self, "signalled", handler))
         self.patch(running, "leave_at_last", self.alarms.append)
 
-    def run_with(self, coroutine: Any) -> Any:
-        """The exit code of a command."""
+    def run_with(self, coroutine: Coroutine[Any, Any, int | None]) -> Any:
+        """Run a command, and return its exit status."""
 
         async def main(_: Any, stack: AsyncExitStack) -> Any:
             stack.callback(self.undone.append, "undone")
@@ -148,6 +147,8 @@ class RunningTests(SynchronousTestCase):
         return self.assertRaises(SystemExit, running._Run(self.reactor, main).run).code
 
     def test_a_result(self) -> None:
+        """The exit status is the result of the command, and None means 0."""
+
         async def fine() -> int | None:
             return code
 
@@ -156,7 +157,7 @@ class RunningTests(SynchronousTestCase):
         self.assertEqual(self.undone, ["undone"] * 3)
 
     def test_a_signal(self) -> None:
-        """The first one counts; what is to be undone is."""
+        """The exit status is that of the first signal, and the clean-up of the command runs."""
 
         async def waiting() -> None:
             await Deferred()
@@ -170,41 +171,19 @@ class RunningTests(SynchronousTestCase):
         self.assertEqual((self.undone, self.alarms), (["undone"], [signal.SIGTERM]))
 
     def test_an_error(self) -> None:
-        """It is the caller's."""
+        """An exception of the command is raised, and the clean-up of the command runs."""
 
         async def failing(_: Any, stack: AsyncExitStack) -> int:
             stack.callback(self.undone.append, "undone")
-            raise KeyError("defect")
+            raise KeyError("error")
 
         self.assertRaises(KeyError, running._Run(self.reactor, failing).run)
         self.assertEqual(self.undone, ["undone"])
 
     def test_without_the_extra(self) -> None:
-        """It is said what to install."""
+        """Without the packages of the extra ``cli`` the message says what to install."""
         self.patch(cli, "on_signals", lambda _: None)
         for name, module in (("click", None), ("txvalkeycluster.cli.group", None)):
             self.addCleanup(sys.modules.__setitem__, name, sys.modules[name])
             sys.modules[name] = module  # type: ignore[assignment]
         self.assertIn("pip install 'txvalkeycluster[cli]'", str(self.assertRaises(SystemExit, cli.main)))
-
-
-class TopologyTests(MemoryTests):
-    async def show(self) -> int:
-        async with AsyncExitStack() as stack:
-            code = await topology_module._show(self.clock, stack, "")
-        return code
-
-    def test_a_table(self) -> None:
-        """What goes wrong at one node is told in its row."""
-        said = Console(file=StringIO(), width=200)
-        self.patch(topology_module, "Console", lambda: said)
-        self.patch(topology_module, "connect", lambda *_: succeed(client))
-        answers = {0: b"$20\r\nvalkey_version:9.1.2\r\n", 1: b"-NOPERM no\r\n", 2: b"$4\r\nnone\r\n"}
-        for node in self.nodes:
-            node.script = lambda node, words, _: answers[node.index] if words[0] == b"INFO" else DEFAULT_REPLY
-        client = self.client()
-        self.assertEqual(self.result_of(Deferred.fromCoroutine(self.show())), 0)
-        text = said.file.getvalue()  # type: ignore[attr-defined]
-        for words in ("3 shards, 3 nodes, 16384 slots, no TLS", "9.1.2", "NOPERM no", "unknown", "5461 (0-5460)"):
-            self.assertIn(words, text)
-        self.assertEqual(self.clock.getDelayedCalls(), [])

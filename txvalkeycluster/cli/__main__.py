@@ -1,8 +1,4 @@
-"""``python -m txvalkeycluster.cli``.
-
-With ``-m``, Python looks for modules in the current folder first, before any line of ours runs: use ``python -P -m`` in
-a folder whose files are not to be trusted.  The command ``txvalkeycluster`` never looks there.
-"""
+"""``python -m txvalkeycluster.cli`` does the same as ``python -m txvalkeycluster``."""
 
 from . import main
 

@@ -1,6 +1,7 @@
-"""``cluster start|stop|status``: clusters on this machine that run in the background, each under a name.
+"""``cluster start|stop|status``: clusters that run on this machine in the background.
 
-``start`` leaves a process behind that holds the servers, so that they end with it; a file tells the others of it.
+``start`` leaves a process in the background.  This process, the holder, runs the servers, which end with it.  A file
+for each cluster holds the id of this process and the URL; ``stop`` and ``status`` read it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from ..testing import LocalCluster
 from .running import run
 
 _PATIENCE = 60.0
-# Runs the package of this process, also if Python would find no or another one without the current folder.
+# The program of the holder.  It imports the package from the same path as this process does: without the current folder
+# on its path, Python would find another one, or none.
 _HOLDER = """
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
@@ -40,32 +42,41 @@ main()
 
 @click.group()
 def cluster() -> None:
-    """Run clusters on this machine, in the background."""
+    """Start and stop clusters on this machine.  They run in the background."""
 
 
-_NAME = click.option("--name", default="default", show_default=True, help="What to call the cluster.")
+_NAME = click.option("--name", default="default", show_default=True, help="Name of the cluster.")
 
 
 @cluster.command()
 @_NAME
-@click.option("--primaries", default=3, show_default=True, type=click.IntRange(1, 100))
-@click.option("--replicas", default=1, show_default=True, type=click.IntRange(0, 5), help="Of each primary.")
-@click.option("--first-port", type=click.IntRange(1, 65000), help="Consecutive ports from here; else free ones.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on, such as ::1.")
-@click.option("--password", help="What clients must say to be let in.")
-@click.option("--tls", is_flag=True, help="TLS, with certificates made on the fly.")
-@click.option("--foreground", is_flag=True, help="Stay until interrupted.")
+@click.option("--primaries", default=3, show_default=True, type=click.IntRange(1, 100), help="How many primaries.")
+@click.option("--replicas", default=1, show_default=True, type=click.IntRange(0, 5), help="How many for each primary.")
+@click.option(
+    "--first-port",
+    type=click.IntRange(1, 65000),
+    help="Port of the first server; the next has the next port. [default: free ports]",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address that the servers listen on, such as ::1.")
+@click.option("--password", help="Password that clients need. [default: none]")
+@click.option("--tls", is_flag=True, help="Use TLS, with new certificates. The URL names the file of the authority.")
+@click.option("--foreground", is_flag=True, help="Do not go to the background; Ctrl-C stops the cluster.")
 def start(name: str, foreground: bool, **options: Any) -> None:
-    """Start a cluster and print its URL."""
+    """Start a cluster and print its URL.
+
+    It runs until "cluster stop".
+    """
     record = _Record(name)
     if record.pid is not None:
-        raise click.ClickException(f"a cluster named {name} is running already")
+        raise click.ClickException(
+            f"a cluster named {name} is already running; stop it with: txvalkeycluster cluster stop --name={name}"
+        )
     if foreground:
         run(lambda reactor, stack: _hold(reactor, stack, record, options))
     given = {key.replace("_", "-"): value for key, value in options.items() if value is not None and value is not False}
     words = [f"--{key}" if value is True else f"--{key}={value}" for key, value in given.items()]
     package = Path(__file__).parents[1] / "__init__.py"
-    # With -P, no module is taken from the current folder.
+    # With -P, Python imports no module from the current folder.
     command = [sys.executable, "-P", "-c", _HOLDER, str(package), "cluster", "start", "--foreground"]
     with tempfile.TemporaryFile("w+") as said:
         holder = subprocess.Popen(
@@ -84,7 +95,7 @@ def start(name: str, foreground: bool, **options: Any) -> None:
                 said.seek(0)
                 raise click.ClickException(f"the cluster did not start:\n{said.read().strip()}")
         except SystemExit:
-            # A signal, of which a process in a session of its own hears nothing.
+            # A signal.  The holder is in a session of its own, so it does not get the signal.
             _end(holder)
             raise
     click.echo(record.url)
@@ -98,30 +109,30 @@ def _end(holder: subprocess.Popen[bytes]) -> None:
 @cluster.command()
 @_NAME
 def stop(name: str) -> None:
-    """Stop a cluster and remove what it wrote."""
+    """Stop a cluster and remove its files."""
     record = _Record(name)
     pid = record.pid
     if pid is None:
-        raise click.ClickException(f"no cluster named {name} is running")
+        raise click.ClickException(f"no cluster named {name} is running; list all with: txvalkeycluster cluster status")
     os.kill(pid, signal.SIGTERM)
     give_up = time.monotonic() + _PATIENCE
     while record.pid is not None:
         if time.monotonic() > give_up:
-            raise click.ClickException(f"process {pid} of the cluster {name} does not end")
+            raise click.ClickException(f"process {pid} of the cluster {name} did not end within {_PATIENCE:g} s")
         time.sleep(0.05)
     click.echo(f"stopped {name}")
 
 
 @cluster.command()
 def status() -> None:
-    """List the clusters that run."""
+    """List the running clusters with their URLs."""
     records = [record for record in _Record.all() if record.pid is not None]
     if not records:
         click.echo("no cluster is running")
         return
     for record in records:
         facts = record.read() or {}
-        # Not as a table, which would cut what is there to be copied.
+        # Not in a table: a table would cut the URL, which users copy.
         click.echo(f"{record.name}: {facts['servers']} servers, process {facts['pid']}\n  {record.url}")
 
 
@@ -138,23 +149,25 @@ async def _hold(reactor: IReactorTime, stack: AsyncExitStack, record: _Record, o
 
 
 class _Record:
-    """The file that tells of a running cluster."""
+    """The file of a running cluster."""
 
     def __init__(self, name: str) -> None:
         if not name or name.startswith(".") or "/" in name:
-            raise click.ClickException(f"{name!r} is no name for a cluster")
+            raise click.ClickException(
+                f"{name!r} cannot be the name of a cluster: it must not be empty, begin with a dot, or hold a slash"
+            )
         self.name = name
         self._path = _folder() / f"{name}.json"
         self._authority = _folder() / f"{name}.pem"
 
     @classmethod
     def all(cls) -> Iterator[_Record]:
-        """Every record there is, by name."""
+        """Iterate over all files, by name."""
         for path in sorted(_folder().glob("*.json")):
             yield cls(path.stem)
 
     def read(self) -> dict[str, Any] | None:
-        """What it says, or None if there is no cluster of this name."""
+        """Return the content of the file, or None if there is no cluster of this name."""
         try:
             facts: dict[str, Any] = json.loads(self._path.read_text())
         except FileNotFoundError:
@@ -163,26 +176,26 @@ class _Record:
 
     @property
     def pid(self) -> int | None:
-        """The process that holds the cluster, if it lives."""
+        """The id of the process that holds the cluster, or None if it has ended."""
         facts = self.read()
         if facts is None:
             return None
         try:
             os.kill(facts["pid"], 0)
         except ProcessLookupError:
-            # It was killed, and could not tidy up.
+            # The process was killed before it could remove the file.
             self.remove()
             return None
         return int(facts["pid"])
 
     @property
     def url(self) -> str:
-        """What clients need."""
+        """The URL for clients; empty if there is no cluster of this name."""
         facts = self.read()
         return str(facts["url"]) if facts is not None else ""
 
     def write(self, held: LocalCluster) -> None:
-        """Tell of a cluster; the file is complete when it appears, and nobody else's to read."""
+        """Write the file of a cluster.  Other users cannot read it, and it is complete when it appears."""
         url = held.url
         if held.certificates is not None:
             self._authority.write_bytes(held.certificates.authority)
@@ -194,7 +207,7 @@ class _Record:
         unfinished.rename(self._path)
 
     def remove(self) -> None:
-        """Tell of it no more."""
+        """Remove the file of the cluster, and that of its certificate authority."""
         self._path.unlink(missing_ok=True)
         self._authority.unlink(missing_ok=True)
 
@@ -204,5 +217,5 @@ def _folder() -> Path:
     folder = place / f"txvalkeycluster-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
-        raise click.ClickException(f"{folder} is another user's")
+        raise click.ClickException(f"{folder} belongs to another user; set XDG_RUNTIME_DIR to a folder of your own")
     return folder

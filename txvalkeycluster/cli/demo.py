@@ -1,4 +1,4 @@
-"""``demo``: load on a cluster, a primary killed in the midst, slots moved live, and a report of what that did."""
+"""``demo``: puts a cluster under load, kills a primary, moves slots, and reports what the client's callers saw."""
 
 from __future__ import annotations
 
@@ -31,15 +31,20 @@ _TAKEOVER = 30.0
 
 
 @click.command()
-@click.option("--seconds", default=15, show_default=True, type=click.IntRange(1), help="How long to load it.")
-@click.option("--workers", default=50, show_default=True, type=click.IntRange(1), help="Commands at once.")
-@click.option("--url", help="A cluster of your own; then nothing is killed or migrated unless asked.")
-@click.option("--kill/--no-kill", default=None, help="End a primary: SIGKILL, or SHUTDOWN NOSAVE with --url.")
-@click.option("--migrate/--no-migrate", default=None, help=f"Move {_SLOTS_MOVED} slots there and back (Valkey 9).")
+@click.option("--seconds", default=15, show_default=True, type=click.IntRange(1), help="How long the load lasts.")
+@click.option(
+    "--workers", default=50, show_default=True, type=click.IntRange(1), help="How many commands run at the same time."
+)
+@click.option("--url", help="URL of your own cluster. There, nothing is killed or moved unless you ask for it.")
+@click.option("--kill/--no-kill", default=None, help="Kill a primary: with SIGKILL, or with SHUTDOWN NOSAVE at --url.")
+@click.option(
+    "--migrate/--no-migrate", default=None, help=f"Move {_SLOTS_MOVED} slots and move them back (needs Valkey 9)."
+)
 def demo(seconds: int, workers: int, url: str | None, kill: bool | None, migrate: bool | None) -> None:
-    """Put a cluster under load, upset it, and check every value.
+    """Write and read on a cluster while a primary is killed and slots are moved.
 
-    Exits with 1 if a value was wrong or a Deferred never fired.
+    Without --url, it starts a cluster for this. Every value that is read is checked. The exit status is 1 if a value
+    was wrong or a command never ended.
     """
     kill = url is None if kill is None else kill
     migrate = url is None if migrate is None else migrate
@@ -88,7 +93,7 @@ class _Demo:
         return self.cluster.client()
 
     async def _watch(self, workload: Workload, client: ClusterClient) -> None:
-        """Run the workload and what befalls it, with a live view on a terminal and lines of progress elsewhere."""
+        """Run the workload and the disturbances.  On a terminal it shows a live view, elsewhere lines of progress."""
         with Live(console=self.console, auto_refresh=False, transient=True) as live:
             frames = LoopingCall(self._frame, live, workload, client)
             frames.clock = self.reactor
@@ -97,20 +102,20 @@ class _Demo:
                 workload.start()
                 began = self.reactor.seconds()
                 await self._pause(self.seconds / 5)
-                await self._upset(workload, client)
+                await self._disturb(workload, client)
                 await self._pause(began + self.seconds - self.reactor.seconds())
                 await workload.stop()
             finally:
                 frames.stop()
         self.console.print(self._timeline())
 
-    async def _upset(self, workload: Workload, client: ClusterClient) -> None:
+    async def _disturb(self, workload: Workload, client: ClusterClient) -> None:
         if self.kill:
             await self._step("kill a primary", lambda step: self._kill(workload, client, step))
             await self._pause(self.seconds / 10)
         if self.migrate:
-            there = "move slots live, there and back"
-            await self._step(there, lambda step: self._migrate(client, step))
+            name = "move slots to another primary and back"
+            await self._step(name, lambda step: self._migrate(client, step))
 
     async def _step(self, name: str, action: Callable[[_Step], Awaitable[None]]) -> None:
         step = _Step(name, self.reactor.seconds())
@@ -126,14 +131,14 @@ class _Demo:
     async def _kill(self, workload: Workload, client: ClusterClient, step: _Step) -> None:
         shard = next((shard for shard in client.topology.shards if shard.primary and shard.replicas), None)
         if shard is None or shard.primary is None:
-            raise _NotPossible("no primary has a replica to take over")
+            raise _NotPossible("no primary has a replica that can take over")
         victim = shard.primary
         slots = {slot for start, end in shard.slots for slot in range(start, end + 1)}
         workload.primary_killed(slots)
         if self.cluster is not None:
             await self.cluster.kill(next(server for server in self.cluster.servers if server.id == victim.id))
         else:
-            # A lost connection is the answer to SHUTDOWN.
+            # The server closes the connection in place of a reply to SHUTDOWN.
             with suppress(ConnectionLost):
                 await client.execute_on(victim, "SHUTDOWN", "NOSAVE", "NOW")
         killed_at = self.reactor.seconds()
@@ -146,7 +151,7 @@ class _Demo:
     async def _migrate(self, client: ClusterClient, step: _Step) -> None:
         shards = [shard for shard in client.topology.shards if shard.primary is not None and shard.slots]
         if len(shards) < 2:
-            raise _NotPossible("there is but one shard")
+            raise _NotPossible("the cluster has only one shard")
         start, end = shards[0].slots[0]
         end = min(end, start + _SLOTS_MOVED - 1)
         source, target = shards[0].primary, shards[1].primary
@@ -163,7 +168,7 @@ class _Demo:
     def _pause(self, seconds: float) -> Deferred[Any]:
         return deferLater(self.reactor, max(seconds, 0))
 
-    # ---- what is shown
+    # ---- output
 
     def _frame(self, live: Live, workload: Workload, client: ClusterClient) -> None:
         report = workload.report
@@ -180,7 +185,7 @@ class _Demo:
 
 
 class _NotPossible(Exception):
-    """A step that this cluster cannot be put through."""
+    """This cluster does not allow a step of the demo."""
 
 
 async def _tidy(workload: Workload) -> None:
@@ -196,13 +201,13 @@ def _numbers(report: Report, client: ClusterClient) -> Table:
     table.add_row("commands", f"{report.commands:,}")
     table.add_row("values verified", f"{report.verified:,}")
     table.add_row("wrong values", f"{len(report.wrong):,}")
-    table.add_row("older values, not replicated before the kill", f"{report.older:,}")
+    table.add_row("older values (not replicated before the kill)", f"{report.older:,}")
     table.add_row("redirects followed", f"{counted.moved:,} MOVED, {counted.asked:,} ASK")
     table.add_row("sent again after a lost connection", f"{counted.repeated:,}")
     table.add_row("refreshes of the slot map", f"{counted.refreshes:,}")
-    table.add_row("longest stall", f"{report.longest_stall:.2f} s")
+    table.add_row("longest wait for one command", f"{report.longest_stall:.2f} s")
     for kind, number in report.errors.items() or [("none", 0)]:
-        table.add_row(f"errors that reached the caller: {kind}", f"{number:,}")
+        table.add_row(f"errors that callers got: {kind}", f"{number:,}")
     return table
 
 

@@ -1,4 +1,4 @@
-"""All commands together, and what a user is told of their errors."""
+"""The commands of the command line, and how their errors are shown."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .cluster import cluster
 from .demo import demo
 from .topology import topology
 
-# The variable that shows where an error comes from.
+#: The environment variable that adds a traceback to an error.
 VARIABLE = "TXVALKEYCLUSTER_DEBUG"
-# Whose texts speak for themselves.
+# The texts of these errors say what is wrong; the name of their class is not needed.
 _EXPECTED = (ValkeyError, NoServer, PortTaken, ValueError, OSError)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="txvalkeycluster")
 def group() -> None:
-    """Try, run and look at Valkey clusters."""
+    """Start Valkey clusters on this machine, show any cluster, and try the client under load."""
 
 
 group.add_command(demo)
@@ -32,7 +32,10 @@ group.add_command(topology)
 
 
 def run_group() -> None:
-    """Run the command that was asked for; an error is one message, and exit status 1."""
+    """Run the command that the arguments name, and exit.
+
+    An error is shown as one message, and the exit status is 1.
+    """
     try:
         group(prog_name="txvalkeycluster")
     except Exception as error:
@@ -44,4 +47,4 @@ def run_group() -> None:
 def _text(error: Exception) -> str:
     if isinstance(error, _EXPECTED) and str(error):
         return str(error)
-    return f"{type(error).__name__}: {error} ({VARIABLE}=1 shows where)"
+    return f"{type(error).__name__}: {error} (set {VARIABLE}=1 to see the traceback)"

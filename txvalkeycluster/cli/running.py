@@ -1,4 +1,4 @@
-"""Runs the reactor for one command."""
+"""Running the reactor for one command of the command line."""
 
 from __future__ import annotations
 
@@ -13,15 +13,23 @@ from twisted.python.failure import Failure
 
 from .signals import exit_status, leave_at_last, on_signals
 
+#: The work of a command: it takes the reactor and a stack for what must be undone, and returns the exit status.
 Main = Callable[[Any, AsyncExitStack], Coroutine[Any, Any, int | None]]
 
 
 def run(main: Main) -> NoReturn:
-    """Run a coroutine with the reactor, and exit with its result or raise its error.
+    """Run the reactor until the work of a command has ended, and exit.
 
-    SIGINT and SIGTERM cancel it.  Whatever way it ends, what it has put on its stack is undone.
+    SIGINT and SIGTERM cancel the work.  The stack is undone in any case.
+
+    Args:
+        main: The work.
+
+    Raises:
+        SystemExit: The work has ended; its status is the result of the work, or 128 and the number of a signal.
+        Exception: The error of the work.
     """
-    # Its import installs it.
+    # The import installs the reactor.
     from twisted.internet import reactor
 
     _Run(cast(ReactorBase, reactor), main).run()
@@ -50,7 +58,7 @@ class _Run:
 
     async def _work_and_undo(self) -> int:
         async with AsyncExitStack() as stack:
-            # Cancelled alone, so that a signal does not disturb what is being undone.
+            # A signal cancels only this Deferred, not the undoing of the stack.
             self._work = Deferred.fromCoroutine(self._main(self._reactor, stack))
             return await self._work or 0
 

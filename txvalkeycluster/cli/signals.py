@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, which end every command with the exit status that shells expect."""
+"""SIGINT and SIGTERM end every command, with the exit status that shells expect: 128 and the signal's number."""
 
 from __future__ import annotations
 
@@ -7,29 +7,33 @@ import signal
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-# Seconds for what a command has to undo.  The servers end with this process in any case.
+# Seconds that a command has to undo its work.  Its servers end with this process in any case.
 _GRACE = 2
 
 
 def on_signals(handler: Callable[[int, Any], object]) -> None:
-    """Have SIGINT and SIGTERM handled, in place of any earlier handler."""
+    """Set the handler of SIGINT and SIGTERM.
+
+    Args:
+        handler: Called with the number of the signal and the stack frame, as `signal.signal` describes.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
-        # A shell has its background jobs ignore Ctrl-C, and they go on doing so.
+        # A shell makes its background jobs ignore Ctrl-C.  That must stay so.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)
 
 
 def exit_status(number: int) -> int:
-    """What a command exits with that a signal has ended."""
+    """Return the exit status of a command that a signal has ended."""
     return 128 + number
 
 
 def leave(number: int, _: Any) -> NoReturn:
-    """A handler for commands that wait without a reactor: they undo what they have done, and end."""
+    """Exit; the handler of commands that run without the reactor."""
     raise SystemExit(exit_status(number))
 
 
 def leave_at_last(number: int) -> None:
-    """End this process a little later, whatever it waits for then."""
+    """End this process after 2 seconds, also if it hangs then."""
     signal.signal(signal.SIGALRM, lambda *_: os._exit(exit_status(number)))
     signal.alarm(_GRACE)
