@@ -1,7 +1,10 @@
 #!/bin/sh
-# Six servers on consecutive ports from $1, formed into a cluster of three primaries with a replica each.
-# HOST is the address to listen on, PASSWORD what clients must say, CERTIFICATES a folder as trustme writes it, for TLS.
-# READY is a file that is there once the cluster is whole.
+# Starts six servers on the ports from $1 on, and forms a cluster of three primaries with one replica each.
+# Variables:
+#   HOST          the address to listen on
+#   PASSWORD      the password that clients need
+#   CERTIFICATES  a folder with the files that "python -m trustme" writes; with it, the servers use TLS
+#   READY         a file that is created when the cluster is up
 set -eu
 ready=${READY:-/tmp/ready}
 rm -f "$ready"
@@ -45,6 +48,6 @@ for port in $(seq "$first" "$last"); do
 done
 touch "$ready"
 echo "cluster ready on ports $first to $last"
-# The servers are in the background; the container lives as long as this.
+# The servers run in the background.  This loop keeps the container alive.
 trap 'exit 0' INT TERM
 while true; do sleep 3600 & wait $!; done

@@ -42,7 +42,7 @@ main()
 
 @click.group()
 def cluster() -> None:
-    """Start and stop clusters on this machine.  They run in the background."""
+    """Start and stop clusters on this machine. They run in the background."""
 
 
 _NAME = click.option("--name", default="default", show_default=True, help="Name of the cluster.")
