@@ -519,8 +519,8 @@ class ClusterClient(Commands[Text]):
             A Deferred that fires with the new `Topology`, or fails with one of the errors below.
 
         Raises:
-            ClusterUnavailable: No node gave a slot map; ``attempts`` has the reason of each.
-            TopologyError: A node gave a slot map that cannot be right.
+            ClusterUnavailable: No node gave a slot map that can be used; ``attempts`` has the reason of each.
+            TopologyError: A slot map lacks most of the known nodes, and another node gave a different one.
             ClientClosed: The client is closed or aborted.
         """
         refreshed: Deferred[Any] = self._router.refresh()
@@ -571,14 +571,15 @@ class ClusterClient(Commands[Text]):
             listener: A function that was given to `add_listener`.
 
         Raises:
-            ValueError: The listener was not added, or is removed already.
+            ValueError: The listener was not added, is removed already, or the client has closed.
         """
         self._listeners.remove(listener)
 
     def close(self) -> Deferred[None]:
-        """Close the client: new commands fail with ClientClosed, and unanswered ones may still end.
+        """Close the client after all commands have ended.
 
-        Blocking commands end as if their time were up.  To end everything at once, call `abort`.
+        New commands fail with ClientClosed.  Commands that are under way go on until their reply or their deadline;
+        blocking commands end as if their time were up.  To end everything at once, call `abort`.
 
         Returns:
             A Deferred that fires with None when every command has ended and every socket is closed.  It does not fail.
@@ -693,8 +694,8 @@ def connect(reactor: IReactorTime, url: str | None = None, **options: Any) -> De
         **options: Every field of `Options` is a keyword.  A keyword overrides the same option in the URL.
 
     Returns:
-        A Deferred that fires with a `ClusterClient`.  It fails with ClusterUnavailable if no seed gave a slot map: the
-        text and ``attempts`` have the reason of each.  It fails with TopologyError if a slot map cannot be right.
+        A Deferred that fires with a `ClusterClient`.  It fails with ClusterUnavailable if no seed gave a slot map that
+        can be used; the text and ``attempts`` have the reason of each seed.
 
     Raises:
         TypeError: At the call: there is no such option, an option has a wrong type, or the first argument is not a
