@@ -180,10 +180,11 @@ class Options:
 
     # ---- connecting
 
-    #: The wait before the client tries again to connect to a node, in seconds.  It is random, so that many clients do
-    #: not connect at the same moment.  Its upper limit doubles with each failure, from about ``backoff_min`` to
-    #: ``backoff_max``.  Raise ``backoff_max`` to spare a server that many clients wait for.
+    #: The shortest upper limit of the wait before the client tries again to connect to a node, in seconds.  The wait is
+    #: random, so that many clients do not connect at the same moment.  Its upper limit doubles with each failure.
     backoff_min: float = 0.01
+    #: The longest wait before the client tries again to connect to a node, in seconds.  Raise it to spare a server that
+    #: many clients wait for; lower it to find a restarted server sooner.
     backoff_max: float = 1.0
     #: Whether to connect to every node of a new slot map at once.  False: to a node at its first command, which saves
     #: connections to nodes that are not used.  True makes the first command to each node faster.
@@ -206,7 +207,7 @@ class Options:
     commands: CommandTable = field(default_factory=CommandTable)
     #: Whether to check a redirect to an address that no slot map lists, when a password is used without TLS: the client
     #: logs in there only if another node lists the address.  It keeps a hostile server from collecting the password.
-    #: False saves this question.
+    #: False skips this check.
     check_redirects: bool = True
     #: Whether MGET, MSET, MSETEX, DEL, UNLINK, EXISTS and TOUCH may have keys in several slots.  The client sends one
     #: part for each slot, so the command is not atomic.  False: they fail with RoutingError.
