@@ -147,7 +147,7 @@ class PipelineRun:
     def _other_ended(self, result: Any, single: _SingleCommand) -> None:
         self._others.pop(single.place)
         error = result.value if isinstance(result, Failure) else None
-        if self._is_for_want_of_room(error) and not self.called and not self._given_up:
+        if self._is_queue_full(error) and not self.called and not self._given_up:
             self._turn_away(single)
             if not self._sending:
                 self._try_again()
@@ -156,7 +156,7 @@ class PipelineRun:
         else:
             self.answered((single.place,), (result,))
 
-    def _is_for_want_of_room(self, error: BaseException | None) -> bool:
+    def _is_queue_full(self, error: BaseException | None) -> bool:
         """Tell whether full queues rejected a command or all of its parts, and may accept it later."""
         if isinstance(error, PartialFailure):
             refused = all(isinstance(outcome, TooManyPending) for _, outcome in error.outcomes)
@@ -320,7 +320,7 @@ class PipelineRun:
         if not self._more and not self._under_way and not self.called:
             self.called = True
             self._batches = []
-            self._each = _to_nobody
+            self._each = _ignore
             failure, self._failure = self._failure, None
             if failure is not None:
                 self._ended.errback(failure)
@@ -331,7 +331,7 @@ class PipelineRun:
         self.called = True
         self._calls = None
         # Cancelled requests can refer to this object for a long time.
-        self._each = _to_nobody
+        self._each = _ignore
         self._refused.clear()
         batches, self._batches = self._batches, []
         for batch in batches:
@@ -365,5 +365,5 @@ class _SingleCommand:
 _Entry = Batch | _SingleCommand
 
 
-def _to_nobody(place: int, reply: object) -> None:
+def _ignore(place: int, reply: object) -> None:
     """Replaces ``each`` when it must not be called any more."""

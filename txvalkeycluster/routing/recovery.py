@@ -140,7 +140,7 @@ class Recovery:
     def noticed(self, node: NodeConnection, error: ReplyError) -> None:
         """Ask for a new slot map if an error reply shows that the current one is old.
 
-        For errors that the caller gets.
+        It is called for errors that are passed on to the caller.
 
         Args:
             node: The node that sent the reply.

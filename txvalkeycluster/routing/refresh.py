@@ -51,8 +51,8 @@ class Inquiry:
             nodes: The nodes to ask, in this order.
             ask: Asks a node.  Its Deferred fires with the answer, or fails if the answer is not valid.
         """
-        #: Fires with the node and its answer.  Fails with ClusterUnavailable if no node gives a valid answer.  To
-        #: cancel it cancels all pending questions.
+        #: Fires with the node and its answer.  Fails with ClusterUnavailable if no node gives a valid answer.
+        #: Cancelling it cancels all pending questions.
         self.answered: Deferred[tuple[NodeConnection, Any]] = Deferred(lambda _: self._finish())
         self._clock = clock
         self._nodes = iter(nodes)
@@ -271,7 +271,7 @@ class TopologyRefresher:
         """
         known = self._map.topology
         in_pieces = not known.version or sum(len(shard.slots) for shard in known.shards) > _MANY_RANGES
-        if not in_pieces or self._options.protocol == 2 or not _tells_well(node):
+        if not in_pieces or self._options.protocol == 2 or not _has_reliable_shards(node):
             return None
         # With endpoint_for or address_map, it is unknown whether the TLS port or the plain port leads to the node.
         ours = self._options.endpoint_for is None and self._options.address_map is None
@@ -281,7 +281,7 @@ class TopologyRefresher:
             # Not permitted, or not valid: ask CLUSTER SLOTS.
             return None
         served = sum(shard.slot_count for shard in shards if shard.primary is not None)
-        return as_slots_tell(shards) if served == SLOT_COUNT and _tells_well(node) else None
+        return as_slots_tell(shards) if served == SLOT_COUNT and _has_reliable_shards(node) else None
 
     async def _in_steps(self, work: Generator[None, None, _T]) -> _T:
         """Run a generator, and let the reactor do other work between its steps.
@@ -325,7 +325,7 @@ class TopologyRefresher:
             self._schedule(self._clock.seconds() + next_in * self._options.random.uniform(0.95, 1.05))
 
 
-def _tells_well(node: NodeConnection) -> bool:
+def _has_reliable_shards(node: NodeConnection) -> bool:
     """Tell whether CLUSTER SHARDS of a node is reliable.  Before version 8, it could lose slots in a failover.
 
     See https://github.com/valkey-io/valkey/issues/784

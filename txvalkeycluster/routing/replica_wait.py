@@ -119,7 +119,7 @@ class ReplicaWait:
         except FirstError as first:
             first.subFailure.raiseException()
         finally:
-            # After one failure, stop to ask the other nodes.
+            # After a failure, do not ask the other nodes any more.
             for each in asking:
                 each.cancel()
         self._check(only)

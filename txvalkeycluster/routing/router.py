@@ -23,7 +23,7 @@ from ..connection.forks import in_forked_children
 from ..connection.node import NodeConnection
 from ..connection.protocol import RESPProtocol
 from ..errors import ClientClosed, RoutingError, ValkeyError
-from ..events import Event
+from ..events import Event, TopologyUpdated
 from ..options import DEFAULT, Options
 from ..requests.delegated import DelegatedCall, UnroutedCall
 from ..requests.exclusive import BlockingCall, ExclusiveCall
@@ -81,7 +81,10 @@ class Router:
         self._terms = Terms(options.split_keys)
         #: The terms of the commands of a pipeline.
         self.admitted = Terms(options.split_keys, True)
-        self._factory = ClusterFactory(reactor, options)
+        #: The nodes.
+        self.factory = ClusterFactory(reactor, options)
+        #: Called with each new slot map, before the listeners of the client.
+        self.topology_listeners: list[Callable[[TopologyUpdated], None]] = []
         #: Whether new commands are rejected.
         self.closed = False
         #: Why new commands are rejected.
@@ -94,26 +97,38 @@ class Router:
             self._unconfirmed_nodes,
             lambda node, error: recovery.noticed(node, error),
         )
-        self._recovery = recovery = Recovery(
-            reactor, options, self._factory, self.statistics, emit, self._start_unrouted, self._replica_wait.writes_lost
+        #: Deals with requests that failed; has the slot map.
+        self.recovery = recovery = Recovery(
+            reactor, options, self.factory, self.statistics, self._announcer(emit), self._start_unrouted, self._replica_wait.writes_lost
         )
-        self._factory.listener = recovery
+        self.factory.listener = recovery
         #: The destination of each slot: its owner, or the queue of the requests that wait for an owner.
         self.destinations = recovery.slot_map.destinations
         #: Functions to call again after full queues have rejected something.
         self.retries = LaterCalls(reactor, 0.01)
         #: Passes on immediate failures in the next turn of the reactor.
         self.next_turn = LaterCalls(reactor, 0.0)
-        self._shutdown = Shutdown(reactor, self._factory, recovery, self._replica_wait, self.retries)
+        self._shutdown = Shutdown(reactor, self.factory, recovery, self._replica_wait, self.retries)
 
     def __repr__(self) -> str:
-        waiting = sum(map(len, self._recovery.queues()))
-        return f"<Router {self.topology!r} {self._factory!r} waiting={waiting}>"
+        waiting = sum(map(len, self.recovery.queues()))
+        return f"<Router {self.topology!r} {self.factory!r} waiting={waiting}>"
+
+    def _announcer(self, emit: Callable[[Event], None]) -> Callable[[Event], None]:
+        listeners = self.topology_listeners
+
+        def announce(event: Event) -> None:
+            if isinstance(event, TopologyUpdated):
+                for listener in listeners:
+                    listener(event)
+            emit(event)
+
+        return announce
 
     @property
     def topology(self) -> Topology:
         """The current slot map."""
-        return self._recovery.slot_map.topology
+        return self.recovery.slot_map.topology
 
     # ---- commands
 
@@ -172,11 +187,11 @@ class Router:
         deadline = self.deadline_of(timeout)
         repeatable = repeatable or command.repeatable
         if not command.known:
-            return self._put_off(self._recovery.discovery.queue, command, args, now, deadline, repeatable, split_keys)
+            return self._put_off(self.recovery.discovery.queue, command, args, now, deadline, repeatable, split_keys)
         plan = plan_command(command, args, split=split_keys)
         if plan.scope in (Scope.SHARDS, Scope.NODES):
             if not self.topology.version:
-                return self._put_off(self._recovery.unserved, command, args, now, deadline, repeatable, split_keys)
+                return self._put_off(self.recovery.unserved, command, args, now, deadline, repeatable, split_keys)
             return self._send_to_all(command, args, plan.scope, now, deadline)
         if plan.scope is Scope.SLOTS:
             return send_parts(command, args, plan.slots, self.destinations, self.note_cancel, now, deadline, repeatable)
@@ -207,7 +222,7 @@ class Router:
         Raises:
             TooManyPending: The queue of the node is full.
         """
-        request.give_to(self._recovery.slot_map.destination_of(request.target))
+        request.give_to(self.recovery.slot_map.destination_of(request.target))
         return request
 
     def execute_on(self, where: Node | Address | str, args: Sequence[Arg], timeout: float | None) -> Deferred[Any]:
@@ -225,10 +240,10 @@ class Router:
         try:
             if self.closed:
                 raise ClientClosed(self.closed_because)
-            address = self._recovery.slot_map.address_of(where)
+            address = self.recovery.slot_map.address_of(where)
             command = self.commands[args[0]].resolve(args)
             command.check_allowed(args)
-            node = self._factory.node_at(address)
+            node = self.factory.node_at(address)
             if command.name in ("WAIT", "WAITAOF"):
                 return self._wait_for_replicas(command, args, node)
             deadline = self.deadline_of(timeout)
@@ -252,15 +267,15 @@ class Router:
             node: The node to log in to.
             teller: The node that listed it.
         """
-        check = self._recovery.redirect_check
+        check = self.recovery.redirect_check
         address, sender = node.address, teller.address
         if address is None or sender is None or check.allows(address):
             return address is not None
-        return await check.confirm(address, self._factory.node_at(sender))
+        return await check.confirm(address, self.factory.node_at(sender))
 
     def connection_of(self, where: Node | Address | str) -> RESPProtocol | None:
         """Return the connection that `execute_on` uses now; None if there is none."""
-        return self._factory.node_at(self._recovery.slot_map.address_of(where)).protocol
+        return self.factory.node_at(self.recovery.slot_map.address_of(where)).protocol
 
     def deadline_of(self, timeout: float | None) -> float:
         """Return the deadline of a command that is issued now, as of ``reactor.seconds()``."""
@@ -285,7 +300,7 @@ class Router:
         shards = [s for s in self.topology.shards if s.primary is not None and s.primary.address is not None]
         listed = [shard.primary for shard in shards] if scope is Scope.SHARDS else self.topology.nodes
         addresses = [node.address for node in listed if node is not None]
-        nodes = [self._factory.node_at(address) for address in addresses if address is not None]
+        nodes = [self.factory.node_at(address) for address in addresses if address is not None]
         if not nodes:
             raise RoutingError(f"{command.name} is for several nodes, but the slot map has no address of any node")
         if command.blocks(args):
@@ -321,10 +336,10 @@ class Router:
         return call
 
     def _primary_nodes(self) -> list[NodeConnection]:
-        return [self._factory.node_at(node.address) for node in self.topology.primaries if node.address is not None]
+        return [self.factory.node_at(node.address) for node in self.topology.primaries if node.address is not None]
 
     def _unconfirmed_nodes(self) -> list[NodeConnection]:
-        return [node for node in self._factory.nodes.values() if node.has_unconfirmed]
+        return [node for node in self.factory.nodes.values() if node.has_unconfirmed]
 
     def _put_off(
         self,
@@ -352,12 +367,12 @@ class Router:
             A Deferred that fires with None when the client uses the new map.  It fails with ClusterUnavailable,
             TopologyError or ClientClosed.
         """
-        refreshed = self._recovery.refresher.refresh()
+        refreshed = self.recovery.refresher.refresh()
         return self.next_turn.postponed(refreshed) if refreshed.called else refreshed
 
     def _cancelled(self, deferred: Deferred[Any]) -> None:
         """The canceller of all commands: queues skip the cancelled request."""
-        self._factory.cancels.note(deferred)
+        self.factory.cancels.note(deferred)
         self._shutdown.cancelled()
 
     # ---- the end
@@ -365,14 +380,14 @@ class Router:
     @property
     def connected(self) -> bool:
         """Whether there is an open connection."""
-        return self._factory.connected
+        return self.factory.connected
 
     def forked(self) -> None:
         """In a forked child process: reject all commands if there are connections, because the parent uses them."""
-        if self._factory.forked():
-            self.closed = self._recovery.closed = self._is_copy = True
+        if self.factory.forked():
+            self.closed = self.recovery.closed = self._is_copy = True
             self.closed_because = "the connections of this client belong to the parent process; make a new client"
-            self._recovery.refresher.stop()
+            self.recovery.refresher.stop()
 
     def close(self) -> Deferred[None]:
         """Reject new commands, wait for the pending ones, then close all connections.
@@ -382,7 +397,7 @@ class Router:
         """
         if self._is_copy:
             return succeed(None)
-        self.closed = self._recovery.closed = True
+        self.closed = self.recovery.closed = True
         return self._shutdown.close()
 
     def abort(self) -> Deferred[None]:
@@ -393,7 +408,7 @@ class Router:
         """
         if self._is_copy:
             return succeed(None)
-        self.closed = self._recovery.closed = True
+        self.closed = self.recovery.closed = True
         return self._shutdown.abort()
 
 
