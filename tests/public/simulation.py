@@ -1,7 +1,7 @@
-"""Scripted nodes that behave as a cluster: slots that are opened, moved key by key and closed, failovers, restarts.
+"""Scripted nodes that simulate a cluster with moving slots, failovers and restarts.
 
-Only a few slots hold keys and move.  All that a node does at a command is what a real one does, as far as scans go:
-its cursors are those of its own process, it tells of itself in CLUSTER NODES, and redirects by what it believes.
+Only a few slots have keys and move. For scans, a node behaves like a real one: its cursors are valid only in its own
+process, CLUSTER NODES shows its own view, and its redirects follow that view.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Member:
         self.node = node
         self.epoch = 0
         self.primary: Member | None = None
-        #: The slots that it believes to be its own; those of its range that never move are not in it.
+        #: The slots that the node believes to own. Slots of its range that never move are not included.
         self.slots: set[int] = set()
         self.range: tuple[int, int] | None = None
         self.migrating: dict[int, Member] = {}
@@ -36,23 +36,23 @@ class Member:
         self.process = 0
 
     def order(self, name: bytes) -> int:
-        """Where a name stands in the tables of this process; cursors are such places."""
+        """Return the position of a name in the tables of this process; cursors are such positions."""
         seed = b"%d %b" % (self.process, self.node.id.encode())
         return int.from_bytes(blake2b(name, digest_size=6, key=seed).digest(), "big")
 
 
 class Simulation:
-    """A cluster of three shards with a replica each, and of one more primary without slots."""
+    """A cluster of three shards with one replica each, and of one more primary without slots."""
 
     def __init__(self, cluster: ScriptedCluster, random: Random) -> None:
-        """``cluster`` has seven nodes."""
+        """Script the seven nodes of ``cluster``."""
         self.cluster = cluster
         self.random = random
-        #: What befalls it: how many more, and how likely one is at each command.
+        #: The number of changes that are left, and the probability of a change at each command.
         self.budget = 0
         self.likelihood = 0.0
         self.happened: list[str] = []
-        # What comes next, whatever chance would choose.
+        # The next changes, which come before random ones.
         self._plan: list[Callable[[], None]] = []
         self.members = [Member(node) for node in cluster.nodes]
         for member in self.members:
@@ -63,7 +63,7 @@ class Simulation:
             self.members[_PRIMARIES + index].primary = primary
         tags = [b"t%d" % number for number in range(_MOVING)]
         self.moving = [key_slot(tag) for tag in tags]
-        #: Every key, each a string, and every key with members.
+        #: The keys with a string, and the keys with members.
         self.keys = [b"{%b}%d" % (tag, number) for tag in tags for number in range(_KEYS)]
         self.collections = [b"{%b}h" % tag for tag in tags[:4]]
         for slot in self.moving:
@@ -73,7 +73,7 @@ class Simulation:
         for key in self.collections:
             self._owner(key_slot(key)).data[key] = [b"%d" % number for number in range(_MEMBERS)]
 
-    # ---- what the nodes answer
+    # ---- replies of the nodes
 
     def _answer(self, node: ScriptedNode, words: list[bytes], connection: Any) -> Any:
         if self.budget and self.random.random() < self.likelihood:
@@ -133,7 +133,7 @@ class Simulation:
         return "\n".join(lines) + "\n"
 
     def _ranges(self, teller: Member) -> list[tuple[int, int, ScriptedNode]]:
-        """Who serves what, as one node believes: what it holds to be its own, and of the others the latest."""
+        """Return the slot map as one node sees it: its own slots, and the newest owners of the other slots."""
         found = []
         for member in self.members:
             if member.range is not None:
@@ -147,10 +147,10 @@ class Simulation:
             found.append((slot, slot, owner.node))
         return found
 
-    # ---- what befalls it
+    # ---- changes of the cluster
 
     def happen(self) -> None:
-        """Have something befall it."""
+        """Make the next change."""
         self.budget -= 1
         if self._plan:
             self._plan.pop(0)()
@@ -162,7 +162,7 @@ class Simulation:
         kind()
 
     def _visit(self) -> None:
-        """A slot moves away, and comes back in the next moments."""
+        """Plan that a slot moves to another node and comes back soon."""
         closed = self._closed_slots()
         if closed:
             slot = self.random.choice(closed)
@@ -171,7 +171,7 @@ class Simulation:
             self._plan += [lambda: self._open_to(slot, home), lambda: self._close_slot(slot), self._learn]
 
     def _open(self) -> None:
-        """SETSLOT IMPORTING and MIGRATING."""
+        """Open a slot with SETSLOT IMPORTING and SETSLOT MIGRATING."""
         closed = self._closed_slots()
         if closed:
             self._open_to(self.random.choice(closed), None)
@@ -195,7 +195,7 @@ class Simulation:
                 source.migrating[slot].data[key] = source.data.pop(key)
 
     def _close(self) -> None:
-        """MIGRATE what is left, SETSLOT NODE at the target; at the source now or some time later."""
+        """MIGRATE the other keys and SETSLOT NODE at the target; the source learns it now or later."""
         opened = [slot for slot in self.moving if slot in self._owner(slot).migrating]
         if opened:
             self._close_slot(self.random.choice(opened))
@@ -212,21 +212,21 @@ class Simulation:
             self._forget(source, slot)
 
     def _learn(self) -> None:
-        """A source hears that slots are another's now."""
+        """Tell former owners that their slots have new owners."""
         for member in self.members:
             for slot in list(member.slots):
                 if member.primary is None and self._owner(slot) is not member:
                     self._forget(member, slot)
 
     def _give_up(self) -> None:
-        """SETSLOT STABLE, of a slot of which nothing has moved yet."""
+        """SETSLOT STABLE for open slots from which no key has moved yet."""
         for source in self.members:
             for slot, target in list(source.migrating.items()):
                 if self._owner(slot) is source and not any(key_slot(key) == slot for key in target.data):
                     del source.migrating[slot], target.importing[slot]
 
     def _fail_over(self) -> None:
-        """A replica takes over, and the primary goes on as its replica."""
+        """A replica takes over, and the primary becomes its replica."""
         replica = self.random.choice([member for member in self.members if member.primary is not None])
         old = replica.primary
         assert old is not None
@@ -250,7 +250,7 @@ class Simulation:
                 self._begin_anew(old)
 
     def _restart(self) -> None:
-        """A primary comes back before anybody noticed."""
+        """A node restarts before another node notices."""
         self._begin_anew(self.random.choice(self.members))
 
     def _cut(self) -> None:
@@ -262,7 +262,7 @@ class Simulation:
         for connection in list(member.node.connections):
             connection.close()
 
-    # ---- who is who
+    # ---- searches
 
     def _member(self, node: ScriptedNode) -> Member:
         return next(member for member in self.members if member.node is node)
@@ -271,11 +271,11 @@ class Simulation:
         return next(m for m in self.members if m.range is not None and m.range[0] <= slot <= m.range[1])
 
     def _owner(self, slot: int) -> Member:
-        """Of those that believe a slot to be theirs, the one with the highest epoch."""
+        """Return the node with the highest epoch, among the nodes that believe to own a slot."""
         return max((m for m in self.members if m.primary is None and slot in m.slots), key=lambda m: m.epoch)
 
     def _closed_slots(self) -> list[int]:
-        """Those that all agree about, and that are not on the move."""
+        """Return the slots that have one owner and are not open."""
         agreed = [slot for slot in self.moving if sum(slot in member.slots for member in self.members) == 1]
         return [slot for slot in agreed if slot not in self._owner(slot).migrating]
 
@@ -284,7 +284,7 @@ class Simulation:
         source.migrating.pop(slot, None)
 
     def _bump(self, member: Member) -> None:
-        # Who gets the highest epoch has heard of the latest owners, and does not claim their slots.
+        # The node with the highest epoch must know the newest owners first, so that it does not claim their slots.
         self._learn()
         member.epoch = max(other.epoch for other in self.members) + 1
 

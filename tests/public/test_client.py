@@ -1,4 +1,4 @@
-"""What a client is to those who hold it: its events, its map, its members, and what it shows of itself."""
+"""A client as an application sees it: its life, its slot map, member scans, reprs and pipelines."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE
 
 class LifeTests(MemoryTests):
     def test_without_seeds(self) -> None:
-        """Said at once, not at the first command."""
+        """The constructor fails, not the first command."""
         with self.assertRaisesRegex(ValueError, "no seeds"):
             ClusterClient(self.clock)
 
     def test_connect(self) -> None:
-        """The eager way gives a client that knows the cluster."""
+        """``connect`` gives a client that has the slot map."""
         seeds = ",".join(str(node.address) for node in self.nodes)
         client = self.result_of(connect(self.clock, f"valkey://{seeds}", endpoint_for=self.network.endpoint_for))
         self.addCleanup(client.abort)
         self.assertEqual(len(client.topology.nodes), 3)
 
-    def test_connect_in_vain(self) -> None:
-        """Nothing is left of the client that could not be."""
+    def test_connect_fails(self) -> None:
+        """Nothing is left of the client."""
         for node in self.nodes:
             self.network.refuse(node)
         seeds = ",".join(str(node.address) for node in self.nodes)
         self.error_of(connect(self.clock, seeds=seeds, endpoint_for=self.network.endpoint_for), ClusterUnavailable)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_as_a_context(self) -> None:
-        """It is closed at the end, when every command has ended."""
+    def test_async_with(self) -> None:
+        """The client is closed at the end of the block, when every command has ended."""
         client = self.client()
         key = self.key_of(self.nodes[0])
 
@@ -59,7 +59,7 @@ class LifeTests(MemoryTests):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_listeners(self) -> None:
-        """Each is told all until it is removed; what one raises is logged, and the others are told."""
+        """A listener gets every event until it is removed. Its errors are logged and do not concern other listeners."""
         told: list[Any] = []
         removed: list[Any] = []
 
@@ -80,8 +80,8 @@ class LifeTests(MemoryTests):
 
 
 class MapTests(MemoryTests):
-    def test_visits_while_the_map_changes(self) -> None:
-        """Every node of the new map is visited, and none twice."""
+    def test_iteration_while_the_map_changes(self) -> None:
+        """Every node of the new slot map is visited once."""
         client = self.client()
         last = self.nodes.pop()
         self.cluster.ranges = [(0, 8191, self.nodes[0]), (8192, 16383, self.nodes[1])]
@@ -96,8 +96,8 @@ class MapTests(MemoryTests):
         self.assertIn(first.id, [node.id for node in client.nodes()])
         self.assertEqual(len(list(client.nodes())), 3)
 
-    def test_one_node(self) -> None:
-        """A node of an older map is found by its id at its address of today; one without address is refused."""
+    def test_execute_on(self) -> None:
+        """Commands go to the given node. Wrong calls, and calls after ``close``, fail."""
         client = self.client()
         node = client.topology.primaries[0]
         self.assertEqual(self.result_of(client.execute_on(node, "PING")), b"PONG")
@@ -107,8 +107,8 @@ class MapTests(MemoryTests):
         self.error_of(client.execute_on(node, "PING"), ClientClosed)
         self.error_of(client.refresh_topology(), ClientClosed)
 
-    def test_what_is_no_command(self) -> None:
-        """It fails as a command does."""
+    def test_calls_without_a_command(self) -> None:
+        """The Deferred fails with TypeError."""
         client = self.client()
         self.error_of(client.execute(), TypeError)
         self.error_of(client.execute(["GET"], "k"), TypeError)  # type: ignore[arg-type]
@@ -122,8 +122,8 @@ class MembersTests(MemoryTests):
 
         return self.result_of(Deferred.fromCoroutine(scan()))  # type: ignore[no-any-return]
 
-    def test_of_each_kind(self) -> None:
-        """As pairs, as names, and with scores; with the caller's words."""
+    def test_kinds_of_members(self) -> None:
+        """Hashes give pairs, sets give names, sorted sets give scores. The options of the caller are sent."""
         step = b"*2\r\n$1\r\n0\r\n*2\r\n$1\r\n1\r\n$1\r\n2\r\n"
         for node in self.nodes:
             node.script = lambda node, words, _: step if b"SCAN" in words[0] else DEFAULT_REPLY
@@ -136,8 +136,8 @@ class MembersTests(MemoryTests):
         self.assertEqual(words[3:], [b"MATCH", b"*", b"COUNT", b"5"])
 
 
-class ShownTests(MemoryTests):
-    """What people see in a debugger and in their logs."""
+class ReprTests(MemoryTests):
+    """What people see in a debugger and in logs."""
 
     def test_a_client(self) -> None:
         client = self.client(password="not-to-be-seen")
@@ -147,7 +147,7 @@ class ShownTests(MemoryTests):
         self.assertEqual(repr(DEFAULT), "DEFAULT")
         self.assertIn("commands", repr(client.commands))
 
-    def test_what_is_queued(self) -> None:
+    def test_pipelines_transactions_and_scripts(self) -> None:
         client = self.client()
         pipeline, transaction = client.pipeline().get("k").add("GET", "k"), client.transaction().get("k")
         self.assertEqual((len(pipeline), len(transaction)), (2, 1))
@@ -158,14 +158,14 @@ class ShownTests(MemoryTests):
         self.assertIn("does", repr(client.function("does")))
 
     def test_a_node_and_its_connections(self) -> None:
-        """The counts tell where commands stand."""
+        """The counts show where commands are."""
         client = self.client()
         node = self.nodes[0]
         node.script = lambda node, words, _: SILENCE if words[0] in (b"BLPOP", b"GET") else DEFAULT_REPLY
         key = self.key_of(node)
         waiting = [client.get(key), client.blpop(key, 0)]
         self.network.settle()
-        connection = client._router._factory.node_at(node.address)
+        connection = client._router.factory.node_at(node.address)
         self.assertIn("node:7000 ready", repr(connection))
         self.assertIn("open sent=1 unsent=0", repr(connection))
         self.assertIn("leased=1 idle=0 waiting=0", repr(connection.pool))
@@ -177,7 +177,7 @@ class ShownTests(MemoryTests):
 
 class PipelineTests(MemoryTests):
     def test_the_first_error(self) -> None:
-        """Asked for, it is raised when all have ended; else it stands in its place."""
+        """``raise_first`` raises the first error when all commands have ended. Without it, the error is a result."""
         client = self.client()
         key = self.key_of(self.nodes[0])
         self.nodes[0].script = lambda node, words, _: b"-WRONGTYPE no\r\n" if words[0] == b"INCR" else DEFAULT_REPLY
@@ -191,7 +191,7 @@ class PipelineTests(MemoryTests):
                 self.assertIn("WRONGTYPE", str(results[1]))
 
     def test_a_reply_of_an_unexpected_kind(self) -> None:
-        """It concerns its own place alone."""
+        """The result of its command is an error. The other results are as usual."""
         client = self.client()
         key = self.key_of(self.nodes[0])
         self.nodes[0].script = lambda node, words, _: b"+what\r\n" if words[0] == b"ZSCORE" else DEFAULT_REPLY
@@ -200,7 +200,7 @@ class PipelineTests(MemoryTests):
         self.assertEqual(results[1], b"OK")
 
     def test_a_transaction_with_an_error(self) -> None:
-        """The others are done; it is raised if asked for."""
+        """The other commands are executed. ``raise_first`` raises the error."""
 
         def script(node: Any, words: list[bytes], connection: Any) -> Any:
             reply = transactional(node, words, connection)

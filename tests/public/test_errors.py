@@ -1,4 +1,4 @@
-"""Errors survive pickling and copying whole, and are what their names promise."""
+"""Errors survive pickling and copying completely, and have the documented base classes."""
 
 import copy
 import inspect
@@ -39,7 +39,7 @@ OUTCOMES = [("10.0.0.1:7000", 5), ("10.0.0.2:7000", ReplyError("LOADING wait"))]
 
 
 def examples() -> list[ValkeyError]:
-    """Every class, with every attribute it can have."""
+    """Return errors of every class, with every attribute that they can have."""
     found: list[ValkeyError] = []
     for made in CLASSES:
         found.append(made("WRONGTYPE a text"))
@@ -52,7 +52,7 @@ def examples() -> list[ValkeyError]:
 
 
 def state(error: BaseException) -> tuple[object, ...]:
-    """All that must survive."""
+    """Return everything that must survive."""
     names = ("maybe_executed", "code", "attempts", "errno", "__notes__")
     refusals = getattr(error, "refusals", ())
     outcomes = [(where, str(what)) for where, what in getattr(error, "outcomes", ())]
@@ -61,20 +61,20 @@ def state(error: BaseException) -> tuple[object, ...]:
     return type(error), str(error), str(error.args), outcomes, refusals, *plain
 
 
-class SurvivalTests(SynchronousTestCase):
+class CopyTests(SynchronousTestCase):
     def test_every_class_is_tried(self) -> None:
-        """The examples leave none out."""
+        """The examples have every class."""
         self.assertEqual({type(error) for error in examples()}, set(CLASSES))
         self.assertEqual(len(CLASSES), 19)
 
     def test_pickle(self) -> None:
-        """Every protocol brings back class, text and attributes."""
+        """Every protocol restores class, text and attributes."""
         for error in examples():
             for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
                 self.assertEqual(state(pickle.loads(pickle.dumps(error, protocol))), state(error))
 
     def test_copy(self) -> None:
-        """Shallow and deep copies are the same error again."""
+        """Shallow and deep copies have the same state."""
         for error in examples():
             error.add_note("while testing")
             for made in (copy.copy(error), copy.deepcopy(error)):
@@ -82,7 +82,7 @@ class SurvivalTests(SynchronousTestCase):
                 self.assertEqual(state(made), state(error))
 
     def test_failure(self) -> None:
-        """Raised, wrapped and pickled as a Failure, as it goes between processes."""
+        """A Failure with an error can be pickled, as between processes, and the error has the same state."""
         for error in examples():
             try:
                 raise error
@@ -92,7 +92,7 @@ class SurvivalTests(SynchronousTestCase):
             self.assertEqual(state(value), state(error))
 
     def test_raised_anew(self) -> None:
-        """Raising does not change an error, and every one is caught as ValkeyError."""
+        """Raising does not change an error, and every error is a ValkeyError."""
         for error in examples():
             before = state(error)
             caught = self.assertRaises(ValkeyError, self._raise, error)
@@ -105,7 +105,7 @@ class SurvivalTests(SynchronousTestCase):
 
 class ClassTests(SynchronousTestCase):
     def test_builtins(self) -> None:
-        """Code that knows only the builtins catches these, and no others."""
+        """Code that catches builtin exceptions catches these errors and no others."""
         connection = {
             ConnectionLost,
             WritesUnconfirmed,
@@ -122,7 +122,7 @@ class ClassTests(SynchronousTestCase):
             self.assertFalse(issubclass(made, (ValueError, TypeError, AssertionError)), made)
 
     def test_families(self) -> None:
-        """Which of ours are kinds of which."""
+        """Each base class has exactly these subclasses."""
         families: dict[type[ValkeyError], set[type[ValkeyError]]] = {
             MaybeExecuted: {
                 ConnectionLost,
@@ -146,7 +146,7 @@ class ClassTests(SynchronousTestCase):
             self.assertEqual(found, kinds, base)
 
     def test_maybe_executed(self) -> None:
-        """False unless said; by keyword only, so that nothing else is taken for it."""
+        """The default is False. The argument is keyword-only, so that no other argument is taken for it."""
         for made in (ConnectionLost, CommandTimeout, ClientClosed):
             self.assertIs(made("x").maybe_executed, False)
             self.assertIs(made("x", maybe_executed=True).maybe_executed, True)
@@ -154,7 +154,7 @@ class ClassTests(SynchronousTestCase):
             self.assertRaises(TypeError, made, "x", True)
 
     def test_code(self) -> None:
-        """The first word, to the letter; the text stays whole."""
+        """The code is the first word, unchanged, and the text stays complete."""
         for text, code in [
             ("WRONGTYPE Operation against a key", "WRONGTYPE"),
             ("NOAUTH", "NOAUTH"),
@@ -170,7 +170,7 @@ class ClassTests(SynchronousTestCase):
 
 class ClusterUnavailableTests(SynchronousTestCase):
     def test_text(self) -> None:
-        """One line for each address asked, in the order asked."""
+        """The text has one line for each attempt, in order."""
         error = ClusterUnavailable("no node gave a slot map", ATTEMPTS)
         self.assertEqual(
             str(error),
@@ -179,12 +179,12 @@ class ClusterUnavailableTests(SynchronousTestCase):
         self.assertEqual(error.attempts, tuple(ATTEMPTS))
 
     def test_without_attempts(self) -> None:
-        """The text alone."""
+        """The text is the message alone."""
         error = ClusterUnavailable("no seeds")
         self.assertEqual((str(error), error.attempts), ("no seeds", ()))
 
-    def test_attempts_are_its_own(self) -> None:
-        """A list that its maker goes on filling does not change it; the same address may stand twice."""
+    def test_attempts_are_copied(self) -> None:
+        """Later changes to the given list have no effect. An address may occur twice."""
         attempts = [("a:1", "refused"), ("a:1", "refused")]
         error = ClusterUnavailable("no map", attempts)
         attempts.clear()

@@ -1,4 +1,4 @@
-"""What an application can import from ``txvalkeycluster`` itself."""
+"""The names that an application can import from ``txvalkeycluster``."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from txvalkeycluster.commands.methods import Commands
 from txvalkeycluster.routing.router import Router
 from txvalkeycluster.routing.transaction_request import TransactionRequest
 
-# What only the client itself passes: to constructors that no application calls, and to `WatchSession.send`.
+# Only the client passes these, to constructors that no application calls and to `WatchSession.send`.
 INTERNAL = {Commands, Router, TransactionRequest}
 
 
 class ExportTests(SynchronousTestCase):
     def test_errors_and_events(self) -> None:
-        """Every kind of error and of event."""
+        """Every error class and every event class is exported."""
         for module in (errors, events):
             for name, value in vars(module).items():
                 if isinstance(value, type) and value.__module__ == module.__name__:
                     self.assertIn(name, txvalkeycluster.__all__)
 
-    def test_what_methods_take_and_give(self) -> None:
-        """Every class of ours that stands in the type of a public method, property or field of an exported class."""
+    def test_types_of_public_members(self) -> None:
+        """Every class of the package that is in the type of a public method, property or field is exported."""
         exported = [getattr(txvalkeycluster, name) for name in txvalkeycluster.__all__]
         named: set[type] = set()
         for value in exported:
@@ -38,8 +38,8 @@ class ExportTests(SynchronousTestCase):
         self.assertGreater(len(named), 10)
         self.assertEqual(named - INTERNAL - set(exported), set())
 
-    def test_all_is_true(self) -> None:
-        """Every name that is listed is there, once; sentinels show their names."""
+    def test_all(self) -> None:
+        """Every name in ``__all__`` exists and is listed once. The repr of a sentinel is its name."""
         for module in (txvalkeycluster, testing):
             self.assertEqual(len(module.__all__), len(set(module.__all__)))
             for name in module.__all__:
@@ -50,7 +50,7 @@ class ExportTests(SynchronousTestCase):
 
 
 def members(cls: type) -> Iterator[Any]:
-    """What of a class has annotations: the class itself for its fields, and its public functions."""
+    """Yield what has type hints in a class: the class itself for its fields, and its public functions."""
     if not issubclass(cls, BaseException):
         yield cls
     for name, value in vars(cls).items():
@@ -60,7 +60,7 @@ def members(cls: type) -> Iterator[Any]:
 
 
 def ours(hint: Any) -> Iterator[type]:
-    """The classes of ours in a type."""
+    """Yield the classes of this package in a type hint."""
     if isinstance(hint, type) and hint.__module__.startswith("txvalkeycluster"):
         yield hint
     for argument in get_args(hint):

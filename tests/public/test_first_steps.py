@@ -1,4 +1,4 @@
-"""What a newcomer types, who may know another client: it works, or the error shows the right form."""
+"""Calls that newcomers try, also from other clients: they work, or the error shows the right form."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ class FirstStepsTests(MemoryTests):
             error = self.error_of(client.execute_on(where, "PING"), kind)  # type: ignore[arg-type]
             self.assertRegex(str(error), "host:port")
 
-    def test_another_name(self) -> None:
-        """As other clients call it, since Python keeps the name of DEL."""
+    def test_delete_is_an_alias(self) -> None:
+        """Other clients call the command ``delete``, because ``del`` is a keyword of Python."""
         client: Any = self.client()
         for holder in (client, client.pipeline(), client.transaction()):
             self.assertEqual(holder.delete, holder.del_)
 
-    def test_values_of_other_kinds(self) -> None:
+    def test_values_of_wrong_types(self) -> None:
+        """The error shows the right form."""
         client: Any = self.client()
         for call, form in (
             (client.sadd("k", ["a", "b"]), "one by one"),
@@ -45,8 +46,8 @@ class FirstStepsTests(MemoryTests):
         ):
             self.assertRegex(str(self.error_of(call, TypeError)), form)
 
-    def test_a_mapping_of_scores_and_fields(self) -> None:
-        """As other clients take them."""
+    def test_mappings_of_scores_and_fields(self) -> None:
+        """Mappings are accepted, as in other clients."""
         client: Any = self.client()
         key = self.key_of(self.nodes[0])
         self.nodes[0].script = lambda _, words, __: b":1\r\n" if words[0] in (b"ZADD", b"HSET") else DEFAULT_REPLY
@@ -62,8 +63,8 @@ class FirstStepsTests(MemoryTests):
 
 
 class TLSHintTests(MemoryTests):
-    def test_plain_to_a_port_with_tls(self) -> None:
-        """It answers with an alert, or closes."""
+    def test_no_tls_at_a_tls_port(self) -> None:
+        """The server answers with an alert or closes, and the error suggests valkeys://."""
         for answer in (b"\x15\x03\x01\x00\x02\x02\x46", None):
             client = self.lazy_client()
             for node in self.nodes:
@@ -83,7 +84,7 @@ class OptimisticTests(MemoryTests):
             node.script = self.contended
 
     def contended(self, _: Any, words: list[bytes], __: Any) -> Any:
-        """Somebody else has always changed the key."""
+        """Answer as if another client always changed the key."""
         replies = {b"MULTI": b"+OK\r\n", b"SET": b"+QUEUED\r\n", b"EXEC": b"*-1\r\n"}
         self.executed += words[0] == b"EXEC"
         return replies.get(words[0], DEFAULT_REPLY)
@@ -92,7 +93,7 @@ class OptimisticTests(MemoryTests):
         return await session.transaction().set(self.key, "v").execute()
 
     def test_until_a_deadline(self) -> None:
-        """With pauses, so that it is not busy all the time."""
+        """The attempts have pauses between them."""
         client = self.client(timeout=2.0)
         changing = client.optimistically(self.change, self.key)
         self.advance(1.5)
@@ -102,13 +103,13 @@ class OptimisticTests(MemoryTests):
         self.assertGreater(self.executed, 20)
         self.assertLess(self.executed, 500)
 
-    def test_so_many_attempts(self) -> None:
+    def test_attempts(self) -> None:
         client = self.client()
         self.error_of(client.optimistically(self.change, self.key, attempts=3), WatchError)
         self.assertEqual(self.executed, 3)
         self.error_of(client.optimistically(self.change, self.key, attempts=0), ValueError)
 
-    def test_a_time_of_its_own(self) -> None:
+    def test_timeout_of_one_call(self) -> None:
         client = self.client()
         changing = client.optimistically(self.change, self.key, timeout=0.1)
         self.advance(0.3)
@@ -136,7 +137,7 @@ class StreamTests(MemoryTests):
         self.waiting.pop(0).callback(None)
 
     def test_a_coroutine_function(self) -> None:
-        """It is awaited for one result before it is told the next, and for the last before the end."""
+        """The coroutine of one result ends before the next result is delivered, and the last one before the end."""
         client = self.client()
         streaming = client.stream(self.commands(), self.each)
         for _ in self.keys:
@@ -147,8 +148,8 @@ class StreamTests(MemoryTests):
         self.assertEqual(self.successResultOf(streaming), len(self.keys))
         self.assertEqual(sorted(self.told), list(range(len(self.keys))))
 
-    def test_it_is_slow(self) -> None:
-        """No more is sent than it can still be told."""
+    def test_a_slow_function(self) -> None:
+        """The stream sends only as many commands as there is room for results."""
         client = self.client(max_pending=8)
         streaming = client.stream(self.commands(), self.each)
         self.network.settle()
@@ -157,8 +158,8 @@ class StreamTests(MemoryTests):
             self.go_on()
         self.assertEqual(self.successResultOf(streaming), len(self.keys))
 
-    def test_it_raises(self) -> None:
-        """The stream fails with that, and nothing more is told."""
+    def test_a_function_that_raises(self) -> None:
+        """The stream fails with the error, and delivers no other result."""
         client = self.client()
         streaming = client.stream(self.commands(), self.each)
         self.go_on()

@@ -1,4 +1,4 @@
-"""A scan of all keys at nodes that cannot be scanned just now, or never."""
+"""Scans of all keys while nodes refuse, fail, load, or do not answer."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ class KeyScanTests(MemoryTests):
     def setUp(self) -> None:
         super().setUp()
         self.keys = {node: self.key_of(node).encode() for node in self.nodes}
-        #: What the first node answers to a command in place of executing it, one after the other, and then always the
-        #: last.
+        #: Replies of the first node, by command, that replace the execution. The last reply is repeated.
         self.answers: dict[bytes, list[Any]] = {}
-        #: Its open slots, as CLUSTER NODES tells of them.
+        #: The open slots of the first node, as CLUSTER NODES shows them.
         self.open_slots = ""
         for node in self.nodes:
             node.script = self.script
@@ -39,7 +38,7 @@ class KeyScanTests(MemoryTests):
         return DEFAULT_REPLY
 
     def view(self, teller: ScriptedNode) -> bytes:
-        """CLUSTER NODES."""
+        """Return the reply to CLUSTER NODES."""
         lines = []
         for start, end, node in self.cluster.ranges:
             flags = "myself,master" if node is teller else "master"
@@ -57,14 +56,14 @@ class KeyScanTests(MemoryTests):
         return Deferred.fromCoroutine(scan())
 
     def test_every_key(self) -> None:
-        """With the caller's words."""
+        """The scan gives every key and sends the options of the caller."""
         client = self.client()
         self.assertEqual(self.result_of(self.scanning(client, match="*", type="string")), set(self.keys.values()))
         words = next(words for _, words in self.nodes[0].received if words[0] == b"SCAN")
         self.assertEqual(words[2:], [b"MATCH", b"*", b"TYPE", b"string"])
 
-    def test_an_old_map_has_to_serve(self) -> None:
-        """A refresh that fails is no end: what the nodes say of themselves decides."""
+    def test_the_slot_map_cannot_be_refreshed(self) -> None:
+        """The scan uses the old slot map, because it checks what the nodes say of themselves."""
         client = self.client()
         for node in self.nodes:
             node.script = lambda node, words, connection: (
@@ -74,13 +73,13 @@ class KeyScanTests(MemoryTests):
             )
         self.assertEqual(self.result_of(self.scanning(client)), set(self.keys.values()))
 
-    def test_a_user_who_may_not_ask_for_the_run_id(self) -> None:
-        """The connection stands for the process."""
+    def test_a_user_who_may_not_call_info(self) -> None:
+        """Without the run id, the connection identifies the process of the server."""
         self.answers[b"INFO"] = [b"-NOPERM no\r\n"]
         self.assertEqual(self.result_of(self.scanning(self.client())), set(self.keys.values()))
 
-    def test_a_step_is_lost(self) -> None:
-        """It is repeated at the same cursor, and not for ever."""
+    def test_a_lost_step(self) -> None:
+        """A lost step is repeated with the same cursor."""
         client = self.client()
         self.answers[b"SCAN"] = [CLOSE, CLOSE, self.script(self.nodes[1], [b"SCAN"], None)]  # type: ignore[arg-type]
         scanning = self.scanning(client)
@@ -88,7 +87,7 @@ class KeyScanTests(MemoryTests):
         self.assertEqual(self.successResultOf(scanning), {self.keys[node] for node in self.nodes[1:]})
 
     def test_a_node_that_loads(self) -> None:
-        """It is scanned when it can be."""
+        """The node is scanned when it has finished loading."""
         client = self.client()
         self.answers[b"CLUSTER NODES"] = [
             b"-LOADING Valkey is loading the dataset in memory\r\n",
@@ -100,12 +99,12 @@ class KeyScanTests(MemoryTests):
         self.assertEqual(self.successResultOf(scanning), set(self.keys.values()))
 
     def test_a_node_that_refuses(self) -> None:
-        """It is the caller's."""
+        """The error of the node goes to the caller."""
         self.answers[b"SCAN"] = [b"-NOPERM no\r\n"]
         self.error_of(self.scanning(self.client()), ReplyError)
 
     def test_a_node_that_never_answers(self) -> None:
-        """The scan ends when it has made no progress for as long as a command may take; the error says why."""
+        """A scan without progress ends after the timeout of a command, and the error says why."""
         client = self.client(timeout=0.5, unresponsive_after=60.0)
         self.answers[b"CLUSTER NODES"] = [SILENCE]
         scanning = self.scanning(client)
@@ -114,8 +113,8 @@ class KeyScanTests(MemoryTests):
         self.assertIn("a scan made no progress", str(error))
         self.assertIn("5461 slots are left", str(error))
 
-    def test_an_open_slot_whose_target_nobody_knows(self) -> None:
-        """The keys that have left it cannot be looked for."""
+    def test_an_open_slot_with_an_unknown_target(self) -> None:
+        """The scan fails, because it cannot look for keys at the target."""
         client = self.client(timeout=0.5)
         self.open_slots = f" [5->-{'f' * 40}]"
         scanning = self.scanning(client)
@@ -123,7 +122,7 @@ class KeyScanTests(MemoryTests):
         error = self.failureResultOf(scanning, CommandTimeout).value
         self.assertIn("a node that its source does not know", str(error))
 
-    def test_the_client_is_closed_meanwhile(self) -> None:
+    def test_abort_during_a_scan(self) -> None:
         client = self.client()
         self.answers[b"SCAN"] = [SILENCE]
         scanning = self.scanning(client)

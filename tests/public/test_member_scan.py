@@ -1,4 +1,4 @@
-"""The members of a key whose slot is on the move."""
+"""Scans of the members of a key whose slot is being moved."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class MemberScanTests(MemoryTests):
         super().setUp()
         self.source, self.target = self.nodes[:2]
         self.key = self.key_of(self.source)
-        # What the source answers, one reply after the other, and then always the last.
+        # The replies of the source, in order. The last reply is repeated.
         self.answers = [ask(self.key.encode(), self.target.address)]
         self.source.script = self.answer
         self.target.script = lambda node, words, _: EMPTY if words[0] == b"SSCAN" else node.usual(words, asking=False)
@@ -37,12 +37,12 @@ class MemberScanTests(MemoryTests):
 
         return self.result_of(Deferred.fromCoroutine(scan()))  # type: ignore[no-any-return]
 
-    def test_gone_back_meanwhile(self) -> None:
-        """Between the two questions: the target does not have the key, the source has it again."""
+    def test_the_key_moves_back_during_the_scan(self) -> None:
+        """Between two questions the key moves back: the target no longer has it, and the source has it again."""
         self.answers.append(MEMBERS)
         self.assertEqual(self.members(), [b"m"])
 
-    def test_no_such_key(self) -> None:
-        """Neither has it."""
+    def test_a_missing_key(self) -> None:
+        """Neither node has the key, so the scan gives no member."""
         self.assertEqual(self.members(), [])
         self.assertEqual(self.target.count(b"SSCAN"), 2)

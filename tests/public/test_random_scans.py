@@ -1,8 +1,8 @@
-"""Scans in stories made by chance: whatever befalls the cluster between two steps, no key and no member is missed.
+"""Scans of clusters that change at random: no key and no member is missed.
 
-Everything happens in memory, at a pace that chance chooses, so that a seed always tells the same story.
+Everything happens in memory. The seed determines all changes and the speed of all connections.
 
-``TXVALKEYCLUSTER_SCANS`` is how many scans there are of each kind, ``TXVALKEYCLUSTER_SEED`` where chance begins.
+``TXVALKEYCLUSTER_SCANS`` is the number of scans of each kind, ``TXVALKEYCLUSTER_SEED`` the first seed.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from txvalkeycluster.testing import ScriptedCluster
 
 SCANS = int(os.environ.get("TXVALKEYCLUSTER_SCANS", "500"))
 SEED = int(os.environ.get("TXVALKEYCLUSTER_SEED", "2026"))
-# After so many scans chance makes a new cluster.
+# The number of scans in one cluster.
 OF_ONE_CLUSTER = 10
-# No scan takes longer; it would be stuck.
+# A scan that takes more turns of the reactor is stuck.
 TURNS = 200_000
 
 
-class Story:
-    """A simulated cluster, a client, and how fast bytes go from one to the other."""
+class Scenario:
+    """A simulated cluster, a client, and connections of random speed."""
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
@@ -41,7 +41,7 @@ class Story:
         for index, node in enumerate(cluster.nodes):
             node.address = Address("node", 7000 + index)
         self.network = Network(self.clock, cluster.nodes)
-        # Maps change in the middle of a scan, too.
+        # The slot map can change in the middle of a scan, too.
         self.client = ClusterClient(
             self.clock,
             seeds=",".join(str(node.address) for node in cluster.nodes),
@@ -52,8 +52,8 @@ class Story:
         )
         self.simulation = Simulation(cluster, self.random)
 
-    def tell(self, found: AsyncIterator[Any]) -> set[bytes]:
-        """Go through one scan, while things befall the cluster at its commands and between what it gives."""
+    def scan(self, found: AsyncIterator[Any]) -> set[bytes]:
+        """Run one scan, change the cluster at its commands and between its results, and return what it finds."""
         simulation = self.simulation
         simulation.budget = self.random.choice([self.random.randrange(9), 40])
         simulation.likelihood = self.random.choice([0.02, 0.1, 0.4, 0.8])
@@ -83,27 +83,27 @@ class RandomScanTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.patch(txvalkeycluster.scan, "PAUSE", 0.001)
 
-    def stories(self) -> Any:
-        """Each scan: its number, and the story that it is told in."""
+    def scenarios(self) -> Any:
+        """Yield the number of each scan and its scenario."""
         for number in range(SCANS):
             if number % OF_ONE_CLUSTER == 0:
-                story = Story(SEED + number)
-            yield number, story
+                scenario = Scenario(SEED + number)
+            yield number, scenario
             if number % OF_ONE_CLUSTER == OF_ONE_CLUSTER - 1:
-                story.client.abort()
+                scenario.client.abort()
 
     def test_keys(self) -> None:
-        for number, story in self.stories():
-            seen = story.tell(story.client.scan_iter(count=story.random.randrange(1, 12)))
-            missed = {*story.simulation.keys, *story.simulation.collections} - seen
-            self.assertEqual(missed, set(), f"seed {SEED}, scan {number}: {story.simulation.happened}")
+        for number, scenario in self.scenarios():
+            seen = scenario.scan(scenario.client.scan_iter(count=scenario.random.randrange(1, 12)))
+            missed = {*scenario.simulation.keys, *scenario.simulation.collections} - seen
+            self.assertEqual(missed, set(), f"seed {SEED}, scan {number}: {scenario.simulation.happened}")
 
     def test_members(self) -> None:
-        """Of hashes, sets and sorted sets."""
-        for number, story in self.stories():
-            client = story.client
-            scan: Any = story.random.choice([client.hscan_iter, client.sscan_iter, client.zscan_iter])
-            key = story.random.choice(story.simulation.collections)
-            seen = story.tell(scan(key, count=story.random.randrange(1, 12)))
+        """The members of hashes, sets and sorted sets are complete."""
+        for number, scenario in self.scenarios():
+            client = scenario.client
+            scan: Any = scenario.random.choice([client.hscan_iter, client.sscan_iter, client.zscan_iter])
+            key = scenario.random.choice(scenario.simulation.collections)
+            seen = scenario.scan(scan(key, count=scenario.random.randrange(1, 12)))
             missed = {b"%d" % member for member in range(40)} - seen
-            self.assertEqual(missed, set(), f"seed {SEED}, scan {number}: {story.simulation.happened}")
+            self.assertEqual(missed, set(), f"seed {SEED}, scan {number}: {scenario.simulation.happened}")

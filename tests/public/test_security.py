@@ -1,4 +1,4 @@
-"""SECURITY.md: that every test it names is there, and what it says that no other test shows."""
+"""SECURITY.md: the tests that it names exist, and what no other test shows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECURITY = ROOT / "SECURITY.md"
 
 
 def _exists(name: str) -> bool:
-    """Whether there is a module, a class in it, or a test in that."""
+    """Return whether a module, a class or a test exists."""
     words = name.split(".")
     count = len(words)
     while count and not _is_module(".".join(words[:count])):
@@ -43,7 +43,7 @@ def _is_module(name: str) -> bool:
 
 class DocumentTests(SynchronousTestCase):
     def test_every_test_exists(self) -> None:
-        """And no line is without one, unless it says why."""
+        """Every named test exists, and every line names a test or says why there is none."""
         text = SECURITY.read_text()
         rows = [row.split("|")[1:-1] for row in text.splitlines() if row.startswith("|") and "---" not in row]
         named = set(re.findall(r"`(tests\.[\w.]+)`", text))
@@ -53,7 +53,7 @@ class DocumentTests(SynchronousTestCase):
         self.assertEqual([last for last in lasts if not re.match(r"`tests\.|inherent$|see \[|test$", last)], [])
 
     def test_links(self) -> None:
-        """It is linked from the README, and its links lead somewhere."""
+        """The README links to SECURITY.md, and its own links lead to files."""
         self.assertIn("(SECURITY.md)", (ROOT / "README.md").read_text())
         for target in re.findall(r"\]\(([^)#]+)", SECURITY.read_text()):
             self.assertTrue((ROOT / target).exists(), target)
@@ -63,13 +63,13 @@ class ServerTests(MemoryTests):
     """What a hostile server can do."""
 
     def hostile(self, script: Any, **options: Any) -> ClusterClient[bytes]:
-        """A client of a cluster whose first node is hostile."""
+        """Return a client of a cluster whose first node is hostile."""
         client = self.client(timeout=1.0, **options)
         self.nodes[0].script = script
         return client
 
     def test_attributes(self) -> None:
-        """Each is one reply too many, and the connection ends at the one that nothing asked for."""
+        """Each attribute is read as one more reply, and the connection ends at the surplus reply."""
         client = self.hostile(lambda _, words, __: b"|1\r\n+k\r\n+v\r\n:5\r\n" if words[0] == b"GET" else DEFAULT_REPLY)
         keys = [self.key_of(self.nodes[0], number) for number in range(2)]
         getting = [client.get(key) for key in keys]
@@ -79,7 +79,7 @@ class ServerTests(MemoryTests):
         self.assertEqual(self.nodes[0].connections, [])
 
     def test_a_redirect_after_execution(self) -> None:
-        """Nothing tells a MOVED from one that is true."""
+        """A forged MOVED looks like a true one, so the command runs twice."""
         key = self.key_of(self.nodes[0])
 
         def script(node: ScriptedNode, words: list[bytes], _: Any) -> Any:
@@ -96,7 +96,7 @@ class ServerTests(MemoryTests):
         self.assertEqual(str(self.error_of(client.get(key), ReplyError)), "ODD it's <me> %s")
 
     def test_a_scan_without_end(self) -> None:
-        """As long as its cursor is not 0."""
+        """A scan goes on as long as the cursor is not 0."""
         key = self.key_of(self.nodes[0])
         step = b"*2\r\n$1\r\n7\r\n*1\r\n$1\r\nm\r\n"
         client = self.hostile(lambda _, words, __: step if words[0] == b"SSCAN" else DEFAULT_REPLY)
@@ -111,8 +111,8 @@ class ServerTests(MemoryTests):
 
         self.assertEqual(self.result_of(Deferred.fromCoroutine(members())), 30)
 
-    def test_a_map_that_one_node_tells(self) -> None:
-        """It may name strangers, who are then sent the password."""
+    def test_a_slot_map_of_one_node(self) -> None:
+        """The slot map can name unknown nodes, which then get the password."""
         client = self.hostile(None, password="secret")
         stranger = ScriptedNode(self.cluster, 3)
         stranger.address = Address("stranger", 7003)
@@ -125,7 +125,7 @@ class ServerTests(MemoryTests):
         self.assertTrue(any(b"secret" in words for _, words in stranger.received))
 
     def test_a_reply_without_end(self) -> None:
-        """It is held as it comes; the command ends at its deadline all the same."""
+        """The client keeps what it has received, and the command still ends at its deadline."""
         key = self.key_of(self.nodes[0])
         begin = b"$100000000\r\n" + b"x" * 100_000
         client = self.hostile(lambda _, words, __: begin if words[0] == b"GET" else DEFAULT_REPLY)

@@ -1,4 +1,4 @@
-"""Sessions that watch keys, and functions that are run again until nobody has changed them meanwhile."""
+"""Sessions that watch keys, and ``optimistically``, which repeats a function while other clients change the keys."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class SessionTests(MemoryTests):
         super().setUp()
         self.node = self.nodes[0]
         self.key = self.key_of(self.node)
-        #: How many of the next EXEC find a watched key changed.
+        #: The number of the next EXEC commands that find a watched key changed.
         self.changed = 0
-        #: What the first node answers to a command in place of executing it.
+        #: Replies of the first node, by command, that replace the execution.
         self.answers: dict[bytes, Any] = {}
         for node in self.nodes:
             node.script = self.script
@@ -45,14 +45,14 @@ class OptimisticTests(SessionTests):
         value = int(await session.get(self.key) or 0)
         return await session.transaction().set(self.key, value + 1).get(self.key).execute()
 
-    def test_run_again_while_others_change_the_key(self) -> None:
+    def test_repeated_while_others_change_the_key(self) -> None:
         client = self.client()
         self.changed = 3
         self.assertEqual(self.result_of(client.optimistically(self.increment, self.key)), [b"OK", b"4"])
         self.assertEqual(self.node.count(b"WATCH"), 4)
 
     def test_the_last_attempt(self) -> None:
-        """Its error is the caller's."""
+        """The error of the last attempt goes to the caller."""
         client = self.client()
         self.changed = 3
         error = self.error_of(client.optimistically(self.increment, self.key, attempts=2), WatchError)
@@ -60,8 +60,8 @@ class OptimisticTests(SessionTests):
         self.assertEqual(self.node.count(b"WATCH"), 2)
         self.error_of(client.optimistically(self.increment, self.key, attempts=0), ValueError)
 
-    def test_the_slot_moves_meanwhile(self) -> None:
-        """The watch is lost; after a short pause the next attempt goes where the slot is."""
+    def test_the_slot_moves(self) -> None:
+        """The watch is lost. After a short pause, the next attempt goes to the new owner of the slot."""
         client = self.client()
         self.answers[b"GET"] = self.answers[b"WATCH"] = moved(self.key, self.nodes[1].address)
         self.node.script, script = None, self.script
@@ -79,7 +79,7 @@ class OptimisticTests(SessionTests):
         self.assertEqual(self.nodes[1].count(b"EXEC"), 1)
 
     def test_cancelled(self) -> None:
-        """Its connection is cut, since it owes a reply."""
+        """The connection has a pending reply, so it is cut."""
         client = self.client()
         self.answers[b"GET"] = SILENCE
         running = client.optimistically(self.increment, self.key)
@@ -94,8 +94,8 @@ class OptimisticTests(SessionTests):
 
 
 class UseTests(SessionTests):
-    def test_what_does_not_belong_in_it(self) -> None:
-        """It is said before anything is sent."""
+    def test_wrong_calls(self) -> None:
+        """Keys of other slots and wrong commands are refused before anything is sent."""
         client = self.client()
         other = self.key_of(self.nodes[1])
         self.assertRaises(RoutingError, client.watch, self.key, other)
@@ -109,7 +109,7 @@ class UseTests(SessionTests):
         self.left(session)
 
     def test_an_error_of_a_command(self) -> None:
-        """It is the command's, and the watch goes on."""
+        """The error goes to the caller, and the watch goes on."""
         client = self.client()
         session = self.entered(client)
         self.answers[b"GET"] = b"-WRONGTYPE no\r\n"
@@ -126,7 +126,7 @@ class UseTests(SessionTests):
         self.left(session)
 
     def test_a_script_that_forges_a_redirect(self) -> None:
-        """It may have written: the watch is not to blame, and the function is not run again."""
+        """The script may have written, so the error is not a lost watch, and a function is not repeated."""
         client = self.client()
         session = self.entered(client)
         self.answers[b"EVAL"] = b"-MOVED what the script says\r\n"
@@ -135,7 +135,7 @@ class UseTests(SessionTests):
         self.left(session)
 
     def test_unwatch_is_refused_or_not_answered(self) -> None:
-        """The connection goes, with whatever it watched; the next session gets a new one."""
+        """The connection is closed with its watch, and the next session gets a new one."""
         client = self.client()
         for answer in (b"-ERR not today\r\n", SILENCE):
             self.answers[b"UNWATCH"] = answer

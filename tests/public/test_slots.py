@@ -1,4 +1,4 @@
-"""Keys to slots, by the examples of the cluster specification."""
+"""The slots of keys, with the examples of the cluster specification."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +13,7 @@ class KeySlotTests(SynchronousTestCase):
         self.assertEqual(key_slot(b"123456789"), 0x31C3)
 
     def test_hash_tags(self) -> None:
-        """Only the first tag counts, and only if it holds something."""
+        """Only the first hash tag counts, and only if it is not empty."""
         same = [
             ("{user1000}.following", "user1000"),
             ("foo{{bar}}zap", "{bar"),

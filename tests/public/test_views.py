@@ -1,4 +1,4 @@
-"""Views of a client: the same connections and map, and other defaults for every method."""
+"""Views of a client: the same connections and slot map, with other defaults for all methods."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class ViewTests(MemoryTests):
         self.node.script = lambda _, words, __: SILENCE if words[0] in (b"GET", b"INCR") else DEFAULT_REPLY
 
     def late_after(self, seconds: float, waiting: Deferred[object]) -> None:
-        """Check when a command ends."""
+        """Check that a command times out after so many seconds."""
         self.advance(seconds - 0.1)
         self.assertNoResult(waiting)
         self.advance(0.2)
         self.failureResultOf(waiting, CommandTimeout)
 
-    def test_a_deadline_of_its_own(self) -> None:
-        """For methods, for what is queued and for sessions; a single call may still have another."""
+    def test_timeout(self) -> None:
+        """The timeout applies to methods, calls and pipelines. A single call can have another one."""
         client = self.client(timeout=5.0, unresponsive_after=60.0)
         view = client.with_options(timeout=1.0)
         self.late_after(1.0, view.get(self.key))
@@ -37,7 +37,7 @@ class ViewTests(MemoryTests):
         self.late_after(5.0, client.get(self.key))
         self.late_after(3.0, view.with_options(timeout=3.0).get(self.key))
 
-    def test_no_deadline(self) -> None:
+    def test_no_timeout(self) -> None:
         client = self.client(timeout=1.0, unresponsive_after=60.0)
         waiting = client.with_options(timeout=None).get(self.key)
         self.advance(30.0, step=1.0)
@@ -65,7 +65,7 @@ class ViewTests(MemoryTests):
         self.assertEqual(self.result_of(strict.with_options(split_keys=True).delete(*keys)), 0)
 
     def test_the_same_client(self) -> None:
-        """Its map, its listeners and its end are the client's."""
+        """A view has the slot map and the listeners of its client, and closing it closes the client."""
         client = self.client()
         view = client.with_options(timeout=1.0)
         self.assertIs(view.topology, client.topology)
@@ -76,7 +76,7 @@ class ViewTests(MemoryTests):
         self.error_of(client.get(self.key), ClientClosed)
         self.assertIn("view of <ClusterClient", repr(view))
 
-    def test_what_is_no_timeout(self) -> None:
+    def test_an_invalid_timeout(self) -> None:
         client = self.client()
         with self.assertRaises(ValueError):
             client.with_options(timeout=-1.0)

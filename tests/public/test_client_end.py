@@ -1,4 +1,4 @@
-"""The end of a client: what must not keep it from ending, and what it says if nobody ends it."""
+"""The end of a client: it ends despite errors of the application, and warns if it is dropped without an end."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from txvalkeycluster.events import Event
 from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE
 
 
-class LastThingsTests(MemoryTests):
+class ClientEndTests(MemoryTests):
     def test_listeners_that_raise_anything(self) -> None:
-        """It is logged, the other listeners are told, and the client closes."""
+        """An error of a listener is logged, the other listeners get the event, and the client closes."""
         for kind in (SystemExit, KeyboardInterrupt, GeneratorExit, ValueError):
             client = self.client()
             told: list[Event] = []
@@ -29,7 +29,7 @@ class LastThingsTests(MemoryTests):
             self.assertEqual(len(self.flushLoggedErrors(kind)), len(told))
 
     def test_callbacks_that_raise_anything(self) -> None:
-        """Of a command, of a stream, and the endpoint of the application."""
+        """An error of a callback stays in its Deferred or stream, other commands succeed, and the client closes."""
         for kind in (SystemExit, KeyboardInterrupt, GeneratorExit):
             client = self.client()
             key = self.key_of(self.nodes[0])
@@ -47,8 +47,8 @@ class LastThingsTests(MemoryTests):
             self.assertIsNone(self.result_of(client.close()))
             self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_no_map_that_nobody_waits_for(self) -> None:
-        """Though a connection is cut, which is a reason to ask for one."""
+    def test_no_refresh_during_close(self) -> None:
+        """A connection that ``close`` cuts does not cause a refresh of the slot map."""
         client = self.client()
         self.nodes[0].script = lambda _, words, __: SILENCE if words[0] == b"BLPOP" else DEFAULT_REPLY
         waiting = client.blpop(self.key_of(self.nodes[0]), 0)
@@ -59,8 +59,8 @@ class LastThingsTests(MemoryTests):
         self.assertIsNone(self.result_of(closed))
         self.assertEqual(self.cluster.count(b"CLUSTER"), before)
 
-    def test_dropped(self) -> None:
-        """It says so by its name, and not if it was closed, aborted, or never connected."""
+    def test_dropped_without_an_end(self) -> None:
+        """A dropped client warns with its name, unless it was closed, aborted, or never connected."""
         gc.collect()
         for end, said in ((None, 1), ("close", 0), ("abort", 0)):
             client: Any = self.made()
