@@ -214,7 +214,8 @@ class _SocketFactory(Factory):
     noisy = False
 
     def __init__(self, wrapped: IProtocolFactory, prepare: Callable[[Any], None]) -> None:
-        self._wrapped = wrapped
+        # Any, because `buildProtocol` replaces methods of the protocol that this factory makes.
+        self._wrapped: Any = wrapped
         self._prepare = prepare
         self._failure: Failure | None = None
 
@@ -257,7 +258,9 @@ def _trust_root(given: Any) -> Any:
 def _client_certificate(given: _Path | bytes | ssl.PrivateCertificate | None) -> ssl.PrivateCertificate | None:
     if given is None or not isinstance(given, (str, bytes, os.PathLike)):
         return given
-    return ssl.PrivateCertificate.loadPEM(_pem(given, "client_certificate"))  # type: ignore[no-untyped-call]
+    pem = _pem(given, "client_certificate")
+    loaded: ssl.PrivateCertificate = ssl.PrivateCertificate.loadPEM(pem)  # type: ignore[no-untyped-call]
+    return loaded
 
 
 def _pem(given: _Path | bytes, option: str) -> bytes:
