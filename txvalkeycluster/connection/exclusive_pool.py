@@ -315,8 +315,10 @@ class ExclusivePool:
             self._keep(lease)
         elif self._closed is None:
             self._back_off()
-            # All waiting requests fail; each is routed anew.
-            self.owner.exclusive_dial_failed(self._waiting.take(), result.value)
+            reason = result.value
+            assert isinstance(reason, ValkeyError)
+            # The listener routes each waiting request again.
+            self.owner.exclusive_dial_failed(self._waiting.take(), reason)
         self._serve()
 
     def _close_idle(self) -> None:
