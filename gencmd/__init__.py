@@ -1,1 +1,1 @@
-"""Generates the command table and the typed methods: ``python -m gencmd path/to/valkey/src/commands``."""
+"""Generates the table of commands and the typed methods.  Run it with ``python -m gencmd``."""

@@ -1,4 +1,4 @@
-"""Generates the command table and the typed methods: ``python -m gencmd --help``."""
+"""Generates the table of commands and the typed methods from JSON files or from a running server."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import react
 
-from txvalkeycluster import ClusterClient, ValkeyError
+from txvalkeycluster import ClientOptions, ClusterClient, ValkeyError
 from txvalkeycluster.commands import DefinitionError
 from txvalkeycluster.commands.definition import Definition, assemble, read_definitions
 
@@ -21,14 +21,28 @@ from .replies import remember, remembered, reply_of
 from .server import definitions_from
 from .table import write_table
 
+#: The package whose modules this program generates.
 PACKAGE = Path(__file__).parent.parent / "txvalkeycluster" / "commands"
+#: Whether this is a checkout, whose own modules may be written.  An installed package is never written by default.
+IN_CHECKOUT = (Path(__file__).parent.parent / "setup.cfg").exists()
 
 
 def read_files(paths: list[Path]) -> list[Definition]:
-    """Every definition in files and folders of files.  Raises DefinitionError naming the file."""
+    """Read JSON files.
+
+    Args:
+        paths: The files, or folders of files.
+
+    Returns:
+        The definitions of all files.
+
+    Raises:
+        DefinitionError: There is no file, a file is not valid, or two files define the same command.  The text names
+            the file.
+    """
     files = [file for path in paths for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
     if not files:
-        raise DefinitionError("no JSON files there")
+        raise DefinitionError(f"no JSON files in {', '.join(map(str, paths))}")
     found: dict[str, tuple[Definition, Path]] = {}
     for file in files:
         try:
@@ -42,8 +56,21 @@ def read_files(paths: list[Path]) -> list[Definition]:
     return [definition for definition, _ in found.values()]
 
 
-async def read_server(reactor: IReactorTime, url: str, **options: Any) -> list[Definition]:
-    """Every definition of a live server."""
+async def read_server(reactor: IReactorTime, url: str, **options: Unpack[ClientOptions]) -> list[Definition]:
+    """Read the definitions of a running server.
+
+    Args:
+        reactor: Makes the connection.
+        url: The URL of the cluster, as for `ClusterClient`.
+        **options: Options of the client.
+
+    Returns:
+        The definitions.
+
+    Raises:
+        ValkeyError: The server cannot be reached or does not answer.
+        DefinitionError: A reply is not valid.
+    """
     async with ClusterClient(reactor, url, **options) as client:
         node = next(iter((await client.refresh_topology()).primaries))
         commands = await client.execute_on(node, "COMMAND")
@@ -51,8 +78,8 @@ async def read_server(reactor: IReactorTime, url: str, **options: Any) -> list[D
     return definitions_from(commands, as_text(docs))
 
 
-def as_text(value: Any) -> Any:
-    """A reply with text in the place of bytes, and dicts as RESP3 has them."""
+def as_text(value: object) -> Any:
+    """Decode all bytes in a reply of RESP3 to text."""
     if isinstance(value, bytes):
         return value.decode()
     if isinstance(value, list):
@@ -68,7 +95,22 @@ def write(
     *,
     inside: bool | None = None,
 ) -> list[Path]:
-    """Write the modules, as part of the package or beside it; those of the package have a second face for queues."""
+    """Write the modules.
+
+    Args:
+        definitions: The commands.
+        replies: The type and the converter of each command, by name.
+        folder: The folder to write to.  It is created if it does not exist.
+        class_name: The name of the class of methods.
+        inside: Whether the modules are part of the package `txvalkeycluster.commands`.  Then the stub ``queued.pyi`` is
+            written too.  By default, the folder decides.
+
+    Returns:
+        The files.
+
+    Raises:
+        DefinitionError: Two commands have the same name, or would have the same method.
+    """
     if inside is None:
         inside = folder.resolve() == PACKAGE.resolve()
     texts = {
@@ -84,15 +126,42 @@ def write(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line."""
+    """Run the command line.
+
+    Args:
+        arguments: The arguments; by default, those of the process.
+
+    Returns:
+        The exit code: 0, or 1 after an error.
+    """
     parser = argparse.ArgumentParser(prog="python -m gencmd", description=__doc__)
-    parser.add_argument("paths", nargs="*", type=Path, metavar="FILE_OR_DIR", help="JSON as in Valkey's src/commands")
-    parser.add_argument("--server", metavar="URL", help="ask a live server instead")
-    parser.add_argument("-o", dest="folder", type=Path, default=PACKAGE, metavar="DIR", help="where to write to")
-    parser.add_argument("--class", dest="class_name", default="Commands", metavar="NAME", help="name of the class")
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        type=Path,
+        metavar="FILE_OR_DIR",
+        help="JSON files in the form of Valkey's src/commands, or folders of such files",
+    )
+    parser.add_argument("--server", metavar="URL", help="read the commands of this running server, not JSON files")
+    parser.add_argument(
+        "-o",
+        dest="folder",
+        type=Path,
+        default=PACKAGE,
+        required=not IN_CHECKOUT,
+        metavar="DIR",
+        help="folder to write to (in a source checkout, the default is the package itself)",
+    )
+    parser.add_argument(
+        "--class",
+        dest="class_name",
+        default="Commands",
+        metavar="NAME",
+        help="name of the generated class (default: %(default)s)",
+    )
     options = parser.parse_args(arguments)
     if bool(options.paths) == bool(options.server):
-        parser.error("give either JSON files or --server")
+        parser.error("give either JSON files or --server URL")
     try:
         if options.paths:
             definitions = read_files(options.paths)

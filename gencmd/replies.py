@@ -1,4 +1,4 @@
-"""A command's reply schema -> the type that its method returns, and the converter that makes it so."""
+"""Chooses the return type and the converter of a method from the reply schema of its command."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import Any
 
 from txvalkeycluster.commands.definition import Definition
 
-#: Type and converter by command.  A server does not tell of them; what is known is kept here for generating from one.
+#: The type and the converter of each known command.  A server does not send reply schemas, so they are stored here.
 KNOWN = Path(__file__).with_name("replies.json")
 
 _ENTRY = "tuple[Text, dict[Text, Text]]"
 _ENTRIES = "list[tuple[Text, dict[Text, Text]]]"
 _SCORED = "list[Text] | list[tuple[Text, float]]"
 _LOCATED = "list[Any] | int"
-# Where a schema leaves open which of its alternatives is meant when, or says less than the server gives.  A converter
-# may depend on the parameters of the method.
+# Commands whose schemas are ambiguous or incomplete.  A converter may depend on the parameters of the method.
 _BY_HAND: dict[str, tuple[str, str | None]] = {
     **dict.fromkeys(
         ["ZRANGE", "ZREVRANGE", "ZRANGEBYSCORE", "ZREVRANGEBYSCORE", "ZDIFF", "ZINTER", "ZUNION"],
@@ -56,7 +55,7 @@ _BY_HAND: dict[str, tuple[str, str | None]] = {
     ),
     "WAITAOF": ("tuple[int, int]", "as_tuple"),
     "TIME": ("tuple[Text, Text]", "as_tuple"),
-    # The schemas leave out that the key or member may not be there.
+    # The schemas do not list the reply for a missing key or member.
     "GEOHASH": ("list[Text | None]", None),
     **dict.fromkeys(["OBJECT FREQ", "OBJECT IDLETIME", "OBJECT REFCOUNT"], ("int | None", None)),
     "COMMAND": ("list[Any]", "command_info"),
@@ -68,7 +67,17 @@ _BY_HAND: dict[str, tuple[str, str | None]] = {
 
 
 def reply_of(definition: Definition) -> tuple[str, str | None]:
-    """The type a method returns, and the expression of its converter (None: as it comes)."""
+    """Return the type and the converter of a command's reply.
+
+    Args:
+        definition: The command.
+
+    Returns:
+        The annotation of the reply, and the expression of the converter; None for a reply that is not converted.
+
+    Raises:
+        NotImplementedError: The schema has alternatives that need different converters.
+    """
     known = _BY_HAND.get(definition.name)
     if known is None and definition.reply_schema is not None:
         sets = definition.group == "set"
@@ -83,13 +92,20 @@ _MANY = ("all_nodes", "all_shards")
 
 
 def remembered(definitions: Iterable[Definition]) -> dict[str, tuple[str, str | None]]:
-    """The replies of commands whose source has no schemas, as `remember` kept them."""
+    """Return the replies that `remember` has stored, for definitions without schemas.
+
+    Args:
+        definitions: The commands.
+
+    Returns:
+        The result of `reply_of` by command name.
+    """
     known = json.loads(KNOWN.read_text())
     return {d.name: tuple(known[d.name]) if d.name in known else reply_of(d) for d in definitions}
 
 
 def remember(replies: Mapping[str, tuple[str, str | None]]) -> None:
-    """Keep them for `remembered`."""
+    """Store the results of `reply_of` for `remembered`."""
     lines = [f"{json.dumps(name)}: {json.dumps(reply)}" for name, reply in sorted(replies.items())]
     KNOWN.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
@@ -121,7 +137,7 @@ def _union(types: Iterable[str]) -> str:
 
 
 def _split(type_: str) -> list[str]:
-    """The parts of a union, those inside of brackets left together."""
+    """Split a union at its outer ``|`` operators."""
     parts, depth = [""], 0
     for character in type_:
         depth += {"[": 1, "]": -1}.get(character, 0)
@@ -133,7 +149,7 @@ def _split(type_: str) -> list[str]:
 
 
 def _is_set(schema: Mapping[str, Any], sets: bool) -> bool:
-    # Of ordered lists, too, schemas say that their items are unique: only those of sets are sets in RESP3.
+    # Some schemas of ordered lists also say that the items are unique.  In RESP3 only the commands of sets send sets.
     return sets and bool(schema.get("uniqueItems"))
 
 
@@ -162,7 +178,7 @@ def _converter(schema: Mapping[str, Any], sets: bool) -> str | None:
         if "number" in found and any(alternative.get("type") == "string" for alternative in alternatives):
             found.discard("number")
         if len(found) > 1:
-            raise NotImplementedError(f"alternatives that differ in {', '.join(map(str, found))}: say by hand")
+            raise NotImplementedError(f"alternatives need {', '.join(map(str, found))}; add the command to _BY_HAND")
         return found.pop() if found else None
     kind = schema.get("type")
     if kind == "number":

@@ -1,4 +1,4 @@
-"""Definitions out of a live server's COMMAND and COMMAND DOCS."""
+"""Reads definitions from the COMMAND and COMMAND DOCS replies of a server."""
 
 from __future__ import annotations
 
@@ -10,13 +10,25 @@ from txvalkeycluster.commands.arguments import Argument, argument_from
 from txvalkeycluster.commands.definition import Definition
 
 _FLAGS = ("optional", "multiple", "multiple_token")
-# The server shows every token in capitals, which these are not written in.
+# COMMAND DOCS shows all tokens in upper case.  In the JSON files, these are in lower case.
 _LOWER = {"m", "km", "ft", "mi", "slow", "large-request", "large-reply"}
 _LOWER |= {"normal", "master", "primary", "slave", "replica", "pubsub"}
 
 
 def definitions_from(commands: object, docs: Mapping[str, Any]) -> list[Definition]:
-    """Put the two replies together; ``docs`` decoded to text.  Raises ProtocolError or DefinitionError."""
+    """Make definitions of the two replies.
+
+    Args:
+        commands: The reply to COMMAND.
+        docs: The reply to COMMAND DOCS, decoded to text.
+
+    Returns:
+        The definitions.  They have no reply schemas.
+
+    Raises:
+        ProtocolError: The reply to COMMAND is not valid.
+        DefinitionError: The reply to COMMAND DOCS is not valid.
+    """
     found: list[Definition] = []
     for command in CommandTable.from_reply(commands).commands:
         doc = docs.get(command.name.lower(), {})
@@ -39,6 +51,7 @@ def _definition(command: Command, doc: Mapping[str, Any]) -> Definition:
     return Definition(
         command,
         arguments,
+        summary=str(doc.get("summary", "")),
         since=doc.get("since", ""),
         complexity=doc.get("complexity", ""),
         deprecated_since=doc.get("deprecated_since"),
@@ -46,14 +59,15 @@ def _definition(command: Command, doc: Mapping[str, Any]) -> Definition:
     )
 
 
-def _argument(raw: Any, where: str) -> Argument:
-    """An argument in the words of COMMAND DOCS, brought into those of the JSON files."""
+def _argument(raw: object, where: str) -> Argument:
+    """Read an argument of COMMAND DOCS."""
     if not isinstance(raw, Mapping):
         raise DefinitionError(f"{where} is {type(raw).__name__}, not a map")
     return argument_from(_as_json(raw), where)
 
 
 def _as_json(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Bring an argument of COMMAND DOCS into the form of the JSON files."""
     plain = {name: raw[name] for name in ("name", "type", "token") if name in raw}
     if plain.get("token", "").lower() in _LOWER:
         plain["token"] = plain["token"].lower()

@@ -1,4 +1,4 @@
-"""A command's arguments -> the parameters of its method, and the code that lays out its words."""
+"""Makes the parameters of a method from the arguments of its command, and the code that builds the command."""
 
 from __future__ import annotations
 
@@ -33,9 +33,13 @@ _TYPES_BY_COMMAND = {("ZINCRBY", "increment"): "float"}
 class Parameter:
     """One parameter of a method."""
 
+    #: The name.
     name: str
+    #: The annotation.
     type: str
+    #: The expression of the default value; None if the parameter is required.
     default: str | None = None
+    #: Whether it is a ``*name`` parameter.
     star: bool = False
 
     def __str__(self) -> str:
@@ -45,31 +49,34 @@ class Parameter:
 
 @dataclass
 class Signature:
-    """What a method takes and how it lays that out."""
+    """The parameters of a method and its code."""
 
+    #: The positional parameters.
     positional: list[Parameter] = field(default_factory=list)
+    #: The keyword-only parameters.
     keywords: list[Parameter] = field(default_factory=list)
-    #: Statements that append to ``words``; indented by what stands before.
+    #: The statements that append to ``words``.
     code: list[str] = field(default_factory=list)
-    #: Words that open the command, before any statement.
+    #: The expressions of the first words, which need no statement.
     opening: list[str] = field(default_factory=list)
+    #: The statements that check the arguments.
     checks: list[str] = field(default_factory=list)
-    #: Whether one of its keywords has to be given.
+    #: Whether one of the keywords must be given.
     needs_one: bool = False
 
     @property
     def only_options(self) -> bool:
-        """Whether all that follows the opening words are keywords, so that without them the opening is the command."""
+        """Whether a call without keywords consists of the opening words alone."""
         named = {parameter.name for parameter in self.keywords}
         return all(line.startswith("    ") or any(f"if {n}" in line for n in named) for line in self.code)
 
     @property
     def parameters(self) -> list[str]:
-        """In the order of Python's own rules."""
+        """The parameters as text, in the order that Python requires."""
         plain = [p for p in self.positional if not p.star and p.default is None]
         optional = [p for p in self.positional if not p.star and p.default is not None]
         star = [p for p in self.positional if p.star]
-        # After *names nothing can be given by position any more, and before it a default could not be passed over.
+        # After *names, no parameter can be positional.  Before it, a caller could not leave out an optional one.
         keywords = self.keywords if not star else [*optional, *self.keywords]
         head = plain if star else [*plain, *optional]
         divider = [str(p) for p in star] or (["*"] if keywords else [])
@@ -77,7 +84,18 @@ class Signature:
 
 
 def signature_of(command: Command, arguments: tuple[Argument, ...]) -> Signature:
-    """Lay out one command."""
+    """Make the signature of one command.
+
+    Args:
+        command: The command.
+        arguments: Its arguments.  If there are none although the command takes some, the method takes any words.
+
+    Returns:
+        The signature.
+
+    Raises:
+        NotImplementedError: The arguments have a form that no parameter can express.
+    """
     builder = _Builder(command.name)
     takes_more = command.arity < -len(command.name.split())
     return builder.build(arguments) if arguments or not takes_more else builder.anything()
@@ -94,7 +112,7 @@ class _Builder:
         return self._signature
 
     def anything(self) -> Signature:
-        """For a command of which nothing is told but that it takes more."""
+        """Make the signature of a command that takes arguments, but has no description of them."""
         self._signature.positional.append(Parameter("args", "Value", star=True))
         self._append("", "*args")
         return self._signature
@@ -221,7 +239,7 @@ class _Builder:
         return self._open_block(argument, indent)
 
     def _are_free(self, argument: Argument) -> bool:
-        """Whether no token of several has the name of another parameter."""
+        """Tell whether no token of a choice has the name of another parameter."""
         return not any(identifier(part.token or "") in self._names for part in argument.arguments)
 
     def _literal_keyword(self, argument: Argument, indent: str) -> list[str]:
@@ -232,7 +250,7 @@ class _Builder:
         return [f"{name} is not None"]
 
     def _open_block(self, block: Argument, indent: str) -> list[str]:
-        """A block with optional parts: its parts are parameters of their own, led by the first that it needs."""
+        """Make one parameter for each part of a block.  The first required part must be given with any other part."""
         leader = next((part for part in block.arguments if not part.optional), None)
         if leader is None:
             given: list[str] = []
@@ -270,13 +288,13 @@ class _Builder:
         return [condition, *dependents]
 
     def _choice(self, argument: Argument, indent: str) -> None:
-        """One of several, and one there must be."""
+        """Make parameters for a required choice."""
         if are_tokens(argument):
             self._append(indent, *token_words(argument), self._required(literal_type(argument), argument.name))
             return
         plain = [part for part in argument.arguments if part.type != "pure-token"]
         if len(plain) == 1 and plain[0].is_scalar and plain[0].token is None and not plain[0].multiple:
-            # Some word stands for what the caller may say instead: XADD's * for an id.
+            # The token is a special value of the other alternative, such as * for the id of XADD.
             self._append(indent, *token_words(argument), self._required(self._type(plain[0]), plain[0].name))
         elif any(part.type == "block" and part.token is None and are_tokens(part) for part in plain):
             name = self._name(argument.name)
@@ -294,7 +312,7 @@ class _Builder:
             of_part = self._alternative(part, indent)
             given += of_part
             counts.append(of_part[0] if len(of_part) == 1 else " or ".join(of_part))
-            # A block's other parts are refused without its leader; where none leads, any of them stands for it.
+            # The first required part of a block stands for the block.  If it has none, any of its parts does.
             led = part.type == "block" and any(not inner.optional for inner in part.arguments)
             names += map(name_in, of_part[:1] if led else of_part)
         if argument.token is not None:
@@ -318,7 +336,7 @@ class _Builder:
         row = None if argument.type == "oneof" else scalars_of(argument)
         name_type = "Sequence[Value]" if row is None else row_type(argument)
         if row is None and not argument.multiple_token:
-            # Too many shapes for a signature: each item is a tuple of its words.
+            # The form is too complex for a signature: each item is a tuple of words.
             name = self._name(argument.name)
             self._signature.positional.append(Parameter(name, name_type, star=True))
             self._append(indent, f"*flat({name})")
@@ -369,7 +387,7 @@ class _Builder:
         return [f"{name} != ()"]
 
     def _counted(self, argument: Argument, indent: str, *, last: bool) -> None:
-        """A number and as many of something: the number is ours to count."""
+        """Make a parameter for a number and as many values.  The method counts the values."""
         if argument.is_scalar:
             type_ = self._type(argument)
             name = self._name(plural(argument.name))

@@ -1,9 +1,10 @@
-"""The generator's command line: what it writes for a module, and what it says of bad input."""
+"""The command line of gencmd: the code that it writes for a module, and its errors."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
+import inspect
 import io
 import json
 import subprocess
@@ -11,9 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
-
+from gencmd import __main__ as generator
 from gencmd.__main__ import main
+from tests.cases import SynchronousTestCase
 
 ROOT = Path(__file__).parents[2]
 MODULE = json.loads((ROOT / "examples/counters.json").read_text())
@@ -42,15 +43,15 @@ class GeneratorTests(SynchronousTestCase):
         spec.loader.exec_module(module)
         return module
 
-    def made_of(self, *arguments: dict[str, Any]) -> Any:
-        """An object with a method ``x`` of such arguments, which returns its words."""
-        self.run_main(self.written("one.json", {"X": {"arguments": arguments}}))
+    def made_of(self, *arguments: dict[str, Any], **fields: Any) -> Any:
+        """Return an object whose method ``x`` has these arguments and returns the words of the command."""
+        self.run_main(self.written("one.json", {"X": {"arguments": arguments, **fields}}))
         made = self.load("methods").Counters()
         made._run = lambda words, convert=None: list(words)
         return made
 
     def test_a_module(self) -> None:
-        """Its methods lay out their words, and its table knows the keys."""
+        """The written methods build the commands of the module, and the written table finds their keys."""
         self.assertEqual(self.run_main(str(ROOT / "examples/counters.json")), (0, ""))
         counters = self.load("methods").Counters()
         counters._run = lambda words, convert=None: (list(words), convert and convert(b"1.5"))
@@ -61,8 +62,8 @@ class GeneratorTests(SynchronousTestCase):
         self.assertEqual(commands["CT.ADD"].keyed, True)
         self.assertEqual(list(commands["CT.SUM"].keys(["CT.SUM", "a", 2, "k", "l"])), ["k", "l"])
 
-    def test_shapes(self) -> None:
-        """Every shape of argument that JSON can describe has a signature that lays it out."""
+    def test_forms_of_arguments(self) -> None:
+        """Every form of argument that JSON can describe has a signature and builds the right words."""
         word, number = {"name": "word", "type": "string"}, {"name": "number", "type": "integer"}
         yes, no = ({"name": name, "type": "pure-token", "token": name.upper()} for name in ("yes", "no"))
         several = {**word, "token": "W", "multiple": True}
@@ -105,8 +106,8 @@ class GeneratorTests(SynchronousTestCase):
             made._run = lambda words, convert=None: list(words)
             self.assertEqual(made.x_y(*args, **kwargs), ["X.Y", *words], arguments)
 
-    def test_options_of_options(self) -> None:
-        """What means something only beside another is refused without it, not dropped."""
+    def test_an_option_that_needs_another_option(self) -> None:
+        """An option that is valid only with another option is refused without it."""
         number = {"name": "count", "type": "integer"}
         any_ = {"name": "any", "type": "pure-token", "token": "ANY", "optional": True}
         block = {"name": "x", "type": "block", "optional": True, "arguments": [{**number, "token": "COUNT"}, any_]}
@@ -114,13 +115,13 @@ class GeneratorTests(SynchronousTestCase):
         self.assertEqual(made.x(count=1, any=True), ["X", "COUNT", 1, "ANY"])
         self.assertIn("only together with count", str(self.assertRaises(TypeError, made.x, any=True)))
 
-    def test_names_that_meet(self) -> None:
+    def test_two_commands_with_the_same_method_name(self) -> None:
         code, error = self.run_main(self.written("one.json", {"A.B": {"arity": 1}, "A-B": {"arity": 1}}))
         self.assertEqual(code, 1)
         self.assertIn("A-B and A.B would both be the method a_b", error)
 
-    def test_long_rows(self) -> None:
-        """However many flags, the table is Python."""
+    def test_very_many_flags(self) -> None:
+        """A command with very many flags still gives valid Python."""
         flags = [f"A_LONG_FLAG_{number}" for number in range(20)]
         self.run_main(self.written("one.json", {"X": {"arity": 1, "command_flags": flags}}))
         self.assertEqual(len(self.load("generated").COMMANDS[0].flags), 20)
@@ -132,15 +133,15 @@ class GeneratorTests(SynchronousTestCase):
         self.assertIn("ex and px", str(self.assertRaises(TypeError, made.x, ex=0, px=1)))
         self.assertIn("needs one of ex, px", str(self.assertRaises(TypeError, made.x)))
 
-    def test_one_of_many_options_is_needed(self) -> None:
-        """However many options there are, the call without any is refused too."""
+    def test_a_missing_alternative_is_refused(self) -> None:
+        """A call without any of the alternatives is refused, however many there are."""
         values = [{"name": name, "type": "integer", "token": name.upper()} for name in ("a", "b", "c", "d", "e")]
         made = self.made_of({"name": "x", "type": "oneof", "arguments": values})
         self.assertEqual(made.x(e=1), ["X", "E", 1])
         self.assertIn("needs one of a, b, c, d, e", str(self.assertRaises(TypeError, made.x)))
 
-    def test_options_beside_what_stands_alone(self) -> None:
-        """Each of them is refused beside it, whichever comes first."""
+    def test_an_exclusive_option(self) -> None:
+        """An exclusive option is refused together with each other option."""
         flags = [{"name": name, "type": "pure-token", "token": name.upper(), "optional": True} for name in "ab"]
         alone = {"name": "alone", "type": "pure-token", "token": "ALONE"}
         options = {"name": "options", "type": "block", "arguments": flags}
@@ -148,13 +149,36 @@ class GeneratorTests(SynchronousTestCase):
         self.assertEqual([made.x(a=True, b=True), made.x(alone=True)], [["X", "A", "B"], ["X", "ALONE"]])
         for name in ("a", "b"):
             error = self.assertRaises(TypeError, made.x, **{name: True}, alone=True)
-            self.assertIn(f"and was given {name} and alone", str(error))
+            self.assertIn(f"but got {name} and alone", str(error))
+
+    def test_docstrings(self) -> None:
+        """The first line of a docstring is the first sentence of the summary.  No summary can break the module."""
+        for summary, first, details in [
+            ("Adds up. Then it forgets.", "Adds up.", "Then it forgets."),
+            ("Adds up", "Adds up.", ""),
+            ("", "Executes X.", ""),
+            ("x" * 200, "Executes X.", "x" * 100),
+            ('Ends it """\nearly\\', "Ends it ''' early/.", ""),
+        ]:
+            made = self.made_of(summary=summary)
+            doc = inspect.getdoc(made.x) or ""
+            self.assertEqual(doc.split("\n\n")[:2], [first, "X"])
+            self.assertIn(details, doc)
+
+    def test_installed(self) -> None:
+        """An installed generator does not write the installed package: it demands a folder."""
+        self.patch(generator, "IN_CHECKOUT", False)
+        error = io.StringIO()
+        with contextlib.redirect_stderr(error):
+            self.assertRaises(SystemExit, main, [str(ROOT / "examples/counters.json")])
+        self.assertIn("arguments are required: -o", error.getvalue())
+        self.assertEqual(self.run_main(str(ROOT / "examples/counters.json")), (0, ""))
 
     def test_bad_input(self) -> None:
-        """Named by file and field, and nothing is written."""
+        """The error names the file and the field, and no file is written."""
         good = self.written("good.json", MODULE)
         for files, text in [
-            ([self.written("bad.json", "{")], "bad.json: no JSON"),
+            ([self.written("bad.json", "{")], "bad.json: not valid JSON"),
             ([self.written("wrong.json", {"X": {"arity": "two"}})], "wrong.json: X.arity is str"),
             ([self.written("less.json", {"X": {}})], "less.json: X.arity is missing"),
             ([good, self.written("again.json", MODULE)], "CT.ADD is in good.json and in again.json"),

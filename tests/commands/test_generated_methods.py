@@ -11,9 +11,9 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from twisted.internet.defer import Deferred
-from twisted.trial.unittest import SynchronousTestCase
 
 from gencmd.shapes import identifier
+from tests.cases import SynchronousTestCase
 from txvalkeycluster.commands import CommandTable
 from txvalkeycluster.commands.converters import Convert
 from txvalkeycluster.commands.encoder import pack
@@ -109,7 +109,7 @@ class Method:
     def __init__(self, name: str, *, lone: bool = False) -> None:
         self.name = name
         function: Callable[..., Any] = getattr(Commands, name)
-        syntax = " ".join((inspect.getdoc(function) or "").partition("\n\n")[0].split())
+        syntax = " ".join((inspect.getdoc(function) or "").split("\n\n")[1].split())
         self.command = COMMANDS[name]
         self.pattern = pattern_of(syntax)
         self._parameters = list(inspect.signature(function).parameters.values())[1:]

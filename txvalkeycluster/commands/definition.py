@@ -24,6 +24,8 @@ class Definition:
     command: Command
     #: Its arguments, without the name.
     arguments: tuple[Argument, ...] = ()
+    #: What it does, in one or more sentences.
+    summary: str = ""
     #: The first version of the server that has it, such as ``"6.0.0"``.
     since: str = ""
     #: The time complexity, as text.
@@ -127,6 +129,7 @@ def _definition(name: str, raw: dict[str, Any], flags: frozenset[str], where: st
     return Definition(
         command,
         arguments,
+        summary=member(raw, "summary", str, where, ""),
         since=member(raw, "since", str, where, ""),
         complexity=member(raw, "complexity", str, where, ""),
         deprecated_since=member(raw, "deprecated_since", str, where, None),
@@ -139,7 +142,7 @@ def _flags(raw: dict[str, Any], where: str) -> frozenset[str]:
     return frozenset(str(flag).lower() for flag in member(raw, "command_flags", list, where, []))
 
 
-def _key_spec(raw: Any, where: str) -> KeySpec | None:
+def _key_spec(raw: object, where: str) -> KeySpec | None:
     """Read a key specification; None if its positions are ``unknown``."""
     if not isinstance(raw, dict):
         raise DefinitionError(f"{where} is {type(raw).__name__}, not an object")
