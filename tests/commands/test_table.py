@@ -4,8 +4,8 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.trial.unittest import SynchronousTestCase
 
+from tests.cases import SynchronousTestCase
 from tests.commands.command_infos import REPLY, STREAMS
 from txvalkeycluster.commands import Command, CommandTable
 from txvalkeycluster.commands.encoder import pack
@@ -115,7 +115,7 @@ class TableTests(SynchronousTestCase):
         """The TypeError says which types a name may have."""
         for name in (5, None, 1.5, True, ("MSET",), Command("MSET")):
             if name.__hash__ is not None and not isinstance(name, Command):
-                self.assertIn("text or bytes", str(self.assertRaises(TypeError, self.table.__getitem__, name)))
+                self.assertIn("str or bytes", str(self.assertRaises(TypeError, self.table.__getitem__, name)))
         self.assertRaises(TypeError, self.table.__getitem__, ["MSET"])
 
     def test_unknown_commands(self) -> None:

@@ -5,8 +5,8 @@ from typing import Any, TypeVar
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.trial.unittest import SynchronousTestCase
 
+from tests.cases import SynchronousTestCase
 from txvalkeycluster.address import Address
 from txvalkeycluster.errors import TopologyError
 from txvalkeycluster.topology.model import Shard, Topology, lost_most_nodes, same, same_view
@@ -124,7 +124,7 @@ class SlotsTests(SynchronousTestCase):
             ([[5, 4, [b"h", 1, b"a"]]], "invalid slot range 5 to 4"),
             ([[0, 1, [b"h"]]], "row 0 node 0 has 1 elements"),
             ([[0, 1, [b"h", b"x", b"a"]]], "row 0 node 0 port: b'x' is not a number"),
-            ([[0, 1, [b"h", 70000, b"a"]]], "the port 70000"),
+            ([[0, 1, [b"h", 70000, b"a"]]], "the invalid port 70000"),
             ([[0, 1, [b"h", b"1" * 5000, b"a"]]], "... is not a number"),
             ([[0, 1, [b"h", "²", b"a"]]], "port: '²' is not a number"),
             ([[0, 1, [0, 1, b"a"]]], "row 0 node 0 endpoint: 0 is not text"),

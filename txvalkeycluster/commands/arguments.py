@@ -71,7 +71,7 @@ class Argument:
         return f"[{text}]" if self.optional else text
 
 
-def argument_from(raw: Any, where: str) -> Argument:
+def argument_from(raw: object, where: str) -> Argument:
     """Read one argument of a JSON file.
 
     Args:

@@ -80,19 +80,20 @@ def _legacy(entry: Any) -> KeySpec | None:
     return KeySpec(first, last=last - first if last > 0 else last, step=_step(step)) if first else None
 
 
-def _integer(value: Any) -> int:
+def _integer(value: object) -> int:
     if type(value) is not int:
         raise TypeError(f"{type(value).__name__} where a number is expected")
     return value
 
 
-def _step(value: Any) -> int:
-    if _integer(value) < 1:
-        raise ValueError(f"the step between keys is {value}, but must be at least 1")
-    return int(value)
+def _step(value: object) -> int:
+    step = _integer(value)
+    if step < 1:
+        raise ValueError(f"the step between keys is {step}, but must be at least 1")
+    return step
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if not isinstance(value, (bytes, str)):
         raise TypeError(f"{type(value).__name__} where text is expected")
     return value.decode() if isinstance(value, bytes) else value

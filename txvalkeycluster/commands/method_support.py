@@ -39,16 +39,16 @@ _LONE = (bytes, str, bytearray, memoryview, int, float)
 class Runner:
     """Base class of the methods: a subclass sends the commands that they lay out."""
 
-    def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Deferred[Any]:
+    def _run(self, words: Sequence[Arg], convert: Convert | None = None) -> Deferred[Any]:
         raise NotImplementedError
 
 
-def each(items: Any) -> tuple[Any, ...]:
+def each(items: Arg | Iterable[Arg]) -> tuple[Arg, ...]:
     """Return one value, or several values, as a tuple."""
     return (items,) if isinstance(items, _LONE) else tuple(items)
 
 
-def flat(rows: Mapping[Any, Any] | Iterable[Sequence[Any]]) -> list[Any]:
+def flat(rows: Mapping[Any, Arg] | Iterable[Sequence[Arg]]) -> list[Arg]:
     """Return the words of all rows in one list.  The rows of a mapping are its pairs of name and value.
 
     Raises TypeError for a row that is not a tuple.
@@ -56,12 +56,12 @@ def flat(rows: Mapping[Any, Any] | Iterable[Sequence[Any]]) -> list[Any]:
     return [word for row in (rows.items() if isinstance(rows, Mapping) else rows) for word in _row(row)]
 
 
-def flat_reversed(rows: Mapping[Any, Any] | Iterable[Sequence[Any]]) -> list[Any]:
+def flat_reversed(rows: Mapping[Any, Arg] | Iterable[Sequence[Arg]]) -> list[Arg]:
     """As `flat`, but with the value before the name.  Only a mapping is reversed; rows already have this order."""
     return flat([(value, name) for name, value in rows.items()] if isinstance(rows, Mapping) else rows)
 
 
-def _row(row: Sequence[Any]) -> Sequence[Any]:
+def _row(row: Sequence[Arg]) -> Sequence[Arg]:
     if isinstance(row, _LONE):
         raise TypeError(f"{type(row).__name__} where a tuple is expected")
     return row
@@ -76,13 +76,13 @@ def stream_entry(id: Any, data: Any) -> tuple[Any, Any]:
     raise TypeError("XADD needs the fields of the entry, as in xadd(key, '*', {'field': 'value'})")
 
 
-def columns(mapping: Mapping[Any, Any]) -> Iterator[Any]:
+def columns(mapping: Mapping[Any, Arg]) -> Iterator[Arg]:
     """Iterate over all names, then over all values."""
     yield from mapping.keys()
     yield from mapping.values()
 
 
-def exclusive(command: str, *, needed: bool = False, **values: Any) -> None:
+def exclusive(command: str, *, needed: bool = False, **values: object) -> None:
     """Check options that exclude each other.
 
     Args:
@@ -105,7 +105,7 @@ def leaderless(command: str, leader: str, others: str) -> TypeError:
     return TypeError(f"{command} takes {others} only together with {leader}")
 
 
-def needed(command: str, **given: Any) -> Any:
+def needed(command: str, **given: Arg | None) -> Arg:
     """Return the value of the only keyword argument.  Raises TypeError if it is None."""
     ((name, value),) = given.items()
     if value is None:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..errors import RoutingError
+from .encoder import Arg
 from .overrides import KEYS, POLICIES, REFUSED, REPEATABLE, place_of_block, word
 
 _CONTAINERS_OF_REFUSED = frozenset(name.split()[0] for name in REFUSED)
@@ -41,7 +41,7 @@ class KeySpec:
     #: False for an argument that determines the slot but is not a key, such as a shard channel.
     is_key: bool = True
 
-    def positions(self, args: Sequence[Any]) -> range:
+    def positions(self, args: Sequence[Arg]) -> range:
         """Return the positions of the keys in ``args``.
 
         Args:
@@ -72,7 +72,7 @@ class KeySpec:
             last = count + self.last
         return range(begin, min(last + 1, count), self.step)
 
-    def _after_keyword(self, args: Sequence[Any]) -> int:
+    def _after_keyword(self, args: Sequence[Arg]) -> int:
         backwards = self.begin < 0
         places = range(len(args) + self.begin, 0, -1) if backwards else range(self.begin, len(args))
         for place in places:
@@ -121,7 +121,7 @@ class Command:
             one = spec.keyword is None and spec.keynum is None and spec.last == 0 and spec.begin == 1
             object.__setattr__(self, "keyed", one)
 
-    def resolve(self, args: Sequence[Any]) -> Command:
+    def resolve(self, args: Sequence[Arg]) -> Command:
         """Return the subcommand that ``args`` names, or the command itself.
 
         Args:
@@ -131,7 +131,7 @@ class Command:
             return self.subcommands.get(word(args[1]).decode("utf-8", "replace"), self)
         return self
 
-    def places(self, args: Sequence[Any]) -> Sequence[int]:
+    def places(self, args: Sequence[Arg]) -> Sequence[int]:
         """Return the positions in ``args`` that determine the slot: keys, or a shard channel.
 
         Args:
@@ -144,7 +144,7 @@ class Command:
             return self.key_specs[0].positions(args)
         return [place for spec in self.key_specs for place in spec.positions(args)]
 
-    def keys(self, args: Sequence[Any]) -> Iterator[Any]:
+    def keys(self, args: Sequence[Arg]) -> Iterator[Arg]:
         """Iterate over the keys in ``args``, in the order of the server's COMMAND GETKEYS.
 
         Args:
@@ -154,7 +154,7 @@ class Command:
             for place in self.places(args):
                 yield args[place]
 
-    def blocks(self, args: Sequence[Any]) -> bool:
+    def blocks(self, args: Sequence[Arg]) -> bool:
         """Tell whether the server may delay the reply to this call.
 
         Args:
@@ -164,7 +164,7 @@ class Command:
             return False
         return self.name not in ("XREAD", "XREADGROUP") or place_of_block(args) > 0
 
-    def check_allowed(self, args: Sequence[Any]) -> None:
+    def check_allowed(self, args: Sequence[Arg]) -> None:
         """Check that a client may send this call.
 
         Args:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+
+from .encoder import Arg
 
 _STATEFUL = "it changes the state of a connection that other commands share"
 _TRANSACTION = f"{_STATEFUL}; use transaction() or watch() of the client"
-_PUBSUB = "its replies are pushes, which the client does not support"
 _REPLICATION = "replicas send it to primaries"
 
 #: Commands that a client must not send, each with the reason.
@@ -18,8 +18,12 @@ REFUSED = {
     **dict.fromkeys(["CLIENT CAPA", "SCRIPT DEBUG"], _STATEFUL),
     **dict.fromkeys(["CLIENT NO-EVICT", "CLIENT NO-TOUCH", "CLIENT IMPORT-SOURCE"], _STATEFUL),
     **dict.fromkeys(["MONITOR", "SYNC", "PSYNC", "REPLCONF"], "its replies never end"),
-    **dict.fromkeys(["SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE"], _PUBSUB),
-    **dict.fromkeys(["UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE"], _PUBSUB),
+    **{name: f"use {name.lower()}() of the client" for name in ("SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE")},
+    **{
+        f"{kind}UNSUBSCRIBE": "use remove() or close() of the subscription that the client's "
+        f"{kind.lower()}subscribe() has returned"
+        for kind in ("", "P", "S")
+    },
     "CLUSTER SYNCSLOTS": _REPLICATION,
 }
 
@@ -41,6 +45,10 @@ POLICIES: dict[str, tuple[str | None, str | None]] = {
     "PUBSUB SHARDNUMSUB": ("all_nodes", "sum_by_name"),
 }
 
+#: Commands that any node can execute, and the argument whose slot selects the node.  This keeps the order of the
+#: messages that one client publishes to one channel.
+SPREAD = {"PUBLISH": 1}
+
 #: Commands without the flag ``readonly`` that may still be repeated.
 REPEATABLE = frozenset(["PING", "ECHO", "TIME", "LASTSAVE", "DBSIZE", "ROLE", "INFO"])
 
@@ -55,14 +63,14 @@ _SORT_WIDTHS = {b"LIMIT": 3, b"GET": 2, b"BY": 2}
 _MIGRATE_WIDTHS = {b"AUTH": 2, b"AUTH2": 3}
 
 
-def word(arg: Any) -> bytes:
+def word(arg: object) -> bytes:
     """Return an argument as the server compares it with its options: upper-case bytes, empty for a number."""
     if isinstance(arg, str):
         return arg.upper().encode("utf-8", "replace")
     return bytes(arg).upper() if isinstance(arg, (bytes, bytearray, memoryview)) else b""
 
 
-def place_of_block(args: Sequence[Any]) -> int:
+def place_of_block(args: Sequence[Arg]) -> int:
     """Return the index of BLOCK in an XREAD or XREADGROUP; 0 if there is none.
 
     It reads the options one by one, as the server does.
@@ -76,7 +84,7 @@ def place_of_block(args: Sequence[Any]) -> int:
     return 0
 
 
-def block_time(name: str, args: Sequence[Any]) -> tuple[int, float] | None:
+def block_time(name: str, args: Sequence[Arg]) -> tuple[int, float] | None:
     """Find the timeout among the arguments of a blocking command.
 
     Args:
@@ -95,7 +103,7 @@ def block_time(name: str, args: Sequence[Any]) -> tuple[int, float] | None:
     return None
 
 
-def _keys_of_sort(args: Sequence[Any]) -> Iterator[int]:
+def _keys_of_sort(args: Sequence[Arg]) -> Iterator[int]:
     if len(args) > 1:
         yield 1
     place, destination = 2, 0
@@ -109,7 +117,7 @@ def _keys_of_sort(args: Sequence[Any]) -> Iterator[int]:
         yield destination
 
 
-def _keys_of_migrate(args: Sequence[Any]) -> Iterator[int]:
+def _keys_of_migrate(args: Sequence[Arg]) -> Iterator[int]:
     # One key; or "" instead, and the keys after KEYS.  The password after AUTH may also be "KEYS".
     if len(args) > 3 and args[3] in (b"", ""):
         place = 6
@@ -123,7 +131,7 @@ def _keys_of_migrate(args: Sequence[Any]) -> Iterator[int]:
         yield 3
 
 
-def _keys_of_georadius(args: Sequence[Any]) -> Iterator[int]:
+def _keys_of_georadius(args: Sequence[Arg]) -> Iterator[int]:
     # STORE and STOREDIST have one specification each, but the server uses only the last of them.
     if len(args) > 1:
         yield 1
@@ -133,7 +141,7 @@ def _keys_of_georadius(args: Sequence[Any]) -> Iterator[int]:
 
 
 #: Functions that find the keys of commands whose key specifications are incomplete.
-KEYS: dict[str, Callable[[Sequence[Any]], Iterator[int]]] = {
+KEYS: dict[str, Callable[[Sequence[Arg]], Iterator[int]]] = {
     "SORT": _keys_of_sort,
     "MIGRATE": _keys_of_migrate,
     "GEORADIUS": _keys_of_georadius,

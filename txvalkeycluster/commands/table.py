@@ -9,6 +9,7 @@ from typing import Any
 
 from .command_info import read_reply
 from .definition import assemble, read_definitions
+from .encoder import Arg
 from .generated import COMMANDS
 from .model import Command
 from .overrides import SCRIPTS
@@ -122,7 +123,7 @@ class CommandTable(dict[Any, Command]):
                 command.subcommands.update({**known.subcommands, **command.subcommands})
             self.add([command])
 
-    def keys_of(self, args: Sequence[Any]) -> list[Any]:
+    def keys_of(self, args: Sequence[Arg]) -> list[Arg]:
         """Return the keys of a call, as the server's COMMAND GETKEYS does.
 
         Args:

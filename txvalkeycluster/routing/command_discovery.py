@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
 from ..commands import Command, CommandTable
 from ..commands.command_info import read_reply
@@ -62,7 +63,7 @@ class CommandDiscovery:
         self._timer.stop()
         return self.queue.take_all()
 
-    def _answered(self, reply: Any, names: list[str]) -> None:
+    def _answered(self, reply: object, names: list[str]) -> None:
         try:
             commands = read_reply(reply)
         except ProtocolError as error:
@@ -73,8 +74,8 @@ class CommandDiscovery:
             return
         self._learnt(names, commands)
 
-    def _failed(self, failure: Any, names: list[str]) -> None:
-        if failure.check(ReplyError):
+    def _failed(self, failure: Failure, names: list[str]) -> None:
+        if isinstance(failure.value, ReplyError):
             # The user may not use COMMAND, or the server is too old.  The commands go to any node and follow MOVED.
             self._learnt(names, [])
             return

@@ -195,7 +195,7 @@ class FanOut:
         self._where = where
         self._finish = finish
         self._replies: dict[int, Any] = {}
-        self._errors: dict[int, Any] = {}
+        self._errors: dict[int, BaseException | None] = {}
 
     @property
     def called(self) -> bool:
@@ -209,7 +209,7 @@ class FanOut:
         if not self._left:
             self._end()
 
-    def failed(self, place: int, error: Any) -> None:
+    def failed(self, place: int, error: BaseException | Failure) -> None:
         """Take the error of a part."""
         self._errors[place] = error.value if isinstance(error, Failure) else error
         self._left -= 1
@@ -238,11 +238,10 @@ class FanOut:
         else:
             self.deferred.callback(result)
 
-    def _failure(self) -> Exception:
+    def _failure(self) -> BaseException | None:
         count = len(self._errors) + len(self._replies)
         if count == 1:
-            error: Exception = self._errors[0]
-            return error
+            return self._errors[0]
         failures = ", ".join(self._where(place) for place in sorted(self._errors))
         text = f"{self._name} failed for {len(self._errors)} of {count} parts: {failures}"
         ended = {**self._replies, **self._errors}

@@ -140,7 +140,7 @@ class PipelineRun:
         self._refused.clear()
         self._stop(error)
 
-    def failed(self, place: int, error: Any) -> None:
+    def failed(self, place: int, error: BaseException | Failure) -> None:
         """Pass an error to ``each``."""
         self.answered((place,), (error.value if isinstance(error, Failure) else error,))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..commands import Command
 from ..commands.encoder import Arg
@@ -57,7 +57,7 @@ _SCOPES = {"all_shards": Scope.SHARDS, "all_nodes": Scope.NODES}
 _ANYWHERE = Plan(Scope.ONE)
 
 
-def plan_command(command: Command, args: Sequence[Any], *, split: bool = True) -> Plan:
+def plan_command(command: Command, args: Sequence[Arg], *, split: bool = True) -> Plan:
     """Choose the nodes of a command.
 
     Args:
@@ -94,7 +94,7 @@ def plan_command(command: Command, args: Sequence[Any], *, split: bool = True) -
     return Plan(scope) if scope is not None else _ANYWHERE
 
 
-def cut(command: Command, args: Sequence[Any], slots: Sequence[int]) -> Iterator[SubCommand]:
+def cut(command: Command, args: Sequence[Arg], slots: Sequence[int]) -> Iterator[SubCommand]:
     """Split a command by the slots of its keys.
 
     Args:
@@ -126,23 +126,23 @@ def cut(command: Command, args: Sequence[Any], slots: Sequence[int]) -> Iterator
         yield SubCommand(slot, words, numbers)
 
 
-def _has_whole_rows(command: Command, args: Sequence[Any]) -> bool:
+def _has_whole_rows(command: Command, args: Sequence[Arg]) -> bool:
     (spec,) = command.key_specs
     places = spec.positions(args)
     return places[-1] + places.step <= len(args)
 
 
-def _is_conditional(command: Command, args: Sequence[Any]) -> bool:
+def _is_conditional(command: Command, args: Sequence[Arg]) -> bool:
     """Tell whether it is MSETEX with NX or XX, which sets all keys or none.  Separate parts cannot guarantee that."""
     return command.name == "MSETEX" and any(word(arg) in (b"NX", b"XX") for arg in _after_keys(command, args))
 
 
-def _after_keys(command: Command, args: Sequence[Any]) -> Sequence[Any]:
+def _after_keys(command: Command, args: Sequence[Arg]) -> Sequence[Arg]:
     (spec,) = command.key_specs
     places = spec.positions(args)
     return args[places[-1] + places.step :] if places else ()
 
 
-def _shown(key: Any) -> str:
+def _shown(key: object) -> str:
     text = repr(key)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

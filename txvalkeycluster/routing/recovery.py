@@ -7,7 +7,6 @@ fails.  After each new slot map, the waiting commands are sent again.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -184,7 +183,7 @@ class Recovery:
 
     # ---- the listener of the nodes
 
-    def reply_failed(self, node: NodeConnection, connection: RESPProtocol, request: Request, error: Any) -> None:
+    def reply_failed(self, node: NodeConnection, connection: RESPProtocol, request: Request, error: ReplyError) -> None:
         """Handle an error reply as `retry_policy` decides.
 
         Args:

@@ -50,7 +50,7 @@ class RedirectCheck:
         self._confirmed: set[Address] = set()
         # Until when each target is denied.
         self._denied: dict[Address, float] = {}
-        self._inquiries: set[Inquiry] = set()
+        self._inquiries: set[Inquiry[bool]] = set()
 
     def allows(self, target: Address) -> bool:
         """Tell whether the client may log in to a target."""
@@ -108,7 +108,7 @@ class RedirectCheck:
             raise TopologyError(f"{node.address} does not know {target}")
         return True
 
-    def _answered(self, result: Any, target: Address, inquiry: Inquiry) -> bool:
+    def _answered(self, result: Any, target: Address, inquiry: Inquiry[bool]) -> bool:
         self._inquiries.discard(inquiry)
         if isinstance(result, tuple):
             self._confirmed.add(target)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from ..connection.factory import ClusterFactory
 from ..connection.node import NodeConnection
@@ -38,11 +39,11 @@ _LARGE_CLUSTER = 100
 _MANY_RANGES = 2048
 
 
-class Inquiry:
+class Inquiry(Generic[_T]):
     """Asks nodes one after the other until one gives a valid answer."""
 
     def __init__(
-        self, clock: IReactorTime, nodes: Iterable[NodeConnection], ask: Callable[[NodeConnection], Deferred[Any]]
+        self, clock: IReactorTime, nodes: Iterable[NodeConnection], ask: Callable[[NodeConnection], Deferred[_T]]
     ) -> None:
         """Ask the first node.
 
@@ -53,11 +54,11 @@ class Inquiry:
         """
         #: Fires with the node and its answer.  Fails with ClusterUnavailable if no node gives a valid answer.
         #: Cancelling it cancels all pending questions.
-        self.answered: Deferred[tuple[NodeConnection, Any]] = Deferred(lambda _: self._finish())
+        self.answered: Deferred[tuple[NodeConnection, _T]] = Deferred(lambda _: self._finish())
         self._clock = clock
         self._nodes = iter(nodes)
         self._ask = ask
-        self._asked: dict[NodeConnection, Deferred[Any]] = {}
+        self._asked: dict[NodeConnection, Deferred[_T]] = {}
         self._failures: list[tuple[str, str]] = []
         self._hedge = Timer(clock, self._next)
         self._done = False
@@ -75,19 +76,19 @@ class Inquiry:
         self._asked[node] = asking
         asking.addCallbacks(self._good, self._bad, callbackArgs=(node,), errbackArgs=(node,))
 
-    def _good(self, answer: Any, node: NodeConnection) -> None:
+    def _good(self, answer: _T, node: NodeConnection) -> None:
         self._asked.pop(node, None)
         if not self._done:
             self._finish()
             self.answered.callback((node, answer))
 
-    def _bad(self, failure: Any, node: NodeConnection) -> None:
+    def _bad(self, failure: Failure, node: NodeConnection) -> None:
         self._asked.pop(node, None)
         if self._done:
             return
         address = str(node.address)
         reason = str(failure.value)
-        if not failure.check(ValkeyError):
+        if not isinstance(failure.value, ValkeyError):
             # An unexpected exception, caused by the answer or by a bug.  The answer of another node may still be valid.
             _log.failure("cannot use the answer of {address}", failure=failure, address=address)
             reason = f"{type(failure.value).__name__}: {reason}"

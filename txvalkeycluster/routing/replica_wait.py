@@ -75,7 +75,7 @@ class ReplicaWait:
         if len(self._lost) > _MAX_LOST:
             del self._lost[next(iter(self._lost))]
 
-    async def wait(self, args: tuple[Arg, ...], only: NodeConnection | None = None) -> Any:
+    async def wait(self, args: tuple[Arg, ...], only: NodeConnection | None = None) -> int | list[int]:
         """Send WAIT or WAITAOF.
 
         Args:
@@ -111,7 +111,7 @@ class ReplicaWait:
                     raise
             await deferLater(self._clock, backoff.next())
 
-    async def _ask_all(self, args: tuple[Arg, ...], only: NodeConnection | None, ends_at: float) -> Any:
+    async def _ask_all(self, args: tuple[Arg, ...], only: NodeConnection | None, ends_at: float) -> int | list[int]:
         nodes = [only] if only is not None else list(dict.fromkeys([*self._primaries(), *self._carriers()]))
         asking = [Deferred.fromCoroutine(self._ask(args, node, only, ends_at)) for node in nodes]
         try:

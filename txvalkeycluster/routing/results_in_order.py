@@ -39,7 +39,7 @@ class ResultsInOrder:
         self._waiting: deque[tuple[int, Any]] = deque()
         self._working: Deferred[None] | None = None
         # The result of the run: the number of commands, or the Failure.
-        self._result: Any = None
+        self._result: int | Failure | None = None
         self._ended: Deferred[Any] = Deferred(self._cancelled)
         #: Fires with the number of commands when the last ``each`` has ended.
         self.done: Deferred[int] = router.delegate(_STREAM, self._ended)
@@ -59,7 +59,7 @@ class ResultsInOrder:
             if self._run is not None:
                 self._run.go_on()
 
-    def _worked(self, result: Any) -> None:
+    def _worked(self, result: Failure | None) -> None:
         self._working = None
         if isinstance(result, Failure):
             self._waiting.clear()
@@ -70,7 +70,7 @@ class ResultsInOrder:
                 self._result = result
         self._check()
 
-    def _all_came(self, result: Any) -> None:
+    def _all_came(self, result: int | Failure) -> None:
         self._result = result
         self._check()
 

@@ -18,6 +18,7 @@ from ..address import Address
 from ..commands import Command
 from ..commands.converters import Convert, converted
 from ..commands.encoder import Arg, pack, pack_keyed
+from ..commands.overrides import SPREAD
 from ..connection.factory import ClusterFactory
 from ..connection.forks import in_forked_children
 from ..connection.node import NodeConnection
@@ -30,7 +31,8 @@ from ..requests.exclusive import BlockingCall, ExclusiveCall
 from ..requests.later_calls import LaterCalls, failure
 from ..requests.request import Call, Request
 from ..requests.retry_queue import RetryQueue
-from ..requests.target import THIS_NODE, Target
+from ..requests.target import ANY_NODE, THIS_NODE, Target
+from ..slots import argument_slot
 from ..statistics import Statistics
 from ..topology.model import Node, Topology
 from .fanout import send_apart, send_parts, send_to_all
@@ -99,7 +101,13 @@ class Router:
         )
         #: Deals with requests that failed; has the slot map.
         self.recovery = recovery = Recovery(
-            reactor, options, self.factory, self.statistics, self._announcer(emit), self._start_unrouted, self._replica_wait.writes_lost
+            reactor,
+            options,
+            self.factory,
+            self.statistics,
+            self._announcer(emit),
+            self._start_unrouted,
+            self._replica_wait.writes_lost,
         )
         self.factory.listener = recovery
         #: The destination of each slot: its owner, or the queue of the requests that wait for an owner.
@@ -197,7 +205,17 @@ class Router:
             return send_parts(command, args, plan.slots, self.destinations, self.note_cancel, now, deadline, repeatable)
         if command.blocks(args):
             return self.route(self._blocking(command, args, plan.target, _time_left(now, deadline), repeatable))
-        return self.route(Call(pack(args), command, plan.target, now, deadline, repeatable, self.note_cancel))
+        target = plan.target if plan.target is not ANY_NODE else self._any_target(command, args)
+        return self.route(Call(pack(args), command, target, now, deadline, repeatable, self.note_cancel))
+
+    def _any_target(self, command: Command, args: Sequence[Arg]) -> Target:
+        """Select a node for a command that every node can execute."""
+        place = SPREAD.get(command.name, 0)
+        if not 0 < place < len(args):
+            return ANY_NODE
+        slot = argument_slot(args[place])
+        # A slot without an owner must not delay the command.
+        return slot if isinstance(self.destinations[slot], NodeConnection) else ANY_NODE
 
     def send(self, request: _R) -> _R:
         """Send a new request and return it.  If it cannot be sent, the request fails."""
