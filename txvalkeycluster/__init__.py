@@ -52,8 +52,10 @@ from .events import (
     TopologyRefreshFailed,
     TopologyUpdated,
 )
+from .messages import Lost, LostReason, Message, Resubscribed
 from .options import DEFAULT, ClientOptions, Options
 from .pipeline import Pipeline
+from .pubsub.subscription import Subscription
 from .scripting import Function, Script
 from .slots import key_slot
 from .statistics import Statistics
@@ -77,7 +79,10 @@ __all__ = [
     "Event",
     "Function",
     "KeySpec",
+    "Lost",
+    "LostReason",
     "MaybeExecuted",
+    "Message",
     "Node",
     "NodeConnectFailed",
     "NodeConnected",
@@ -89,10 +94,12 @@ __all__ = [
     "ProtocolError",
     "Ready",
     "ReplyError",
+    "Resubscribed",
     "RoutingError",
     "Script",
     "Shard",
     "Statistics",
+    "Subscription",
     "TLSFailed",
     "TooManyPending",
     "Topology",

@@ -20,9 +20,12 @@ from .commands.converters import Convert, converted, flat_pairs, scored
 from .commands.encoder import Arg
 from .commands.method_support import Key, Text
 from .commands.methods import Commands
+from .errors import ClientClosed
 from .events import Closed, Event
 from .options import DEFAULT, ClientOptions, Options, check_names
 from .pipeline import Pipeline
+from .pubsub.hub import SubscriptionHub
+from .pubsub.methods import SubscriptionMethods
 from .routing.router import Router, Terms
 from .scan import KeyScan, MemberScan
 from .scripting import Function, Script
@@ -34,7 +37,7 @@ _log = Logger()
 _T = TypeVar("_T")
 
 
-class ClusterClient(Commands[Text]):
+class ClusterClient(Commands[Text], SubscriptionMethods[Text]):
     """A client of one cluster.
 
     Every command is a method: ``get``, ``hset``, ``client_list``.  A method returns a Deferred that fires with the
@@ -99,6 +102,8 @@ class ClusterClient(Commands[Text]):
         emit = WeakMethod(self._emit)
         self._router = Router(reactor, self.options, lambda event: (emit() or _ignore)(event))
         self._closing: Deferred[None] | None = None
+        # Made at the first subscription.
+        self._hub: SubscriptionHub | None = None
 
     def __del__(self) -> None:
         if "_closing" in vars(self) and self._closing is None and self._router.connected:
@@ -197,6 +202,13 @@ class ClusterClient(Commands[Text]):
             split_keys=self.options.split_keys if split_keys is None else split_keys,
         )
         return _View(self, options, repeatable)
+
+    def _subscriptions(self) -> SubscriptionHub:
+        if self._hub is None:
+            self._hub = SubscriptionHub(self._router, self.options, self._emit)
+            if self._closing is not None:
+                self._hub.close(ClientClosed("the client is closed"))
+        return self._hub
 
     def _given(self, timeout: float | None) -> float | None:
         return self.options.timeout if timeout is DEFAULT else timeout
@@ -584,6 +596,7 @@ class ClusterClient(Commands[Text]):
         Returns:
             A Deferred that fires with None when every command has ended and every socket is closed.  It does not fail.
         """
+        self._end_subscriptions("the client is closed")
         return self._end(self._router.close)
 
     def abort(self) -> Deferred[None]:
@@ -594,7 +607,12 @@ class ClusterClient(Commands[Text]):
         Returns:
             A Deferred that fires with None when every socket is closed.  It does not fail.
         """
+        self._end_subscriptions("the client was aborted")
         return self._end(self._router.abort, again=True)
+
+    def _end_subscriptions(self, why: str) -> None:
+        if self._hub is not None:
+            self._hub.close(ClientClosed(why))
 
     def _end(self, how: Callable[[], Deferred[None]], *, again: bool = False) -> Deferred[None]:
         ended: Deferred[None] = Deferred()
@@ -654,6 +672,9 @@ class _View(ClusterClient[Text]):
 
     def execute(self, *args: Arg, timeout: float | None = DEFAULT, repeatable: bool = False) -> Deferred[Any]:
         return self._router.execute(args, None, self._given(timeout), repeatable or self._repeatable, self._terms)
+
+    def _subscriptions(self) -> SubscriptionHub:
+        return self._client._subscriptions()
 
     def add_listener(self, listener: Callable[[Event], object]) -> None:
         self._client.add_listener(listener)

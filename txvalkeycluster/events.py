@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .address import Address
+from .messages import Lost, Resubscribed
 from .topology.model import Topology
 
 
@@ -75,4 +76,15 @@ class Closed:
     """Emitted when the client is closed.  It is the last event."""
 
 
-Event = TopologyUpdated | Ready | TopologyRefreshFailed | NodeConnected | NodeConnectFailed | NodeDisconnected | Closed
+#: `Lost` and `Resubscribed` are emitted once for all subscriptions that share a channel; a subscription gets its own.
+Event = (
+    TopologyUpdated
+    | Ready
+    | TopologyRefreshFailed
+    | NodeConnected
+    | NodeConnectFailed
+    | NodeDisconnected
+    | Lost
+    | Resubscribed
+    | Closed
+)

@@ -19,5 +19,13 @@ class Statistics:
     repeated: int = 0
     #: Refreshes of the slot map that were started.
     refreshes: int = 0
+    #: Messages that were received, once for each channel or pattern.
+    messages: int = 0
+    #: Messages that a full buffer of a subscription has dropped.
+    messages_dropped: int = 0
+    #: Channels and patterns that were lost: their connection ended, or they belong to another node.
+    lost: int = 0
+    #: Channels and patterns that were subscribed again after a loss.
+    resubscribed: int = 0
     #: Connections that finished their handshake, exclusive connections not included.
     connections: int = 0

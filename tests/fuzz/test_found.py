@@ -1,4 +1,4 @@
-"""What fuzzing has found: each input that did harm, by its name."""
+"""The inputs with which fuzzing has found defects."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ class TopologyTests(SynchronousTestCase):
         self.assertLess(len(str(error)), 200)
 
     def test_lists_nested_deeply(self) -> None:
-        """Their repr is a RecursionError."""
+        """The repr of a deeply nested list raises RecursionError.  The parser refuses such a reply."""
         self.assert_refused([[nested(990), 5, NODE]], "first slot: [[")
         self.assert_refused([[0, 5, nested(990)]], "row 0 node 0")
 
-    def test_rows_that_are_compared_deeply(self) -> None:
-        """Comparing two of them is a RecursionError, too; then each row is read by itself."""
+    def test_rows_nested_deeply(self) -> None:
+        """Comparing two deeply nested rows raises RecursionError.  The parser reads each row by itself then."""
         rows = [[start, start, [*NODE[:3], [], nested(990)]] for start in (1, 3)]
         (shard,) = finish(read_slots(rows, ASKED))
         self.assertEqual(shard.slots, ((1, 1), (3, 3)))
 
-    def test_names_without_end(self) -> None:
-        """They would be kept for all clients of the process."""
+    def test_long_names(self) -> None:
+        """Long node ids are refused, because node values are kept for all clients of the process."""
         self.assert_refused([[0, 5, [b"10.0.0.1", 7000, b"a" * 100_000]]], "is not a valid name")
 
     def test_names_that_forge_lines_of_a_log(self) -> None:
@@ -53,18 +53,18 @@ class TopologyTests(SynchronousTestCase):
         self.assertRaises(ValueError, parse_address, "h\n:7000")
 
     def test_a_port_that_is_no_integer(self) -> None:
-        """Also if the same node was seen with one that is."""
+        """A port that is not an integer is refused, even if it is equal to the port of a known node."""
         finish(read_slots([[0, 5, NODE]], ASKED))
         self.assert_refused([[0, 5, [NODE[0], 7000.0, *NODE[2:]]]], "is not a number")
 
     def test_long_lines(self) -> None:
-        """The error shows the beginning of what it is about."""
+        """The error for a long line is short."""
         for line in (b"a " + b"x" * 10_000 + b" master - 0 0 1 c 0", b"a h:1 master - 0 0 1 c [" + b"9" * 10_000):
             error = self.assertRaises(TopologyError, finish, read_nodes(line, ASKED))
             self.assertLess(len(str(error)), 200)
 
     def test_a_slot_given_many_times(self) -> None:
-        """Two of its owners are enough for the error."""
+        """The error for a slot with 1000 owners is short."""
         rows = [[0, 0, [b"h%d" % number, 7000, b"%d" % number]] for number in range(1000)]
         self.assert_refused(rows, "assigns slot 0 twice")
 
@@ -75,7 +75,7 @@ class TopologyTests(SynchronousTestCase):
 
 class CommandInfoTests(MemoryTests):
     def test_subcommands_of_subcommands(self) -> None:
-        """Read to their end, they were a RecursionError that left the commands waiting for ever."""
+        """Subcommands of subcommands are ignored.  They raised RecursionError, and commands waited for ever."""
         entry: list[Any] = [b"x", 1, [], 0, 0, 0, [], [], [], []]
         for _ in range(500):
             entry = [b"x", 1, [], 0, 0, 0, [], [], [], [entry]]
@@ -83,15 +83,15 @@ class CommandInfoTests(MemoryTests):
         self.assertEqual(command.subcommands["X"].subcommands, {})
 
     def test_keys_that_begin_before_the_command(self) -> None:
-        """Counting up from there took for ever."""
+        """A first key before the command gives no keys.  The client counted up from there for ever."""
         spec = KeySpec(1, first=-(1 << 60), keynum=0)
         self.assertEqual(list(spec.positions(["x", "9", "k"])), [])
 
-    def test_commands_that_nobody_asked_about(self) -> None:
-        """A node that is asked about one command must not change what GET means."""
-        told = [[name, 2, [b"readonly"], 2, 2, 1] for name in (b"get", b"mod.x")]
+    def test_commands_that_were_not_asked_for(self) -> None:
+        """A reply to COMMAND INFO does not change commands that the client did not ask about."""
+        entries = [[name, 2, [b"readonly"], 2, 2, 1] for name in (b"get", b"mod.x")]
         for node in self.nodes:
-            node.script = lambda _, words, __: wire(told) if words[0] == b"COMMAND" else DEFAULT_REPLY
+            node.script = lambda _, words, __: wire(entries) if words[0] == b"COMMAND" else DEFAULT_REPLY
         client = self.client()
         before = client.commands["GET"]
         self.result_of(client.execute("MOD.X", "a", "k"))
@@ -101,12 +101,12 @@ class CommandInfoTests(MemoryTests):
 
 class HelloTests(MemoryTests):
     def test_versions_that_are_no_numbers(self) -> None:
-        """Of thousands of digits Python makes none."""
+        """A version with thousands of digits, which Python does not convert, counts as 0."""
         for version, major in (("9" * 5000, 0), ("9.1", 9), ("x", 0), ("", 0), ("10.0", 10)):
             self.assertEqual(ServerInfo(3, version).major, major)
 
-    def test_a_reply_of_another_kind(self) -> None:
-        """It is a handshake that failed, and says so."""
+    def test_a_reply_of_another_type(self) -> None:
+        """A reply to HELLO that is no map fails the handshake."""
         for reply in (b":5\r\n", b"$3\r\nabc\r\n", b"_\r\n"):
             for node in self.nodes:
                 node.script = lambda _, words, __, reply=reply: reply if words[0] == b"HELLO" else DEFAULT_REPLY
@@ -114,14 +114,14 @@ class HelloTests(MemoryTests):
             self.assertIn("answered HELLO with", str(error))
 
     def test_texts_and_numbers_of_any_size(self) -> None:
-        """What makes no sense is taken as not told, and little is kept of what is long."""
+        """Fields of HELLO with wrong types count as missing, and a long version is cut."""
         hello = {b"version": b"9" * 5000, b"id": float("inf"), b"proto": nested(900), b"mode": [b"x"], b"role": None}
         for node in self.nodes:
             node.script = lambda _, words, __: wire(hello) if words[0] == b"HELLO" else DEFAULT_REPLY
         client = self.client()
-        info = client._router._factory.node_at(self.nodes[0].address).info
+        info = client._router.factory.node_at(self.nodes[0].address).info
         self.result_of(client.get(self.key_of(self.nodes[0])))
-        info = client._router._factory.node_at(self.nodes[0].address).info
+        info = client._router.factory.node_at(self.nodes[0].address).info
         assert info is not None
         self.assertEqual((info.client_id, info.protocol, info.mode, info.role), (0, 3, "", "primary"))
         self.assertLess(len(info.version), 200)
@@ -132,7 +132,7 @@ async def _first(found: AsyncIterator[Any]) -> Any:
 
 
 class ReplyTests(MemoryTests):
-    """Replies of another shape than the command's are a ProtocolError, and concern their command alone."""
+    """A reply with a wrong type or shape fails its command with ProtocolError, and no other command."""
 
     def reply_with(self, reply: bytes, *names: bytes) -> None:
         for node in self.nodes:
@@ -159,15 +159,15 @@ class ReplyTests(MemoryTests):
         )
 
     def test_exec_nested_deeply(self) -> None:
-        """The error shows the beginning of it."""
+        """The error for a deeply nested reply to EXEC shows its beginning."""
         replies = {b"EXEC": wire([nested(980), 1]), b"SET": b"+QUEUED\r\n"}
         for node in self.nodes:
             node.script = lambda _, words, __: replies.get(words[0], DEFAULT_REPLY)
         error = self.error_of(self.client().transaction().set("k", "v").execute(), ProtocolError)
-        self.assertIn("EXEC of 1 commands answered [[", str(error))
+        self.assertIn("the reply to EXEC of 1 commands is [[", str(error))
 
     def test_in_a_transaction(self) -> None:
-        """The other results are given all the same."""
+        """A result of the wrong type is a ProtocolError, and the other results are given."""
         replies = {b"EXEC": b"*2\r\n*1\r\n+odd\r\n+OK\r\n", b"HGETALL": b"+QUEUED\r\n", b"SET": b"+QUEUED\r\n"}
         for node in self.nodes:
             node.script = lambda _, words, __: replies.get(words[0], DEFAULT_REPLY)
@@ -186,18 +186,18 @@ class ReplyTests(MemoryTests):
                 self.error_of(Deferred.fromCoroutine(_first(found)), ProtocolError)
 
     def test_of_wait(self) -> None:
-        """What is no number confirms nothing."""
+        """A reply to WAIT that is no number fails, and the writes stay unconfirmed."""
         for reply in (b"+many\r\n", b"*0\r\n", b"_\r\n", b"*2\r\n:1\r\n:1\r\n"):
             self.reply_with(reply, b"WAIT")
             client = self.client()
             self.result_of(client.set("k", "v"))
             self.error_of(client.wait(1, 100), ProtocolError)
-            self.assertTrue(any(node.has_unconfirmed for node in client._router._factory.nodes.values()))
+            self.assertTrue(any(node.has_unconfirmed for node in client._router.factory.nodes.values()))
 
 
 class MemoryUseTests(MemoryTests):
     def test_redirects_to_ever_more_addresses(self) -> None:
-        """With the next slot map, be it the same, nothing is left of the queues for them."""
+        """A refresh removes the retry queues of redirects to ever new addresses."""
         client = self.client(timeout=0.2, check_redirects=False, backoff_max=0.02)
         key = self.key_of(self.nodes[0])
         count = iter(range(10_000))
@@ -210,10 +210,10 @@ class MemoryUseTests(MemoryTests):
             self.error_of(client.get(key))
         self.result_of(client.refresh_topology())
         self.advance(3.0, step=0.1)
-        self.assertLess(len(client._router._recovery._retry_queues), 3)
+        self.assertLess(len(client._router.recovery._retry_queues), 3)
 
     def test_ever_more_names_with_tls(self) -> None:
-        """Each has a context with all trusted certificates, of which not all are kept."""
+        """The TLS contexts of host names are kept in a cache of limited size."""
         self.patch(endpoints, "_CONTEXTS", 3)
         made: list[str] = []
         verifier = endpoints._NameVerifier
@@ -224,7 +224,7 @@ class MemoryUseTests(MemoryTests):
         self.assertEqual(made, ["a", "b", "c", "d", "a"])
 
     def test_declared_sizes(self) -> None:
-        """hiredis sets memory aside for the items of a list before they come, eight bytes for each."""
+        """The library hiredis allocates 8 bytes for each declared item of a list before the items come."""
         for kind, count, least, most in ((b"*", 100_000, 800_000, 1_000_000), (b"$", 1 << 40, 0, 100_000)):
             client = self.client(timeout=1.0)
             self.nodes[0].script = lambda _, words, __, declared=b"%b%d\r\n" % (kind, count): (
@@ -240,7 +240,7 @@ class MemoryUseTests(MemoryTests):
             self.result_of(client.abort())
 
     def test_redirects_to_no_host(self) -> None:
-        """What cannot be an address is the caller's error."""
+        """A redirect whose target is no valid address fails its command with ReplyError."""
         key = self.key_of(self.nodes[0])
         client = self.client()
         for redirect in (moved(key, "h\x07:1"), moved(key, "x" * 9 + ":" + "9" * 5000)):
@@ -248,7 +248,7 @@ class MemoryUseTests(MemoryTests):
             self.error_of(client.get(key), ReplyError)
 
     def test_a_map_of_shards_without_nodes(self) -> None:
-        """They count as nodes do."""
+        """Shards without nodes count against max_nodes."""
         empty = {b"slots": [], b"nodes": []}
         node = {b"id": b"a", b"role": b"master", b"port": 7000, b"endpoint": b"node"}
         full = {b"slots": [0, 16383], b"nodes": [node]}
@@ -257,4 +257,4 @@ class MemoryUseTests(MemoryTests):
                 wire([full, *[empty] * 50]) if words[:2] == [b"CLUSTER", b"SHARDS"] else DEFAULT_REPLY
             )
         client = self.lazy_client(topology_source="shards", max_nodes=20)
-        self.assertIn("tells of 51 nodes", str(self.error_of(client.refresh_topology(), ClusterUnavailable)))
+        self.assertIn("lists 51 nodes", str(self.error_of(client.refresh_topology(), ClusterUnavailable)))

@@ -6,16 +6,14 @@ import types
 from collections.abc import Iterator
 from typing import Any, get_args, get_type_hints
 
-from twisted.trial.unittest import SynchronousTestCase
-
 import txvalkeycluster
+from tests.cases import SynchronousTestCase
 from txvalkeycluster import errors, events, testing
 from txvalkeycluster.commands.methods import Commands
-from txvalkeycluster.routing.router import Router
 from txvalkeycluster.routing.transaction_request import TransactionRequest
 
-# Only the client passes these, to constructors that no application calls and to `WatchSession.send`.
-INTERNAL = {Commands, Router, TransactionRequest}
+# The base class of the methods, and what only the client passes to `WatchSession.send`.
+INTERNAL = {Commands, TransactionRequest}
 
 
 class ExportTests(SynchronousTestCase):
@@ -55,7 +53,7 @@ def members(cls: type) -> Iterator[Any]:
         yield cls
     for name, value in vars(cls).items():
         function = value.fget if isinstance(value, property) else value
-        if isinstance(function, types.FunctionType) and (not name.startswith("_") or name == "__init__"):
+        if isinstance(function, types.FunctionType) and not name.startswith("_"):
             yield function
 
 

@@ -51,10 +51,10 @@ class PoolOwner(Protocol):
     def unblock(self) -> None:
         """Make the server end the blocking commands, as if the commands had timed out."""
 
-    def exclusive_lost(self, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception) -> None:
+    def requests_lost(self, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception) -> None:
         """Handle requests whose leased connection ended before their replies came."""
 
-    def exclusive_dial_failed(self, requests: list[Request], reason: ValkeyError) -> None:
+    def requests_stranded(self, requests: list[Request], reason: ValkeyError) -> None:
         """Handle requests for which no connection could be made."""
 
 
@@ -86,7 +86,7 @@ class Lease(ConnectionListener):
         """Send a request.  It fails with `ConnectionLost` if the connection has ended."""
         self._give(request, self.connection.send_mixed)
 
-    send_mixed = send_exclusive = send
+    send_mixed = send_exclusive = send_subscription = send
 
     def send_batch(self, batch: MultiRequest) -> None:
         """Send a request with several replies.  It fails with `ConnectionLost` if the connection has ended."""
@@ -127,7 +127,7 @@ class Lease(ConnectionListener):
             # The exclusive call has given the connection back and ends by itself.  Requests of a session may be left.
             unsent, sent = _of_sessions(unsent), _of_sessions(sent)
         if was_lent or unsent or sent:
-            self.node.exclusive_lost(unsent, sent, reason)
+            self.node.requests_lost(unsent, sent, reason)
 
 
 def _of_sessions(requests: Sequence[Request]) -> list[Request]:
@@ -236,6 +236,15 @@ class ExclusivePool:
             if not lease.connection.pending:
                 lease.connection.abort(ConnectionLost(f"{self.owner.address}: the connection was closed"))
 
+    @property
+    def in_use(self) -> bool:
+        """Whether a connection is leased."""
+        return bool(self._leased)
+
+    def redial(self, _: RESPProtocol | None) -> None:
+        """Close the idle connections: the address of the node belongs to another machine now."""
+        self.forget()
+
     def forget(self) -> None:
         """Close the idle connections."""
         idle, self._idle = self._idle, []
@@ -318,7 +327,7 @@ class ExclusivePool:
             reason = result.value
             assert isinstance(reason, ValkeyError)
             # The listener routes each waiting request again.
-            self.owner.exclusive_dial_failed(self._waiting.take(), reason)
+            self.owner.requests_stranded(self._waiting.take(), reason)
         self._serve()
 
     def _close_idle(self) -> None:

@@ -19,6 +19,7 @@ from .endpoints import endpoint_maker
 from .exclusive_pool import Lease
 from .node import NodeConnection, NodeListener, State
 from .protocol import RESPProtocol
+from .subscriber_protocol import SubscriberProtocol
 from .write_scheduler import WriteScheduler
 
 
@@ -27,13 +28,14 @@ class _DialledFactory(Factory):
 
     noisy = False
 
-    def __init__(self, cluster: ClusterFactory, address: Address) -> None:
+    def __init__(self, cluster: ClusterFactory, address: Address, kind: type[RESPProtocol]) -> None:
         self._cluster = cluster
         self._address = address
+        self._kind = kind
         self._given_up = False
 
     def buildProtocol(self, addr: IAddress | None) -> RESPProtocol | None:
-        return None if self._given_up else self._cluster.make_protocol(self._address)
+        return None if self._given_up else self._cluster.make_protocol(self._address, self._kind)
 
     def give_up(self, failure: Failure) -> Failure:
         """Refuse a later connection of a dial that failed or was cancelled; not every endpoint supports cancelling."""
@@ -186,20 +188,25 @@ class ClusterFactory:
             connection.abort(reason)
         return waiting, self._emptied()
 
-    def make_protocol(self, address: Address) -> RESPProtocol:
-        """Make the protocol for a new connection to an address."""
-        connection = _OwnedProtocol(self._reactor, self._options, self._write_scheduler, str(address))
+    def make_protocol(self, address: Address, kind: type[RESPProtocol] = RESPProtocol) -> RESPProtocol:
+        """Make the protocol for a new connection to an address.
+
+        Args:
+            address: The node.
+            kind: RESPProtocol for commands, SubscriberProtocol for subscriptions.
+        """
+        connection = _OWNED[kind](self._reactor, self._options, self._write_scheduler, str(address))
         connection.sockets = self._open
         connection.emptied = self._socket_closed
         return connection
 
-    def _dial(self, address: Address) -> Deferred[Any]:
+    def _dial(self, address: Address, kind: type[RESPProtocol]) -> Deferred[Any]:
         if self._is_copy:
             text = "a forked child process cannot use the client of its parent; create a new client"
             return fail(ConnectFailed(f"{address}: {text}"))
         try:
             endpoint = self._endpoint_for(address.host, address.port)
-            factory = _DialledFactory(self, address)
+            factory = _DialledFactory(self, address, kind)
             connecting: Deferred[Any] = endpoint.connect(factory)
         except Exception:
             # endpoint_for and address_map are the application's code.  Their error is a failed dial.
@@ -223,7 +230,7 @@ class ClusterFactory:
                 waiter.callback(None)
 
 
-class _OwnedProtocol(RESPProtocol):
+class _Owned(RESPProtocol):
     """A protocol that is in the factory's set of open sockets while it is connected."""
 
     sockets: set[RESPProtocol]
@@ -237,3 +244,10 @@ class _OwnedProtocol(RESPProtocol):
         super().connectionLost(reason)
         self.sockets.discard(self)
         self.emptied()
+
+
+class _OwnedSubscriber(_Owned, SubscriberProtocol):
+    """The same, for subscriptions."""
+
+
+_OWNED: dict[type[RESPProtocol], type[_Owned]] = {RESPProtocol: _Owned, SubscriberProtocol: _OwnedSubscriber}

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum
-from functools import cached_property
-from typing import Any, Protocol
+from functools import cached_property, partial
+from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -29,11 +29,16 @@ from .exclusive_pool import LIVED, ExclusivePool, Lease
 from .handshake import ServerInfo, handshake
 from .listener import ConnectionListener
 from .protocol import RESPProtocol
+from .subscriber import Subscribers
+from .subscriber_protocol import SubscriberProtocol
 
 # A node that no slot map lists is kept this long without requests, in seconds.
 _IDLE = 10.0
 # CLIENT UNBLOCK is repeated after this time, in seconds.
 _UNBLOCK_AGAIN = 0.05
+
+
+_P = TypeVar("_P", bound=RESPProtocol)
 
 
 class State(Enum):
@@ -77,7 +82,7 @@ class NodeConnection(ConnectionListener):
         address: Address,
         options: Options,
         cancels: Cancels,
-        dial: Callable[[Address], Deferred[RESPProtocol]],
+        dial: Callable[..., Deferred[Any]],
         listener: NodeListener,
     ) -> None:
         self.address = address
@@ -114,22 +119,29 @@ class NodeConnection(ConnectionListener):
     @cached_property
     def pool(self) -> ExclusivePool:
         """The exclusive connections.  The pool is made at its first use, because most nodes never need one."""
-        return ExclusivePool(self._clock, self._options, self._cancels, self._establish, self)
+        establish = partial(self._establish, RESPProtocol)
+        return ExclusivePool(self._clock, self._options, self._cancels, establish, self)
 
-    @property
-    def _has_pool(self) -> bool:
-        return "pool" in vars(self)
+    @cached_property
+    def subscribers(self) -> Subscribers:
+        """The connections for subscriptions, made at the first subscription."""
+        establish = partial(self._establish, SubscriberProtocol)
+        return Subscribers(self._clock, self._options, self._cancels, establish, self)
+
+    def _others(self) -> list[ExclusivePool | Subscribers]:
+        """Return what has other connections than the shared one, as far as it has been made."""
+        return [vars(self)[name] for name in ("pool", "subscribers") if name in vars(self)]
 
     @property
     def pending(self) -> int:
         """The number of requests that wait for a connection or are on the shared connection."""
-        waiting = len(self._waiting) + (len(self.pool.waiting()) if self._has_pool else 0)
+        waiting = len(self._waiting) + sum(len(other.waiting()) for other in self._others())
         return waiting + (self.protocol.pending if self.protocol is not None else 0)
 
     @property
     def unused(self) -> bool:
-        """Whether the node has no requests and no exclusive connection is leased."""
-        return not self.pending and not (self._has_pool and self.pool.leases)
+        """Whether the node has no requests, no subscriptions, and no exclusive connection is leased."""
+        return not self.pending and not any(other.in_use for other in self._others())
 
     @property
     def idle(self) -> bool:
@@ -201,6 +213,17 @@ class NodeConnection(ConnectionListener):
         """
         self.pool.send(request)
 
+    def send_subscription(self, request: Request) -> None:
+        """Accept a request that changes the subscriptions of a connection.
+
+        Raises:
+            TooManyPending: The limit of waiting requests is reached.
+        """
+        if self.state is State.CLOSED:
+            request.fail_unanswered(ConnectionLost, f"{self.address}: the connection was closed")
+        else:
+            self.subscribers.send(request)
+
     def send_mixed(self, request: Request) -> None:
         """Accept a request that is not a plain command of a caller.
 
@@ -255,8 +278,8 @@ class NodeConnection(ConnectionListener):
         Args:
             connection: The connection to replace.  Nothing happens to another, newer connection.
         """
-        if self._has_pool:
-            self.pool.forget()
+        for other in self._others():
+            other.redial(connection)
         if self.protocol is connection and connection is not None:
             self._disconnected()
             connection.drain()
@@ -264,11 +287,11 @@ class NodeConnection(ConnectionListener):
     def take_waiting(self) -> list[Request]:
         """Remove and return the routed requests that wait for a connection."""
         taken = self._waiting.take_where(_is_routed)
-        return taken + self.pool.take_waiting(_is_routed) if self._has_pool else taken
+        return taken + [request for other in self._others() for request in other.take_waiting(_is_routed)]
 
     def waiting(self) -> list[Request]:
         """Return every request that waits for a connection."""
-        return self._waiting.everything() + (self.pool.waiting() if self._has_pool else [])
+        return self._waiting.everything() + [request for other in self._others() for request in other.waiting()]
 
     def unblock(self) -> None:
         """Make the server end the blocking commands, as if the commands had timed out."""
@@ -300,6 +323,8 @@ class NodeConnection(ConnectionListener):
         self.pool.cut_idle()
         if connection is not None:
             connection.drain()
+        if "subscribers" in vars(self):
+            self.subscribers.close()
         for request in waiting:
             request.fail_unanswered(ConnectionLost, f"{self.address}: the connection was closed")
 
@@ -314,6 +339,8 @@ class NodeConnection(ConnectionListener):
         """
         connection, waiting = self.protocol, self._shut()
         waiting += self.pool.abort(reason)
+        if "subscribers" in vars(self):
+            waiting += self.subscribers.abort(reason)
         if connection is not None:
             connection.abort(reason)
         return waiting
@@ -335,18 +362,22 @@ class NodeConnection(ConnectionListener):
 
     def _dial_now(self) -> None:
         self.state = State.DIALLING
-        self._dialling = self._establish()
+        self._dialling = self._establish(RESPProtocol)
         self._dialling.addCallbacks(self._became_ready, self._dial_ended_badly)
 
-    def _establish(self) -> Deferred[tuple[RESPProtocol, ServerInfo]]:
-        """Connect and complete the handshake within ``connect_timeout``; fail with an error of this package."""
-        made: Deferred[Any] = Deferred.fromCoroutine(self._connect())
+    def _establish(self, kind: type[_P]) -> Deferred[tuple[_P, ServerInfo]]:
+        """Connect and complete the handshake within ``connect_timeout``; fail with an error of this package.
+
+        Args:
+            kind: The class of the connection.
+        """
+        made: Deferred[Any] = Deferred.fromCoroutine(self._connect(kind))
         made.addTimeout(self._options.connect_timeout, self._clock)
         made.addErrback(self._explain)
         return made
 
-    async def _connect(self) -> tuple[RESPProtocol, ServerInfo]:
-        connection: RESPProtocol = await self._dial(self.address)
+    async def _connect(self, kind: type[_P]) -> tuple[_P, ServerInfo]:
+        connection: _P = await self._dial(self.address, kind)
         try:
             return connection, await handshake(connection, self._options)
         except BaseException as error:
@@ -438,11 +469,11 @@ class NodeConnection(ConnectionListener):
             self._disconnected()
         self._listener.lost(self, unsent, sent, reason)
 
-    def exclusive_lost(self, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception) -> None:
+    def requests_lost(self, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception) -> None:
         """Pass the requests of an exclusive connection to the listener."""
         self._listener.lost(self, unsent, sent, reason)
 
-    def exclusive_dial_failed(self, requests: list[Request], reason: ValkeyError) -> None:
+    def requests_stranded(self, requests: list[Request], reason: ValkeyError) -> None:
         """Pass the requests that needed an exclusive connection to the listener."""
         self._listener.dial_failed(self, requests, reason)
 

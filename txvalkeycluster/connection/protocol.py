@@ -194,7 +194,7 @@ class RESPProtocol(TransportProtocol):
         self.send(request)
 
     # The request needs an exclusive connection, and has leased this one.
-    send_exclusive = send_mixed
+    send_exclusive = send_subscription = send_mixed
 
     def flush(self) -> None:
         """Write all queued commands, unless the transport has too many unsent bytes."""

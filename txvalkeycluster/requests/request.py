@@ -44,6 +44,9 @@ class Destination(Protocol):
     def send_exclusive(self, request: Request) -> None:
         """Accept a request that needs an exclusive connection."""
 
+    def send_subscription(self, request: Request) -> None:
+        """Accept a request that changes the subscriptions of a connection."""
+
     def ask(self, request: Request) -> None:
         """Accept a request that must be sent after ASKING."""
 

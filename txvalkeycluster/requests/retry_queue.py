@@ -64,7 +64,7 @@ class RetryQueue(PendingQueue):
         self._entered()
 
     # Requests of every kind wait in the same way.
-    send_mixed = send_exclusive = ask = send
+    send_mixed = send_exclusive = send_subscription = ask = send
 
     def send_batch(self, batch: MultiRequest) -> None:
         """Accept the single requests of a request with several replies.

@@ -1,0 +1,450 @@
+"""Subscriber: one node's connection for subscriptions, made when it is needed and closed when it is not used.
+
+Each `SubscriberGroup` has at most one such connection to a node.  The subscriptions of a client share one group.  A
+subscription that stops reading when its buffer is full has a group of its own, so that it stops nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from ..address import Address
+from ..errors import ConnectionLost, ReplyError, ValkeyError
+from ..messages import LostReason
+from ..options import Options
+from ..requests.pending_queue import PendingQueue
+from ..requests.request import Cancels, Request, for_each
+from ..requests.subscribe import CHANNEL, PATTERN, SHARDED, Kind, NodeSubscription, SubscribeCall, UnsubscribeCall
+from ..requests.timer import Timer
+from ..statistics import Statistics
+from .exclusive_pool import LIVED
+from .listener import ConnectionListener
+from .subscriber_protocol import Deliveries, SubscriberProtocol
+
+
+class Node(Protocol):
+    """The node of a subscriber."""
+
+    address: Address
+
+    def reply_failed(self, connection: Any, request: Request, error: Any) -> None:
+        """An error reply came; the request belongs to the node now."""
+
+    def requests_lost(self, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception) -> None:
+        """A connection ended that had these requests."""
+
+    def requests_stranded(self, requests: list[Request], reason: ValkeyError) -> None:
+        """There is no connection for these requests."""
+
+
+class SubscriberGroup:
+    """The connections that carry the same subscriptions, one for each node that has some of them."""
+
+    def __init__(self, statistics: Statistics, lost: Callable[[Subscriber, list[Any], LostReason, str], None]) -> None:
+        """Make a group without connections.
+
+        Args:
+            statistics: Counts the messages.
+            lost: Called when a connection ends: the subscriber, its subscriptions, the reason, and the error's text.
+        """
+        self.lost = lost
+        self.paused = False
+        #: The node that has the classic channels; None if it is to be chosen.
+        self.home: Any = None
+        #: Whether a read is being processed.
+        self.reading = False
+        self._statistics = statistics
+        self._subscribers: set[Subscriber] = set()
+        self._after_read: list[Callable[[], None]] = []
+
+    def __repr__(self) -> str:
+        return f"<SubscriberGroup nodes={len(self._subscribers)} paused={self.paused}>"
+
+    def after_read(self, function: Callable[[], None]) -> None:
+        """Call ``function`` at the end of the read that is being processed; at once if there is none."""
+        if self.reading:
+            self._after_read.append(function)
+        else:
+            function()
+
+    def read_done(self, messages: int) -> None:
+        """Call the functions that wait for the end of the read."""
+        self.reading = False
+        self._statistics.messages += messages
+        waiting, self._after_read = self._after_read, []
+        for function in waiting:
+            function()
+
+    def add(self, subscriber: Subscriber) -> None:
+        """Add the connection of a node."""
+        self._subscribers.add(subscriber)
+
+    def remove(self, subscriber: Subscriber) -> None:
+        """Remove the connection of a node."""
+        self._subscribers.discard(subscriber)
+
+    def pause(self) -> None:
+        """Stop reading from every connection."""
+        if not self.paused:
+            self.paused = True
+            for subscriber in list(self._subscribers):
+                subscriber.pause()
+
+    def resume(self) -> None:
+        """Read again."""
+        if self.paused:
+            self.paused = False
+            for subscriber in list(self._subscribers):
+                subscriber.resume()
+
+
+class Subscriber(ConnectionListener):
+    """The connection of one group to one node."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        options: Options,
+        cancels: Cancels,
+        establish: Callable[[], Deferred[tuple[SubscriberProtocol, Any]]],
+        node: Node,
+        group: SubscriberGroup,
+        unused: Callable[[Subscriber], None],
+    ) -> None:
+        """Make a subscriber without a connection.
+
+        Args:
+            clock: The clock of the client.
+            options: The options of the client.
+            cancels: Counts cancelled requests.
+            establish: Makes a connection that has finished its handshake.
+            node: The node.
+            group: The group to which it belongs.
+            unused: Called when it has no subscriptions and no requests any more.
+        """
+        self.node = node
+        self.group = group
+        self._clock = clock
+        self._options = options
+        self._cancels = cancels
+        self._establish = establish
+        self._unused = unused
+        self._connection: SubscriberProtocol | None = None
+        self._dialling: Deferred[Any] | None = None
+        self._dial_timer = Timer(clock, self._dial)
+        self._ping_timer = Timer(clock, self._watch)
+        self._waiting = PendingQueue(clock, options, cancels, lambda: f"waiting for a subscriber of {node.address}")
+        self._parts: dict[tuple[Kind, bytes], list[NodeSubscription]] = {}
+        self._deliveries: Deliveries = {kind.message: {} for kind in (CHANNEL, PATTERN, SHARDED)}
+        self._failures = 0
+        self._connected_at = 0.0
+        self._closed = False
+        group.add(self)
+
+    def __repr__(self) -> str:
+        return f"<Subscriber {self.node.address} subscriptions={len(self._parts)} {self._connection!r}>"
+
+    @property
+    def in_use(self) -> bool:
+        """Whether it has subscriptions or requests."""
+        return bool(self._parts or self._waiting or (self._connection is not None and self._connection.pending))
+
+    # ---- requests
+
+    def send(self, request: SubscribeCall) -> None:
+        """Send a request, dialling the node first if there is no connection."""
+        if self._closed:
+            request.fail_unanswered(ConnectionLost, f"{self.node.address}: the connection was closed")
+            return
+        request.where = self
+        if self._connection is not None:
+            self._give(request)
+            return
+        self._waiting.add(request)
+        if self._dialling is None and not self._dial_timer.running:
+            # Not at once: dialling runs code of the application.
+            self._dial_timer.start(self._options.backoff(self._failures) if self._failures else 0)
+
+    def unsubscribe(self, part: NodeSubscription) -> Deferred[Any]:
+        """End a subscription.
+
+        Args:
+            part: The subscription; its request may still be without a reply.
+
+        Returns:
+            A Deferred that fires when the server has processed the end, or the connection is lost.
+        """
+        key = (part.kind, part.name)
+        left = [other for other in self._parts.get(key, ()) if other is not part]
+        self._set_parts(key, left)
+        request = UnsubscribeCall(part.kind, [part.name], self._clock.seconds(), self._cancels.note)
+        if self._connection is None or self._connection.ended or left or self._is_awaited(part):
+            request.answer(None)
+            self._close_if_unused()
+        else:
+            self._connection.send_mixed(request)
+        # An error or a lost connection leaves nothing subscribed either.
+        request.addErrback(lambda _: None)
+        request.addCallback(self._close_if_unused)
+        return request
+
+    def _is_awaited(self, part: NodeSubscription) -> bool:
+        """Whether another subscription to the same name has been requested on this connection."""
+        if part.kind is not PATTERN or self._connection is None:
+            # Keyspace subscriptions and ordinary ones can have the same pattern; of other kinds each name is one.
+            return False
+        return any(
+            isinstance(request, SubscribeCall)
+            and not request.called
+            and request.kind is part.kind
+            # Its own request has been cancelled.
+            and part.name in request.parts
+            for request in self._connection.everything()
+        )
+
+    def _give(self, request: Request) -> None:
+        assert self._connection is not None
+        if request.admit().asking:
+            self._connection.ask(request)
+        else:
+            self._connection.send_mixed(request)
+
+    # ---- the connection
+
+    def _dial(self) -> None:
+        self._dialling = self._establish()
+        self._dialling.addCallbacks(self._connected, self._dial_failed)
+
+    def _connected(self, made: tuple[SubscriberProtocol, Any]) -> None:
+        self._dialling = None
+        connection, _ = made
+        if self._closed:
+            connection.drain()
+            return
+        self._connection = connection
+        self._connected_at = self._clock.seconds()
+        connection.owner = self
+        connection.start(self, self._deliveries)
+        self._ping_timer.start(self._options.unresponsive_after / 2)
+        for_each(self._waiting.take(), self._give)
+        if self.group.paused:
+            connection.pause()
+        self._close_if_unused()
+
+    def _dial_failed(self, failure: Failure) -> None:
+        self._dialling = None
+        self._failures += 1
+        if not self._closed:
+            reason = failure.value
+            assert isinstance(reason, ValkeyError)
+            self.node.requests_stranded(self._waiting.take(), reason)
+            self._close_if_unused()
+
+    def _watch(self) -> None:
+        """Ask whether the server is there, if nothing has come from it for a while."""
+        connection = self._connection
+        if connection is None:
+            return
+        wait = self._options.unresponsive_after / 2
+        self._ping_timer.start(wait)
+        if not self.group.paused and self._clock.seconds() - connection.heard_at >= wait * 0.9:
+            # Without an answer the connection ends after `unresponsive_after`; an error is an answer.
+            connection.call("PING").addBoth(self._close_if_unused)
+
+    def pause(self) -> None:
+        """Stop reading."""
+        if self._connection is not None:
+            self._connection.pause()
+
+    def resume(self) -> None:
+        """Read again."""
+        if self._connection is not None:
+            self._connection.resume()
+
+    def redial(self, connection: Any) -> None:
+        """End ``connection`` if it is this one: its address belongs to another machine now."""
+        if connection is self._connection and connection is not None:
+            connection.abort(ConnectionLost(f"{self.node.address} belongs to another machine now"))
+
+    def _close_if_unused(self, _: object = None) -> None:
+        if not self._closed and not self.in_use and self._dialling is None and not self._dial_timer.running:
+            self._shut()
+            self._unused(self)
+
+    def close(self) -> None:
+        """Take nothing more; what is subscribed is lost, since the node has left the cluster or the client closes."""
+        parts, waiting = self._parts_now(), self._waiting.take()
+        self._shut()
+        self.group.lost(self, parts, LostReason.NODE_REMOVED, "")
+        for request in waiting:
+            request.fail_unanswered(ConnectionLost, f"{self.node.address}: the connection was closed")
+
+    def abort(self, reason: Exception) -> list[Request]:
+        """End the connection at once; return the requests that waited for it."""
+        connection, waiting = self._connection, self._waiting.take()
+        self._shut()
+        if connection is not None:
+            connection.abort(reason)
+        return waiting
+
+    def _shut(self) -> None:
+        self._closed = True
+        self._parts_now()
+        self.group.remove(self)
+        self._dial_timer.stop()
+        self._ping_timer.stop()
+        connection, self._connection = self._connection, None
+        if self._dialling is not None:
+            self._dialling.cancel()
+        if connection is not None:
+            if self.group.paused:
+                connection.resume()
+            connection.drain()
+
+    def take_waiting(self, wanted: Callable[[Request], bool]) -> list[Request]:
+        """Hand over the requests that wait for a connection and are ``wanted``."""
+        return self._waiting.take_where(wanted)
+
+    def waiting(self) -> list[Request]:
+        """Return the requests that wait for a connection."""
+        return self._waiting.everything()
+
+    # ---- what the connection tells
+
+    def subscribed(self, part: NodeSubscription) -> None:
+        """Deliver messages from now on."""
+        key = (part.kind, part.name)
+        parts = self._parts.get(key, [])
+        if part not in parts:
+            self._set_parts(key, [*parts, part])
+        part.confirmed(self)
+
+    def unsubscribed(self, kind: Kind, name: Any) -> None:
+        """Report the end of a subscription, if it was not ended by us."""
+        parts = self._parts.get((kind, name), []) if isinstance(name, bytes) else []
+        if parts:
+            self._set_parts((kind, name), [])
+            for part in parts:
+                part.ended_by_server()
+
+    def read_started(self) -> None:
+        """Tell the group."""
+        self.group.reading = True
+
+    def read_done(self, messages: int) -> None:
+        """Tell the group."""
+        self.group.read_done(messages)
+
+    def reply_failed(self, connection: Any, request: Request, error: ReplyError) -> None:
+        """Pass an error reply up."""
+        self.node.reply_failed(connection, request, error)
+        self._close_if_unused()
+
+    def connection_ended(
+        self, connection: Any, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception
+    ) -> None:
+        """Report what was subscribed as lost, then pass the requests up."""
+        if connection is self._connection:
+            self._connection = None
+            self._ping_timer.stop()
+            self._failures = 0 if self._clock.seconds() - self._connected_at >= LIVED else self._failures + 1
+        parts = self._parts_now()
+        cause = LostReason.OUTPUT_LIMIT if self.group.paused else LostReason.CONNECTION
+        self.group.lost(self, parts, cause, str(reason))
+        self.node.requests_lost(unsent, sent, reason)
+        self._close_if_unused()
+
+    def _parts_now(self) -> list[NodeSubscription]:
+        """Take all subscriptions; from now on nothing is delivered."""
+        parts = [part for parts in self._parts.values() for part in parts]
+        self._parts = {}
+        for table in self._deliveries.values():
+            table.clear()
+        return parts
+
+    def _set_parts(self, key: tuple[Kind, bytes], parts: list[NodeSubscription]) -> None:
+        kind, name = key
+        if not parts:
+            self._parts.pop(key, None)
+            self._deliveries[kind.message].pop(name, None)
+            return
+        self._parts[key] = parts
+        deliveries = [part.deliver for part in parts]
+        self._deliveries[kind.message][name] = deliveries[0] if len(parts) == 1 else _to_all(deliveries)
+
+
+class Subscribers:
+    """The subscribers of one node: one for each group that has subscriptions there."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        options: Options,
+        cancels: Cancels,
+        establish: Callable[[], Deferred[tuple[SubscriberProtocol, Any]]],
+        node: Node,
+    ) -> None:
+        """Make it without subscribers; the arguments are those of `Subscriber`."""
+        self._arguments = (clock, options, cancels, establish, node)
+        self._node = node
+        self._by_group: dict[SubscriberGroup, Subscriber] = {}
+        self._closed = False
+
+    @property
+    def in_use(self) -> bool:
+        """Whether there are any."""
+        return bool(self._by_group)
+
+    def send(self, request: Request) -> None:
+        """Send a request on the connection of its group."""
+        assert isinstance(request, SubscribeCall)
+        if self._closed:
+            request.fail_unanswered(ConnectionLost, f"{self._node.address}: the connection was closed")
+            return
+        subscriber = self._by_group.get(request.group)
+        if subscriber is None:
+            subscriber = self._by_group[request.group] = Subscriber(*self._arguments, request.group, self._remove)
+        subscriber.send(request)
+
+    def waiting(self) -> list[Request]:
+        """Return the requests that wait for a connection."""
+        return [request for subscriber in self._by_group.values() for request in subscriber.waiting()]
+
+    def take_waiting(self, wanted: Callable[[Request], bool]) -> list[Request]:
+        """Hand over the requests that wait for a connection and are ``wanted``."""
+        return [request for subscriber in self._by_group.values() for request in subscriber.take_waiting(wanted)]
+
+    def redial(self, connection: Any) -> None:
+        """End ``connection`` if it is one of these: its address belongs to another machine now."""
+        for subscriber in list(self._by_group.values()):
+            subscriber.redial(connection)
+
+    def close(self) -> None:
+        """End all: the node has left the cluster, or the client closes."""
+        for subscriber in self._take():
+            subscriber.close()
+
+    def abort(self, reason: Exception) -> list[Request]:
+        """End all at once; return the requests that waited for a connection."""
+        return [request for subscriber in self._take() for request in subscriber.abort(reason)]
+
+    def _take(self) -> list[Subscriber]:
+        self._closed = True
+        taken, self._by_group = list(self._by_group.values()), {}
+        return taken
+
+    def _remove(self, subscriber: Subscriber) -> None:
+        self._by_group = {group: each for group, each in self._by_group.items() if each is not subscriber}
+
+
+def _to_all(deliveries: list[Callable[[Sequence[Any]], None]]) -> Callable[[Sequence[Any]], None]:
+    def deliver(push: Sequence[Any]) -> None:
+        for each in deliveries:
+            each(push)
+
+    return deliver

@@ -1,0 +1,168 @@
+"""SubscriberProtocol: a connection that carries subscriptions.
+
+Until `start` it is an ordinary connection, for the handshake.  After that, what the server sends is of three kinds:
+
+- Messages.  They are looked up by kind and channel, and delivered.
+- Confirmations of changes, and the server's own ``sunsubscribe`` when a slot leaves.
+- Ordinary replies.  Only PING, ASKING and refused changes have them.
+
+With RESP3 the first two are pushes.  With RESP2 they are lists.  Everything else that the server may send is ignored or
+ends this connection; it never reaches a command, since commands use other connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from ..errors import ProtocolError, ReplyError
+from ..requests.subscribe import CHANNEL, PATTERN, SHARDED, FencedCall, Kind, NodeSubscription, SubscribeCall
+from .protocol import NOTHING, PUSH, RESPProtocol
+
+_KINDS = (CHANNEL, PATTERN, SHARDED)
+_SUBSCRIBED = {kind.subscribed: kind for kind in _KINDS}
+_UNSUBSCRIBED = {kind.unsubscribed: kind for kind in _KINDS}
+
+#: What takes the messages of a connection: by the first word of the push, then by channel or pattern.
+Deliveries = dict[bytes, dict[bytes, Callable[[Sequence[Any]], None]]]
+
+
+class Listener(Protocol):
+    """What a connection with subscriptions tells its owner."""
+
+    def subscribed(self, part: NodeSubscription) -> None:
+        """The server has confirmed a subscription that a request asked for."""
+
+    def unsubscribed(self, kind: Kind, name: Any) -> None:
+        """The server has ended a subscription."""
+
+    def read_started(self) -> None:
+        """A read is being processed."""
+
+    def read_done(self, messages: int) -> None:
+        """A read has been processed; it held this number of messages."""
+
+
+class SubscriberProtocol(RESPProtocol):
+    """One connection to one node, for subscriptions."""
+
+    _deliveries: Deliveries | None = None
+    _subscriptions: Listener
+
+    def start(self, listener: Listener, deliveries: Deliveries) -> None:
+        """Begin to carry subscriptions.
+
+        Args:
+            listener: Is told of confirmations and ends.
+            deliveries: Takes messages.  A message that is not found there is ignored.
+        """
+        self._subscriptions = listener
+        self._deliveries = deliveries
+
+    def pause(self) -> None:
+        """Stop reading.  The server is not expected to answer meanwhile."""
+        self.patience = float("inf")
+        self._transport().pauseProducing()
+
+    def resume(self) -> None:
+        """Read again."""
+        self.patience = self._options.unresponsive_after
+        self.heard_at = self.seconds()
+        self._transport().resumeProducing()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Deliver the messages that ``data`` completes."""
+        deliveries = self._deliveries
+        if deliveries is None:
+            super().dataReceived(data)
+            return
+        if self.ended:
+            return
+        scheduler = self._write_scheduler
+        outer, scheduler.held = scheduler.held, True
+        self.heard_at = self.seconds()
+        gets: Callable[[], Any] = self._reader.gets
+        messages = 0
+        self._subscriptions.read_started()
+        try:
+            self._reader.feed(data)
+            while True:
+                reply = gets()
+                kind = reply.__class__
+                if kind is PUSH or kind is list:
+                    try:
+                        deliver = deliveries[reply[0]][reply[1]]
+                    except (LookupError, TypeError):
+                        self._other(reply)
+                    else:
+                        deliver(reply)
+                        messages += 1
+                elif reply is NOTHING:
+                    break
+                else:
+                    self._replied(reply)
+        except Exception as error:
+            self._broken(error, None)
+        finally:
+            scheduler.held = outer
+            self._subscriptions.read_done(messages)
+            if not outer:
+                scheduler.read_done(0)
+        if self._draining:
+            self._close_if_drained()
+
+    def _other(self, reply: Any) -> None:
+        """Deal with a list or a push that is not a message for anybody."""
+        word = reply[0] if reply else None
+        if isinstance(word, bytes) and len(reply) > 1:
+            if word in _SUBSCRIBED:
+                self._confirmed(_SUBSCRIBED[word], reply[1])
+                return
+            if word in _UNSUBSCRIBED:
+                self._subscriptions.unsubscribed(_UNSUBSCRIBED[word], reply[1])
+                return
+            if any(word == kind.message for kind in _KINDS):
+                # Of a channel that was removed meanwhile.
+                return
+        if reply.__class__ is not PUSH:
+            self._replied(reply)
+
+    def _confirmed(self, kind: Kind, name: Any) -> None:
+        request = self._sent[0] if self._sent else None
+        if isinstance(request, SubscribeCall) and request.kind is kind and not request.called:
+            part = request.parts.get(name) if isinstance(name, bytes) else None
+            if part is not None:
+                self._subscriptions.subscribed(part)
+
+    def _replied(self, reply: Any) -> None:
+        """Deal with an ordinary reply: it belongs to the oldest request."""
+        if not self._sent:
+            raise ProtocolError(f"{self.peer} sent a reply that no command asked for")
+        request = self._sent[0]
+        if reply.__class__ is ReplyError:
+            if isinstance(request, FencedCall) and not _refuses_ping(reply):
+                # The reply to the PING is still to come.
+                request.error = request.error or reply
+                return
+        elif isinstance(request, FencedCall) and not request.is_fence(reply):
+            raise ProtocolError(f"{self.peer} answered {request.command.name} with {type(reply).__name__}")
+        self._sent.popleft()
+        if isinstance(request, FencedCall):
+            self._fenced(request)
+        elif reply.__class__ is ReplyError:
+            self._refused(request, reply)
+        else:
+            self._answer(request, reply)
+
+    def _fenced(self, request: FencedCall) -> None:
+        """End a change: the server has processed it."""
+        error, request.error = request.error, None
+        if error is not None:
+            self._refused(request, error)
+        else:
+            request.answer(None)
+
+
+def _refuses_ping(error: ReplyError) -> bool:
+    """Whether an error is the reply to the PING itself: a user can lack the right to it."""
+    return error.code == "NOPERM" and "'ping' command" in str(error)

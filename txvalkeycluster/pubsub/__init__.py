@@ -1,0 +1,16 @@
+"""Publish/subscribe: classic channels, patterns, sharded channels, and keyspace events.
+
+- `subscription`: `Subscription`, what an application holds.
+- `feed`: the items of one subscription on their way to it: a bounded buffer, or a listener.
+- `upstream`: one channel or pattern of the cluster, shared by all feeds that want it; and its state at each node.
+- `hub`: `SubscriptionHub`, which places channels on nodes, and moves them when the slot map changes.
+
+Invariants:
+
+- A message is delivered only between the server's confirmation of a channel and the report of its loss.  So a missing
+  message always lies in a gap that was reported.
+- A channel is confirmed at one node at a time.  The old subscription ends, as far as the client delivers messages,
+  before the new one is requested.  So no message comes twice.
+- Only the hub sends subscribe and unsubscribe requests.  Redirects, waiting and lost connections are dealt with in
+  `routing.recovery`, as for every request.
+"""

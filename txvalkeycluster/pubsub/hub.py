@@ -1,0 +1,430 @@
+"""SubscriptionHub: places channels on nodes, and moves them when the slot map changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ..address import Address
+from ..connection.decoder import decoder
+from ..connection.node import NodeConnection, State
+from ..connection.subscriber import Subscriber, SubscriberGroup
+from ..errors import ClientClosed, ReplyError, ValkeyError
+from ..events import Event, TopologyUpdated
+from ..messages import Lost, LostReason, Resubscribed
+from ..options import Options
+from ..requests.subscribe import Kind, SubscribeCall
+from ..requests.target import ANY_NODE, THIS_NODE, Target
+from ..requests.timer import Timer
+from ..routing.router import Router
+from ..slots import key_slot
+from .acknowledgement import Acknowledgement
+from .feed import Feed
+from .keyspace import check_configuration
+from .upstream import Part, Scope, Upstream
+
+_log = Logger()
+# Seconds between two tries to subscribe what a node does not take now, or has refused to subscribe again.
+_RETRY, _LONGEST_RETRY = 0.05, 1.0
+
+
+class SubscriptionHub:
+    """The subscriptions of one client."""
+
+    def __init__(self, router: Router, options: Options, emit: Callable[[Event], None]) -> None:
+        """Make a hub without subscriptions.
+
+        Args:
+            router: The router of the client.
+            options: The options of the client.
+            emit: Emits an event to the listeners of the client.
+        """
+        self.clock = router.clock
+        self.statistics = router.statistics
+        #: Makes text of what servers send; None if the client has no encoding.
+        self.decode = decoder(options)
+        #: Why no subscription is made any more; None while the client is open.
+        self.closed: ClientClosed | None = None
+        #: Calls a function in the next turn of the reactor.
+        self.next_turn = router.next_turn.add
+        self._router = router
+        self._emit = emit
+        #: The connections that subscriptions share.
+        self.shared = self.make_group()
+        self._upstreams: dict[tuple[SubscriberGroup, Kind, Scope, bytes], Upstream] = {}
+        self._acknowledgements: set[Acknowledgement] = set()
+        self._feeds: set[Feed] = set()
+        self._retries: dict[Part, Timer] = {}
+        router.topology_listeners.append(self._topology_changed)
+
+    def __repr__(self) -> str:
+        return f"<SubscriptionHub feeds={len(self._feeds)} upstreams={len(self._upstreams)}>"
+
+    def make_group(self) -> SubscriberGroup:
+        """Make a group of connections: one is shared; a subscription that can stop the reading has its own."""
+        return SubscriberGroup(self.statistics, self.lost)
+
+    def dropped(self, messages: int) -> None:
+        """Count messages that a full buffer has dropped."""
+        self.statistics.messages_dropped += messages
+
+    # ---- what subscriptions ask for
+
+    def add(
+        self,
+        feed: Feed,
+        group: SubscriberGroup,
+        kind: Kind,
+        scope: Scope,
+        names: Iterable[bytes],
+        timeout: float | None,
+        *,
+        first: bool,
+    ) -> Acknowledgement:
+        """Let a feed get the messages of channels or patterns.
+
+        Args:
+            feed: The feed.
+            group: The connections to use.
+            kind: The kind of all names.
+            scope: The nodes at which they are subscribed.
+            names: Channels or patterns that the feed does not have yet.
+            timeout: Seconds until it fails, and none of them stays subscribed.  None: no limit.
+            first: Whether the feed ends if it fails.
+
+        Returns:
+            An acknowledgement, which has the upstreams.
+        """
+        upstreams = [self._upstream(group, kind, scope, name) for name in names]
+        acknowledgement = Acknowledgement(self, feed, upstreams, timeout, first=first)
+        self._acknowledgements.add(acknowledgement)
+        if self.closed is not None:
+            acknowledgement.fail(self.closed)
+            return acknowledgement
+        self._feeds.add(feed)
+        for upstream in upstreams:
+            upstream.add_feed(feed)
+            self._place(upstream)
+        self._request(part for upstream in upstreams for part in upstream.parts.values())
+        for upstream in upstreams:
+            if upstream.complete:
+                acknowledgement.confirm(upstream)
+        if not upstreams:
+            acknowledgement.finish()
+        return acknowledgement
+
+    def _upstream(self, group: SubscriberGroup, kind: Kind, scope: Scope, name: bytes) -> Upstream:
+        upstream = self._upstreams.get((group, kind, scope, name))
+        if upstream is None:
+            upstream = Upstream(self, group, kind, scope, name, self.decode)
+            self._upstreams[upstream.key] = upstream
+        return upstream
+
+    def unsubscribe(self, feed: Feed, upstreams: Iterable[Upstream]) -> Deferred[None]:
+        """Let a feed get nothing more of some upstreams.
+
+        Returns:
+            A Deferred that fires when the servers do not know those any more that no other feed wants.
+        """
+        ends: list[Deferred[Any]] = []
+        for upstream in list(upstreams):
+            upstream.remove_feed(feed)
+            if not upstream.feeds and self._upstreams.pop(upstream.key, None) is not None:
+                ends += [self._end(part) for part in upstream.parts.values()]
+            for acknowledgement in list(self._acknowledgements):
+                if acknowledgement.feed is feed:
+                    acknowledgement.confirm(upstream)
+        done: Deferred[None] = Deferred()
+        DeferredList(ends).addCallback(lambda _: done.callback(None))
+        return done
+
+    def end(self, feed: Feed, upstreams: Iterable[Upstream]) -> Deferred[None]:
+        """End a feed; the Deferred is that of `unsubscribe`."""
+        self.forget(feed)
+        ended = self.unsubscribe(feed, upstreams)
+        for acknowledgement in list(self._acknowledgements):
+            if acknowledgement.feed is feed:
+                acknowledgement.fail(ValkeyError("the subscription was closed"))
+        return ended
+
+    def forget(self, feed: Feed) -> None:
+        """Forget a feed that has ended."""
+        self._feeds.discard(feed)
+
+    def acknowledged(self, acknowledgement: Acknowledgement) -> None:
+        """Forget an acknowledgement that has ended."""
+        self._acknowledgements.discard(acknowledgement)
+
+    def close(self, error: ClientClosed) -> None:
+        """End every subscription: iterators stop, and what waits for an acknowledgement fails with ``error``."""
+        if self.closed is not None:
+            return
+        self.closed = error
+        for timer in self._retries.values():
+            timer.stop()
+        self._retries.clear()
+        upstreams, self._upstreams = self._upstreams, {}
+        for upstream in upstreams.values():
+            for part in upstream.parts.values():
+                call, part.call, part.where = part.call, None, None
+                if call is not None and not call.called:
+                    call.cancel()
+        for acknowledgement in list(self._acknowledgements):
+            acknowledgement.fail(error)
+        feeds, self._feeds = self._feeds, set()
+        for feed in feeds:
+            feed.end()
+
+    # ---- where channels belong
+
+    def _place(self, upstream: Upstream) -> None:
+        """Give an upstream its parts, if it is known at which nodes it belongs."""
+        if upstream.scope in (Scope.ANY_NODE, Scope.SLOT_OWNER):
+            if not upstream.placed:
+                upstream.parts[None] = Part(upstream, None)
+                upstream.placed = True
+            return
+        topology = self._router.topology
+        if not topology.version:
+            self._router.recovery.refresher.trigger()
+            return
+        nodes = topology.primaries if upstream.scope is Scope.PRIMARIES else topology.nodes
+        addresses = [node.address for node in nodes if node.address is not None]
+        if upstream.placed:
+            self._follow(upstream, addresses)
+            return
+        upstream.placed = True
+        for address in addresses:
+            upstream.parts[address] = Part(upstream, address)
+
+    def _follow(self, upstream: Upstream, addresses: Sequence[Address]) -> None:
+        """Subscribe at new nodes, and end what is at nodes where it does not belong any more."""
+        for address in [address for address in upstream.parts if address not in addresses]:
+            part = upstream.parts.pop(address)
+            if part.where is not None and address is not None:
+                self._report_lost([part], self._why_lost(address), "", address)
+            self._end(part)
+        waiting = {a.feed for a in self._acknowledgements if upstream in a.missing}
+        for address in addresses:
+            if address not in upstream.parts:
+                part = upstream.parts[address] = Part(upstream, address)
+                # The events of the node were missed until now.
+                part.told = {feed: True for feed in upstream.feeds if feed not in waiting}
+                self._report_lost([part], self._why_new(address), "", address)
+
+    def _why_lost(self, address: Address) -> LostReason:
+        listed = any(node.address == address for node in self._router.topology.nodes)
+        return LostReason.FAILOVER if listed else LostReason.NODE_REMOVED
+
+    def _why_new(self, address: Address) -> LostReason:
+        shards = self._router.topology.shards
+        in_pairs = any(len(s.nodes) > 1 and any(n.address == address for n in s.nodes) for s in shards)
+        return LostReason.FAILOVER if in_pairs else LostReason.NODE_ADDED
+
+    def _topology_changed(self, _: TopologyUpdated) -> None:
+        """Move what belongs to another node now."""
+        moves: dict[tuple[Subscriber, LostReason], list[Part]] = {}
+        for upstream in list(self._upstreams.values()):
+            if upstream.scope is Scope.SLOT_OWNER:
+                part = upstream.parts[None]
+                if (where := self._misplaced(part)) is not None:
+                    moves.setdefault((where, self._why_moved(part, where)), []).append(part)
+            elif upstream.scope is not Scope.ANY_NODE:
+                self._place(upstream)
+                self._request(upstream.parts.values())
+                if upstream.complete:
+                    self._confirm(upstream)
+        for (where, reason), parts in moves.items():
+            self._move(where, reason, parts)
+
+    def _misplaced(self, part: Part) -> Subscriber | None:
+        """The subscriber of a sharded channel whose slot has another owner now; None if it is where it belongs."""
+        owner = self._router.destinations[key_slot(part.name)]
+        where = part.where
+        if where is None or not isinstance(owner, NodeConnection) or owner.address == where.node.address:
+            return None
+        return where
+
+    def _why_moved(self, part: Part, where: Subscriber) -> LostReason:
+        owner = self._router.topology.shard_of(key_slot(part.name))
+        same = owner is not None and any(node.address == where.node.address for node in owner.nodes)
+        return LostReason.FAILOVER if same else LostReason.SLOT_MOVED
+
+    def _move(self, where: Subscriber, reason: LostReason, parts: Sequence[Part]) -> None:
+        """Stop the messages of one node, report the gap, and subscribe at the owner."""
+        for part in parts:
+            part.where = None
+            where.unsubscribe(part)
+        self._report_lost(parts, reason, "", where.node.address)
+        self._request(parts)
+
+    # ---- requests
+
+    def _request(self, parts: Iterable[Part]) -> None:
+        """Send requests for parts that are not subscribed: one for each slot, and one for each node and kind."""
+        batches: dict[tuple[SubscriberGroup, Kind, Target, Address | None], list[Part]] = {}
+        for part in parts:
+            if part.where is None and part.call is None and part not in self._retries and self._is_wanted(part):
+                key = (part.upstream.group, part.kind, _target(part), part.node)
+                batches.setdefault(key, []).append(part)
+        for batch in batches.values():
+            self._send(batch)
+
+    def _send(self, parts: Sequence[Part]) -> None:
+        first = parts[0]
+        group, target = first.upstream.group, _target(first)
+        call = SubscribeCall(first.kind, parts, group, target, self.clock.seconds(), self._router.note_cancel)
+        for part in parts:
+            part.call = call
+        call.addCallbacks(self._answered, self._failed, callbackArgs=(call, parts), errbackArgs=(call, parts))
+        node: NodeConnection | None = None
+        if first.node is not None:
+            node = self._router.factory.node_at(first.node)
+        elif target is ANY_NODE:
+            node = self._home(group)
+        if node is None:
+            self._router.send(call)
+        else:
+            destination = node
+            self._router.give(call, lambda: call.give_to(destination))
+
+    def _home(self, group: SubscriberGroup) -> NodeConnection | None:
+        """The node that has the classic channels.  Each client chooses one at random, so that no node has them all."""
+        home: NodeConnection | None = group.home
+        if home is None or home.state is State.CLOSED or home.failing:
+            chosen = self._router.recovery.slot_map.destination_of(ANY_NODE)
+            home = group.home = chosen if isinstance(chosen, NodeConnection) else None
+        return home
+
+    def confirmed(self, part: Part, where: Subscriber) -> None:
+        """A server has confirmed a part."""
+        upstream = part.upstream
+        address = where.node.address
+        regained = Resubscribed((upstream.text,), address)
+        told, part.told = part.told, dict.fromkeys(upstream.feeds, True)
+        for feed in upstream.feeds:
+            if told.get(feed) is False:
+                feed.report(regained)
+        if False in told.values():
+            self.statistics.resubscribed += 1
+            self._emit(regained)
+        if part.node is not None:
+            check_configuration(self._router.factory.node_at(address), upstream.name)
+        if upstream.complete:
+            self._confirm(upstream)
+        if upstream.scope is Scope.SLOT_OWNER and self._misplaced(part) is where:
+            self._move(where, self._why_moved(part, where), [part])
+
+    def _confirm(self, upstream: Upstream) -> None:
+        for acknowledgement in list(self._acknowledgements):
+            acknowledgement.confirm(upstream)
+
+    def lost(self, where: Subscriber, parts: Sequence[Part], reason: LostReason, detail: str) -> None:
+        """A server or a connection has ended parts: report the gap, and subscribe them where they belong now."""
+        for part in parts:
+            part.where = None
+        if not parts or self.closed is not None:
+            return
+        if where.group.home is where.node and reason is not LostReason.SLOT_MOVED:
+            where.group.home = None
+        self._report_lost(parts, reason, detail, where.node.address)
+        self._router.recovery.refresher.trigger()
+        # A node that has left the cluster gets no more requests; the change of the slot map ends its parts.
+        self._request(part for part in parts if part.node is None or reason is not LostReason.NODE_REMOVED)
+
+    def _report_lost(self, parts: Sequence[Part], reason: LostReason, detail: str, node: Address) -> None:
+        """Report a gap to every feed that was told that these parts are subscribed."""
+        by_feed: dict[Feed, list[Any]] = {}
+        texts: dict[Any, None] = {}
+        for part in parts:
+            for feed, live in part.told.items():
+                if live:
+                    part.told[feed] = False
+                    by_feed.setdefault(feed, []).append(part.upstream.text)
+                    texts[part.upstream.text] = None
+        for feed, names in by_feed.items():
+            feed.report(Lost(tuple(names), reason, detail, node=node))
+        if texts:
+            self.statistics.lost += len(texts)
+            self._emit(Lost(tuple(texts), reason, detail, node=node))
+
+    # ---- what becomes of a request
+
+    def _answered(self, _: object, call: SubscribeCall, parts: Sequence[Part]) -> None:
+        """The server has processed a request; what it has not confirmed is asked for again."""
+        self._try_later(self._without_call(call, parts))
+
+    def _failed(self, failure: Failure, call: SubscribeCall, parts: Sequence[Part]) -> None:
+        left = self._without_call(call, parts)
+        if isinstance(failure.value, CancelledError) or self.closed is not None:
+            return
+        if not isinstance(failure.value, ReplyError):
+            self._try_later(left)
+        elif len(left) > 1:
+            # The server does not say which of them it has refused.
+            for part in left:
+                self._request([part])
+        else:
+            for part in left:
+                self._refused(part, failure.value)
+
+    @staticmethod
+    def _without_call(call: SubscribeCall, parts: Sequence[Part]) -> list[Part]:
+        left = [part for part in parts if part.call is call]
+        for part in left:
+            part.call = None
+        return left
+
+    def _refused(self, part: Part, error: ReplyError) -> None:
+        for acknowledgement in list(self._acknowledgements):
+            if part.upstream in acknowledgement.missing:
+                acknowledgement.refuse(error)
+        if part.upstream.feeds and not part.refusals:
+            _log.warn(
+                "{node} refused to subscribe {channel} again: {error}; the client goes on trying",
+                node=part.node or "a node",
+                channel=part.upstream.text,
+                error=error,
+            )
+        part.refusals += 1
+        self._try_later([part])
+
+    def _try_later(self, parts: Iterable[Part]) -> None:
+        for part in parts:
+            if self._is_wanted(part) and self.closed is None:
+                timer = self._retries[part] = Timer(self.clock, lambda part=part: self._try_again(part))  # type: ignore[misc]
+                timer.start(min(_RETRY * 2**part.refusals, _LONGEST_RETRY))
+
+    def _try_again(self, part: Part) -> None:
+        del self._retries[part]
+        self._request([part])
+
+    @staticmethod
+    def _is_wanted(part: Part) -> bool:
+        upstream = part.upstream
+        return bool(upstream.feeds) and upstream.parts.get(part.node) is part
+
+    def _end(self, part: Part) -> Deferred[Any]:
+        """Unsubscribe a part that is not wanted; the Deferred fires when its server does not know it any more."""
+        timer = self._retries.pop(part, None)
+        if timer is not None:
+            timer.stop()
+        where, part.where = part.where, None
+        call, part.call = part.call, None
+        if call is not None:
+            where = call.where
+            # What the server confirms all the same is unsubscribed at once.
+            del call.parts[part.name]
+            if not call.parts:
+                call.cancel()
+        return where.unsubscribe(part) if where is not None else succeed(None)
+
+
+def _target(part: Part) -> Target:
+    if part.node is not None:
+        return THIS_NODE
+    return key_slot(part.name) if part.upstream.scope is Scope.SLOT_OWNER else ANY_NODE

@@ -1,0 +1,168 @@
+"""Upstream: one channel or pattern of the cluster, shared by the feeds that want it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from ..address import Address
+from ..connection.subscriber import Subscriber, SubscriberGroup
+from ..messages import Lost, LostReason, Message, Resubscribed
+from ..requests.subscribe import PATTERN, Kind, SubscribeCall
+from .feed import Feed
+
+if TYPE_CHECKING:
+    from .hub import SubscriptionHub
+
+
+class Scope(Enum):
+    """The nodes at which a channel or pattern is subscribed."""
+
+    ANY_NODE = "any node"  # classic: every node passes on every message
+    SLOT_OWNER = "the owner of the slot"  # sharded
+    PRIMARIES = "every primary"  # events of the node's own keys
+    ALL_NODES = "every node"
+
+
+class Upstream:
+    """A channel or pattern, with its state at each node and the feeds that want it."""
+
+    def __init__(
+        self,
+        hub: SubscriptionHub,
+        group: SubscriberGroup,
+        kind: Kind,
+        scope: Scope,
+        name: bytes,
+        decode: Callable[[Any], Any] | None,
+    ) -> None:
+        """Make an upstream that nobody wants yet.
+
+        Args:
+            hub: The hub.
+            group: The connections that carry it.
+            kind: Channel, pattern or sharded channel.
+            scope: The nodes at which it is subscribed.
+            name: Its name, as the server has it.
+            decode: Makes text of what the server sends; None leaves bytes.
+        """
+        self.hub = hub
+        self.group = group
+        self.kind = kind
+        self.scope = scope
+        self.name = name
+        #: Its name, as the application sees it.
+        self.text: Any = decode(name) if decode is not None else name
+        self.feeds: list[Feed] = []
+        #: By node for a scope of many nodes; else the only one, under None.
+        self.parts: dict[Address | None, Part] = {}
+        #: Whether it is known at which nodes it belongs.
+        self.placed = False
+        #: The methods that take messages.  Replaced, never changed: a listener may remove a feed during a delivery.
+        self.puts: tuple[Callable[[Message[Any], int], None], ...] = ()
+        self._decode = decode
+
+    def __repr__(self) -> str:
+        live = sum(part.where is not None for part in self.parts.values())
+        return f"<Upstream {self.text!r} at {self.scope.value} live={live}/{len(self.parts)} feeds={len(self.feeds)}>"
+
+    @property
+    def key(self) -> tuple[SubscriberGroup, Kind, Scope, bytes]:
+        """What makes it one."""
+        return self.group, self.kind, self.scope, self.name
+
+    @property
+    def complete(self) -> bool:
+        """Whether it is subscribed wherever it belongs."""
+        return self.placed and all(part.where is not None for part in self.parts.values())
+
+    def add_feed(self, feed: Feed) -> None:
+        """Have a feed get the messages, from now on."""
+        self.feeds.append(feed)
+        self.puts = tuple(feed.put for feed in self.feeds)
+        for part in self.parts.values():
+            if part.where is not None:
+                part.told[feed] = True
+
+    def remove_feed(self, feed: Feed) -> None:
+        """Have a feed get nothing more."""
+        self.feeds = [other for other in self.feeds if other is not feed]
+        self.puts = tuple(feed.put for feed in self.feeds)
+        for part in self.parts.values():
+            part.told.pop(feed, None)
+
+    def deliverer(self, node: Address | None) -> Callable[[Sequence[Any]], None]:
+        """Return what takes the pushes of messages; ``node`` is put into the messages."""
+        decode, name, size = self._decode, self.text, len(self.name)
+
+        def deliver(push: Sequence[Any]) -> None:
+            data = push[2]
+            message = Message(name, data)
+            size_of = size + len(data)
+            for put in self.puts:
+                put(message, size_of)
+
+        def deliver_pattern(push: Sequence[Any]) -> None:
+            _, _, channel, data = push
+            message = Message(channel, data, name, node)
+            size_of = len(channel) + len(data)
+            for put in self.puts:
+                put(message, size_of)
+
+        def deliver_text(push: Sequence[Any]) -> None:
+            assert decode is not None
+            raw: tuple[Any, ...] = tuple(push[2:])
+            try:
+                text = [decode(each) for each in raw]
+            except UnicodeError as error:
+                self.report(Lost((name,), LostReason.NOT_TEXT, str(error), 1, node))
+                return
+            message = Message(text[0], text[1], name, node) if self.kind is PATTERN else Message(name, text[0])
+            for put in self.puts:
+                put(message, size + sum(map(len, raw)))
+
+        if decode is not None:
+            return deliver_text
+        return deliver_pattern if self.kind is PATTERN else deliver
+
+    def report(self, item: Lost | Resubscribed) -> None:
+        """Report a gap to every feed."""
+        for feed in list(self.feeds):
+            feed.report(item)
+
+
+class Part:
+    """An upstream at one node, or at the one node that happens to have it.  Implements `NodeSubscription`."""
+
+    def __init__(self, upstream: Upstream, node: Address | None) -> None:
+        """``node`` is None if the node is chosen by the slot map."""
+        self.upstream = upstream
+        self.kind = upstream.kind
+        self.name = upstream.name
+        self.node = node
+        self.deliver = upstream.deliverer(node)
+        #: The subscriber where the server has confirmed it; None if it is not subscribed.
+        self.where: Subscriber | None = None
+        #: The request that is to subscribe it; None if there is none.
+        self.call: SubscribeCall | None = None
+        #: What each feed was told: True that it is subscribed, False that it was lost.
+        self.told: dict[Feed, bool] = {}
+        #: How often in a row it was refused.
+        self.refusals = 0
+
+    def __repr__(self) -> str:
+        return f"<Part {self.upstream.text!r} node={self.node} where={self.where!r} call={self.call!r}>"
+
+    def confirmed(self, where: Subscriber) -> None:
+        """Note where it is subscribed."""
+        self.where = where
+        self.call = None
+        self.refusals = 0
+        self.upstream.hub.confirmed(self, where)
+
+    def ended_by_server(self) -> None:
+        """Have it subscribed where it belongs now."""
+        where, self.where = self.where, None
+        if where is not None:
+            self.upstream.hub.lost(where, [self], LostReason.SLOT_MOVED, "")

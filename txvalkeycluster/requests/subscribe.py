@@ -1,0 +1,155 @@
+"""Requests that change the subscriptions of a connection.
+
+SUBSCRIBE and its relatives have no ordinary reply.  The server confirms each channel with a push, and sends an error
+reply if it refuses the command.  Its own ``sunsubscribe`` push, when a slot leaves, looks like the confirmation of
+SUNSUBSCRIBE.  So every change is followed by a PING: the reply to it proves that the server has processed the change.
+
+Source: https://valkey.io/topics/pubsub
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from math import inf
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+
+from ..commands import Command
+from ..commands.encoder import Packed, pack
+from ..errors import ReplyError
+from .request import Call, Destination
+from .target import THIS_NODE, Target
+
+_numbers = count()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kind:
+    """A kind of subscription: its commands, and the first words of its pushes."""
+
+    subscribe: Command
+    unsubscribe: Command
+    subscribed: bytes
+    unsubscribed: bytes
+    message: bytes
+
+
+def _kind(prefix: str) -> Kind:
+    subscribe, unsubscribe, message = (f"{prefix}{word}" for word in ("SUBSCRIBE", "UNSUBSCRIBE", "MESSAGE"))
+    words = (word.lower().encode() for word in (subscribe, unsubscribe, message))
+    return Kind(Command(subscribe), Command(unsubscribe), *words)
+
+
+#: Classic channels, patterns, and sharded channels.
+CHANNEL, PATTERN, SHARDED = _kind(""), _kind("P"), _kind("S")
+
+
+class NodeSubscription(Protocol):
+    """A channel or pattern that is subscribed at one node."""
+
+    kind: Kind
+    name: bytes
+    #: Takes the push of a message.
+    deliver: Callable[[Sequence[Any]], None]
+
+    def confirmed(self, where: Any) -> None:
+        """The server has confirmed the subscription, on the connection of ``where``."""
+
+    def ended_by_server(self) -> None:
+        """The server has ended the subscription; the slot does not belong to the node any more."""
+
+
+class FencedCall(Call):
+    """A command without an ordinary reply, followed by a PING.  It ends with the reply to the PING."""
+
+    __slots__ = ("_token", "error", "where")
+
+    def __init__(
+        self, command: Command, names: Sequence[bytes], target: Target, now: float, cancelled: Callable[[Any], None]
+    ) -> None:
+        """Make a request without a deadline.
+
+        Args:
+            command: The command.
+            names: Its arguments, channels or patterns.
+            target: Where it is sent.
+            now: The time, as clock.seconds().
+            cancelled: Called if the request is cancelled.
+        """
+        self._token = b"%d" % next(_numbers)
+        payload = _bytes(pack((command.name, *names))) + _bytes(pack(("PING", self._token)))
+        super().__init__(payload, command, target, now, inf, True, cancelled)
+        #: The error reply to the command; None so far.
+        self.error: ReplyError | None = None
+        #: The subscriber that has taken it; None so far.
+        self.where: Any = None
+        # It was accepted by the client: a full queue does not refuse it.
+        self.admit()
+
+    def give_to(self, destination: Destination) -> None:
+        destination.send_subscription(self)
+
+    def is_fence(self, reply: Any) -> bool:
+        """Whether ``reply`` is the reply to its PING.  RESP2 connections with subscriptions answer with a list."""
+        return bool(reply == self._token or reply == [b"pong", self._token])
+
+
+def _bytes(packed: Packed) -> bytes:
+    return packed if isinstance(packed, bytes) else b"".join(packed)
+
+
+class SubscribeCall(FencedCall):
+    """Subscribes channels or patterns of one kind; sharded channels of one slot only."""
+
+    __slots__ = ("group", "kind", "parts")
+
+    def __init__(
+        self,
+        kind: Kind,
+        parts: Sequence[NodeSubscription],
+        group: Any,
+        target: Target,
+        now: float,
+        cancelled: Callable[[Deferred[Any]], None],
+    ) -> None:
+        """Make the request.
+
+        Args:
+            kind: The kind of all ``parts``.
+            parts: What to subscribe.
+            group: The group of connections that carries the subscription.
+            target: A slot, any node, or the node to which the request is given.
+            now: The time, as clock.seconds().
+            cancelled: Called if the request is cancelled.
+        """
+        #: By name.
+        self.parts = {part.name: part for part in parts}
+        self.kind = kind
+        self.group = group
+        super().__init__(kind.subscribe, list(self.parts), target, now, cancelled)
+
+
+class UnsubscribeCall(FencedCall):
+    """Ends subscriptions of one kind on one connection."""
+
+    __slots__ = ()
+
+    internal = True
+
+    def __init__(self, kind: Kind, names: Sequence[bytes], now: float, cancelled: Callable[[Any], None]) -> None:
+        """Make the request.
+
+        Args:
+            kind: The kind of all ``names``.
+            names: Channels or patterns; sharded channels of one slot only.
+            now: The time, as clock.seconds().
+            cancelled: Called if the request is cancelled.
+        """
+        super().__init__(kind.unsubscribe, names, THIS_NODE, now, cancelled)
+
+    def refused(self, connection: Any, error: Any) -> None:
+        if not self.called:
+            self.fail(error)
