@@ -11,9 +11,9 @@ from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import Clock
 from twisted.test.iosim import FakeTransport, IOPump
-from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from tests.cases import SynchronousTestCase
 from txvalkeycluster import Address, ClusterClient
 from txvalkeycluster.testing import ScriptedCluster, ScriptedNode
 from txvalkeycluster.testing.scripted import Connection

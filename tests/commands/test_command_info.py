@@ -5,8 +5,8 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.trial.unittest import SynchronousTestCase
 
+from tests.cases import SynchronousTestCase
 from tests.commands.command_infos import REPLY, entry, flat, spec_reply
 from txvalkeycluster.commands import CommandTable
 from txvalkeycluster.errors import ProtocolError

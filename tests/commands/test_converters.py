@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
-
+from tests.cases import SynchronousTestCase
 from txvalkeycluster.commands import converters
 from txvalkeycluster.commands.converters import Convert, list_of, mapping, number, pair, pairs, row
 

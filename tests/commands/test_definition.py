@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
-
+from tests.cases import SynchronousTestCase
 from txvalkeycluster.commands import Command, CommandTable, DefinitionError
 from txvalkeycluster.commands.definition import assemble, read_definitions
 from txvalkeycluster.slots import key_slot

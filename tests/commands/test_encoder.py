@@ -6,8 +6,8 @@ from typing import Any
 import hiredis
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.trial.unittest import SynchronousTestCase
 
+from tests.cases import SynchronousTestCase
 from txvalkeycluster.commands import Command
 from txvalkeycluster.commands.encoder import LARGE, pack, pack_keyed
 from txvalkeycluster.slots import argument_slot

@@ -4,8 +4,8 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.trial.unittest import SynchronousTestCase
 
+from tests.cases import SynchronousTestCase
 from tests.commands.command_infos import REPLY, STREAMS, keys
 from txvalkeycluster.commands import Command, CommandTable, KeySpec
 

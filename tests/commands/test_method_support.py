@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.trial.unittest import SynchronousTestCase
-
+from tests.cases import SynchronousTestCase
 from txvalkeycluster.commands.method_support import each, flat, flat_reversed
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.trial.unittest import SynchronousTestCase
-
+from tests.cases import SynchronousTestCase
 from txvalkeycluster.commands import Command, CommandTable, can_fail_after_writing
 from txvalkeycluster.commands.overrides import block_time
 

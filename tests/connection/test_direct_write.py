@@ -6,8 +6,8 @@ from typing import Any
 
 from twisted.internet import tcp
 from twisted.internet.testing import StringTransport
-from twisted.trial.unittest import SynchronousTestCase
 
+from tests.cases import SynchronousTestCase
 from tests.scripted.base import ScriptedTests
 from txvalkeycluster.connection.direct_write import direct_writer
 

@@ -10,9 +10,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHostnameResolver
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
-from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from tests.cases import SynchronousTestCase
 from tests.memory import MemoryTests
 from txvalkeycluster import ClientClosed, ClusterClient
 from txvalkeycluster.connection.endpoints import endpoint_maker

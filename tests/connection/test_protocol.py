@@ -4,8 +4,8 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
 
+from tests.cases import SynchronousTestCase
 from tests.connection.wire import ECHO, Base
 from txvalkeycluster.commands.encoder import pack
 from txvalkeycluster.connection.write_scheduler import WriteScheduler

@@ -6,8 +6,8 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
 
+from tests.cases import SynchronousTestCase
 from txvalkeycluster.commands import Command
 from txvalkeycluster.commands.encoder import pack
 from txvalkeycluster.connection.protocol import RESPProtocol

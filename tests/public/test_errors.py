@@ -5,8 +5,8 @@ import inspect
 import pickle
 
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
 
+from tests.cases import SynchronousTestCase
 from txvalkeycluster import errors
 from txvalkeycluster.errors import (
     AuthenticationFailed,

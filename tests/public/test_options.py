@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
 
+from tests.cases import SynchronousTestCase
 from txvalkeycluster import ClusterClient
 from txvalkeycluster.address import Address, parse_address
 from txvalkeycluster.options import ClientOptions, Options, parse_seeds

@@ -12,8 +12,8 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
-from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from tests.cases import SynchronousTestCase, TestCase
 from txvalkeycluster.testing import LocalCluster, NoServer, find_server, processes
 from txvalkeycluster.testing.processes import ProcessGroup
 

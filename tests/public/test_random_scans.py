@@ -14,9 +14,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
 
 import txvalkeycluster.scan
+from tests.cases import SynchronousTestCase
 from tests.memory import Network
 from tests.public.simulation import Simulation
 from txvalkeycluster import Address, ClusterClient

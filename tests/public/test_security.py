@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.trial.unittest import SynchronousTestCase
 
+from tests.cases import SynchronousTestCase
 from tests.memory import MemoryTests
 from tests.scripted.base import moved
 from txvalkeycluster import Address, ClusterClient, CommandTimeout, ReplyError

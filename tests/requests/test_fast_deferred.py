@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from twisted.internet import defer
 from twisted.internet.defer import AlreadyCalledError, CancelledError, Deferred, inlineCallbacks, setDebugging
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
 
+from tests.cases import SynchronousTestCase
 from txvalkeycluster.requests.fast_deferred import DIRECT, FastDeferred
 
 Make = Callable[..., Deferred[Any]]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
-
+from tests.cases import SynchronousTestCase
 from tests.memory import MemoryTests
 from txvalkeycluster import CommandTimeout, ReplyError
 from txvalkeycluster.commands import Command

@@ -8,8 +8,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
 
+from tests.cases import SynchronousTestCase
 from txvalkeycluster.commands import Command
 from txvalkeycluster.errors import CommandTimeout, TooManyPending
 from txvalkeycluster.options import Options

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 
 from tests.memory import MemoryTests
 from txvalkeycluster import PartialFailure, ProtocolError, ReplyError, TooManyPending, TransactionRefused, key_slot
-from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE
+from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE, Sentinel
 
 LARGE = b"x" * 100_000
 
@@ -158,7 +158,11 @@ class ProbeTests(FullTests):
     """There is no room for a transaction at a node that has refused MULTI before."""
 
     def refused_before(self, **options: Any) -> Any:
-        answers = {b"MULTI": b"-NOPERM no\r\n", b"EXEC": b"-ERR EXEC without MULTI\r\n", b"GET": SILENCE}
+        answers: dict[bytes, bytes | Sentinel] = {
+            b"MULTI": b"-NOPERM no\r\n",
+            b"EXEC": b"-ERR EXEC without MULTI\r\n",
+            b"GET": SILENCE,
+        }
         self.nodes[0].script = lambda node, words, _: answers.get(words[0], DEFAULT_REPLY)
         client = self.client(**options)
         self.error_of(client.transaction().incr(self.key_of(self.nodes[0])).execute(), TransactionRefused)

@@ -7,8 +7,8 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.trial.unittest import SynchronousTestCase
 
+from tests.cases import SynchronousTestCase
 from txvalkeycluster.commands import CommandTable
 from txvalkeycluster.errors import RoutingError
 from txvalkeycluster.requests.target import ANY_NODE

@@ -145,7 +145,7 @@ class SessionTests(RefusedTests):
         number = next(number for number, words in reversed(self.node.received) if words == [b"EXEC"])
         asked = next(connection for connection in self.node.connections if connection.number == number)
         asked.write(b"+OK\r\n*0\r\n")
-        self.assertIn("left", str(self.error_of(executing, RoutingError)))
+        self.assertIn("not active", str(self.error_of(executing, RoutingError)))
         self.ended(client)
 
     def test_a_lost_probe(self) -> None:

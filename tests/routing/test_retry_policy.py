@@ -1,7 +1,6 @@
 """What each error reply and each lost connection means for a command."""
 
-from twisted.trial.unittest import SynchronousTestCase
-
+from tests.cases import SynchronousTestCase
 from txvalkeycluster.address import Address
 from txvalkeycluster.errors import ReplyError
 from txvalkeycluster.routing.retry_policy import (

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
-
+from tests.cases import SynchronousTestCase
 from tests.topology.test_parsers import ASKED, finish
 from txvalkeycluster.slots import SLOT_COUNT
 from txvalkeycluster.topology import Shard, Topology

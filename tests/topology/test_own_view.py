@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
-
+from tests.cases import SynchronousTestCase
 from tests.topology.test_parsers import ASKED
 from txvalkeycluster.address import Address
 from txvalkeycluster.errors import TopologyError
