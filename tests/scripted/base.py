@@ -1,7 +1,8 @@
-"""A client and three scripted nodes."""
+"""The base of tests that run a client against three scripted nodes on real sockets."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import reactor
@@ -9,11 +10,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from txvalkeycluster import ClusterClient, key_slot
+from txvalkeycluster import Address, ClusterClient, key_slot
 from txvalkeycluster.testing import DEFAULT_REPLY, ScriptedCluster, ScriptedNode
+from txvalkeycluster.testing.scripted import Connection
 
 
 class ScriptedTests(TestCase):
+    """Each test has a cluster of its own: three scripted nodes that share the slots."""
+
     timeout = 30
 
     async def setUp(self) -> None:
@@ -25,33 +29,35 @@ class ScriptedTests(TestCase):
     def nodes(self) -> list[ScriptedNode]:
         return self.cluster.nodes
 
-    async def client(self, **options: Any) -> ClusterClient:
-        """A client that knows the slot map."""
+    async def client(self, **options: Any) -> ClusterClient[bytes]:
+        """Return a client that knows the slot map."""
         client = self.lazy_client(**options)
         await client.refresh_topology()
         return client
 
-    def lazy_client(self, **options: Any) -> ClusterClient:
+    def lazy_client(self, **options: Any) -> ClusterClient[bytes]:
+        """Return a client that knows no slot map yet."""
         client = ClusterClient(reactor, self.cluster.url if "seeds" not in options else None, **options)
         self.addCleanup(client.abort)
         return client
 
     def key_of(self, node: ScriptedNode, number: int = 0) -> str:
-        """The number-th key that lives on a node."""
+        """Return one of the keys whose slots a node serves, by its number."""
         return self.cluster.keys_of(node, number + 1)[number]
 
-    def until(self, condition: Any) -> Deferred[None]:
-        """Fires when the condition holds; the test's own timeout is what ends it otherwise."""
+    def until(self, condition: Callable[[], object]) -> Deferred[None]:
+        """Return a Deferred that fires when the condition holds.  If it never does, the test ends at its timeout."""
         return Deferred.fromCoroutine(_until(condition))
 
 
-def transactional(node: ScriptedNode, words: list[bytes], connection: Any) -> Any:
-    """A node that knows MULTI and EXEC."""
-    queue = vars(connection).setdefault("queue", None)
+def transactional(node: ScriptedNode, words: list[bytes], connection: Connection) -> Any:
+    """The script of a node that executes MULTI and EXEC."""
+    state = vars(connection)
+    queue = state.setdefault("queue", None)
     if words[0] == b"MULTI":
-        connection.queue = []
+        state["queue"] = []
     elif words[0] == b"EXEC":
-        connection.queue = None
+        state["queue"] = None
         return b"*%d\r\n%b" % (len(queue), b"".join(queue))
     elif queue is not None:
         queue.append(node.usual(words, asking=False))
@@ -61,14 +67,16 @@ def transactional(node: ScriptedNode, words: list[bytes], connection: Any) -> An
     return b"+OK\r\n"
 
 
-async def _until(condition: Any) -> None:
+async def _until(condition: Callable[[], object]) -> None:
     while not condition():
         await deferLater(reactor, 0.001)  # type: ignore[arg-type]
 
 
-def moved(key: str | bytes, target: Any) -> bytes:
+def moved(key: str | bytes, target: Address | str) -> bytes:
+    """Return the reply MOVED for the slot of a key."""
     return b"-MOVED %d %b\r\n" % (key_slot(key), str(target).encode())
 
 
-def ask(key: str | bytes, target: Any) -> bytes:
+def ask(key: str | bytes, target: Address | str) -> bytes:
+    """Return the reply ASK for the slot of a key."""
     return b"-ASK %d %b\r\n" % (key_slot(key), str(target).encode())

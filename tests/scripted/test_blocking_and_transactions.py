@@ -1,4 +1,4 @@
-"""Blocking commands and transactions, on nodes that misbehave, and with clients that end."""
+"""Blocking commands and transactions on nodes that misbehave, and on clients that are closed or aborted."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import deferLater
 
-from tests.scripted.base import ScriptedTests, transactional
+from tests.memory import MemoryTests
+from tests.scripted.base import ScriptedTests, ask, moved, transactional
 from txvalkeycluster import (
     ClientClosed,
     CommandTimeout,
@@ -16,17 +16,18 @@ from txvalkeycluster import (
     RoutingError,
     TooManyPending,
 )
-from txvalkeycluster.slots import key_slot
 from txvalkeycluster.testing import CLOSE, DEFAULT_REPLY, SILENCE, ScriptedNode
+from txvalkeycluster.testing.scripted import Connection, Script
 
 
-def silent_on(*names: bytes) -> Any:
+def silent_on(*names: bytes) -> Script:
+    """Return a script that leaves the commands of these names without a reply."""
     return lambda node, words, _: SILENCE if words[0] in names else DEFAULT_REPLY
 
 
 class EndTests(ScriptedTests):
-    async def test_abort_and_close_end_what_waits_for_a_map(self) -> None:
-        """However patient it is."""
+    async def test_abort_and_close_end_commands_that_wait_for_a_map(self) -> None:
+        """close() and abort() end commands that wait for a slot map, even commands without a timeout."""
         for end in ("abort", "close"):
             self.cluster.ranges = []
             client = self.lazy_client(timeout=None)
@@ -36,7 +37,8 @@ class EndTests(ScriptedTests):
             for deferred in waiting:
                 await self.assertFailure(deferred, ClientClosed)
 
-    async def test_begun_in_the_turn_of_close(self) -> None:
+    async def test_close_in_the_same_reactor_turn(self) -> None:
+        """A blocking command that starts in the same reactor turn as close() fails with ClientClosed."""
         client = await self.client()
         self.nodes[0].script = silent_on(b"BLPOP")
         waiting = client.blpop(self.key_of(self.nodes[0]), 0)
@@ -44,23 +46,25 @@ class EndTests(ScriptedTests):
         await self.assertFailure(waiting, ClientClosed)
         await closed
 
-    async def test_after_the_end(self) -> None:
-        """Nothing begins any more, in a session neither."""
+    async def test_after_close(self) -> None:
+        """After close() transactions, blocking commands and sessions fail with ClientClosed."""
         client = await self.client()
         key = self.key_of(self.nodes[0])
         session = client.watch(key)
         await session.__aenter__()
         await client.close()
-        for call in (
+        calls: list[Deferred[Any]] = [
             client.transaction().set("a", 1).execute(),
             client.blpop("l", 0),
             session.get(key),
             session.transaction().get(key).execute(),
-        ):
+        ]
+        for call in calls:
             await self.assertFailure(call, ClientClosed)
         await session.__aexit__(None, None, None)
 
-    async def test_aborted_on_its_way(self) -> None:
+    async def test_abort_after_sending(self) -> None:
+        """abort() fails a blocking command that was sent, and says that it may have been executed."""
         client = await self.client()
         self.nodes[0].script = silent_on(b"BLPOP")
         waiting = client.blpop(self.key_of(self.nodes[0]), 0)
@@ -70,11 +74,11 @@ class EndTests(ScriptedTests):
         self.assertTrue(error.maybe_executed)
 
     async def test_cancelled_during_close(self) -> None:
-        """What the caller gives up, close does not wait for, though the server never answers UNBLOCK."""
+        """close() does not wait for a cancelled command, even if the server never answers CLIENT UNBLOCK."""
         client = await self.client()
-        asked = ([b"BLPOP"], [b"CLIENT", b"UNBLOCK"])
+        silent = ([b"BLPOP"], [b"CLIENT", b"UNBLOCK"])
         self.nodes[0].script = lambda node, words, _: (
-            SILENCE if words[:1] in asked or words[:2] in asked else DEFAULT_REPLY
+            SILENCE if words[:1] in silent or words[:2] in silent else DEFAULT_REPLY
         )
         waiting = client.blpop(self.key_of(self.nodes[0]), 0)
         await self.until(lambda: self.nodes[0].count(b"BLPOP"))
@@ -83,7 +87,8 @@ class EndTests(ScriptedTests):
         await self.assertFailure(waiting, CancelledError, ClientClosed, ConnectionLost)
         await closed
 
-    async def test_more_than_there_are_connections(self) -> None:
+    async def test_close_with_commands_that_wait_for_a_connection(self) -> None:
+        """close() ends blocking commands, including those that wait for an exclusive connection."""
         client = await self.client(max_exclusive=1)
         node = self.nodes[0]
         node.script = silent_on(b"BLPOP")
@@ -94,17 +99,8 @@ class EndTests(ScriptedTests):
             await self.assertFailure(deferred, ClientClosed, ConnectionLost)
         await closed
 
-    async def test_a_hung_server_and_a_session(self) -> None:
-        """Leaving it does not wait for ever."""
-        client = await self.client(timeout=0.2)
-        node = self.nodes[0]
-        session = client.watch(self.key_of(node))
-        await session.__aenter__()
-        node.script = silent_on(b"UNWATCH")
-        await session.__aexit__(None, None, None)
-
-    async def test_a_dead_session(self) -> None:
-        """Its transaction fails at once, with or without a deadline."""
+    async def test_a_session_on_a_lost_connection(self) -> None:
+        """A transaction of a session fails at once if the connection of the session is lost, even without a timeout."""
         client = await self.client(timeout=None)
         node = self.nodes[0]
         async with client.watch(self.key_of(node)) as session:
@@ -113,14 +109,14 @@ class EndTests(ScriptedTests):
             await self.assertFailure(session.transaction().get(self.key_of(node)).execute(), ConnectionLost)
 
     async def test_a_session_at_a_node_that_no_map_lists(self) -> None:
-        """A new map does not cut it."""
+        """A new slot map does not end a session on a node that no map lists."""
         target = ScriptedNode(self.cluster, 3)
         await target.listen(reactor)
         self.addCleanup(target.stop)
         client = await self.client()
         key = self.key_of(self.nodes[0])
-        there = b"-ASK %d %b\r\n" % (key_slot(key), str(target.address).encode())
-        self.nodes[0].script = lambda _, words, __: there if words[0] == b"WATCH" else DEFAULT_REPLY
+        redirect = ask(key, target.address)
+        self.nodes[0].script = lambda _, words, __: redirect if words[0] == b"WATCH" else DEFAULT_REPLY
         async with client.watch(key) as session:
             self.cluster.ranges = [(0, 16383, self.nodes[0])]
             await client.refresh_topology()
@@ -134,8 +130,8 @@ class TransactionTests(ScriptedTests):
         for node in self.nodes:
             node.script = transactional
 
-    async def test_what_changes_after_it_was_queued(self) -> None:
-        """It goes out as it was; and nobody else is caught in a MULTI without its EXEC."""
+    async def test_an_argument_that_changes_after_it_was_queued(self) -> None:
+        """A transaction sends its arguments as they were when they were queued."""
         client = await self.client()
         key = self.key_of(self.nodes[0])
         value = memoryview(bytearray(b"v"))
@@ -145,7 +141,7 @@ class TransactionTests(ScriptedTests):
         self.assertEqual(await client.get(key), b"v")
 
     async def test_bounded(self) -> None:
-        """Where there is no room for it, it is refused before its first word."""
+        """A transaction for which the queue has no room fails with TooManyPending, and no part of it is sent."""
         client = await self.client(max_pending=10)
         key = self.key_of(self.nodes[0])
         await client.get(key)
@@ -158,14 +154,14 @@ class TransactionTests(ScriptedTests):
         self.assertEqual(await client.get(key), b"%d" % len(done))
 
     async def test_moved_to_the_sender_itself(self) -> None:
-        """The address names another machine now: a new connection finds it."""
+        """MOVED to the address of the sender makes the client connect anew: the address may have a new host."""
         node = self.nodes[0]
         key = self.key_of(node)
-        moved = b"-MOVED 1 %b\r\n" % str(node.address).encode()
+        redirect = moved(key, node.address)
 
-        def script(node: ScriptedNode, words: list[bytes], connection: Any) -> Any:
+        def script(node: ScriptedNode, words: list[bytes], connection: Connection) -> Any:
             if connection.number <= 2 and words[0] in (b"SET", b"BLPOP"):
-                return moved
+                return redirect
             if connection.number <= 2 and words[0] == b"EXEC":
                 return b"-EXECABORT Transaction discarded because of previous errors.\r\n"
             return b"*2\r\n$1\r\nl\r\n$1\r\nv\r\n" if words[0] == b"BLPOP" else transactional(node, words, connection)
@@ -176,16 +172,8 @@ class TransactionTests(ScriptedTests):
         self.assertEqual(await client.transaction().set(key, "v").execute(), [b"OK"])
         self.assertEqual(await client.blpop(key, 0), (b"l", b"v"))
 
-    async def test_never_sent(self) -> None:
-        """A deadline before anything could be written says so."""
-        client = await self.client()
-        await self.nodes[0].stop()
-        transaction = client.transaction(timeout=0.2).incr(self.key_of(self.nodes[0]))
-        error = await self.assertFailure(transaction.execute(), CommandTimeout)
-        self.assertFalse(error.maybe_executed)
-
     async def test_cancelled_before_it_is_written(self) -> None:
-        """It is never sent, as a whole; nor is a word of it."""
+        """No command of a transaction is sent if the transaction is cancelled before it is written."""
         client = await self.client()
         key = self.key_of(self.nodes[0])
         await client.get(key)
@@ -196,35 +184,59 @@ class TransactionTests(ScriptedTests):
         self.assertEqual(self.nodes[0].count(b"MULTI"), 0)
 
 
-class TimeLeftTests(ScriptedTests):
-    async def test_after_a_redirect(self) -> None:
-        """The second node is asked to block for what is left; module commands keep their words."""
+class TimeoutTests(MemoryTests):
+    def test_leaving_a_session_of_a_silent_server(self) -> None:
+        """Leaving a session takes no longer than a second if the server does not answer UNWATCH."""
+        client = self.client()
+        node = self.nodes[0]
+
+        async def watch() -> None:
+            async with client.watch(self.key_of(node)):
+                node.script = silent_on(b"UNWATCH")
+
+        leaving = Deferred.fromCoroutine(watch())
+        self.network.settle()
+        self.assertEqual(node.count(b"UNWATCH"), 1)
+        self.advance(0.99)
+        self.assertNoResult(leaving)
+        self.advance(0.02)
+        self.successResultOf(leaving)
+
+    def test_a_transaction_that_was_never_sent(self) -> None:
+        """The CommandTimeout of a transaction says that nothing was executed if nothing was written."""
+        client = self.client()
+        self.network.refuse(self.nodes[0])
+        self.network.settle()
+        executing = client.transaction(timeout=0.2).incr(self.key_of(self.nodes[0])).execute()
+        self.advance(0.21)
+        error = self.failureResultOf(executing, CommandTimeout).value
+        self.assertFalse(error.maybe_executed)
+
+    def test_a_blocking_command_that_is_redirected(self) -> None:
+        """After a redirect a blocking command asks the target to block for the remaining time only."""
         one, two = self.nodes[:2]
         key = self.key_of(one)
-        client = await self.client()
-        waited: list[Any] = []
-
-        def script(node: ScriptedNode, words: list[bytes], connection: Any) -> Any:
-            if words[0] != b"BLPOP":
-                return DEFAULT_REPLY
-            late = b"-MOVED %d %b\r\n" % (0, str(two.address).encode())
-            deferLater(reactor, 0.3).addCallback(lambda _: connection.write(late))  # type: ignore[arg-type]
-            return SILENCE
-
-        one.script = script
-        two.script = lambda node, words, _: waited.append(words) or b"_\r\n" if words[0] == b"BLPOP" else DEFAULT_REPLY
-        self.assertIsNone(await client.blpop(key, 10))
-        self.assertEqual(one.received[-1][1][-1], b"10")
-        self.assertTrue(5.0 < float(waited[0][-1]) < 9.9)
+        client = self.client()
+        one.script = silent_on(b"BLPOP")
+        two.script = lambda node, words, _: b"_\r\n" if words[0] == b"BLPOP" else DEFAULT_REPLY
+        waiting = client.blpop(key, 10)
+        self.advance(3.0)
+        self.cluster.ranges = [(0, 16383, two)]
+        one.connections[-1].write(moved(key, two.address))
+        self.assertIsNone(self.result_of(waiting))
+        first, second = (float(words[-1]) for node in (one, two) for _, words in node.received if words[0] == b"BLPOP")
+        self.assertEqual(first, 10.0)
+        self.assertAlmostEqual(second, 7.0, delta=0.1)
 
 
 class NoAddressTests(ScriptedTests):
-    async def test_nobody_to_ask(self) -> None:
-        """A map without a single address is no reason to wait for ever."""
+    async def test_a_map_without_addresses(self) -> None:
+        """Commands for every node or for any node fail at once if the slot map has no address."""
         client = await self.client()
         reply = b"*1\r\n*3\r\n:0\r\n:16383\r\n*4\r\n$1\r\n?\r\n:7000\r\n$40\r\n%b\r\n*0\r\n" % (b"a" * 40)
         for node in self.nodes:
             node.script = lambda node, words, _: reply if words[:2] == [b"CLUSTER", b"SLOTS"] else DEFAULT_REPLY
         await client.refresh_topology()
-        for call in (client.dbsize(), client.wait(1, 0), client.script_kill()):
+        calls: list[Deferred[Any]] = [client.dbsize(), client.wait(1, 0), client.script_kill()]
+        for call in calls:
             await self.assertFailure(call, RoutingError)

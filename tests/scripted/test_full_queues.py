@@ -1,32 +1,45 @@
-"""Pipelines and commands over many slots where a node's queue is full."""
+"""Pipelines and commands over many slots when the queue of a node is full."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from twisted.internet.defer import gatherResults
 
-from tests.scripted.base import ScriptedTests
+from tests.memory import MemoryTests
+from tests.scripted.base import ScriptedTests, moved
 from txvalkeycluster import (
     ClientClosed,
     ClusterClient,
     CommandTimeout,
     PartialFailure,
 )
+from txvalkeycluster.requests.request import Request
 from txvalkeycluster.slots import key_slot
 from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE, ScriptedNode
+from txvalkeycluster.testing.scripted import Connection
 
 
 class FullTests(ScriptedTests):
-    """Commands that are turned away because a node owes all the replies that it may."""
+    """Commands that are refused with TooManyPending at first, because the first node owes max_pending replies."""
 
-    async def full(self, room: int, *, left: int = 0) -> tuple[ClusterClient, str]:
+    async def full(self, room: int, *, left: int = 0) -> tuple[ClusterClient[bytes], str]:
+        """Fill the queue of the first node, which answers nothing.
+
+        Args:
+            room: The option max_pending.
+            left: For how many commands there is room left.
+
+        Returns:
+            The client, and a key of the first node.
+        """
         client = await self.client(max_pending=room, unresponsive_after=60)
         key = self.key_of(self.nodes[0])
         await client.set(key, 1)
-        self.held: list[tuple[list[bytes], Any]] = []
+        self.held: list[tuple[list[bytes], Connection]] = []
 
-        def script(_: ScriptedNode, words: list[bytes], connection: Any) -> Any:
+        def script(_: ScriptedNode, words: list[bytes], connection: Connection) -> Any:
             self.held.append((words, connection))
             return SILENCE
 
@@ -36,7 +49,7 @@ class FullTests(ScriptedTests):
         return client, key
 
     async def release(self) -> None:
-        """Have the node answer what it owes, and everything from now on."""
+        """Make the node answer what it owes, and all later commands."""
         self.nodes[0].script = None
         held, self.held = self.held, []
         for words, connection in held:
@@ -44,7 +57,7 @@ class FullTests(ScriptedTests):
         await gatherResults(self.others)
 
     async def test_order_is_kept(self) -> None:
-        """Whatever of it would find room: batches, large values, commands without a key."""
+        """The commands of a pipeline keep their order: batches, large values, and commands without a key."""
         large = b"N" * 10_000
         for values, left in (([b"1"] * 8 + [large], 5), ([large, b"new"], 0), ([b"1", None, b"2"], 0)):
             client, key = await self.full(20, left=left)
@@ -60,8 +73,8 @@ class FullTests(ScriptedTests):
             self.assertEqual(await client.get(key), values[-1])
             await client.close()
 
-    async def test_more_bytes_than_may_be_under_way(self) -> None:
-        """They go as soon as there is room, also when another node is not full."""
+    async def test_more_bytes_than_a_pipeline_has_in_flight(self) -> None:
+        """A pipeline with more bytes than it sends at a time goes on when there is room again."""
         for values in ([b"v" * (1 << 20)], [b"v" * 6000] * 100):
             client, _ = await self.full(200)
             pipeline = client.pipeline()
@@ -73,8 +86,8 @@ class FullTests(ScriptedTests):
             self.assertEqual(await executing, [b"OK"] * len(values) + [None])
             await client.close()
 
-    async def test_owners_that_change_meanwhile(self) -> None:
-        """Those of one key stay in order when the map comes while they wait."""
+    async def test_the_first_map_arrives_while_commands_wait(self) -> None:
+        """The commands of one key keep their order when the first slot map gives their slot an owner."""
         client = self.lazy_client(max_pending=4)
         others = [client.get(self.key_of(self.nodes[0])) for _ in range(4)]
         one, other = self.key_of(self.nodes[0]), self.key_of(self.nodes[1])
@@ -86,22 +99,22 @@ class FullTests(ScriptedTests):
         await gatherResults(others)
 
     def obedient(self, node: ScriptedNode, words: list[bytes], _: Any) -> Any:
-        """MOVED for what belongs elsewhere."""
+        """Answer MOVED to commands for slots of other nodes."""
         if words[0] not in (b"GET", b"SET"):
             return DEFAULT_REPLY
-        slot = key_slot(words[1])
-        owner = self.cluster.owner(slot)
+        owner = self.cluster.owner(key_slot(words[1]))
         assert owner is not None
-        return DEFAULT_REPLY if owner is node else b"-MOVED %d 127.0.0.1:%d\r\n" % (slot, owner.address.port)
+        return DEFAULT_REPLY if owner is node else moved(words[1], owner.address)
 
     async def test_many_slots(self) -> None:
-        """A command whose every part is turned away waits as well."""
+        """A command over many slots waits if all of its parts are refused."""
         client, key = await self.full(10)
         executing = client.pipeline().del_(key, self.key_of(self.nodes[0], 1)).execute()
         await self.release()
         self.assertEqual(await executing, [1])
 
-    async def test_their_deadline(self) -> None:
+    async def test_deadline_of_refused_commands(self) -> None:
+        """Commands that wait for room until their deadline fail with CommandTimeout, and are never sent."""
         client, _ = await self.full(10)
         key = self.key_of(self.nodes[0], 1)
         pipeline = client.pipeline(timeout=0.05).get(key).set(key, "v" * 10_000).add()
@@ -111,8 +124,8 @@ class FullTests(ScriptedTests):
         await self.release()
         self.assertEqual(self.nodes[0].count(b"GET", key.encode()), 0)
 
-    async def test_the_client_ends(self) -> None:
-        """What was queued before a close is served, when there is room; after an abort nobody will make room."""
+    async def test_close_and_abort(self) -> None:
+        """close() waits until waiting commands are served.  abort() fails them with ClientClosed."""
         for end in ("close", "abort"):
             client, key = await self.full(10)
             executing = client.pipeline(timeout=None).get(key).execute()
@@ -126,8 +139,8 @@ class FullTests(ScriptedTests):
                 await gatherResults([self.assertFailure(other, ClientClosed) for other in self.others])
             await ended
 
-    async def test_more_parts_than_there_can_be(self) -> None:
-        """A command that never fits fails, and holds nothing up."""
+    async def test_more_parts_than_max_pending(self) -> None:
+        """A command with more parts than max_pending fails, and the commands behind it are served."""
         client = await self.client(max_pending=10)
         keys = self.cluster.keys_of(self.nodes[0], 20)
         pipeline = client.pipeline(timeout=None).mget(*keys).set(keys[0], 1)
@@ -135,31 +148,12 @@ class FullTests(ScriptedTests):
         self.assertIsInstance(refused, PartialFailure)
         self.assertEqual(done, b"OK")
 
-    async def test_what_was_refused_is_not_tried_at_each_reply(self) -> None:
-        """A thousand errors of another node have it tried a few times."""
-        client, key = await self.full(5000)
-        other = self.key_of(self.nodes[1])
-        await client.get(other)
-        self.nodes[1].script = lambda *_: b"-ERR no\r\n"
-        tries: list[int] = []
-        route = client._router.route
-        self.patch(client._router, "route", lambda batch: tries.append(1) or route(batch))
-        pipeline = client.pipeline()
-        for _ in range(1000):
-            pipeline.get(other).set(key, 1)
-        executing = pipeline.execute()
-        await self.until(lambda: self.nodes[1].count(b"GET") > 1000)
-        await client.pipeline().get(other).execute()
-        self.assertLess(len(tries), 40)
-        await self.release()
-        self.assertEqual((await executing)[1::2], [b"OK"] * 1000)
-
-    async def test_a_list_that_is_used_again(self) -> None:
-        """What was taken out of a stream stays as it was then."""
+    async def test_an_iterable_that_reuses_its_list(self) -> None:
+        """A stream sends each command as it was when the iterable yielded it, even if it has to wait for room."""
         client, _ = await self.full(20)
         keys = self.cluster.keys_of(self.nodes[0], 4)
 
-        def commands() -> Any:
+        def commands() -> Iterator[list[Any]]:
             words: list[Any] = ["SET", "", b""]
             for number, key in enumerate(keys):
                 words[1], words[2] = key, b"%d" % number * 9000
@@ -170,8 +164,8 @@ class FullTests(ScriptedTests):
         self.assertEqual(await streaming, 4)
         self.assertEqual([self.cluster.values[key.encode()][:1] for key in keys], [b"0", b"1", b"2", b"3"])
 
-    async def test_cancelled_ones_take_no_room(self) -> None:
-        """Of those that wait to be written."""
+    async def test_cancelled_commands_take_no_room(self) -> None:
+        """Commands that are cancelled before they are written do not count as pending."""
         client = await self.client(max_pending=10)
         keys = self.cluster.keys_of(self.nodes[0], 2)
         await client.set(keys[0], 1)
@@ -180,3 +174,37 @@ class FullTests(ScriptedTests):
             reading.addErrback(lambda _: None)
             reading.cancel()
         self.assertEqual(await client.del_(*keys), 1)
+
+
+class RetryTests(MemoryTests):
+    def test_refused_commands_are_not_tried_at_each_reply(self) -> None:
+        """A pipeline tries refused commands again a few times, not once for each of 1000 errors of another node."""
+        client = self.client(max_pending=5000, unresponsive_after=60)
+        full, other = self.nodes[:2]
+        key, other_key = self.key_of(full), self.key_of(other)
+        for connected in (key, other_key):
+            self.result_of(client.get(connected))
+        full.script = lambda *_: SILENCE
+        other.script = lambda *_: b"-ERR no\r\n"
+        held = [client.execute("GET", key, timeout=None) for _ in range(5000)]
+        self.network.settle()
+        tries: list[object] = []
+        route = client._router.route
+
+        def counted(request: Request) -> Request:
+            tries.append(request)
+            return route(request)
+
+        self.patch(client._router, "route", counted)
+        pipeline = client.pipeline()
+        for _ in range(1000):
+            pipeline.get(other_key).set(key, 1)
+        executing = pipeline.execute()
+        self.network.settle()
+        self.assertEqual(other.count(b"GET"), 1001)
+        self.assertLess(len(tries), 40)
+        full.script = None
+        for connection in full.connections:
+            connection.write(b"_\r\n" * 5000)
+        self.assertEqual(self.result_of(gatherResults(held)), [None] * 5000)
+        self.assertEqual(self.result_of(executing)[1::2], [b"OK"] * 1000)

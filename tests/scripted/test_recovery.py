@@ -1,13 +1,15 @@
-"""Servers that cannot serve just now, and connections that are lost."""
+"""Servers that answer "not now", silent servers, and connections that are lost."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 
+from tests.memory import MemoryTests
 from tests.scripted.base import ScriptedTests
 from txvalkeycluster import (
     ClusterUnavailable,
@@ -19,11 +21,12 @@ from txvalkeycluster import (
     TooManyPending,
 )
 from txvalkeycluster.testing import CLOSE, DEFAULT_REPLY, SILENCE, ScriptedNode
+from txvalkeycluster.testing.scripted import Connection
 
 
-class NotJustNowTests(ScriptedTests):
-    async def recovers(self, text: bytes) -> None:
-        """A shoal of commands waits while the node answers ``text``, few are tried meanwhile, and all succeed."""
+class NotNowTests(ScriptedTests):
+    async def check_recovery(self, text: bytes) -> None:
+        """Send 500 commands to a node that answers ``text`` for a while: few are tried meanwhile, and all succeed."""
         node = self.nodes[0]
         keys = self.cluster.keys_of(node, 500)
         refusing = [True]
@@ -39,22 +42,22 @@ class NotJustNowTests(ScriptedTests):
         self.assertLess(self.cluster.count(b"CLUSTER", b"SLOTS"), 40)
 
     async def test_loading(self) -> None:
-        await self.recovers(b"-LOADING Valkey is loading the dataset in memory\r\n")
+        await self.check_recovery(b"-LOADING Valkey is loading the dataset in memory\r\n")
 
     async def test_tryagain(self) -> None:
-        await self.recovers(b"-TRYAGAIN Multiple keys request during rehashing of slot\r\n")
+        await self.check_recovery(b"-TRYAGAIN Multiple keys request during rehashing of slot\r\n")
 
     async def test_clusterdown(self) -> None:
-        await self.recovers(b"-CLUSTERDOWN The cluster is down\r\n")
+        await self.check_recovery(b"-CLUSTERDOWN The cluster is down\r\n")
 
     async def test_masterdown(self) -> None:
-        await self.recovers(b"-MASTERDOWN Link with MASTER is down\r\n")
+        await self.check_recovery(b"-MASTERDOWN Link with MASTER is down\r\n")
 
     async def test_readonly(self) -> None:
-        await self.recovers(b"-READONLY You can't write against a read only replica.\r\n")
+        await self.check_recovery(b"-READONLY You can't write against a read only replica.\r\n")
 
-    async def test_readonly_asks_for_a_map_at_once(self) -> None:
-        """A demoted primary: the refresh does not wait for the rate limit, and the successor is found."""
+    async def test_readonly_causes_a_refresh_at_once(self) -> None:
+        """READONLY of a former primary causes a refresh without regard to refresh_interval."""
         old, new = self.nodes[:2]
         key = self.key_of(old)
         client = await self.client(refresh_interval=60.0)
@@ -63,34 +66,8 @@ class NotJustNowTests(ScriptedTests):
         self.assertEqual(await client.execute("SET", key, "v"), b"OK")
         self.assertEqual(new.count(b"SET"), 1)
 
-    async def test_a_reason_that_has_ended_is_not_named(self) -> None:
-        """Neither why there was no map, once there is one, nor why a node could not be dialled, once it could."""
-        self.cluster.ranges = [(0, 100, self.nodes[1])]
-        for node in self.nodes:
-            node.script = lambda node, words, _: b"-ERR not yet\r\n" if words[0] == b"CLUSTER" else DEFAULT_REPLY
-        client = self.lazy_client()
-        await self.assertFailure(client.refresh_topology(), ClusterUnavailable)
-        for node in self.nodes:
-            node.script = None
-        await client.refresh_topology()
-        error = await self.assertFailure(client.execute("SET", "a", "v", timeout=0.1), CommandTimeout)
-        self.assertNotIn("not yet", str(error))
-        node = self.nodes[1]
-        key = self.key_of(node)
-        port = node.address.port
-        await node.stop()
-        await self.assertFailure(client.execute("SET", key, "v", timeout=0.2), CommandTimeout)
-        await node.listen(self.cluster.reactor, port)
-        self.assertEqual(await client.execute("SET", key, "v"), b"OK")
-        node.script = lambda node, words, _: SILENCE if words[0] in (b"SET", b"HELLO") else DEFAULT_REPLY
-        for connection in node.connections:
-            connection.close()
-        await self.until(lambda: not node.connections)
-        error = await self.assertFailure(client.execute("SET", key, "v", timeout=0.1), CommandTimeout)
-        self.assertNotIn("refused", str(error))
-
-    async def test_a_close_that_left_a_reply_behind_is_not_clean(self) -> None:
-        """Even if nobody waited for the reply any more."""
+    async def test_disconnect_before_a_reply_is_not_clean(self) -> None:
+        """NodeDisconnected is not clean if a reply was missing, even the reply to a cancelled command."""
         events: list[Any] = []
         client = await self.client()
         client.add_listener(events.append)
@@ -106,7 +83,8 @@ class NotJustNowTests(ScriptedTests):
         self.assertFalse(clean.pop(node.address))
         self.assertEqual(set(clean.values()), {True})
 
-    async def test_any_other_error_is_the_callers(self) -> None:
+    async def test_other_errors_are_not_retried(self) -> None:
+        """The caller gets an error that is neither a redirect nor "not now", and the command is sent once."""
         node = self.nodes[0]
         node.script = lambda node, words, _: b"-OOM command not allowed\r\n" if words[0] == b"SET" else DEFAULT_REPLY
         client = await self.client()
@@ -114,8 +92,8 @@ class NotJustNowTests(ScriptedTests):
         self.assertEqual(error.code, "OOM")
         self.assertEqual(node.count(b"SET"), 1)
 
-    async def test_one_node_means_one_try(self) -> None:
-        """execute_on neither follows a redirect nor waits."""
+    async def test_execute_on_tries_once(self) -> None:
+        """execute_on() does not follow redirects, and does not retry."""
         node = self.nodes[0]
         for text in (b"-MOVED 1 127.0.0.1:1\r\n", b"-LOADING wait\r\n", b"-CLUSTERDOWN no\r\n"):
             node.script = lambda node, words, _, text=text: text if words[0] == b"PING" else DEFAULT_REPLY
@@ -125,11 +103,11 @@ class NotJustNowTests(ScriptedTests):
 
 class LossTests(ScriptedTests):
     def lose_once(self, name: bytes, *, after_executing: bool) -> ScriptedNode:
-        """Have the first node cut the connection under the first command of a name."""
+        """Make the first node close the connection at the first command of a name.  Return the node."""
         node = self.nodes[0]
         left = [True]
 
-        def script(node: ScriptedNode, words: list[bytes], connection: Any) -> Any:
+        def script(node: ScriptedNode, words: list[bytes], connection: Connection) -> Any:
             if words[0] != name or not left:
                 return DEFAULT_REPLY
             left.clear()
@@ -141,7 +119,7 @@ class LossTests(ScriptedTests):
         return node
 
     async def test_a_write_is_not_repeated(self) -> None:
-        """INCR whose reply is lost: executed once, and the caller is told that it may have been."""
+        """INCR that lost its reply is not sent again, and its error says that it may have been executed."""
         node = self.lose_once(b"INCR", after_executing=True)
         client = await self.client()
         key = self.key_of(node)
@@ -150,7 +128,7 @@ class LossTests(ScriptedTests):
         self.assertEqual(await client.execute("GET", key), b"1")
         self.assertEqual(node.count(b"INCR"), 1)
 
-    async def test_a_write_declared_repeatable_is(self) -> None:
+    async def test_a_repeatable_write_is_repeated(self) -> None:
         node = self.lose_once(b"SET", after_executing=True)
         client = await self.client()
         self.assertEqual(await client.execute("SET", self.key_of(node), "v", repeatable=True), b"OK")
@@ -164,22 +142,8 @@ class LossTests(ScriptedTests):
         self.assertEqual(await client.execute("GET", key), b"v")
         self.assertEqual(node.count(b"GET"), 2)
 
-    async def test_what_was_not_written_waits(self) -> None:
-        """Writes issued while the node is away are sent once it is back."""
-        node = self.nodes[0]
-        events: list[Any] = []
-        client = await self.client()
-        client.add_listener(events.append)
-        await client.execute("SET", self.key_of(node), 0)
-        port = node.address.port
-        await node.stop()
-        await self.until(lambda: any(isinstance(event, NodeDisconnected) for event in events))
-        waiting = [client.execute("INCR", self.key_of(node)) for _ in range(50)]
-        await node.listen(self.cluster.reactor, port)
-        self.assertEqual(await gatherResults(waiting), list(range(1, 51)))
-
-    async def test_broken_bytes_cost_one_connection(self) -> None:
-        """A reply that is no RESP is told to its caller, and ends that connection alone; other reads are repeated."""
+    async def test_a_malformed_reply(self) -> None:
+        """A reply that is not RESP fails its command and ends that connection.  Other reads there are sent again."""
         node, other = self.nodes[:2]
         left = [True]
         key = self.key_of(node)
@@ -202,57 +166,107 @@ class LossTests(ScriptedTests):
         self.assertEqual(node.count(b"GET"), 3)
 
 
-class SilenceTests(ScriptedTests):
-    async def test_a_silent_node(self) -> None:
-        """Its commands end at their deadlines, others are served meanwhile, and what may wait is bounded."""
+class SilenceTests(MemoryTests):
+    def test_a_silent_node(self) -> None:
+        """Commands of a silent node end at their deadlines.  Others are served, and no more than max_pending wait."""
         silent, other = self.nodes[:2]
         silent.script = lambda node, words, _: SILENCE if words[0] in (b"GET", b"SET") else DEFAULT_REPLY
-        client = await self.client(max_pending=100)
+        client = self.client(max_pending=100)
         key = self.key_of(silent)
         waiting = [client.execute("GET", key, timeout=0.3) for _ in range(100)]
-        await self.assertFailure(client.execute("GET", key), TooManyPending)
-        self.assertEqual(await client.execute("SET", self.key_of(other), "v"), b"OK")
+        self.error_of(client.execute("GET", key), TooManyPending)
+        self.assertEqual(self.result_of(client.execute("SET", self.key_of(other), "v")), b"OK")
+        self.advance(0.31)
         for deferred in waiting:
-            await self.assertFailure(deferred, CommandTimeout)
+            self.failureResultOf(deferred, CommandTimeout)
 
-    async def test_it_is_cut_off(self) -> None:
-        """After ``unresponsive_after`` a new connection is made, and reads are repeated on it."""
+    def test_a_silent_connection_is_cut(self) -> None:
+        """The client replaces a connection that is silent for unresponsive_after, and sends reads again."""
         node = self.nodes[0]
-        client = await self.client(unresponsive_after=0.2)
-        old: list[int] = []
+        client = self.client(unresponsive_after=2.0)
+        silent: list[int] = []
 
-        def script(node: ScriptedNode, words: list[bytes], connection: Any) -> Any:
-            if words[0] == b"GET" and not old:
-                old.append(connection.number)
-            return SILENCE if words[0] == b"GET" and connection.number in old else DEFAULT_REPLY
+        def script(node: ScriptedNode, words: list[bytes], connection: Connection) -> Any:
+            if words[0] == b"GET" and not silent:
+                silent.append(connection.number)
+            return SILENCE if words[0] == b"GET" and connection.number in silent else DEFAULT_REPLY
 
         node.script = script
-        self.assertEqual(await client.execute("GET", self.key_of(node)), None)
-        write = client.execute("SET", self.key_of(node), "v")
-        self.assertEqual(await write, b"OK")
+        key = self.key_of(node)
+        reading = client.execute("GET", key)
+        self.advance(1.9)
+        self.assertNoResult(reading)
+        self.advance(0.5)
+        self.assertIsNone(self.result_of(reading))
+        self.assertEqual(self.result_of(client.execute("SET", key, "v")), b"OK")
         self.assertEqual(node.count(b"GET"), 2)
 
-    async def test_it_takes_no_more_bytes_than_it_may(self) -> None:
-        """A node that stops reading: unsent bytes are bounded, then TooManyPending."""
+
+class AvailableAgainTests(MemoryTests):
+    """Commands after a node, or the cluster, is available again."""
+
+    def test_writes_that_were_not_sent_wait(self) -> None:
+        """Writes that start while the node cannot be reached are sent when it can be reached again."""
+        node = self.nodes[0]
+        key = self.key_of(node)
+        client = self.client()
+        self.result_of(client.execute("SET", key, 0))
+        self.network.refuse(node)
+        self.network.settle()
+        waiting = [client.execute("INCR", key) for _ in range(50)]
+        self.advance(0.5)
+        self.assertEqual([deferred for deferred in waiting if deferred.called], [])
+        self.network.instead.clear()
+        self.assertEqual(self.result_of(gatherResults(waiting)), list(range(1, 51)))
+
+    def test_reason_of_a_failed_refresh(self) -> None:
+        """A CommandTimeout does not name the reason of a failed refresh after a later refresh has succeeded."""
+        self.cluster.ranges = [(0, 100, self.nodes[1])]
+        for node in self.nodes:
+            node.script = lambda node, words, _: b"-ERR not yet\r\n" if words[0] == b"CLUSTER" else DEFAULT_REPLY
+        client = self.lazy_client()
+        self.error_of(client.refresh_topology(), ClusterUnavailable)
+        for node in self.nodes:
+            node.script = None
+        self.result_of(client.refresh_topology())
+        error = self.error_of(client.execute("SET", "a", "v", timeout=0.1), CommandTimeout)
+        self.assertNotIn("not yet", str(error))
+
+    def test_reason_of_a_failed_connection(self) -> None:
+        """A CommandTimeout does not name the reason of a failed connection after a later connection has succeeded."""
+        client = self.client()
+        node = self.nodes[0]
+        key = self.key_of(node)
+        self.network.refuse(node)
+        self.network.settle()
+        error = self.error_of(client.execute("SET", key, "v", timeout=0.2), CommandTimeout)
+        self.assertIn("refused", str(error))
+        self.network.instead.clear()
+        self.assertEqual(self.result_of(client.execute("SET", key, "v")), b"OK")
+        node.script = lambda node, words, _: SILENCE if words[0] in (b"SET", b"HELLO") else DEFAULT_REPLY
+        self.network.cut(node)
+        self.network.settle()
+        error = self.error_of(client.execute("SET", key, "v", timeout=0.1), CommandTimeout)
+        self.assertNotIn("refused", str(error))
+
+
+class FullSocketTests(ScriptedTests):
+    async def test_unsent_bytes_are_bounded(self) -> None:
+        """Commands for a node that stops reading fail with TooManyPending when max_unsent_bytes wait for it."""
         node = self.nodes[0]
         client = await self.client(max_unsent_bytes=1_000_000)
         key = self.key_of(node)
         await client.execute("SET", key, "v")
-        node.connections[-1].transport.pauseProducing()  # type: ignore[union-attr]
-        accepted: list[Any] = []
-        refused: list[Any] = []
+        transport: Any = node.connections[-1].transport
+        transport.pauseProducing()
+        accepted: list[Deferred[Any]] = []
+        refused: list[Failure] = []
         value = b"x" * 100_000
-
-        async def fill() -> None:
-            while not refused:
-                deferred = client.execute("SET", key, value, timeout=1.0)
-                accepted.append(deferred)
-                deferred.addErrback(lambda failure: refused.append(failure) if failure.check(TooManyPending) else None)
-                await deferLater(reactor, 0)  # type: ignore[arg-type]
-
-        await fill()
-        # Beyond the limit only what the two sockets hold, a few MB at most.
+        while not refused:
+            accepted.append(client.execute("SET", key, value).addErrback(refused.append))
+            await deferLater(reactor, 0)  # type: ignore[arg-type]
+        # The limit allows 10 values.  The buffers of the two sockets hold a few MB more.
         self.assertLess(len(accepted), 150)
-        node.connections[-1].transport.resumeProducing()  # type: ignore[union-attr]
+        transport.resumeProducing()
         await gatherResults(accepted)
-        self.assertEqual(len(refused), 1)
+        self.assertEqual([failure.type for failure in refused], [TooManyPending])

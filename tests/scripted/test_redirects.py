@@ -1,4 +1,4 @@
-"""MOVED and ASK: the ordinary, the malformed and the endless."""
+"""MOVED and ASK: valid, malformed and endless redirects."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from typing import Any
 
 from twisted.internet.defer import gatherResults
 
+from tests.memory import MemoryTests
 from tests.scripted.base import ScriptedTests, ask, moved
 from txvalkeycluster import Address, CommandTimeout, ReplyError
 from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE, ScriptedNode
+from txvalkeycluster.testing.scripted import Connection
 
 NOWHERE = Address("127.0.0.1", 1)
 
 
 class AskTests(ScriptedTests):
     async def test_asking_is_directly_followed_by_its_command(self) -> None:
-        """25 redirected and 25 ordinary commands at once on the same connections: all 50 succeed."""
+        """ASKING directly precedes each redirected command, among other commands on the same connection."""
         source, target = self.nodes[0], self.nodes[1]
         asked = self.cluster.keys_of(source, 25)
         plain = self.cluster.keys_of(target, 25)
 
-        def migrating(node: ScriptedNode, words: list[bytes], connection: Any) -> Any:
+        def migrating(node: ScriptedNode, words: list[bytes], connection: Connection) -> Any:
             return ask(words[1], target.address) if words[0] == b"SET" else DEFAULT_REPLY
 
-        def importing(node: ScriptedNode, words: list[bytes], connection: Any) -> Any:
+        def importing(node: ScriptedNode, words: list[bytes], connection: Connection) -> Any:
             if words[0] == b"SET" and words[1].decode() in asked and not connection.asking:
                 return moved(words[1], source.address)
             return DEFAULT_REPLY
@@ -41,18 +43,18 @@ class AskTests(ScriptedTests):
         self.assertEqual(client.topology.version, 1)
 
     async def test_ask_to_a_node_that_no_map_lists(self) -> None:
-        """The target of an ASK may be a stranger; it is asked, and the map stays."""
-        source, stranger = self.nodes[0], self.nodes[2]
+        """The client follows ASK to a node that the slot map does not list."""
+        source, target = self.nodes[0], self.nodes[2]
         self.cluster.ranges = [(0, 8191, source), (8192, 16383, self.nodes[1])]
         key = self.key_of(source)
-        source.script = lambda node, words, _: ask(words[1], stranger.address) if words[0] == b"GET" else DEFAULT_REPLY
+        source.script = lambda node, words, _: ask(words[1], target.address) if words[0] == b"GET" else DEFAULT_REPLY
         self.cluster.values[key.encode()] = b"v"
         client = await self.client(seeds=str(source.address))
         self.assertEqual(await client.execute("GET", key), b"v")
-        self.assertEqual(stranger.count(b"ASKING"), 1)
+        self.assertEqual(target.count(b"ASKING"), 1)
 
     async def test_ask_to_a_dead_address(self) -> None:
-        """An ASK that leads nowhere is tried again at its source, until that has ended the migration."""
+        """A command whose ASK leads to a dead address is sent to its source again, until the source serves it."""
         source = self.nodes[0]
         key = self.key_of(source)
         left = [3]
@@ -71,8 +73,8 @@ class AskTests(ScriptedTests):
 
 
 class MovedTests(ScriptedTests):
-    async def test_a_shoal_of_moved(self) -> None:
-        """200 commands answered MOVED at once: 200 replies, two refreshes at most, one connection per node."""
+    async def test_many_moved_at_once(self) -> None:
+        """200 commands with MOVED succeed with at most two refreshes and one connection for each node."""
         source, target = self.nodes[0], self.nodes[1]
         keys = self.cluster.keys_of(source, 200)
         client = await self.client()
@@ -85,8 +87,8 @@ class MovedTests(ScriptedTests):
         self.assertLessEqual(self.cluster.count(b"CLUSTER", b"SLOTS") - before, 2)
         self.assertEqual([node.accepted <= 1 for node in self.nodes], [True] * 3)
 
-    async def test_an_empty_host_is_the_one_that_answered(self) -> None:
-        """``MOVED slot :port`` leads to another port of the same host."""
+    async def test_an_empty_host_is_the_host_of_the_sender(self) -> None:
+        """``MOVED slot :port`` means another port of the host that sent it."""
         source, target = self.nodes[0], self.nodes[1]
         key = self.key_of(source)
         source.script = lambda node, words, _: (
@@ -97,7 +99,7 @@ class MovedTests(ScriptedTests):
         self.assertEqual(target.count(b"SET"), 1)
 
     async def test_moved_to_the_sender_itself(self) -> None:
-        """The address names another machine now: a new connection finds it."""
+        """MOVED to the address of the sender makes the client connect anew: the address may have a new host."""
         source = self.nodes[0]
         key = self.key_of(source)
         client = await self.client()
@@ -110,7 +112,7 @@ class MovedTests(ScriptedTests):
         self.assertEqual(source.accepted, old + 1)
 
     async def test_malformed(self) -> None:
-        """A redirect that cannot be read is the caller's error; the connection and other commands live on."""
+        """A malformed redirect fails its command with ReplyError, and the connection goes on."""
         texts = [
             b"MOVED 99999999 x:1",
             b"MOVED 16384 127.0.0.1:1",
@@ -140,21 +142,8 @@ class MovedTests(ScriptedTests):
         self.assertEqual(await client.execute("SET", keys[-1], "v"), b"OK")
         self.assertEqual(source.accepted, 1)
 
-    async def test_300_in_a_row(self) -> None:
-        """Two nodes that point at each other: no busy loop, an end at the deadline, and others are served."""
-        one, other, third = self.nodes
-        key = self.key_of(one)
-        one.script = lambda node, words, _: moved(words[1], other.address) if words[0] == b"SET" else DEFAULT_REPLY
-        other.script = lambda node, words, _: moved(words[1], one.address) if words[0] == b"SET" else DEFAULT_REPLY
-        client = await self.client()
-        looping = client.execute("SET", key, "v", timeout=0.5)
-        self.assertEqual(await client.execute("SET", self.key_of(third), "v"), b"OK")
-        error = await self.assertFailure(looping, CommandTimeout)
-        self.assertIn("the last ended with: MOVED", str(error))
-        self.assertLess(self.cluster.count(b"SET"), 300)
-
-    async def test_300_and_then_an_answer(self) -> None:
-        """A node that redirects 300 times before it serves is followed to the end."""
+    async def test_300_redirects_and_then_a_reply(self) -> None:
+        """The client follows 300 redirects of a command to its reply."""
         one, other = self.nodes[:2]
         key = self.key_of(one)
         left = [300]
@@ -171,7 +160,7 @@ class MovedTests(ScriptedTests):
         self.assertEqual(left, [0])
 
     async def test_unknown_endpoint(self) -> None:
-        """``MOVED slot ?:port`` names nobody: the map is asked instead."""
+        """``MOVED slot ?:port`` names no address: the client refreshes the slot map."""
         source, target = self.nodes[:2]
         key = self.key_of(source)
         client = await self.client()
@@ -187,17 +176,17 @@ class MovedTests(ScriptedTests):
         self.assertEqual(target.count(b"SET"), 1)
 
 
-class StrayTests(ScriptedTests):
+class WrongRedirectTests(ScriptedTests):
     async def test_one_moved_to_a_dead_address(self) -> None:
-        """A stray MOVED does not turn its slot away for good: the next map puts it right, changed or not."""
+        """After a wrong MOVED the next refresh restores the owner of the slot, even if the slot map is unchanged."""
         source = self.nodes[0]
         key = self.key_of(source)
-        stray = [True]
+        wrong = [True]
 
         def script(node: ScriptedNode, words: list[bytes], _: Any) -> Any:
-            if words[0] != b"GET" or not stray:
+            if words[0] != b"GET" or not wrong:
                 return DEFAULT_REPLY
-            stray.clear()
+            wrong.clear()
             return moved(words[1], NOWHERE)
 
         source.script = script
@@ -209,7 +198,7 @@ class StrayTests(ScriptedTests):
 
 class EndpointTests(ScriptedTests):
     async def test_null_empty_and_unknown_endpoints(self) -> None:
-        """NULL and empty mean the host that was asked; ``?`` is never dialled, and its slots wait for a better map."""
+        """A NULL or empty host means the host that was asked.  Commands for a host ``?`` wait for the next slot map."""
         ports = [node.address.port for node in self.nodes]
         keys = [self.key_of(node) for node in self.nodes]
         hosts = [b"$-1", b"$0\r\n", b"$1\r\n?"]
@@ -232,23 +221,41 @@ class EndpointTests(ScriptedTests):
         answers.clear()
         self.assertEqual(await lost, b"OK")
 
-    async def test_a_silent_stranger_does_not_stop_close(self) -> None:
-        """A command that went to an unlisted node and is never answered ends at its deadline, and close() after it."""
-        source, stranger = self.nodes[0], self.nodes[2]
+
+class DeadlineTests(MemoryTests):
+    def test_redirects_until_the_deadline(self) -> None:
+        """Two nodes that redirect to each other cause no busy loop, and the command ends at its deadline."""
+        one, other, third = self.nodes
+        key = self.key_of(one)
+        one.script = lambda node, words, _: moved(words[1], other.address) if words[0] == b"SET" else DEFAULT_REPLY
+        other.script = lambda node, words, _: moved(words[1], one.address) if words[0] == b"SET" else DEFAULT_REPLY
+        client = self.client()
+        looping = client.execute("SET", key, "v", timeout=0.5)
+        self.assertEqual(self.result_of(client.execute("SET", self.key_of(third), "v")), b"OK")
+        error = self.error_of(looping, CommandTimeout)
+        self.assertIn("last error: MOVED", str(error))
+        self.assertLess(self.cluster.count(b"SET"), 300)
+
+    def test_close_with_a_silent_redirect_target(self) -> None:
+        """close() waits for a command on an unlisted node that never answers, no longer than to its deadline."""
+        source, target = self.nodes[0], self.nodes[2]
         self.cluster.ranges = [(0, 8191, source), (8192, 16383, self.nodes[1])]
-        source.script = lambda node, words, _: ask(words[1], stranger.address) if words[0] == b"GET" else DEFAULT_REPLY
-        stranger.script = lambda node, words, _: SILENCE if words[0] == b"GET" else DEFAULT_REPLY
-        client = await self.client(seeds=str(source.address))
+        source.script = lambda node, words, _: ask(words[1], target.address) if words[0] == b"GET" else DEFAULT_REPLY
+        target.script = lambda node, words, _: SILENCE if words[0] == b"GET" else DEFAULT_REPLY
+        client = self.client(seeds=str(source.address))
         waiting = client.execute("GET", self.key_of(source), timeout=0.3)
-        await self.until(lambda: stranger.count(b"GET"))
-        closed = client.close()
-        await self.assertFailure(waiting, CommandTimeout)
-        await closed
+        self.network.settle()
+        self.assertEqual(target.count(b"GET"), 1)
+        closing = client.close()
+        self.network.settle()
+        self.assertNoResult(closing)
+        self.error_of(waiting, CommandTimeout)
+        self.result_of(closing)
 
 
 class PartsTests(ScriptedTests):
     async def test_one_write_for_each_node(self) -> None:
-        """The parts of a command over many slots reach each node in one piece."""
+        """The client sends all parts of a command over many slots that go to one node in one write."""
         client = await self.client(warm_up=True)
         await self.until(lambda: all(node.count(b"HELLO") for node in self.nodes))
         await client.execute("PING")
@@ -259,8 +266,8 @@ class PartsTests(ScriptedTests):
         self.assertEqual(after, [[reads + 1 for reads in node] for node in before])
         self.assertEqual([node.count(b"DEL") for node in self.nodes], [50, 50, 50])
 
-    async def test_each_part_finds_its_own_way(self) -> None:
-        """One part is redirected, one waits, the others are not asked again; the sum is right."""
+    async def test_parts_are_redirected_and_retried_alone(self) -> None:
+        """If one part is redirected and one has to wait, the other parts are not sent again, and the sum is right."""
         client = await self.client()
         one, two, three = self.nodes
         keys = [self.key_of(node) for node in self.nodes]

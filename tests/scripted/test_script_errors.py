@@ -1,9 +1,13 @@
-"""Commands that can write and then fail: what their errors prove, and what is sent again."""
+"""Scripts, functions and module commands can fail after they have written: which errors allow to send them again."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
+from tests.memory import MemoryTests
 from tests.scripted.base import ScriptedTests
 from txvalkeycluster import (
     ClientClosed,
@@ -16,14 +20,15 @@ from txvalkeycluster import (
 )
 from txvalkeycluster.testing import CLOSE, DEFAULT_REPLY
 
-# The first words that mean something to a client, with texts of a script's own.
+# Errors that a script makes up, with first words that mean something to a client.
 FORGED = [
     "TRYAGAIN later", "LOADING", "LOADING my data", "READONLY is this row", "CLUSTERDOWN x", "MASTERDOWN x",
     "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
     "MOVED 1 127.0.0.1:1", "ASK 1 127.0.0.1:1", "MOVED 99999999999999999999 127.0.0.1:1", "NOSCRIPT of mine",
     "READONLY You can't write against a read only replica. script: 1234, on @user_script:1.",
 ]  # fmt: skip
-TRUE = [
+# Errors that the server itself sends before it executes anything.
+GENUINE = [
     "TRYAGAIN Multiple keys request during rehashing of slot", "LOADING Valkey is loading the dataset in memory",
     "READONLY You can't write against a read only replica.", "CLUSTERDOWN Hash slot not served",
     "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
@@ -35,7 +40,7 @@ class ScriptErrorTests(ScriptedTests):
     async def setUp(self) -> None:
         await super().setUp()
         self.key = self.key_of(self.nodes[0])
-        #: Answered to programs, one after the other; then what they come to.
+        #: The nodes answer these errors to PROGRAMS, one after the other, and then a result.
         self.errors: list[str] = []
         for node in self.nodes:
             node.script = self.answer
@@ -48,8 +53,8 @@ class ScriptErrorTests(ScriptedTests):
             return DEFAULT_REPLY
         return b"-%b\r\n" % self.errors.pop(0).encode() if self.errors else b":1\r\n"
 
-    def calls(self, client: ClusterClient) -> dict[bytes, Any]:
-        """Each way to run one."""
+    def calls(self, client: ClusterClient[bytes]) -> dict[bytes, Callable[[], Deferred[Any]]]:
+        """Return a function for each of PROGRAMS that runs it."""
         return {
             b"EVAL": lambda: client.eval("s", [self.key]),
             b"EVALSHA": lambda: client.script("s")(self.key),
@@ -58,8 +63,8 @@ class ScriptErrorTests(ScriptedTests):
             b"MOD.WRITE": lambda: client.execute("MOD.WRITE", self.key),
         }
 
-    async def test_an_error_of_its_own(self) -> None:
-        """It is the caller's, however it begins, and nothing is sent again: it may have written."""
+    async def test_errors_that_a_script_makes_up(self) -> None:
+        """An error that a script can make up goes to the caller, and the script is not sent again."""
         client = await self.client()
         for name, run in self.calls(client).items():
             for text in FORGED:
@@ -70,6 +75,7 @@ class ScriptErrorTests(ScriptedTests):
                 self.assertEqual(self.cluster.count(name), before + 1, (name, text))
 
     async def test_in_a_pipeline(self) -> None:
+        """A pipeline does not send a script again either."""
         client = await self.client()
         for text in FORGED:
             before = self.cluster.count(b"EVAL")
@@ -78,18 +84,18 @@ class ScriptErrorTests(ScriptedTests):
             self.assertEqual(str(results[1]), text)
             self.assertEqual(self.cluster.count(b"EVAL"), before + 1)
 
-    async def test_the_servers_own_words(self) -> None:
-        """Those that it sends before it executes anything: waited for, and sent again."""
+    async def test_errors_of_the_server(self) -> None:
+        """After an error that the server sends before it executes anything, the client sends the script again."""
         client = await self.client()
         for name, run in self.calls(client).items():
-            for text in TRUE:
+            for text in GENUINE:
                 before = self.cluster.count(name)
                 self.errors = [text, text]
                 self.assertEqual(await run(), 1)
                 self.assertEqual(self.cluster.count(name), before + 3, (name, text))
 
-    async def test_a_redirect_of_its_own_slot(self) -> None:
-        """It is followed, also by a command of which nobody knows the keys."""
+    async def test_a_redirect_of_the_own_slot(self) -> None:
+        """A redirect is followed if it names the slot of the script's keys, or if the keys are unknown."""
         client = await self.client()
         slot, target = key_slot(self.key), self.nodes[1]
         for name, run in [
@@ -105,23 +111,12 @@ class ScriptErrorTests(ScriptedTests):
         self.errors = [f"MOVED {(slot + 1) % 16384} {target.address}"]
         await self.assertFailure(client.execute("MOD.UNKNOWN", self.key), ReplyError)
 
-    async def test_after_a_repetition_it_may_have_run(self) -> None:
-        """A script can forge the server's words."""
-        client = await self.client(timeout=0.3, unresponsive_after=60)
-        self.errors = [TRUE[0]] * 1000
-        error = await self.assertFailure(client.eval("s", [self.key]), CommandTimeout)
-        self.assertTrue(error.maybe_executed)
-        error = await self.assertFailure(
-            client.pipeline().eval("s", [self.key]).execute(raise_first=True), CommandTimeout
-        )
-        self.assertTrue(error.maybe_executed)
-
     async def test_repetition_forbidden(self) -> None:
-        """With repeat_scripts=False every error is the caller's; a script is always sent whole."""
+        """With repeat_scripts=False every error goes to the caller, and scripts are sent with EVAL, never EVALSHA."""
         client = await self.client(repeat_scripts=False)
         slot = key_slot(self.key)
         missing = "NOSCRIPT No matching script."
-        for text in [*TRUE, f"MOVED {slot} {self.nodes[1].address}", f"ASK {slot} {self.nodes[1].address}", missing]:
+        for text in [*GENUINE, f"MOVED {slot} {self.nodes[1].address}", f"ASK {slot} {self.nodes[1].address}", missing]:
             for run in self.calls(client).values():
                 self.errors = [text, text]
                 error = await self.assertFailure(run(), ReplyError)
@@ -131,7 +126,7 @@ class ScriptErrorTests(ScriptedTests):
         self.assertEqual(await client.incr(self.key), 1)
 
     async def test_a_missing_script(self) -> None:
-        """It is sent whole for the server's own words alone, old or new."""
+        """The client sends EVAL after NOSCRIPT, and FUNCTION LOAD never after an error that a script can make up."""
         client = await self.client()
         for text in ("NOSCRIPT No matching script.", "NOSCRIPT No matching script. Please use EVAL."):
             self.errors = [text]
@@ -144,19 +139,19 @@ class ScriptErrorTests(ScriptedTests):
         self.assertEqual((self.cluster.count(b"FCALL"), self.cluster.count(b"FUNCTION")), (before + 1, 0))
 
     async def test_in_a_session(self) -> None:
-        """A script that fails by itself is no lost watch."""
+        """In a session an error that a script makes up is a ReplyError, an error of the server a WatchError."""
         client = await self.client()
         async with client.watch(self.key) as session:
             self.errors = ["TRYAGAIN later"]
             error = await self.assertFailure(session.eval("s", [self.key]), ReplyError)
             self.assertEqual(str(error), "TRYAGAIN later")
-            self.errors = [TRUE[0]]
+            self.errors = [GENUINE[0]]
             await self.assertFailure(session.eval("s", [self.key]), WatchError)
 
-    async def test_a_loss_after_a_doubtful_error(self) -> None:
-        """What was repeated once, and then could not even be sent, may have run before."""
+    async def test_abort_after_a_retry(self) -> None:
+        """A script that was sent before may have been executed, even if it is not on a connection at abort()."""
         client = await self.client()
-        self.errors = [TRUE[0]]
+        self.errors = [GENUINE[0]]
         running = client.eval("s", [self.key])
         await self.until(lambda: not self.errors)
         await client.abort()
@@ -164,7 +159,24 @@ class ScriptErrorTests(ScriptedTests):
         self.assertTrue(error.maybe_executed)
 
     async def test_a_lost_reply(self) -> None:
+        """A script that lost its reply is not sent again, and its error says that it may have been executed."""
         client = await self.client()
         self.nodes[0].script = lambda node, words, _: CLOSE if words[0] == b"EVAL" else DEFAULT_REPLY
         error = await self.assertFailure(client.eval("s", [self.key]), ConnectionLost)
         self.assertTrue(error.maybe_executed)
+
+
+class DeadlineTests(MemoryTests):
+    def test_a_deadline_during_retries(self) -> None:
+        """A script that was sent at least once may have been executed, because it could make up the error."""
+        for node in self.nodes:
+            node.script = lambda node, words, _: (
+                b"-%b\r\n" % GENUINE[0].encode() if words[0] == b"EVAL" else DEFAULT_REPLY
+            )
+        client = self.client(timeout=0.3)
+        key = self.key_of(self.nodes[0])
+        calls = [client.eval("s", [key]), client.pipeline().eval("s", [key]).execute(raise_first=True)]
+        for call in calls:
+            error = self.error_of(call, CommandTimeout)
+            self.assertTrue(error.maybe_executed)
+        self.assertGreater(self.cluster.count(b"EVAL"), 2)
