@@ -1,4 +1,4 @@
-"""Certificates that no authority should issue, and TLS servers that note every byte they are sent."""
+"""Makes valid and invalid certificates, and TLS servers that record every byte they receive."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLIENT_ONLY = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
 
 @dataclass
 class Issued:
-    """A certificate with its key, and those that it is shown with."""
+    """A certificate with its key, and the chain that a server sends with it."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
@@ -44,12 +44,22 @@ def issue(
     *names: str,
     by: Issued | None = None,
     ca: bool = False,
-    common_name: str = "made for a test",
+    common_name: str = "test",
     days: tuple[int, int] = (-1, 1),
     extensions: tuple[x509.ExtensionType, ...] = (),
     path_length: int | None = None,
 ) -> Issued:
-    """A certificate for ``names``, self-signed unless it is ``by`` another; ``days`` is its validity from now."""
+    """Make a certificate for host names and addresses.
+
+    Args:
+        names: The DNS names and IP addresses in subjectAltName.
+        by: The issuer.  Without one the certificate is self-signed.
+        ca: Whether the certificate may sign others.
+        common_name: The common name of its subject.
+        days: The validity, as two numbers of days from now.
+        extensions: Critical extensions to add.
+        path_length: How many intermediate authorities may follow this one.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     now = datetime.now(UTC)
@@ -72,7 +82,7 @@ def issue(
 
 
 def authority(common_name: str = "authority", by: Issued | None = None, **options: Any) -> Issued:
-    """A certificate authority; one ``by`` another is an intermediate."""
+    """Make a certificate authority.  With an issuer (``by``) it is an intermediate authority."""
     return issue(ca=True, common_name=common_name, by=by, **options)
 
 
@@ -84,7 +94,13 @@ def _name(name: str) -> x509.GeneralName:
 
 
 def context(shown: Issued, clients_of: Issued | None = None, newest: int | None = None) -> ssl.CertificateOptions:
-    """How a server does TLS: what it shows, whose clients it lets in, and the newest version that it speaks."""
+    """Return the TLS options of a server.
+
+    Args:
+        shown: The certificate that the server sends.
+        clients_of: The authority whose client certificates the server requires.
+        newest: The newest TLS version that the server supports.
+    """
     chain = [ssl.Certificate.loadPEM(c.public_bytes(Encoding.PEM)).original for c in shown.chain]
     private: Any = ssl.PrivateCertificate.loadPEM(shown.pem_with_key)  # type: ignore[no-untyped-call]
     trusted = [] if clients_of is None else [ssl.Certificate.loadPEM(clients_of.pem)]
@@ -103,7 +119,7 @@ def context(shown: Issued, clients_of: Issued | None = None, newest: int | None 
 
 
 class Tap(ProtocolWrapper):
-    """Notes what comes over the wire, before anything reads it, and may speak first."""
+    """Records the bytes of a connection before TLS reads them.  It can send a greeting first."""
 
     def connectionMade(self) -> None:
         factory: Any = self.factory
@@ -119,7 +135,7 @@ class Tap(ProtocolWrapper):
 
 
 class TappedServer:
-    """A server on a real socket, whatever it speaks, that notes every byte it is sent."""
+    """A server on a real socket, with or without TLS, that records every byte it receives."""
 
     def __init__(self, inner: protocol.Factory, tls: Any = None, greeting: bytes = b"") -> None:
         self.raw = b""
@@ -128,7 +144,7 @@ class TappedServer:
         self._factory: Any = TLSMemoryBIOFactory(tls, False, inner) if tls is not None else inner
 
     def listen(self, reactor: Any) -> Deferred[Any]:
-        """Fires with the listening port."""
+        """Return a Deferred that fires with the listening port."""
         tapped: Any = WrappingFactory(self._factory)
         tapped.protocol, tapped.server, tapped.noisy = Tap, self, False
         endpoint: Any = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")  # type: ignore[no-untyped-call]

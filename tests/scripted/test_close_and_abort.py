@@ -1,4 +1,4 @@
-"""close() and abort() at awkward moments, and what user code may do in its callbacks."""
+"""close() and abort() at unusual moments, and user code in callbacks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from txvalkeycluster.testing import CLOSE, DEFAULT_REPLY, SILENCE
 
 class EndTests(ScriptedTests):
     async def test_abort_in_a_callback_of_the_first_map(self) -> None:
-        """A command refused as the map arrives may abort the client: every other one ends with it."""
+        """If the callback of a refused command aborts the client, all waiting commands fail with ClientClosed."""
         self.cluster.ranges = [(0, 100, self.nodes[0])]
         client = self.lazy_client()
         ended: list[Any] = []
@@ -28,8 +28,8 @@ class EndTests(ScriptedTests):
         self.assertEqual(ended[0][0], RoutingError)
         await ended[0][1]
 
-    async def test_cancelled_while_closing(self) -> None:
-        """close() does not wait for a command without a deadline that was cancelled meanwhile."""
+    async def test_cancel_during_close(self) -> None:
+        """close() does not wait for a command without a timeout that is cancelled."""
         self.cluster.ranges = []
         client = self.lazy_client()
         waiting = client.execute("GET", "k", timeout=None)
@@ -39,23 +39,23 @@ class EndTests(ScriptedTests):
         await closed
 
     async def test_a_loop_that_repeats_refused_commands(self) -> None:
-        """It gives the reactor its turns, and ends when it is cancelled."""
+        """A loop of commands on a closed client does not block the reactor, and can be cancelled."""
         client = await self.client()
         await client.close()
 
-        async def stubborn() -> None:
+        async def repeat() -> None:
             while True:
                 with contextlib.suppress(ClientClosed):
                     await client.get("k")
 
-        trying = Deferred.fromCoroutine(stubborn())
+        repeating = Deferred.fromCoroutine(repeat())
         for _ in range(10):
             await deferLater(reactor, 0)  # type: ignore[arg-type]
-        trying.cancel()
-        await self.assertFailure(trying, CancelledError)
+        repeating.cancel()
+        await self.assertFailure(repeating, CancelledError)
 
-    async def test_cancelled_ones_take_no_room(self) -> None:
-        """Commands without a deadline that were cancelled do not count as pending."""
+    async def test_cancelled_commands_are_not_pending(self) -> None:
+        """Cancelled commands without a timeout do not count against max_pending."""
         self.cluster.ranges = []
         client = self.lazy_client(max_pending=5)
         for _ in range(20):
@@ -63,8 +63,8 @@ class EndTests(ScriptedTests):
             waiting.cancel()
             await self.assertFailure(waiting, CancelledError)
 
-    async def test_closed_is_said_once(self) -> None:
-        """However often, and from wherever, a client is closed and aborted."""
+    async def test_one_closed_event(self) -> None:
+        """A client emits Closed once, even if callbacks close and abort it again."""
         node = self.nodes[0]
         node.script = lambda node, words, _: SILENCE if words[0] == b"SET" else DEFAULT_REPLY
         client = await self.client()
@@ -79,8 +79,8 @@ class EndTests(ScriptedTests):
             await deferred
         self.assertEqual(len([event for event in events if isinstance(event, Closed)]), 1)
 
-    async def test_callbacks_may_do_anything(self) -> None:
-        """Commands issued, cancelled and refreshed from callbacks of lost connections all end."""
+    async def test_commands_from_callbacks_of_lost_connections(self) -> None:
+        """Commands and refreshes that start in the callback of a lost connection succeed."""
         node = self.nodes[0]
         node.script = lambda node, words, _: CLOSE if words[0] == b"INCR" else DEFAULT_REPLY
         client = await self.client()
@@ -100,7 +100,7 @@ class EndTests(ScriptedTests):
         self.assertEqual(len(inner), 40)
 
     async def test_on_socket_that_raises(self) -> None:
-        """It fails the dial with what it raised."""
+        """An exception of on_socket fails the connection attempt, and its text is in the error."""
 
         def refuse(sock: Any, address: Any) -> None:
             raise RuntimeError("not this one")

@@ -1,4 +1,4 @@
-"""Streams and pipelines in stories made by chance: nodes misbehave, and clients are ended in the midst of it."""
+"""Random scenarios for streams: nodes misbehave, and the stream or its client is ended on the way."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tests.scripted.base import ScriptedTests
 from txvalkeycluster import ClientClosed, ClusterClient
 from txvalkeycluster.testing import CLOSE, DEFAULT_REPLY, SILENCE, ScriptedNode
 
-DEEDS = ("nothing", "close", "abort", "cancel", "raise", "commands raise", "another stream")
+ACTIONS = ("nothing", "close", "abort", "cancel", "raise", "commands raise", "another stream")
 
 
 class Broken(Exception):
-    """What is raised in place of a command, or by whoever is told a reply."""
+    """The iterable of commands raises it, or the function that gets the replies."""
 
 
-class Story:
-    """One run: what its nodes answer, what is sent, what is done in the midst of it, and what came of it."""
+class Scenario:
+    """One scenario: the answers of the nodes, the commands, one action on the way, and the results."""
 
     def __init__(self, seed: int, nodes: list[ScriptedNode]) -> None:
         self.random = Random(seed)
@@ -29,18 +29,21 @@ class Story:
         self.trouble = self.random.choice([0, 0, 0.001, 0.01, 0.1])
         self.room = self.random.choice([1, 5, 50, 1000, 100_000])
         self.count = self.random.choice([1, 10, 300, 5000, 9000] if self.room >= 50 else [1, 10, 100])
-        self.deed = self.random.choice(DEEDS)
-        #: How many replies there are before it is done.
+        self.action = self.random.choice(ACTIONS)
+        #: The action happens after this many replies.
         self.at = self.random.randrange(self.count)
+        #: The commands that the stream has taken.
         self.taken: list[tuple[Any, ...]] = []
-        self.told: dict[int, Any] = {}
+        #: The replies and errors, by the number of the command.
+        self.results: dict[int, Any] = {}
+        #: What the Deferred of the stream fired with.
         self.ends: list[Any] = []
         self.others: list[Deferred[Any]] = []
 
     def __str__(self) -> str:
-        return f"{self.deed} at {self.at} of {self.count}, room {self.room}, trouble {self.trouble}, {self.ends}"
+        return f"{self.action} at {self.at} of {self.count}, room {self.room}, trouble {self.trouble}, {self.ends}"
 
-    def script(self, node: ScriptedNode, words: list[bytes], _: Any) -> Any:
+    def answer(self, node: ScriptedNode, words: list[bytes], _: Any) -> Any:
         if words[0] not in (b"INCR", b"GET", b"SET") or self.random.random() >= self.trouble:
             return DEFAULT_REPLY
         there = self.random.choice(self.nodes).address.port
@@ -51,7 +54,7 @@ class Story:
 
     def commands(self) -> Iterator[tuple[Any, ...]]:
         for number in range(self.count):
-            if self.deed == "commands raise" and number == self.at:
+            if self.action == "commands raise" and number == self.at:
                 raise Broken
             key, others = (self.random.choice("abcdefgh") for _ in range(2))
             command: Any = self.random.choice([
@@ -61,32 +64,35 @@ class Story:
             self.taken.append(command)
             yield command
 
-    async def run(self, client: ClusterClient) -> None:
+    async def run(self, client: ClusterClient[bytes]) -> None:
+        """Send the commands in a stream, and act on the way."""
+
         def each(place: int, reply: Any) -> None:
-            if place in self.told:
-                raise AssertionError(f"told {place} twice")
-            self.told[place] = reply
-            if len(self.told) == self.at + 1:
-                self.do(client, streaming)
+            if place in self.results:
+                raise AssertionError(f"two results for command {place}")
+            self.results[place] = reply
+            if len(self.results) == self.at + 1:
+                self.act(client, streaming)
 
         streaming: Deferred[int] = Deferred()
         streaming = client.pipeline().stream(self.commands(), each)
-        if len(self.told) > self.at and self.deed == "cancel":
-            # All was over before there was anything to cancel.
-            self.deed = "nothing"
+        if len(self.results) > self.at and self.action == "cancel":
+            # The stream ended before there was a Deferred to cancel.
+            self.action = "nothing"
         await streaming.addBoth(self.ends.append)
 
-    def do(self, client: ClusterClient, streaming: Deferred[int]) -> None:
-        if self.deed == "raise":
+    def act(self, client: ClusterClient[bytes], streaming: Deferred[int]) -> None:
+        if self.action == "raise":
             raise Broken
-        if self.deed == "cancel":
+        if self.action == "cancel":
             streaming.cancel()
-        elif self.deed == "another stream":
+        elif self.action == "another stream":
             self.others.append(client.pipeline().stream([("INCR", "other")] * 500, lambda *_: None))
-        elif self.deed in ("close", "abort"):
-            self.others.append(getattr(client, self.deed)())
+        elif self.action in ("close", "abort"):
+            self.others.append(getattr(client, self.action)())
 
-    def judge(self, test: ScriptedTests) -> None:
+    def check(self, test: ScriptedTests) -> None:
+        """Check what the stream fired with, and the results of its commands."""
         (end,) = self.ends
         error = end.type if isinstance(end, Failure) else None
         expected: dict[str, Any] = {
@@ -96,36 +102,36 @@ class Story:
             "raise": (Broken,),
             "commands raise": (Broken,),
         }
-        test.assertIn(error, expected.get(self.deed, (None,)), str(self))
-        if self.deed not in ("abort", "cancel", "raise"):
-            # Each command that was taken has had its reply or error.
-            test.assertEqual(sorted(self.told), list(range(len(self.taken))), str(self))
+        test.assertIn(error, expected.get(self.action, (None,)), str(self))
+        if self.action not in ("abort", "cancel", "raise"):
+            # Each command that was taken has a reply or an error.
+            test.assertEqual(sorted(self.results), list(range(len(self.taken))), str(self))
         if error is None:
             test.assertEqual(end, len(self.taken), str(self))
         if not self.trouble:
             last: dict[str, int] = {}
             for place, command in enumerate(self.taken):
-                reply = self.told.get(place)
+                reply = self.results.get(place)
                 if command[0] == "INCR" and isinstance(reply, int):
                     test.assertGreater(reply, last.get(command[1], 0), str(self))
                     last[command[1]] = reply
 
 
-class StoryTests(ScriptedTests):
+class ScenarioTests(ScriptedTests):
     timeout = 120
 
-    async def test_stories(self) -> None:
-        """Every command is told of once, in order for each key where nothing goes wrong; all has one end."""
+    async def test_scenarios(self) -> None:
+        """Each command has one result, in order for each key if the nodes behave, and each stream fires once."""
         for seed in range(40):
-            story = Story(seed, self.nodes)
+            scenario = Scenario(seed, self.nodes)
             for node in self.nodes:
-                node.script = story.script
+                node.script = scenario.answer
             encoding = "utf-8" if seed % 3 == 0 else None
             client = await self.client(
-                max_pending=story.room, unresponsive_after=0.2, timeout=0.4, refresh_period=None, encoding=encoding
+                max_pending=scenario.room, unresponsive_after=0.2, timeout=0.4, refresh_period=None, encoding=encoding
             )
-            await story.run(client)
-            for other in story.others:
+            await scenario.run(client)
+            for other in scenario.others:
                 await other
             await client.close()
-            story.judge(self)
+            scenario.check(self)

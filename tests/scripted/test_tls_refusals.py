@@ -1,4 +1,4 @@
-"""TLS set-ups that are refused: the error says why and names the node, and no server is sent the password."""
+"""TLS configurations that the client refuses.  The error names the node and the reason.  No password is sent."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ONLY_OTHERS = x509.NameConstraints([x509.DNSName("other.example")], None)
 
 
 class Mirror(protocol.Protocol):
-    """Sends back what it is sent."""
+    """Sends back what it receives."""
 
     def dataReceived(self, data: bytes) -> None:
         assert self.transport is not None
@@ -40,11 +40,11 @@ class RefusalTests(ScriptedTests):
     async def setUp(self) -> None:
         await super().setUp()
         self.root = authority()
-        # What the server reads once TLS has let it through.
+        # The node behind the TLS server: it receives what the client sends after the handshake.
         self.node = self.nodes[0]
 
     async def serve(self, shown: Issued | None, *, greeting: bytes = b"", **tls: Any) -> TappedServer:
-        """Listen, with TLS if there is something to show."""
+        """Listen, with TLS if there is a certificate to send."""
         factory: Any = Factory()
         factory.noisy = False
         factory.buildProtocol = lambda _: Connection(self.node, 0)
@@ -53,13 +53,15 @@ class RefusalTests(ScriptedTests):
         return server
 
     async def open(self, server: TappedServer) -> None:
+        """Make a server the only node of the cluster."""
         port = await server.listen(reactor)
         self.addCleanup(port.stopListening)
         self.node.address = Address(HOST, port.getHost().port)
         self.cluster.ranges = [(0, 16383, self.node)]
 
     def made(self, **options: Any) -> ClusterClient[bytes]:
-        options = {"trust_root": self.root.pem, "connect_timeout": 0.5, "password": SECRET, **options}
+        """Return a client of the node, with TLS and a password."""
+        options = {"trust_root": self.root.pem, "connect_timeout": 10.0, "password": SECRET, **options}
         client = ClusterClient(reactor, f"valkeys://{self.node.address}", **options)
         self.addCleanup(client.abort)
         return client
@@ -67,7 +69,7 @@ class RefusalTests(ScriptedTests):
     async def assert_refused(
         self, server: TappedServer, *texts: str, kind: type[ConnectFailed] = TLSFailed, **options: Any
     ) -> None:
-        """The node cannot be connected to; it is said why, and the server knows no secret."""
+        """Check that the connection fails with these texts in the error, and that the server receives no password."""
         client = self.made(**options)
         error = await self.assertFailure(client.execute_on(self.node.address, "PING"), kind)
         self.assertIs(type(error), kind)
@@ -83,8 +85,8 @@ class RefusalTests(ScriptedTests):
     async def assert_certificate_refused(self, shown: Issued, *texts: str, **options: Any) -> None:
         await self.assert_refused(await self.serve(shown), *(texts or (NOT_TRUSTED,)), **options)
 
-    async def test_good_ones(self) -> None:
-        """What all others lack: the password is sent, and the wire shows no more of it than it does to anybody."""
+    async def test_valid_certificates(self) -> None:
+        """The client sends the password to a server with a valid certificate, and encrypts it."""
         intermediate = authority("intermediate", by=self.root)
         limited = authority("limited", by=self.root, extensions=(ONLY_OTHERS,))
         named: dict[str, Any] = {"server_name": "node.other.example"}
@@ -102,26 +104,26 @@ class RefusalTests(ScriptedTests):
             self.assertTrue(any(SECRET.encode() in words for _, words in self.node.received))
             self.assertNotIn(SECRET.encode(), server.raw)
 
-    # ---- who vouches for it
+    # ---- the authority
 
     async def test_self_signed(self) -> None:
         await self.assert_certificate_refused(issue(HOST))
 
     async def test_unknown_authority(self) -> None:
-        """Of the same name as the one that is trusted."""
+        """A certificate of another authority is refused, even if it has the same name as the trusted one."""
         await self.assert_certificate_refused(issue(HOST, by=authority()))
 
-    async def test_authority_of_the_platform_only(self) -> None:
-        """Without trust_root our own authority is none."""
+    async def test_without_trust_root(self) -> None:
+        """Without trust_root only the authorities of the platform are trusted."""
         await self.assert_certificate_refused(issue(HOST, by=self.root), trust_root=None)
 
-    async def test_intermediate_that_is_not_shown(self) -> None:
+    async def test_intermediate_that_is_not_sent(self) -> None:
         shown = issue(HOST, by=authority("intermediate", by=self.root))
         shown.chain = []
         await self.assert_certificate_refused(shown)
 
-    async def test_issued_by_what_is_no_authority(self) -> None:
-        """The certificate of another host vouches for nobody."""
+    async def test_issuer_that_is_no_authority(self) -> None:
+        """A certificate that is issued by the certificate of a host is refused."""
         await self.assert_certificate_refused(issue(HOST, by=issue("other.example", by=self.root)))
 
     async def test_longer_chain_than_its_authority_allows(self) -> None:
@@ -129,7 +131,7 @@ class RefusalTests(ScriptedTests):
         await self.assert_certificate_refused(issue(HOST, by=authority("intermediate", by=self.root)))
 
     async def test_authority_for_other_names(self) -> None:
-        """One that is limited to some names vouches for no others."""
+        """A certificate whose name its authority may not issue is refused."""
         limited = authority("limited", by=self.root, extensions=(ONLY_OTHERS,))
         shown = issue("node.example", by=limited)
         await self.assert_certificate_refused(shown, server_name="node.example")
@@ -138,7 +140,7 @@ class RefusalTests(ScriptedTests):
         self.root = authority(days=(-3, -1))
         await self.assert_certificate_refused(issue(HOST, by=self.root))
 
-    # ---- when and for what
+    # ---- validity and purpose
 
     async def test_expired(self) -> None:
         await self.assert_certificate_refused(issue(HOST, by=self.root, days=(-3, -1)))
@@ -149,7 +151,7 @@ class RefusalTests(ScriptedTests):
     async def test_for_clients_only(self) -> None:
         await self.assert_certificate_refused(issue(HOST, by=self.root, extensions=(CLIENT_ONLY,)))
 
-    # ---- for whom
+    # ---- the name
 
     async def test_another_host_name(self) -> None:
         shown = issue("other.example", by=self.root)
@@ -159,7 +161,7 @@ class RefusalTests(ScriptedTests):
         await self.assert_certificate_refused(issue("127.0.0.2", by=self.root), f"is not for {HOST}")
 
     async def test_address_written_as_a_name(self) -> None:
-        """A name that looks like the address is none."""
+        """A DNS name with the text of an IP address does not count as that address."""
         shown = issue(by=self.root, extensions=(x509.SubjectAlternativeName([x509.DNSName(HOST)]),))
         await self.assert_certificate_refused(shown, f"is not for {HOST}")
 
@@ -171,19 +173,19 @@ class RefusalTests(ScriptedTests):
         shown = issue("*.example", by=self.root)
         await self.assert_certificate_refused(shown, "is not for a.node.example", server_name="a.node.example")
 
-    async def test_wildcard_that_is_a_part_of_a_label(self) -> None:
+    async def test_wildcard_for_a_part_of_a_label(self) -> None:
         shown = issue("n*.example", by=self.root)
         await self.assert_certificate_refused(shown, "is not for node.example", server_name="node.example")
 
-    async def test_server_name_that_the_address_is_not(self) -> None:
-        """With server_name given, a certificate for the address that was dialled is not enough."""
+    async def test_address_instead_of_server_name(self) -> None:
+        """With the option server_name, a certificate for the address of the node is refused."""
         shown = issue(HOST, by=self.root)
         await self.assert_certificate_refused(shown, "is not for node.example", server_name="node.example")
 
-    # ---- how it is spoken
+    # ---- the protocol
 
     async def test_old_versions_only(self) -> None:
-        """TLS 1.1 and older."""
+        """A server that supports only TLS 1.1 and older is refused."""
         server = await self.serve(issue(HOST, by=self.root), newest=SSL.TLS1_1_VERSION)
         await self.assert_refused(server, "protocol version")
 
@@ -191,22 +193,22 @@ class RefusalTests(ScriptedTests):
         await self.assert_refused(await self.serve(None), "TLS", kind=ConnectFailed)
 
     async def test_plain_text_before_tls(self) -> None:
-        """As of something in between that wants to be talked to first."""
+        """A server that sends plain text before the TLS handshake is refused."""
         server = await self.serve(issue(HOST, by=self.root), greeting=b"+OK\r\n")
-        await self.assert_refused(server, "does this port speak TLS at all?")
+        await self.assert_refused(server, "check that this port uses TLS")
 
     async def test_mirror(self) -> None:
-        """A server that sends back our own words."""
+        """A server that sends back the bytes of the client is refused."""
         factory: Any = Factory.forProtocol(Mirror)
         factory.noisy = False
         server = TappedServer(factory)
         await self.open(server)
         await self.assert_refused(server, "TLS handshake failed")
 
-    # ---- who we are
+    # ---- the certificate of the client
 
     async def test_client_certificate_not_given(self) -> None:
-        """What we send before the server refuses us it cannot read."""
+        """A server that requires a client certificate receives no password without one."""
         server = await self.serve(issue(HOST, by=self.root), clients_of=self.root)
         await self.assert_refused(server, "TLS handshake failed")
 
@@ -215,13 +217,13 @@ class RefusalTests(ScriptedTests):
         ours = issue("client.invalid", by=authority("another"))
         await self.assert_refused(server, "TLS handshake failed", client_certificate=ours.pem_with_key)
 
-    # ---- later
+    # ---- after the handshake
 
     async def test_redirect_to_a_plain_port(self) -> None:
-        """A node cannot send us to where no TLS is spoken; the target is sent a TLS greeting, and nothing else."""
+        """A redirect to a port without TLS fails: the target receives a TLS handshake, and nothing else."""
         await self.serve(issue(HOST, by=self.root))
         first = self.node.address
-        client = self.made(timeout=0.5)
+        client = self.made(timeout=2.0)
         await client.refresh_topology()
         plain = await self.serve(None)
         target, self.node.address = self.node.address, first

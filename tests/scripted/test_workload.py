@@ -1,4 +1,4 @@
-"""The workload of the tests, and the end of its client."""
+"""The workload of the tests when its client is closed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from txvalkeycluster.testing import Workload
 
 
 class WorkloadTests(ScriptedTests):
-    async def test_its_client_is_closed(self) -> None:
-        """Each worker ends at its first command that is refused, which is counted."""
+    async def test_close_and_abort(self) -> None:
+        """Each worker ends at its first ClientClosed, and the report counts that error."""
         for how in ("close", "abort"):
             client = await self.client()
             workload = Workload(self.cluster.reactor, client, workers=3, prefix=how)
