@@ -23,7 +23,7 @@ from .table import write_table
 
 #: The package whose modules this program generates.
 PACKAGE = Path(__file__).parent.parent / "txvalkeycluster" / "commands"
-#: Whether this is a checkout, whose own modules may be written.  An installed package is never written by default.
+#: Whether this is a source checkout.  Only there, the default is to write the modules of the package itself.
 IN_CHECKOUT = (Path(__file__).parent.parent / "setup.cfg").exists()
 
 

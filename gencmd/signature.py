@@ -198,7 +198,7 @@ class _Builder:
             self._alternative(argument, indent, positional=last)
 
     def _alternative(self, argument: Argument, indent: str, *, positional: bool = False) -> list[str]:
-        """What may be left out; return the expressions that tell whether it was given."""
+        """Make parameters for an optional argument; return the conditions that tell whether it was given."""
         if argument.multiple:
             return self._multiple(argument, indent, last=False)
         if argument.type == "pure-token":
@@ -255,7 +255,7 @@ class _Builder:
         if leader is None:
             given: list[str] = []
             if block.token is not None:
-                raise NotImplementedError(f"{self._command}: {block.name} is a token with nothing but options")
+                raise NotImplementedError(f"{self._command}: {block.name} has a token, but no required part")
             for part in block.arguments:
                 given += self._alternative(part, indent)
             return given
@@ -402,7 +402,7 @@ class _Builder:
             return
         row = scalars_of(argument)
         if row is None or len(row) != 2:
-            raise NotImplementedError(f"{self._command}: {argument.name} is a counted block of an unusual shape")
+            raise NotImplementedError(f"{self._command}: {argument.name} must be a block of two values")
         first, second = map(scalar_type, row)
         name = self._required(f"{mapping_type(first, second)} | Iterable[{row_type(argument)}]", argument.name)
         self._statement(indent, f"listed = flat({name})")

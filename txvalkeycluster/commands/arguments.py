@@ -1,4 +1,4 @@
-"""The arguments of a command, a tree as in its JSON file; and the arity and the key positions that follow from it."""
+"""Reads the arguments of a command from its JSON, and derives the arity and the key positions from them."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def member(raw: Mapping[str, Any], name: str, kind: type, where: str, default: A
     if value is _REQUIRED:
         raise DefinitionError(f"{where}.{name} is missing")
     if kind is bool and value in ("true", "false"):
-        # As in client-capa.json of Valkey.
+        # client-capa.json of Valkey has the text "true" where it should have true.
         return value == "true"
     if value is not default and type(value) is not kind:
         raise DefinitionError(f"{where}.{name} is {type(value).__name__}, not {kind.__name__}")

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import ProtocolError
 
+#: A converter.  A reply can have any type.
 Convert = Callable[[Any], Any]
 
 
@@ -105,6 +106,7 @@ def _converted(item: Any, how: Convert | None) -> Any:
     return item if how is None else how(item)
 
 
+#: To a dict.
 plain_mapping = mapping()
 
 
@@ -165,14 +167,23 @@ def by_node(value: Convert) -> Convert:
     return convert
 
 
+#: To a tuple.
 as_tuple = pair()
+#: To a list of pairs.
 flat_pairs = pairs()
+#: To a tuple of a cursor and a list of items.
 scanned = pair()
+#: To a tuple of a cursor and a list of pairs.
 scanned_pairs = pair(None, flat_pairs)
+#: To a list of pairs of member and score.
 scored = pairs(number)
+#: To a tuple of a cursor and a list of pairs of member and score.
 scanned_scores = pair(None, scored)
+#: To a tuple of member, or rank, and score.
 scored_pair = pair(None, number)
+#: To a tuple of key, member and score.
 popped_keyed = pair(None, None, number)
+#: To a tuple of a key and a list of pairs of member and score.
 scored_of_key = pair(None, scored)
 
 
@@ -198,8 +209,11 @@ def streams(reply: Any) -> Any:
     return {key: entries(items) for key, items in reply.items()} if reply else {}
 
 
+#: To a tuple of a cursor, the claimed entries, and the ids of the deleted entries.
 autoclaimed = pair(None, entries, None)
+#: To a tuple of longitude and latitude.
 coordinates = pair(number, number)
+#: To a list of a member, and what was asked for it: distance, hash, coordinates.
 located = row(None, rest=coordinates)
 
 

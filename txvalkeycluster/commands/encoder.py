@@ -18,8 +18,8 @@ Arg = bytes | str | int | float | bytearray | memoryview
 #: A packed command: bytes, or a list of parts if it has large values.  The parts are not copied.
 Packed = bytes | list[bytes]
 
-#: Above this size, in bytes, a value is not copied.  hiredis copies each argument twice: with 256 KB it takes 503 us,
-#: where a header beside the value itself takes 19 us.  With 8 KB both take the same time.
+#: Above this size, in bytes, a value is not copied: a header is sent, and then the value itself.  With 256 KB this
+#: takes 19 us.  hiredis copies each argument twice and takes 503 us.  With 8 KB both take the same time.
 LARGE = 8192
 # Python refuses to format an integer of more than some thousand digits, and hiredis crashes then.
 _HUGE = 1 << 1024

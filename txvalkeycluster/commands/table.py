@@ -22,7 +22,8 @@ _VALKEYS_OWN = frozenset(command.name for command in COMMANDS)
 def can_fail_after_writing(command: Command) -> bool:
     """Tell whether a command may have written something although it answered with an error.
 
-    Valkey's own commands check everything before they write.  Scripts, functions and commands of modules may not.
+    Valkey's own commands check everything before they write.  Scripts, functions and commands of modules can write
+    before they fail.
 
     Args:
         command: The command.
