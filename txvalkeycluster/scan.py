@@ -78,8 +78,9 @@ class KeyScan:
         self._options = options
         self._timeout = timeout
         self._pending = set(range(SLOT_COUNT))
-        # The pending slots that had no owner in the map before, and the time since which no slot was completed.
+        # The pending slots that had no owner in the map before.
         self._unowned: set[int] = set()
+        # The time since which no slot was completed.
         self._stuck_since: float | None = None
 
     async def keys(self) -> AsyncIterator[Any]:
@@ -172,7 +173,7 @@ class KeyScan:
     async def _scan(self, node: Node, state: _NodeState, slots: Iterable[int]) -> AsyncIterator[Any]:
         """Scan a node; give the keys of some slots."""
         wanted = frozenset(slots)
-        cursor: Any = "0"
+        cursor: bytes | str = "0"
         lost = 0
         while True:
             try:
@@ -216,7 +217,7 @@ class KeyScan:
             raise
 
 
-def _step_of(reply: Any, command: str) -> tuple[Any, list[Any]]:
+def _step_of(reply: object, command: str) -> tuple[bytes | str, list[Any]]:
     """Return the cursor and the items of one step.  Raises ProtocolError."""
     if (
         isinstance(reply, list)
@@ -247,7 +248,7 @@ class MemberScan:
         self._options = options
         self._timeout = timeout
         self._slot = argument_slot(key)
-        self._cursor: Any = "0"
+        self._cursor: bytes | str = "0"
         # The connection that the cursor came from.  Another server process does not understand the cursor.
         self._connection: Connection | None = None
 

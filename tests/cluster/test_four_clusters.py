@@ -1,8 +1,8 @@
-"""The same on each of the four clusters that the C library is tested on.
+"""The same tests on four clusters: plain, with a password, over IPv6 and over TLS.
 
-They are started here, unless ``TXVALKEYCLUSTER_RUNNING`` is set: then they must be up on their ports, however they were
-started, and ``TXVALKEYCLUSTER_CA`` (or ``certs/client.pem`` of the checkout) is the authority of the last one's
-certificates.
+The tests start the clusters, unless ``TXVALKEYCLUSTER_RUNNING`` is set.  Then the clusters must be running on the ports
+below, and ``TXVALKEYCLUSTER_CA`` names the authority of the TLS certificates.  Without it the authority is
+``certs/client.pem`` of the checkout.
 """
 
 from __future__ import annotations
@@ -14,22 +14,30 @@ from uuid import uuid4
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.trial.unittest import TestCase
 
-from txvalkeycluster import ClusterClient, ClusterUnavailable, ReplyError, RoutingError, connect, key_slot
+from tests.cases import TestCase
+from txvalkeycluster import (
+    ClientOptions,
+    ClusterClient,
+    ClusterUnavailable,
+    ReplyError,
+    RoutingError,
+    connect,
+    key_slot,
+)
 from txvalkeycluster.testing import LocalCluster
 
 RUNNING = bool(os.environ.get("TXVALKEYCLUSTER_RUNNING"))
-# Made absolute here, since trial changes the folder before it runs a test.
+# Made absolute here, because trial changes the current folder before it runs a test.
 AUTHORITY = os.path.abspath(os.environ.get("TXVALKEYCLUSTER_CA") or Path(__file__).parents[2] / "certs" / "client.pem")
 
 
 class PlainTests(TestCase):
     timeout = 60
-    running: ClassVar[tuple[str, dict[str, Any]]] = ("valkey://127.0.0.1:7000", {})
+    running: ClassVar[tuple[str, ClientOptions]] = ("valkey://127.0.0.1:7000", {})
     local: ClassVar[dict[str, Any]] = {}
 
-    async def setUp(self) -> None:
+    async def setUp(self) -> None:  # type: ignore[override]
         if RUNNING:
             self.url, self.options = self.running
         else:
@@ -38,11 +46,11 @@ class PlainTests(TestCase):
             await cluster.start()
             self.url, self.options = cluster.url, cluster.options
         self.prefix = uuid4().hex
-        self.client: ClusterClient = await connect(reactor, self.url, **self.options)
+        self.client: ClusterClient[bytes] = await connect(reactor, self.url, **self.options)
         self.addCleanup(self.client.abort)
 
     async def test_keys_of_every_shard(self) -> None:
-        """A thousand keys, written and read at once, come back in the caller's order; each node is asked alone."""
+        """1000 keys of all shards are written and read at once, and execute_on() reaches every node."""
         client = self.client
         keys = [f"{self.prefix}:{n}" for n in range(1000)]
         self.assertEqual(await gatherResults([client.execute("SET", key, key) for key in keys]), [b"OK"] * 1000)
@@ -54,8 +62,8 @@ class PlainTests(TestCase):
             self.assertEqual(await client.execute_on(node, "PING"), b"PONG")
         self.assertEqual(await gatherResults([client.execute("DEL", key) for key in keys]), [1] * 1000)
 
-    async def test_what_is_an_error(self) -> None:
-        """The server's errors are the caller's, in their places among replies."""
+    async def test_errors(self) -> None:
+        """A command that the server or the client refuses fails, and the commands beside it succeed."""
         key = f"{self.prefix}:text"
         results = [
             self.client.execute("SET", key, "text", "EX", 60),
@@ -69,7 +77,7 @@ class PlainTests(TestCase):
         await self.assertFailure(self.client.execute("NONSENSE", key), ReplyError)
 
     async def test_one_node_alone(self) -> None:
-        """A node asked alone for the key of another says MOVED, and the caller hears it."""
+        """execute_on() fails with MOVED for a key of another node."""
         topology = self.client.topology
         key = next(f"{self.prefix}:{n}" for n in range(1000) if key_slot(f"{self.prefix}:{n}") < 5000)
         other = next(node for node in topology.primaries if node != topology.owner(key_slot(key)))
@@ -77,7 +85,7 @@ class PlainTests(TestCase):
         self.assertEqual(error.code, "MOVED")
 
     async def test_one_connection_for_each_node(self) -> None:
-        """However many commands at once."""
+        """The client has one connection to each node, however many commands run at once."""
         work = [Deferred.fromCoroutine(self.one_after_the_other(number)) for number in range(50)]
         await gatherResults(work)
         self.assertLessEqual(self.client.statistics.connections, 6)
@@ -94,7 +102,7 @@ class PasswordTests(PlainTests):
     local: ClassVar[dict[str, Any]] = {"password": "secretword"}
 
     async def test_without_it(self) -> None:
-        """No password, no entry."""
+        """connect() without the password fails with NOAUTH."""
         url = self.url.replace(":secretword@", "")
         error = await self.assertFailure(connect(reactor, url, **self.options), ClusterUnavailable)
         self.assertIn("NOAUTH", str(error))
@@ -110,6 +118,6 @@ class TLSTests(PlainTests):
     local: ClassVar[dict[str, Any]] = {"tls": "auto"}
 
     async def test_without_trust(self) -> None:
-        """A certificate of an authority we do not know."""
+        """connect() fails if it does not know the authority of the certificates."""
         error = await self.assertFailure(connect(reactor, self.url), ClusterUnavailable)
         self.assertIn("certificate verify failed", str(error))

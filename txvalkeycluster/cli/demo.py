@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 from uuid import uuid4
 
 import click
@@ -31,7 +30,9 @@ _TAKEOVER = 30.0
 
 
 @click.command()
-@click.option("--seconds", default=15, show_default=True, type=click.IntRange(1), help="How long the load lasts.")
+@click.option(
+    "--seconds", default=15, show_default=True, type=click.IntRange(1), help="Duration of the load in seconds."
+)
 @click.option(
     "--workers", default=50, show_default=True, type=click.IntRange(1), help="How many commands run at the same time."
 )
@@ -165,7 +166,7 @@ class _Demo:
         while not await migrated(partial(client.execute_on, source)):
             await self._pause(0.05)
 
-    def _pause(self, seconds: float) -> Deferred[Any]:
+    def _pause(self, seconds: float) -> Deferred[None]:
         return deferLater(self.reactor, max(seconds, 0))
 
     # ---- output
@@ -203,7 +204,7 @@ def _numbers(report: Report, client: ClusterClient) -> Table:
     table.add_row("wrong values", f"{len(report.wrong):,}")
     table.add_row("older values (not replicated before the kill)", f"{report.older:,}")
     table.add_row("redirects followed", f"{counted.moved:,} MOVED, {counted.asked:,} ASK")
-    table.add_row("sent again after a lost connection", f"{counted.repeated:,}")
+    table.add_row("commands sent again after a lost connection", f"{counted.repeated:,}")
     table.add_row("refreshes of the slot map", f"{counted.refreshes:,}")
     table.add_row("longest wait for one command", f"{report.longest_stall:.2f} s")
     for kind, number in report.errors.items() or [("none", 0)]:

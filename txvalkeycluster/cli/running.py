@@ -5,16 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from types import FrameType
 from typing import Any, NoReturn, cast
 
 from twisted.internet.base import ReactorBase
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from .signals import exit_status, leave_at_last, on_signals
 
 #: The work of a command: it takes the reactor and a stack for what must be undone, and returns the exit status.
-Main = Callable[[Any, AsyncExitStack], Coroutine[Any, Any, int | None]]
+Main = Callable[[IReactorTime, AsyncExitStack], Coroutine[Any, Any, int | None]]
 
 
 def run(main: Main) -> NoReturn:
@@ -66,7 +68,7 @@ class _Run:
         self._result = result
         self._reactor.stop()
 
-    def _signalled(self, number: int, _: Any) -> None:
+    def _signalled(self, number: int, _: FrameType | None) -> None:
         if not self._signal:
             self._signal = number
             leave_at_last(number)

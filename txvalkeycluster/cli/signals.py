@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from typing import Any, NoReturn
+from types import FrameType
+from typing import NoReturn
 
 # Seconds that a command has to undo its work.  Its servers end with this process in any case.
 _GRACE = 2
 
 
-def on_signals(handler: Callable[[int, Any], object]) -> None:
+def on_signals(handler: Callable[[int, FrameType | None], object]) -> None:
     """Set the handler of SIGINT and SIGTERM.
 
     Args:
@@ -28,7 +29,7 @@ def exit_status(number: int) -> int:
     return 128 + number
 
 
-def leave(number: int, _: Any) -> NoReturn:
+def leave(number: int, _: FrameType | None) -> NoReturn:
     """Exit; the handler of commands that run without the reactor."""
     raise SystemExit(exit_status(number))
 

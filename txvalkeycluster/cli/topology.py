@@ -37,7 +37,7 @@ def topology(url: str, as_json: bool) -> None:
     URL is like valkey://host:port,host:port, or valkeys:// for TLS. Options are query parameters, such as
     ?trust_root=ca.pem.
     """
-    run(lambda reactor, stack: _show(reactor, stack, url, as_json=as_json))
+    run(lambda reactor, stack: _show(reactor, stack, url, as_json))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class _Facts:
     error: str | None = None
 
 
-async def _show(reactor: IReactorTime, stack: AsyncExitStack, url: str, *, as_json: bool) -> int:
+async def _show(reactor: IReactorTime, stack: AsyncExitStack, url: str, as_json: bool) -> int:
     client = await connect(reactor, url)
     stack.push_async_callback(client.abort)
     known = client.topology

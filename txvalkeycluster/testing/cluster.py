@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack, overload
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -15,6 +15,7 @@ from ..address import Address
 from ..client import ClusterClient
 from ..commands.encoder import Arg
 from ..errors import ReplyError, ValkeyError
+from ..options import ClientOptions
 from ..slots import SLOT_COUNT
 from .ports import PortTaken, free_ports, is_server_of, ports_for, server_in
 from .processes import NoServer, ProcessGroup, Server, find_server, returns_deferred, server_path
@@ -133,16 +134,22 @@ class LocalCluster(SlotMoves):
         return f"{scheme}://{user}{','.join(map(str, self.addresses))}"
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> ClientOptions:
         """The options that a client needs beside the URL: with TLS, the trust root and the client certificate."""
         if self.certificates is None:
             return {}
-        options: dict[str, Any] = {"trust_root": self.certificates.authority}
+        options: ClientOptions = {"trust_root": self.certificates.authority}
         if self._verify_clients:
             options["client_certificate"] = self.certificates.client
         return options
 
-    def client(self, **options: Any) -> ClusterClient:
+    @overload
+    def client(self, *, encoding: str, **options: Unpack[ClientOptions]) -> ClusterClient[str]: ...
+
+    @overload
+    def client(self, *, encoding: None = None, **options: Unpack[ClientOptions]) -> ClusterClient[bytes]: ...
+
+    def client(self, **options: Any) -> ClusterClient[Any]:
         """Make a lazy client of this cluster.
 
         Args:
@@ -305,8 +312,8 @@ class LocalCluster(SlotMoves):
 
     async def _stop_listening(self, server: Server) -> None:
         listening, server.listening = server.listening, None
-        if listening is not None:
-            await listening.stopListening()
+        if listening is not None and (stopped := listening.stopListening()) is not None:
+            await stopped
 
     # ---- ask it, and disturb it
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IListeningPort
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -147,7 +148,7 @@ class Server:
     #: The node id, as CLUSTER MYID gives it.
     id: str = ""
     #: The listening port of the TLS terminator, if there is one.
-    listening: Any = field(default=None, repr=False)
+    listening: IListeningPort | None = field(default=None, repr=False)
 
     @property
     def alive(self) -> bool:

@@ -24,7 +24,8 @@ import hiredis
 from twisted.internet import protocol
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ServerEndpoint
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IListeningPort, IReactorTime
+from twisted.python.failure import Failure
 
 from ..address import Address
 from ..sentinel import Sentinel
@@ -39,7 +40,7 @@ DEFAULT_REPLY = Sentinel("DEFAULT_REPLY")
 
 #: A script is called with the node, the words of a command and the connection.  It returns the bytes of a reply in
 #: RESP, `CLOSE`, `SILENCE` or `DEFAULT_REPLY`.
-Script = Callable[["ScriptedNode", list[bytes], "Connection"], Any]
+Script = Callable[["ScriptedNode", list[bytes], "Connection"], bytes | Sentinel]
 
 
 class Connection(protocol.Protocol):
@@ -66,7 +67,7 @@ class Connection(protocol.Protocol):
         """Add the connection to those of the node."""
         self.node.connections.append(self)
 
-    def connectionLost(self, reason: Any = None) -> None:
+    def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         """Remove the connection from those of the node."""
         self.node.connections.remove(self)
 
@@ -79,7 +80,7 @@ class Connection(protocol.Protocol):
             if reply is CLOSE:
                 self.close()
                 return
-            if reply is not SILENCE:
+            if not isinstance(reply, Sentinel):
                 self.write(reply)
 
     def _words(self) -> Any:
@@ -127,9 +128,9 @@ class ScriptedNode:
         self.accepted = 0
         #: The host and the port; the port is 0 before `listen`.
         self.address = Address("127.0.0.1", 0)
-        self._listening: Any = None
+        self._listening: IListeningPort | None = None
 
-    def listen(self, reactor: IReactorTime, port: int = 0) -> Deferred[Any]:
+    def listen(self, reactor: IReactorTime, port: int = 0) -> Deferred[None]:
         """Listen for connections.
 
         Args:
@@ -144,14 +145,15 @@ class ScriptedNode:
         factory.buildProtocol = lambda _: self._accept()
         endpoint: Any = TCP4ServerEndpoint(reactor, port, interface="127.0.0.1")  # type: ignore[no-untyped-call]
 
-        def listening(opened: Any) -> None:
+        def listening(opened: IListeningPort) -> None:
             self._listening = opened
-            self.address = Address("127.0.0.1", opened.getHost().port)
+            host: Any = opened.getHost()
+            self.address = Address("127.0.0.1", host.port)
 
-        opened: Deferred[Any] = endpoint.listen(factory)
+        opened: Deferred[IListeningPort] = endpoint.listen(factory)
         return opened.addCallback(listening)
 
-    def stop(self) -> Deferred[Any]:
+    def stop(self) -> Deferred[None]:
         """Stop listening and close all connections.
 
         Returns:
@@ -160,17 +162,13 @@ class ScriptedNode:
         listening, self._listening = self._listening, None
         for connection in list(self.connections):
             connection.close()
-        stopped: Deferred[Any] = Deferred()
-        if listening is None:
-            stopped.callback(None)
-            return stopped
-        return Deferred.fromCoroutine(_awaited(listening.stopListening()))
+        return Deferred.fromCoroutine(_stopped(listening))
 
     def count(self, *words: bytes) -> int:
         """Count the commands that began with these words."""
         return sum(list(words) == received[: len(words)] for _, received in self.received)
 
-    def reply(self, words: list[bytes], connection: Connection) -> Any:
+    def reply(self, words: list[bytes], connection: Connection) -> bytes | Sentinel:
         """Record a command, and return the reply of the script, or the default reply.
 
         Args:
@@ -238,11 +236,11 @@ class ScriptedCluster:
         #: The Twisted reactor.
         self.reactor = reactor
 
-    def start(self) -> Deferred[Any]:
+    def start(self) -> Deferred[list[None]]:
         """Return a Deferred that fires when every node listens."""
         return gatherResults([node.listen(self.reactor) for node in self.nodes])
 
-    def stop(self) -> Deferred[Any]:
+    def stop(self) -> Deferred[list[None]]:
         """Return a Deferred that fires when no node listens any more."""
         return gatherResults([node.stop() for node in self.nodes])
 
@@ -302,6 +300,6 @@ class ScriptedCluster:
         return b"*%d\r\n%b" % (len(shards), b"".join(shards))
 
 
-async def _awaited(result: Any) -> None:
-    if result is not None:
-        await result
+async def _stopped(listening: IListeningPort | None) -> None:
+    if listening is not None and (stopped := listening.stopListening()) is not None:
+        await stopped

@@ -9,7 +9,7 @@ import trustme
 from twisted.internet import ssl
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import SSL4ServerEndpoint
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.protocols.portforward import ProxyFactory
 
 
@@ -46,7 +46,7 @@ class Certificates:
 
 def terminate_tls(
     reactor: IReactorTime, host: str, port: int, backend_port: int, certificates: Certificates, *, verify_clients: bool
-) -> Deferred[Any]:
+) -> Deferred[IListeningPort]:
     """Listen for TLS on one port, and pass the decrypted bytes to another.
 
     Args:
@@ -66,5 +66,5 @@ def terminate_tls(
     endpoint: Any = SSL4ServerEndpoint(reactor, port, context, interface=host)  # type: ignore[no-untyped-call]
     forward = ProxyFactory(host, backend_port)
     forward.noisy = False
-    listening: Deferred[Any] = endpoint.listen(forward)
+    listening: Deferred[IListeningPort] = endpoint.listen(forward)
     return listening
