@@ -36,7 +36,7 @@ class SynchronousTestCase(unittest.SynchronousTestCase):
         def assertNotIsInstance(self, instance: object, classOrTuple: Any, message: object = None) -> None: ...
         # Trial returns the exception. The method of the standard library, which it replaces, returns None.
         def assertRaises(  # type: ignore[override]
-            self, exception: type[_E], f: Callable[..., object], *args: Any, **kwargs: Any
+            self, exception: type[_E] | tuple[type[_E], ...], f: Callable[..., object], *args: Any, **kwargs: Any
         ) -> _E: ...
         def failureResultOf(self, deferred: Deferred[Any], *kinds: type[_E]) -> FailureOf[_E]: ...
         def assertNoResult(self, deferred: Deferred[Any]) -> None: ...
@@ -47,3 +47,7 @@ class SynchronousTestCase(unittest.SynchronousTestCase):
 
 class TestCase(SynchronousTestCase, unittest.TestCase):
     """`twisted.trial.unittest.TestCase`, with types for mypy and no change at run time."""
+
+    if TYPE_CHECKING:
+        # The Deferred fires with the error. Twisted declares the type of the result there.
+        def assertFailure(self, deferred: Deferred[Any], *kinds: type[_E]) -> Deferred[_E]: ...  # type: ignore[override]
