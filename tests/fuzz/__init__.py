@@ -1,5 +1,5 @@
-"""Everything that reads what others wrote, given what nobody should write.
+"""Fuzzing: every parser, and a whole client, with damaged inputs.
 
-``TXVALKEYCLUSTER_FUZZ`` is how many inputs there are in all, ``TXVALKEYCLUSTER_SEED`` where chance begins.  Valid
-inputs are changed by chance, since pure noise ends at the first check.
+``TXVALKEYCLUSTER_FUZZ`` is the number of inputs of all tests together, ``TXVALKEYCLUSTER_SEED`` the seed.  Inputs are
+valid ones with random changes, because a parser refuses pure noise at its first check.
 """

@@ -1,4 +1,4 @@
-"""Inputs by chance: valid ones that are damaged, and replies that follow RESP's grammar without making sense."""
+"""Random inputs: valid inputs with damage, and replies with the grammar of RESP and random contents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 INPUTS = int(os.environ.get("TXVALKEYCLUSTER_FUZZ", "10000"))
 SEED = int(os.environ.get("TXVALKEYCLUSTER_SEED", "2026"))
 
-# What has broken parsers before, as values and as what stands on the wire.
+# Values, and bytes on the wire, that have broken parsers before.
 _ODD_VALUES: list[Callable[[], Any]] = [
     lambda: None,
     lambda: True,
@@ -43,15 +43,21 @@ _ODD_BYTES = (
     b":" + b"9" * 5000 + b"\r\n", b"$99999999999\r\n", b"*1000\r\n",
     b"\x15\x03\x01\x00\x02\x02\x46", b"HTTP/1.1 400 Bad Request\r\n\r\n",
 )  # fmt: skip
-# hiredis sets memory aside for as many items as are declared: no more of them than a test may take.
+# hiredis allocates memory for the declared number of items, so the numbers are limited.
 _DECLARED = re.compile(rb"([*%~>|]\d{5})\d+")
 _TYPES = b"+-:$*%~>,#(=_!|"
 
 
 def for_inputs(share: float, name: str, check: Callable[[Random], object]) -> None:
-    """Call ``check`` with a source of chance for each input of a test, which makes ``share`` percent of all.
+    """Call ``check`` for each input of a test.
 
-    Raises AssertionError that tells the number of the input for which it raised.
+    Args:
+        share: The inputs of this test, in percent of all.
+        name: The name of the test in errors; the seed depends on it.
+        check: Makes an input with the given Random, and checks what it causes.
+
+    Raises:
+        AssertionError: ``check`` raised.  The error has the number of the input.
     """
     for number in range(max(1, round(INPUTS * share / 100))):
         try:
@@ -61,7 +67,7 @@ def for_inputs(share: float, name: str, check: Callable[[Random], object]) -> No
 
 
 def nested(depth: int) -> Any:
-    """A list in a list, and so on."""
+    """Return lists in lists, so many levels deep."""
     value: Any = 1
     for _ in range(depth):
         value = [value]
@@ -69,7 +75,7 @@ def nested(depth: int) -> Any:
 
 
 def wire(value: Any) -> bytes:
-    """A value as RESP3 has it."""
+    """Return a value in RESP3."""
     if value is None:
         return b"_\r\n"
     if isinstance(value, bool):
@@ -83,7 +89,7 @@ def wire(value: Any) -> bytes:
     if isinstance(value, dict):
         return b"%%%d\r\n%b" % (len(value), b"".join(wire(word) for pair in value.items() for word in pair))
     opened = 0
-    # Without recursion for what is nested deeply.
+    # A loop instead of recursion: the lists may be nested deeply.
     while isinstance(value, list) and len(value) == 1:
         opened, value = opened + 1, value[0]
     inner = b"*%d\r\n%b" % (len(value), b"".join(map(wire, value))) if isinstance(value, list) else wire(value)
@@ -91,7 +97,7 @@ def wire(value: Any) -> bytes:
 
 
 def damaged_bytes(random: Random, data: bytes) -> bytes:
-    """Bytes with a few changes: flipped, cut, repeated, swapped, or with something odd put in."""
+    """Return bytes with a few random changes: bits flipped, bytes removed, repeated, moved or replaced."""
     for _ in range(random.choice((1, 1, 1, 2, 3, 8))):
         start = random.randrange(len(data) + 1)
         end = min(len(data), start + random.choice((1, 1, 2, 5, 20, 100)))
@@ -117,12 +123,12 @@ def damaged_bytes(random: Random, data: bytes) -> bytes:
 
 
 def damaged_text(random: Random, text: str) -> str:
-    """The same of text."""
+    """Return text with a few random changes."""
     return damaged_bytes(random, text.encode("utf-8", "surrogatepass")).decode("utf-8", "backslashreplace")
 
 
 def damaged_value(random: Random, value: Any) -> Any:
-    """A copy of a value with a few changes at any depth: taken out, repeated, swapped, or replaced by something odd."""
+    """Return a copy of a value with a few random changes at any depth: items removed, repeated, moved or replaced."""
     box = [copy.deepcopy(value)]
     for _ in range(random.choice((1, 1, 1, 2, 4))):
         _damage(random, random.choice(list(_containers(box))))
@@ -166,7 +172,7 @@ def _damage(random: Random, container: Any) -> None:
 
 
 def any_reply(random: Random, depth: int = 0) -> bytes:
-    """A whole reply of any kind, by RESP's grammar."""
+    """Return a complete random reply in RESP."""
     kind = random.choice(_TYPES if depth < 4 else b"+-:$,#_")
     sign = bytes([kind])
     if sign in b"+-":
@@ -189,7 +195,7 @@ def any_reply(random: Random, depth: int = 0) -> bytes:
 
 
 def in_chunks(random: Random, data: bytes) -> Iterator[bytes]:
-    """The same bytes as reads may bring them."""
+    """Yield bytes in random pieces, as reads from a socket may bring them."""
     most = random.choice((1, 3, 10, 100, 10_000)) if len(data) < 2000 else 10_000
     while data:
         size = random.randrange(1, most + 1)

@@ -1,4 +1,4 @@
-"""Replies to HELLO and COMMAND INFO that are damaged."""
+"""Damaged replies to HELLO and to COMMAND INFO."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
 
+from tests.cases import SynchronousTestCase
 from tests.connection.wire import Base
 from tests.fuzz.inputs import any_reply, damaged_bytes, damaged_value, for_inputs, in_chunks, wire
 from txvalkeycluster.address import Address
@@ -53,7 +53,7 @@ CALLS: list[list[Any]] = [
 
 class HelloTests(Base):
     def test_known_or_refused(self) -> None:
-        """A connection that can be used, or a ConnectFailed without the password."""
+        """A damaged reply to HELLO gives a usable connection, or a ConnectFailed without the password."""
         for_inputs(10, "hello", self.check)
 
     def check(self, random: Random) -> None:
@@ -65,7 +65,7 @@ class HelloTests(Base):
         hello = damaged_bytes(random, hello) if random.random() < 0.2 else hello
         for chunk in in_chunks(random, hello + b"+OK\r\n" * 4):
             self.receive(chunk)
-        # Silent from now on.
+        # The server is silent from now on.
         self.clock.pump([0.5] * 10)
         self.lose()
         (result,) = done
@@ -81,8 +81,8 @@ class HelloTests(Base):
 
 
 class CommandInfoTests(SynchronousTestCase):
-    def test_learnt_or_refused(self) -> None:
-        """What is learnt can be asked for keys, of which there are no more than arguments."""
+    def test_read_or_refused(self) -> None:
+        """A damaged reply to COMMAND INFO is a ProtocolError, or gives commands that find keys in their arguments."""
         for_inputs(10, "command info", self.check)
 
     def check(self, random: Random) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
-from twisted.trial.unittest import SynchronousTestCase
 
+from tests.cases import SynchronousTestCase
 from tests.fuzz.inputs import nested, wire
 from tests.memory import MemoryTests
 from tests.scripted.base import ask, moved
@@ -22,7 +22,8 @@ from txvalkeycluster.connection import endpoints
 from txvalkeycluster.connection.handshake import ServerInfo
 from txvalkeycluster.options import Options
 from txvalkeycluster.testing import DEFAULT_REPLY, ScriptedNode
-from txvalkeycluster.topology.parsers import read_nodes, read_shards, read_slots
+from txvalkeycluster.topology.nodes_parser import read_nodes
+from txvalkeycluster.topology.parsers import read_shards, read_slots
 
 NODE: list[Any] = [b"10.0.0.1", 7000, b"a" * 40, []]
 
@@ -217,8 +218,14 @@ class MemoryUseTests(MemoryTests):
         self.patch(endpoints, "_CONTEXTS", 3)
         made: list[str] = []
         verifier = endpoints._NameVerifier
-        self.patch(endpoints, "_NameVerifier", lambda creator, name: made.append(name) or verifier(creator, name))
-        dial = endpoints.endpoint_maker(MemoryReactorClock(), Options(tls=True))
+
+        def recorded(creator: Any, name: str) -> Any:
+            made.append(name)
+            return verifier(creator, name)
+
+        self.patch(endpoints, "_NameVerifier", recorded)
+        clock = MemoryReactorClock()  # type: ignore[no-untyped-call]
+        dial = endpoints.endpoint_maker(clock, Options(tls=True))
         for name in ("a", "b", "c", "a", "d", "d", "a"):
             dial(name, 7000)
         self.assertEqual(made, ["a", "b", "c", "d", "a"])
@@ -249,7 +256,7 @@ class MemoryUseTests(MemoryTests):
 
     def test_a_map_of_shards_without_nodes(self) -> None:
         """Shards without nodes count against max_nodes."""
-        empty = {b"slots": [], b"nodes": []}
+        empty: dict[bytes, list[Any]] = {b"slots": [], b"nodes": []}
         node = {b"id": b"a", b"role": b"master", b"port": 7000, b"endpoint": b"node"}
         full = {b"slots": [0, 16383], b"nodes": [node]}
         for scripted in self.nodes:

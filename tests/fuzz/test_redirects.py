@@ -1,4 +1,4 @@
-"""Damaged MOVED and ASK texts, as they are read and as a client follows them."""
+"""Damaged texts of MOVED and ASK: their parser, and a client that follows them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
-from twisted.trial.unittest import SynchronousTestCase
 
+from tests.cases import SynchronousTestCase
 from tests.fuzz.inputs import damaged_text, for_inputs
 from tests.fuzz.world import HostileTests
 from txvalkeycluster import Address, CommandTimeout, ConnectionLost, ProtocolError, ReplyError, key_slot
@@ -25,8 +25,8 @@ VALID = (
 
 
 class RedirectTests(SynchronousTestCase):
-    def test_a_decision_or_the_callers_error(self) -> None:
-        """Whatever it says: a slot that there is, and an address that has a port."""
+    def test_a_valid_target_or_an_error(self) -> None:
+        """A damaged redirect is the error of the caller, or has a valid slot and a valid address."""
         for_inputs(10, "redirects", self.check)
 
     def check(self, random: Random) -> None:
@@ -41,21 +41,21 @@ class RedirectTests(SynchronousTestCase):
             self.dial(decision.target)
 
     def dial(self, target: Address) -> None:
-        """Names that nobody can dial fail in a way that the factory of connections expects."""
-        dial = endpoint_maker(MemoryReactorClock(), Options())
+        """Connect to a target.  An exception for an invalid host counts as a failed connection attempt."""
+        clock = MemoryReactorClock()  # type: ignore[no-untyped-call]
+        dial = endpoint_maker(clock, Options())
         try:
             connecting = dial(*target).connect(Factory.forProtocol(Protocol))
         except Exception:
-            # What endpoints raise is a failed dial.
             return
         connecting.addErrback(lambda _: None)
 
 
 class FollowedTests(HostileTests):
-    """One node of three answers with redirects by chance."""
+    """One of three nodes answers with random redirects."""
 
     def test_the_client_goes_on(self) -> None:
-        """A command ends by its deadline, the other nodes serve, and nothing is left of where it was sent."""
+        """Commands end by their deadline, the other nodes serve, and the client forgets the targets."""
         for_inputs(5, "followed", self.check)
 
     def check(self, random: Random) -> None:

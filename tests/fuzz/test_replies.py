@@ -1,4 +1,4 @@
-"""Any bytes in any chunks, as the replies to the commands of one connection."""
+"""Random bytes in random pieces as the replies to the commands of one connection."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from txvalkeycluster.commands.encoder import pack
 from txvalkeycluster.errors import CommandTimeout, ConnectionLost, ProtocolError, ReplyError
 from txvalkeycluster.requests.batch import Batch
 
-# What a command may end with that was given anything for a reply.
+# The errors of a command with a random reply.
 DOCUMENTED = (CommandTimeout, ConnectionLost, ProtocolError, ReplyError, UnicodeDecodeError)
 COMMANDS = 6
 
 
 class ReplyTests(Base):
     def test_every_command_ends_once(self) -> None:
-        """With a reply or a documented error, and nothing is left of it."""
+        """Every command ends once, with a reply or a documented error, and leaves nothing on the connection."""
         for_inputs(25, "replies", self.check)
 
     def check(self, random: Random) -> None:
@@ -41,7 +41,7 @@ class ReplyTests(Base):
         self.assertEqual((self.connection.pending, self.clock.getDelayedCalls()), (0, []))
 
     def ask(self, random: Random) -> list[int]:
-        """Send commands, and now and then a batch among them; return its places."""
+        """Send commands, and sometimes a batch.  Return the numbers of the commands of the batch."""
         for _ in range(COMMANDS):
             self.send("w").addBoth(self.ended.append)
         places = list(range(random.choice((0, 0, 3))))
@@ -59,7 +59,7 @@ class ReplyTests(Base):
         return damaged_bytes(random, whole) if random.random() < 0.6 else whole
 
     def finish(self) -> None:
-        """Let the silence last until the connection is given up."""
+        """Send nothing until the client aborts the connection."""
         for _ in range(14):
             self.clock.advance(1.0)
         if not self.transport.aborted:

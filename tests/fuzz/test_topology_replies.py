@@ -1,4 +1,4 @@
-"""Replies to CLUSTER SLOTS, SHARDS and NODES that are damaged: a map, or a TopologyError that is short."""
+"""Damaged replies to CLUSTER SLOTS, SHARDS and NODES give a slot map, or a short TopologyError."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Callable, Generator
 from random import Random
 from typing import Any, TypeVar
 
-from twisted.trial.unittest import SynchronousTestCase
-
+from tests.cases import SynchronousTestCase
 from tests.fuzz.inputs import damaged_bytes, damaged_value, for_inputs
 from txvalkeycluster.address import Address
 from txvalkeycluster.errors import TopologyError
@@ -17,9 +16,9 @@ from txvalkeycluster.topology.parsers import SOURCES
 
 _T = TypeVar("_T")
 ASKED = Address("10.0.0.9", 7000)
-# More steps than any of these replies can need.
+# More steps than the parsers need for any of these replies.
 STEPS = 1000
-# An error names a place and shows the beginning of what is there; a slot with two owners, both their addresses.
+# The longest text of an error.  The longest one has the addresses of both owners of a slot.
 LONGEST_ERROR = 4096
 
 SLOTS: list[Any] = [
@@ -57,19 +56,19 @@ NODES = b"\n".join(
 
 
 def finish(work: Generator[None, None, _T]) -> _T:
-    """Do at a stretch what is done in steps, of which there are not too many."""
+    """Run a parser to its end, and return its result.  It must not take more than STEPS steps."""
     for _ in range(STEPS):
         try:
             next(work)
         except StopIteration as done:
             result: _T = done.value
             return result
-    raise AssertionError("it takes ever more steps")
+    raise AssertionError(f"the parser has not ended after {STEPS} steps")
 
 
 class TopologyReplyTests(SynchronousTestCase):
     def parsed(self, parse: Callable[[], _T]) -> _T | None:
-        """What a parser makes of a reply; None if it refuses it as it should."""
+        """Return the result of a parser, or None if it refuses the reply with a short error."""
         try:
             return parse()
         except TopologyError as error:
@@ -77,7 +76,6 @@ class TopologyReplyTests(SynchronousTestCase):
             return None
 
     def check(self, source: str, reply: Any, tls: bool | None) -> None:
-        # `auto` takes the word of every parser alike.
         shards = self.parsed(lambda: finish(SOURCES[source][1](reply, ASKED, tls)))
         if shards is None:
             return
@@ -90,7 +88,7 @@ class TopologyReplyTests(SynchronousTestCase):
             self.assertLess(len(repr(node)), 8 * 1024)
 
     def test_lists_and_maps(self) -> None:
-        """Of any shape, nested deeply, with numbers without end."""
+        """Replies to CLUSTER SLOTS and SHARDS may have any shape, depth and numbers."""
 
         def check(random: Random) -> None:
             source, valid = random.choice((("slots", SLOTS), ("shards", SHARDS)))
@@ -99,7 +97,7 @@ class TopologyReplyTests(SynchronousTestCase):
         for_inputs(15, "maps", check)
 
     def test_lines(self) -> None:
-        """Of CLUSTER NODES, for all that is read of it."""
+        """Replies to CLUSTER NODES may have any lines."""
 
         def check(random: Random) -> None:
             reply = damaged_value(random, SLOTS) if random.random() < 0.02 else damaged_bytes(random, NODES)

@@ -1,4 +1,4 @@
-"""Damaged URLs and options: options that can be used, or a ValueError or TypeError without the password."""
+"""Damaged URLs and options give usable options, or a ValueError or TypeError without the password."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import traceback
 from random import Random
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
-
+from tests.cases import SynchronousTestCase
 from tests.fuzz.inputs import damaged_text, for_inputs
 from txvalkeycluster.address import parse_address
 from txvalkeycluster.options import Options, parse_seeds
 
 SECRET = "hunter2zzz"
-# What must not be damaged, so that it can be looked for.
+# Stands for the password while the rest is damaged, so that the test can look for the password.
 _MARK = "\u2603"
 URLS = (
     f"valkey://user:{_MARK}@h:7000,[::1]:7001,10.0.0.1/1?timeout=2.5&refresh_period=none&warm_up=true",
@@ -50,14 +49,14 @@ class UrlTests(SynchronousTestCase):
         except (ValueError, TypeError) as error:
             self.assertNotIn(SECRET, "".join(traceback.format_exception(error)))
             return
-        # A copy of the password in the place of a host name, say, is not known to be one.
+        # The client cannot know that a copy of the password, for example as a host name, is a password.
         if made.password and SECRET in made.password and url.count(SECRET) <= 1:
             self.assertNotIn(SECRET, repr(made))
         for host, port in made.seeds:
             self.assertTrue(host and 0 < port < 65536)
 
     def test_urls(self) -> None:
-        """Damaged around and within the password."""
+        """A URL may be damaged around the password."""
 
         def check(random: Random) -> None:
             url = damaged_text(random, random.choice(URLS)).replace(_MARK, SECRET)
@@ -75,7 +74,7 @@ class UrlTests(SynchronousTestCase):
         for_inputs(7, "urls", check)
 
     def test_options(self) -> None:
-        """Of any type and size, beside a password."""
+        """Options may have any type and size."""
 
         def check(random: Random) -> None:
             names = random.sample(sorted(VALUES), random.randrange(1, 6))

@@ -1,4 +1,4 @@
-"""A whole client, one of whose nodes answers nonsense to everything: handshake, slot maps, every kind of command."""
+"""A whole client with a node that gives random replies to everything: handshake, slot maps and commands."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from txvalkeycluster import ClusterClient, ValkeyError
 from txvalkeycluster.testing import CLOSE, DEFAULT_REPLY, SILENCE, ScriptedNode
 
 Client = ClusterClient[bytes]
-# A scan or a WAIT asks several times, and has no deadline as a whole.
+# A scan and WAIT send several commands, and have no deadline as a whole.
 PATIENCE = 60.0
 
 
 async def _collected(found: AsyncIterator[Any]) -> int:
-    """Go through the beginning of an iterator: a hostile node can make it endless."""
+    """Count the first items of an iterator, which a hostile node can make endless."""
     count = 0
     async for _ in found:
         count += 1
@@ -89,7 +89,7 @@ CALLS: list[Callable[[Client, str], Any]] = [
 
 class WholeClientTests(HostileTests):
     def test_nonsense_to_everything(self) -> None:
-        """Each call ends once, if with an error a documented one; all nodes serve, the odd one once it is honest."""
+        """Each call ends once, with a reply or a documented error.  All nodes serve later, when the node is honest."""
         for_inputs(5, "whole client", self.check)
 
     def check(self, random: Random) -> None:
@@ -102,7 +102,7 @@ class WholeClientTests(HostileTests):
 
         self.nodes[0].script = script
         if random.random() < 0.3:
-            # The handshake meets it, too.
+            # The next handshake gets random replies too.
             self.network.cut(self.nodes[0])
         calls = [random.choice(CALLS) for _ in range(6)]
         self.ends([call(self.world, key) for call in calls], ValkeyError, within=PATIENCE)
