@@ -15,8 +15,8 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 from twisted.internet.defer import Deferred
-from twisted.trial.unittest import SynchronousTestCase
 
+from tests.cases import SynchronousTestCase
 from txvalkeycluster import Options, cli
 from txvalkeycluster.cli import cluster as cluster_module
 from txvalkeycluster.cli import running
@@ -130,7 +130,7 @@ class Reactor:
 
 class RunningTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.reactor = Reactor()
+        self.reactor: Any = Reactor()
         self.undone: list[str] = []
         self.alarms: list[int] = []
         # The tests must not change the signal handlers of this process.

@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack
 from types import SimpleNamespace
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.trial.unittest import SynchronousTestCase
 
+from tests.cases import SynchronousTestCase
 from tests.memory import MemoryTests
 from txvalkeycluster import Node, OpenSlot, Shard, Topology
 from txvalkeycluster.cli import topology as topology_module

@@ -8,8 +8,8 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
-from twisted.trial.unittest import TestCase
 
+from tests.cases import TestCase
 from txvalkeycluster import Address, ClusterClient, key_slot
 from txvalkeycluster.testing import DEFAULT_REPLY, ScriptedCluster, ScriptedNode
 from txvalkeycluster.testing.scripted import Connection
@@ -20,7 +20,7 @@ class ScriptedTests(TestCase):
 
     timeout = 30
 
-    async def setUp(self) -> None:
+    async def setUp(self) -> None:  # type: ignore[override]
         self.cluster = ScriptedCluster(reactor)
         self.addCleanup(self.cluster.stop)
         await self.cluster.start()
@@ -53,23 +53,22 @@ class ScriptedTests(TestCase):
 def transactional(node: ScriptedNode, words: list[bytes], connection: Connection) -> Any:
     """The script of a node that executes MULTI and EXEC."""
     state = vars(connection)
-    queue = state.setdefault("queue", None)
+    queue: list[bytes] | None = state.get("queue")
     if words[0] == b"MULTI":
         state["queue"] = []
-    elif words[0] == b"EXEC":
+        return b"+OK\r\n"
+    if queue is None:
+        return DEFAULT_REPLY
+    if words[0] == b"EXEC":
         state["queue"] = None
         return b"*%d\r\n%b" % (len(queue), b"".join(queue))
-    elif queue is not None:
-        queue.append(node.usual(words, asking=False))
-        return b"+QUEUED\r\n"
-    else:
-        return DEFAULT_REPLY
-    return b"+OK\r\n"
+    queue.append(node.usual(words, asking=False))
+    return b"+QUEUED\r\n"
 
 
 async def _until(condition: Callable[[], object]) -> None:
     while not condition():
-        await deferLater(reactor, 0.001)  # type: ignore[arg-type]
+        await deferLater(reactor, 0.001)
 
 
 def moved(key: str | bytes, target: Address | str) -> bytes:

@@ -104,14 +104,14 @@ def context(shown: Issued, clients_of: Issued | None = None, newest: int | None 
     chain = [ssl.Certificate.loadPEM(c.public_bytes(Encoding.PEM)).original for c in shown.chain]
     private: Any = ssl.PrivateCertificate.loadPEM(shown.pem_with_key)  # type: ignore[no-untyped-call]
     trusted = [] if clients_of is None else [ssl.Certificate.loadPEM(clients_of.pem)]
-    options: Any = ssl.CertificateOptions(
+    options = ssl.CertificateOptions(
         privateKey=private.privateKey.original,
         certificate=private.original,
         extraCertChain=chain,
         trustRoot=ssl.trustRootFromCertificates(trusted) if trusted else None,  # type: ignore[no-untyped-call]
     )
     if newest is not None:
-        made = options.getContext()
+        made: SSL.Context = options.getContext()
         made.set_min_proto_version(SSL.TLS1_VERSION)
         made.set_max_proto_version(newest)
         made.set_cipher_list(b"ALL:@SECLEVEL=0")
@@ -125,13 +125,13 @@ class Tap(ProtocolWrapper):
         factory: Any = self.factory
         factory.server.connections += 1
         if factory.server.greeting:
-            self.write(factory.server.greeting)
-        super().connectionMade()
+            self.write(factory.server.greeting)  # type: ignore[no-untyped-call]
+        super().connectionMade()  # type: ignore[no-untyped-call]
 
     def dataReceived(self, data: bytes) -> None:
         factory: Any = self.factory
         factory.server.raw += data
-        super().dataReceived(data)
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
 
 
 class TappedServer:
@@ -145,7 +145,7 @@ class TappedServer:
 
     def listen(self, reactor: Any) -> Deferred[Any]:
         """Return a Deferred that fires with the listening port."""
-        tapped: Any = WrappingFactory(self._factory)
+        tapped: Any = WrappingFactory(self._factory)  # type: ignore[no-untyped-call]
         tapped.protocol, tapped.server, tapped.noisy = Tap, self, False
         endpoint: Any = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")  # type: ignore[no-untyped-call]
         listening: Deferred[Any] = endpoint.listen(tapped)

@@ -25,7 +25,7 @@ READONLY = b"-READONLY You can't write against a read only replica.\r\n"
 class TwoShards(ScriptedTests):
     """Node 0 is a shard of its own.  Nodes 1 and 2 are the other shard: node 1 is its primary at first."""
 
-    async def setUp(self) -> None:
+    async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
         self.lead(1, 2)
 

@@ -131,7 +131,7 @@ class EndTests(ScriptedTests):
         waiting.cancel()
         await self.assertFailure(waiting, CancelledError)
         await client.close()
-        timers = reactor.getDelayedCalls()  # type: ignore[attr-defined]
+        timers: list[Any] = list(reactor.getDelayedCalls())
         self.assertEqual([timer for timer in timers if timer.func.__module__.startswith("txvalkeycluster")], [])
 
     async def test_close_during_a_refresh(self) -> None:

@@ -264,7 +264,7 @@ class FullSocketTests(ScriptedTests):
         value = b"x" * 100_000
         while not refused:
             accepted.append(client.execute("SET", key, value).addErrback(refused.append))
-            await deferLater(reactor, 0)  # type: ignore[arg-type]
+            await deferLater(reactor, 0)
         # The limit allows 10 values.  The buffers of the two sockets hold a few MB more.
         self.assertLess(len(accepted), 150)
         transport.resumeProducing()

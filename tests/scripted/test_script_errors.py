@@ -37,7 +37,7 @@ PROGRAMS = (b"EVAL", b"EVALSHA", b"FCALL", b"EVAL_RO", b"MOD.WRITE")
 
 
 class ScriptErrorTests(ScriptedTests):
-    async def setUp(self) -> None:
+    async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
         self.key = self.key_of(self.nodes[0])
         #: The nodes answer these errors to PROGRAMS, one after the other, and then a result.

@@ -37,7 +37,7 @@ class Mirror(protocol.Protocol):
 
 
 class RefusalTests(ScriptedTests):
-    async def setUp(self) -> None:
+    async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
         self.root = authority()
         # The node behind the TLS server: it receives what the client sends after the handshake.
@@ -89,15 +89,16 @@ class RefusalTests(ScriptedTests):
         """The client sends the password to a server with a valid certificate, and encrypts it."""
         intermediate = authority("intermediate", by=self.root)
         limited = authority("limited", by=self.root, extensions=(ONLY_OTHERS,))
-        named: dict[str, Any] = {"server_name": "node.other.example"}
+        named = {"server_name": "node.other.example"}
         ours = {"client_certificate": issue("client.invalid", by=self.root).pem_with_key}
-        for shown, tls, options in (
+        cases: list[tuple[Issued, dict[str, Any], dict[str, Any]]] = [
             (issue(HOST, by=self.root), {}, {}),
             (issue(HOST, by=intermediate), {}, {}),
             (issue("node.other.example", by=limited), {}, named),
             (issue("*.other.example", by=self.root), {}, named),
             (issue(HOST, by=self.root), {"clients_of": self.root}, ours),
-        ):
+        ]
+        for shown, tls, options in cases:
             server = await self.serve(shown, **tls)
             self.node.received.clear()
             await self.made(**options).refresh_topology()
