@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionRefusedError
@@ -18,8 +18,21 @@ from txvalkeycluster import Address, ClusterClient
 from txvalkeycluster.testing import ScriptedCluster, ScriptedNode
 from txvalkeycluster.testing.scripted import Connection
 
+_T = TypeVar("_T")
+_E = TypeVar("_E", bound=Exception)
+
 # More reactor turns than a few commands need.
 _TURNS = 200
+
+
+# Twisted does not declare the types of these.
+_FakeTransport: Callable[..., Any] = FakeTransport
+_IOPump: Callable[..., Any] = IOPump
+_ConnectionRefusedError: Callable[[], Exception] = ConnectionRefusedError
+
+
+def _refused() -> Deferred[Any]:
+    return fail(_ConnectionRefusedError())
 
 
 class Network:
@@ -32,7 +45,7 @@ class Network:
         #: The time and the address of every connection attempt.
         self.dials: list[tuple[float, Address]] = []
         self._nodes = {node.address: node for node in nodes}
-        self._pumps: list[IOPump] = []
+        self._pumps: list[Any] = []
 
     def add(self, node: ScriptedNode) -> None:
         """Make a node reachable at its address."""
@@ -40,7 +53,7 @@ class Network:
 
     def refuse(self, node: ScriptedNode) -> None:
         """Refuse new connections to a node, and close the open ones."""
-        self.instead[node.address] = lambda: fail(ConnectionRefusedError())
+        self.instead[node.address] = _refused
         self.cut(node)
 
     def cut(self, node: ScriptedNode) -> None:
@@ -58,15 +71,13 @@ class Network:
         if address in self.instead:
             return self.instead[address]()
         client = factory.buildProtocol(None)
-        if client is None:
-            return fail(ConnectionRefusedError())
         node = self._nodes.get(address)
-        if node is None:
-            return fail(ConnectionRefusedError())
+        if client is None or node is None:
+            return _refused()
         node.accepted += 1
-        server = Connection(node, node.accepted)
-        client_end, server_end = FakeTransport(client, False), FakeTransport(server, True)
-        self._pumps.append(IOPump(client, server, client_end, server_end, False, self.clock))
+        server: Any = Connection(node, node.accepted)
+        client_end, server_end = _FakeTransport(client, False), _FakeTransport(server, True)
+        self._pumps.append(_IOPump(client, server, client_end, server_end, False, self.clock))
         server.makeConnection(server_end)
         client.makeConnection(client_end)
         connected: Deferred[Any] = Deferred()
@@ -106,7 +117,7 @@ class MemoryTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.cluster = ScriptedCluster(None)
+        self.cluster = ScriptedCluster(self.clock)
         for index, node in enumerate(self.cluster.nodes):
             node.address = Address("node", 7000 + index)
         self.nodes = self.cluster.nodes
@@ -142,12 +153,12 @@ class MemoryTests(SynchronousTestCase):
             self.clock.advance(min(step, end - self.clock.seconds()))
             self.network.settle()
 
-    def result_of(self, deferred: Deferred[Any]) -> Any:
+    def result_of(self, deferred: Deferred[_T]) -> _T:
         """Return the result of a Deferred that fires within a second."""
         self._let_fire(deferred)
         return self.successResultOf(deferred)
 
-    def error_of(self, deferred: Deferred[Any], *kinds: type[Exception]) -> Any:
+    def error_of(self, deferred: Deferred[Any], *kinds: type[_E]) -> _E:
         """Return the error of a Deferred that fails within a second."""
         self._let_fire(deferred)
         return self.failureResultOf(deferred, *kinds).value

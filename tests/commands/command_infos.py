@@ -4,10 +4,13 @@ from typing import Any
 
 from txvalkeycluster.commands import Command, KeySpec
 
+#: The kind and the fields of one part of a key specification.
+Part = tuple[str, dict[str, Any]]
+
 STREAMS = KeySpec(1, b"STREAMS", last=-1, limit=2)
-INDEX = ("index", {"index": 1})
-ONE = ("range", {"lastkey": 0, "keystep": 1, "limit": 0})
-RANGE = ("range", {"lastkey": -1, "keystep": 2, "limit": 0})
+INDEX: Part = ("index", {"index": 1})
+ONE: Part = ("range", {"lastkey": 0, "keystep": 1, "limit": 0})
+RANGE: Part = ("range", {"lastkey": -1, "keystep": 2, "limit": 0})
 
 
 def keys(spec: KeySpec | tuple[KeySpec, ...], *args: Any) -> list[Any]:
@@ -15,7 +18,7 @@ def keys(spec: KeySpec | tuple[KeySpec, ...], *args: Any) -> list[Any]:
     return list(Command("X", key_specs=specs).keys(args))
 
 
-def spec_reply(begin: tuple[str, dict[str, Any]], find: tuple[str, dict[str, Any]]) -> dict[bytes, Any]:
+def spec_reply(begin: Part, find: Part) -> dict[bytes, Any]:
     """Return a key specification in its RESP3 form."""
 
     def part(kind: str, spec: dict[str, Any]) -> dict[bytes, Any]:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cases import SynchronousTestCase
-from tests.commands.command_infos import REPLY, entry, flat, spec_reply
+from tests.commands.command_infos import REPLY, Part, entry, flat, spec_reply
 from txvalkeycluster.commands import CommandTable
 from txvalkeycluster.errors import ProtocolError
 
@@ -83,9 +83,10 @@ class ReplyTests(SynchronousTestCase):
 
     def test_a_reply_that_is_not_a_list(self) -> None:
         """The error names the type of the reply."""
-        for reply, kind in [(None, "NoneType"), (b"OK", "bytes"), ({}, "dict"), (5, "int"), (OSError("x"), "OSError")]:
+        replies: list[Any] = [None, b"OK", {}, 5, OSError("x")]
+        for reply in replies:
             error = self.assertRaises(ProtocolError, CommandTable.from_reply, reply)
-            self.assertIn(f"the reply to COMMAND is {kind}", str(error))
+            self.assertIn(f"the reply to COMMAND is {type(reply).__name__}", str(error))
 
     def assert_named(self, broken: Any, where: str = "COMMAND entry 1") -> None:
         reply = [REPLY[0], broken, REPLY[1]]
@@ -127,15 +128,16 @@ class ReplyTests(SynchronousTestCase):
 
     def test_malformed_specifications(self) -> None:
         """A key specification is refused if a field is missing or has the wrong type."""
-        good = [
+        good: list[tuple[Part, Part]] = [
             (("index", {"index": 1}), ("range", {"lastkey": -1, "keystep": 1, "limit": 0})),
             (("keyword", {"keyword": b"K", "startfrom": 1}), ("keynum", {"keynumidx": 0, "firstkey": 1, "keystep": 1})),
         ]
         for parts in good:
             CommandTable.from_reply([entry("x", spec_reply(*parts))])
+            wrong: list[Any] = [None, [], b"\xff", "1", 1.5, True, {}]
             for which in (0, 1):
                 for field in parts[which][1]:
-                    for value in (None, [], b"\xff", "1", 1.5, True, {}):
+                    for value in wrong:
                         if field == "keyword" and value == "1":
                             continue
                         broken: list[Any] = [*parts]

@@ -8,7 +8,7 @@ from typing import Any
 from tests.cases import SynchronousTestCase
 from txvalkeycluster.commands import Command, CommandTable, DefinitionError
 from txvalkeycluster.commands.definition import assemble, read_definitions
-from txvalkeycluster.slots import key_slot
+from txvalkeycluster.slots import argument_slot
 
 KEY = {"name": "key", "type": "key"}
 KEYS = {**KEY, "multiple": True}
@@ -178,7 +178,8 @@ class MalformedTests(SynchronousTestCase):
     def test_text_that_is_not_an_object_of_commands(self) -> None:
         for text in ("", "{", "nope", '{"X": }'):
             self.assert_wrong(text, "not valid JSON")
-        for content in ([], 5, None, "text"):
+        contents: list[Any] = [[], 5, None, "text"]
+        for content in contents:
             self.assert_wrong(json.dumps(content), "not an object of commands")
         self.assert_wrong({"X": []}, "X is list")
 
@@ -186,7 +187,7 @@ class MalformedTests(SynchronousTestCase):
         """The error names the file, the command and the field."""
         good = {"arity": 2, "arguments": [KEY]}
         spec = {"begin_search": {"index": {"pos": 1}}, "find_keys": {"range": {"lastkey": 0, "step": 1, "limit": 0}}}
-        for change, part in [
+        changes: list[tuple[dict[str, Any], str]] = [
             ({"arity": "2"}, "X.arity is str, not int"),
             ({"arguments": {}}, "X.arguments is dict, not list"),
             ({"arguments": [5]}, "X.arguments[0] is int"),
@@ -209,7 +210,8 @@ class MalformedTests(SynchronousTestCase):
             ({"command_flags": "WRITE"}, "X.command_flags is str"),
             ({"container": 5}, "X.container is int"),
             ({"reply_schema": []}, "X.reply_schema is list"),
-        ]:
+        ]
+        for change, part in changes:
             self.assert_wrong({"X": {**good, **change}}, part)
         self.assert_wrong({"X": {}}, "X.arity is missing")
 
@@ -241,4 +243,4 @@ class SlotOfModuleCommandTests(SynchronousTestCase):
         """JSON.GET with a path is routed by its key."""
         commands = table(MODULE)
         command = commands["JSON.GET"]
-        self.assertEqual(key_slot(next(command.keys(["JSON.GET", "k", "path"]))), key_slot("k"))
+        self.assertEqual(argument_slot(next(command.keys(["JSON.GET", "k", "path"]))), argument_slot("k"))

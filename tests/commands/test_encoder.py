@@ -47,10 +47,10 @@ class PackTests(SynchronousTestCase):
     def test_large_values_are_not_copied(self) -> None:
         """The packed command contains the object of a large value, not a copy of it."""
         value = b"x" * (LARGE + 1)
-        parts = pack(("SET", "k", value, "é", 5, 1.5))
+        parts: Any = pack(("SET", "k", value, "é", 5, 1.5))
         self.assertTrue(any(part is value for part in parts))
         reader = hiredis.Reader()
-        reader.feed(b"".join(parts))  # type: ignore[arg-type]
+        reader.feed(b"".join(parts))
         self.assertEqual(reader.gets(), [b"SET", b"k", value, "é".encode(), b"5", b"1.5"])
 
     def test_arguments_beside_a_large_value(self) -> None:
@@ -62,7 +62,8 @@ class PackTests(SynchronousTestCase):
 
     def test_a_refused_argument_is_named(self) -> None:
         """The error names the command, the position and the type, also after a large value."""
-        for bad, text in [(None, "is None"), (True, "is True"), ([1], "type list"), ({}, "type dict")]:
+        refused: list[tuple[Any, str]] = [(None, "is None"), (True, "is True"), ([1], "type list"), ({}, "type dict")]
+        for bad, text in refused:
             for key in ("k", "k" * (LARGE + 1), 1 << 2000):
                 error = self.assertRaises(TypeError, pack, ("SET", key, bad))
                 self.assertIn("argument 2 of SET", str(error))
@@ -105,6 +106,7 @@ class PackKeyedTests(SynchronousTestCase):
                 self.assert_same(b"k", key)
 
     def test_a_refused_argument_is_named(self) -> None:
-        for args in (("GET", "k", None), ("GET", b"k", []), ("GET", "k", "v", {})):
+        calls: list[tuple[Any, ...]] = [("GET", "k", None), ("GET", b"k", []), ("GET", "k", "v", {})]
+        for args in calls:
             error = self.assertRaises(TypeError, pack_keyed, Command("GET").wire_name, args)
             self.assertIn(f"argument {len(args) - 1} of GET", str(error))

@@ -67,7 +67,7 @@ class GeneratorTests(SynchronousTestCase):
         word, number = {"name": "word", "type": "string"}, {"name": "number", "type": "integer"}
         yes, no = ({"name": name, "type": "pure-token", "token": name.upper()} for name in ("yes", "no"))
         several = {**word, "token": "W", "multiple": True}
-        for arguments, args, kwargs, words in [
+        cases: list[tuple[list[Any], Any, dict[str, Any], list[Any]]] = [
             ([word, {**number, "optional": True}], ["w"], {}, ["w"]),
             ([word, {**number, "optional": True}], ["w", 5], {}, ["w", 5]),
             ([{**word, "multiple": True}], ["a", "b"], {}, ["a", "b"]),
@@ -100,7 +100,8 @@ class GeneratorTests(SynchronousTestCase):
             ([{**several, "multiple_token": True}], [], {"w": ["a", "b"]}, ["W", "a", "W", "b"]),
             ([{**several, "optional": True}], [], {"w": ["a", "b"]}, ["W", "a", "b"]),
             ([{**word, "name": name} for name in ("from", "self", "from")], "abc", {}, ["a", "b", "c"]),
-        ]:  # fmt: skip
+        ]  # fmt: skip
+        for arguments, args, kwargs, words in cases:
             self.assertEqual(self.run_main(self.written("one.json", {"X.Y": {"arguments": arguments}})), (0, ""))
             made = self.load("methods").Counters()
             made._run = lambda words, convert=None: list(words)

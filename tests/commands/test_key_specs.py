@@ -185,7 +185,8 @@ class CommandTests(SynchronousTestCase):
         for word in ("ENCODING", "encoding", b"Encoding", bytearray(b"encoding"), memoryview(b"ENCODING")):
             command = whole.resolve(["OBJECT", word, "k"])
             self.assertEqual((command.name, list(command.keys(["OBJECT", word, "k"]))), ("OBJECT ENCODING", ["k"]))
-        for args in [["OBJECT"], ["OBJECT", "nonsense", "k"], ["OBJECT", 5], ["OBJECT", None], ["OBJECT", b"\xff"]]:
+        others: list[list[Any]] = [[], ["nonsense", "k"], [5], [None], [b"\xff"]]
+        for args in (["OBJECT", *other] for other in others):
             self.assertIs(whole.resolve(args), whole)
         self.assertEqual(list(whole.resolve(["OBJECT", "HELP"]).keys(["OBJECT", "HELP", "x"])), [])
         self.assertIs(table["MSET"].resolve(["MSET", "ENCODING"]), table["MSET"])

@@ -44,8 +44,8 @@ class RefusalTests(SynchronousTestCase):
         known = Command("CLIENT", subcommands={"REPLY": reply, "LIST": Command("CLIENT LIST")})
         for client in (known, Command("CLIENT")):
             for word in ("REPLY", b"reply", bytearray(b"Reply")):
-                args = ("CLIENT", word, "OFF")
-                self.assertTrue(self.refused(client.resolve(args), *args), word)
+                call = ("CLIENT", word, "OFF")
+                self.assertTrue(self.refused(client.resolve(call), *call), word)
             for args in [("CLIENT", "LIST"), ("CLIENT",), ("CLIENT", 5), ("CLIENT", "SETNAME", "REPLY")]:
                 self.assertFalse(self.refused(client.resolve(args), *args), args)
         self.assertTrue(self.refused(Command("DEBUG"), "DEBUG", "protocol", "push"))

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tests.connection.wire import ECHO, Base
-from txvalkeycluster.commands.encoder import pack
+from tests.connection.wire import ECHO, Base, echoes, packed
 from txvalkeycluster.errors import CommandTimeout, ConnectionLost, ReplyError, TooManyPending
 from txvalkeycluster.requests.batch import Batch
 
@@ -36,7 +35,7 @@ class BatchTests(Base):
         now = self.clock.seconds()
         batch = Batch(self.whole, 0, now, now + timeout)
         for number, word in enumerate(words):
-            batch.add(number, pack(("ECHO", word)), ECHO, 0)  # type: ignore[arg-type]
+            batch.add(number, packed(("ECHO", word)), ECHO, 0)
         batch.seal()
         self.connection.send_batch(batch)
         return batch
@@ -47,7 +46,7 @@ class BatchTests(Base):
         self.batch("2", "3")
         after = self.send("4")
         self.clock.advance(0)
-        self.assertEqual(self.transport.value(), b"".join(pack(("ECHO", w)) for w in "1234"))  # type: ignore[misc]
+        self.assertEqual(self.transport.value(), echoes("1234"))
         self.assertEqual(self.connection.pending, 4)
         self.receive(b"+1\r\n+2\r\n")
         self.receive(b"+3\r\n+4\r\n")
@@ -98,7 +97,7 @@ class BatchTests(Base):
         self.scheduler.cancels.note(after)
         self.transport.clear()
         self.clock.advance(0)
-        self.assertEqual(self.transport.value(), pack(("ECHO", "5")))
+        self.assertEqual(self.transport.value(), echoes("5"))
         self.receive(b"+1\r\n+2\r\n+5\r\n")
         self.assertEqual(self.whole.came, [])
         self.assertEqual(self.successResultOf(after), b"5")

@@ -33,7 +33,7 @@ class DirectWriterTests(SynchronousTestCase):
         secured = Transport()
         secured.TLS = True
         self.assertIsNone(direct_writer(secured))
-        self.assertIsNone(direct_writer(StringTransport()))
+        self.assertIsNone(direct_writer(StringTransport()))  # type: ignore[no-untyped-call]
 
     def test_a_missing_attribute(self) -> None:
         """Writes are ordinary if Twisted's transport lacks an attribute that direct writes need."""

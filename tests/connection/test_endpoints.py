@@ -46,14 +46,25 @@ class Resolver:
     def __init__(self) -> None:
         self.names: list[str] = []
 
-    def resolveHostName(self, receiver: Any, name: str, *_: Any, **__: Any) -> Any:
-        self.names.append(name)
-        return receiver
+    def resolveHostName(
+        self,
+        resolutionReceiver: Any,
+        hostName: str,
+        portNumber: int = 0,
+        addressTypes: Any = None,
+        transportSemantics: str = "TCP",
+    ) -> Any:
+        self.names.append(hostName)
+        return resolutionReceiver
+
+
+def memory_reactor() -> Any:
+    return MemoryReactorClock()  # type: ignore[no-untyped-call]
 
 
 class DialTests(SynchronousTestCase):
-    def dial(self, host: str, factory: Any = None, **options: Any) -> tuple[MemoryReactorClock, Deferred[Any]]:
-        reactor: Any = MemoryReactorClock()
+    def dial(self, host: str, factory: Any = None, **options: Any) -> tuple[Any, Deferred[Any]]:
+        reactor = memory_reactor()
         factory = factory if factory is not None else Factory.forProtocol(Protocol)
         connecting = endpoint_maker(reactor, Options(**options))(host, 7000).connect(factory)
         connecting.addErrback(lambda _: None)
@@ -67,7 +78,7 @@ class DialTests(SynchronousTestCase):
             self.assertEqual((*connection[:2], connection[3]), (host, 7000, 3.0))
 
     def test_names_are_resolved_at_every_attempt(self) -> None:
-        reactor: Any = MemoryReactorClock()
+        reactor = memory_reactor()
         reactor.installNameResolver(resolver := Resolver())
         dial = endpoint_maker(reactor, Options())
         for _ in range(2):
@@ -114,9 +125,11 @@ class TLSTests(SynchronousTestCase):
     def test_certificates(self) -> None:
         """Certificates are accepted as bytes, as files and as objects of Twisted."""
         made = self.made
-        for trusted in (made.authority, self.written(made.authority), ssl.Certificate.loadPEM(made.authority), None):
-            for shown in (made.client, self.written(made.client), ssl.PrivateCertificate.loadPEM(made.client), None):
-                reactor: Any = MemoryReactorClock()
+        authority = ssl.Certificate.loadPEM(made.authority)
+        client = ssl.PrivateCertificate.loadPEM(made.client)  # type: ignore[no-untyped-call]
+        for trusted in (made.authority, self.written(made.authority), authority, None):
+            for shown in (made.client, self.written(made.client), client, None):
+                reactor = memory_reactor()
                 dial = endpoint_maker(reactor, Options(tls=True, trust_root=trusted, client_certificate=shown))
                 for _ in range(2):
                     dial("127.0.0.1", 7000).connect(Factory.forProtocol(Protocol))
@@ -131,7 +144,7 @@ class TLSTests(SynchronousTestCase):
             ({"client_certificate": missing}, "client_certificate: "),
         ):
             with self.assertRaisesRegex(ValueError, text):
-                ClusterClient(MemoryReactorClock(), "valkeys://127.0.0.1", **options)
+                ClusterClient(memory_reactor(), "valkeys://127.0.0.1", **options)
 
 
 class GivenUpTests(MemoryTests):

@@ -6,7 +6,7 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 
 from tests.cases import SynchronousTestCase
-from tests.connection.wire import ECHO, Base
+from tests.connection.wire import ECHO, Base, echoes, packed
 from txvalkeycluster.commands.encoder import pack
 from txvalkeycluster.connection.write_scheduler import WriteScheduler
 from txvalkeycluster.errors import CommandTimeout, ConnectionLost, ProtocolError, ReplyError, TooManyPending
@@ -22,7 +22,7 @@ class RepliesTests(Base):
         one, two = self.send("1"), self.send("2")
         self.assertEqual(self.transport.value(), b"")
         self.clock.advance(0)
-        self.assertEqual(self.transport.value(), b"".join(pack(("ECHO", w)) for w in "12"))  # type: ignore[misc]
+        self.assertEqual(self.transport.value(), echoes("12"))
         self.receive(b"$1\r\n1\r\n$1\r\n")
         self.assertEqual(self.successResultOf(one), b"1")
         self.assertNoResult(two)
@@ -43,7 +43,7 @@ class RepliesTests(Base):
         self.transport.clear()
         self.transport.write = writes.append
         self.receive(b"+OK\r\n")
-        self.assertEqual(writes, [b"".join(pack(("ECHO", w)) for w in "23")])  # type: ignore[misc]
+        self.assertEqual(writes, [echoes("23")])
 
     def test_errors_false_and_pushes(self) -> None:
         """An error reply fails its command. RESP3 false is a reply. A push is not the reply of a command."""
@@ -76,7 +76,7 @@ class RepliesTests(Base):
         deferreds[1].cancel()
         self.failureResultOf(deferreds[1], CancelledError)
         self.clock.advance(0)
-        self.assertEqual(self.transport.value(), b"".join(pack(("ECHO", w)) for w in "13"))  # type: ignore[misc]
+        self.assertEqual(self.transport.value(), echoes("13"))
         self.receive(b":1\r\n:3\r\n")
         self.assertEqual((self.successResultOf(deferreds[0]), self.successResultOf(deferreds[2])), (1, 3))
 
@@ -100,8 +100,7 @@ class RepliesTests(Base):
         self.send("1")
         self.connection.ask(call)
         self.clock.advance(0)
-        wire = b"".join(pack(words) for words in (("ECHO", "1"), ("ASKING",), ("ECHO", "2")))  # type: ignore[misc]
-        self.assertEqual(self.transport.value(), wire)
+        self.assertEqual(self.transport.value(), packed(("ECHO", "1"), ("ASKING",), ("ECHO", "2")))
         self.receive(b"+1\r\n+OK\r\n+2\r\n")
         self.assertEqual(self.successResultOf(call), b"2")
 
@@ -121,10 +120,11 @@ class Writer:
 class WriteSchedulerTests(SynchronousTestCase):
     def flushed(self, replies: int) -> tuple[int, int]:
         """Count the flushes of a connection that has output in a read: after that read, and after the turn."""
-        clock, writer = Clock(), Writer()
+        clock = Clock()
+        writer: Any = Writer()
         scheduler = WriteScheduler(clock)
         scheduler.held = True
-        scheduler.touch(writer)  # type: ignore[arg-type]
+        scheduler.touch(writer)
         scheduler.held = False
         scheduler.read_done(replies)
         at_once = writer.flushes
@@ -237,9 +237,7 @@ class ProtocolErrorTests(Base):
         """A reply that belongs to no command is a ProtocolError for the owner of the connection."""
         self.connect()
         reasons: list[Exception] = []
-        self.connection.owner.connection_gone = (  # type: ignore[method-assign]
-            lambda connection, reason, clean: reasons.append(reason)
-        )
+        self.patch(self.connection.owner, "connection_gone", lambda connection, reason, clean: reasons.append(reason))
         self.receive(b"+surprise\r\n")
         self.lose()
         self.assertIsInstance(reasons[0], ProtocolError)

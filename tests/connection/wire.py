@@ -1,5 +1,6 @@
 """A connection on a transport in memory, for tests to inherit."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
@@ -9,7 +10,7 @@ from twisted.python.failure import Failure
 
 from tests.cases import SynchronousTestCase
 from txvalkeycluster.commands import Command
-from txvalkeycluster.commands.encoder import pack
+from txvalkeycluster.commands.encoder import Arg, pack
 from txvalkeycluster.connection.protocol import RESPProtocol
 from txvalkeycluster.connection.write_scheduler import WriteScheduler
 from txvalkeycluster.options import Options
@@ -18,11 +19,22 @@ from txvalkeycluster.requests.request import Call
 ECHO = Command("ECHO")
 
 
+def packed(*commands: Sequence[Arg]) -> bytes:
+    """Return the bytes of commands without large values."""
+    parts: list[Any] = [pack(command) for command in commands]
+    return b"".join(parts)
+
+
+def echoes(words: str) -> bytes:
+    """Return the bytes of one ECHO for each letter."""
+    return packed(*(("ECHO", word) for word in words))
+
+
 class Transport(StringTransport):
     """A transport in memory that records aborts."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.aborted: list[bool] = []
 
     def abortConnection(self) -> None:
@@ -37,7 +49,7 @@ class Base(SynchronousTestCase):
         self.scheduler = WriteScheduler(self.clock)
         self.connection = RESPProtocol(self.clock, self.options, self.scheduler, "h:1")
         self.transport: Any = Transport()
-        self.connection.makeConnection(self.transport)
+        self.connection.makeConnection(self.transport)  # type: ignore[no-untyped-call]
 
     def send(self, word: str, timeout: float = 10.0, canceller: bool = False) -> Any:
         now = self.clock.seconds()
@@ -50,4 +62,4 @@ class Base(SynchronousTestCase):
         self.connection.dataReceived(data)
 
     def lose(self) -> None:
-        self.connection.connectionLost(Failure(ConnectionDone()))
+        self.connection.connectionLost(Failure(ConnectionDone()))  # type: ignore[no-untyped-call]

@@ -102,7 +102,7 @@ class MapTests(MemoryTests):
         node = client.topology.primaries[0]
         self.assertEqual(self.result_of(client.execute_on(node, "PING")), b"PONG")
         self.error_of(client.execute_on(node), TypeError)
-        self.error_of(client.execute_on(node, "GET", object()), TypeError)
+        self.error_of(client.execute_on(node, "GET", object()), TypeError)  # type: ignore[arg-type]
         self.result_of(client.close())
         self.error_of(client.execute_on(node, "PING"), ClientClosed)
         self.error_of(client.refresh_topology(), ClientClosed)
@@ -112,7 +112,7 @@ class MapTests(MemoryTests):
         client = self.client()
         self.error_of(client.execute(), TypeError)
         self.error_of(client.execute(["GET"], "k"), TypeError)  # type: ignore[arg-type]
-        self.error_of(client.execute(7, "k"), TypeError)  # type: ignore[arg-type]
+        self.error_of(client.execute(7, "k"), TypeError)
 
 
 class MembersTests(MemoryTests):
@@ -120,7 +120,7 @@ class MembersTests(MemoryTests):
         async def scan() -> list[Any]:
             return [item async for item in members]
 
-        return self.result_of(Deferred.fromCoroutine(scan()))  # type: ignore[no-any-return]
+        return self.result_of(Deferred.fromCoroutine(scan()))
 
     def test_kinds_of_members(self) -> None:
         """Hashes give pairs, sets give names, sorted sets give scores. The options of the caller are sent."""
@@ -163,7 +163,7 @@ class ReprTests(MemoryTests):
         node = self.nodes[0]
         node.script = lambda node, words, _: SILENCE if words[0] in (b"BLPOP", b"GET") else DEFAULT_REPLY
         key = self.key_of(node)
-        waiting = [client.get(key), client.blpop(key, 0)]
+        waiting: list[Deferred[Any]] = [client.get(key), client.blpop(key, 0)]
         self.network.settle()
         connection = client._router.factory.node_at(node.address)
         self.assertIn("node:7000 ready", repr(connection))

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import pickle
+from typing import Any
 
 from twisted.python.failure import Failure
 
@@ -29,7 +30,7 @@ from txvalkeycluster.errors import (
     WritesUnconfirmed,
 )
 
-CLASSES = [
+CLASSES: list[Any] = [
     made
     for _, made in inspect.getmembers(errors, inspect.isclass)
     if issubclass(made, BaseException) and made.__module__ == errors.__name__
@@ -87,7 +88,7 @@ class CopyTests(SynchronousTestCase):
             try:
                 raise error
             except ValkeyError:
-                failure = Failure()
+                failure = Failure()  # type: ignore[no-untyped-call]
             value = pickle.loads(pickle.dumps(failure)).value
             self.assertEqual(state(value), state(error))
 

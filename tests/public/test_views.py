@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.defer import Deferred
 
 from tests.memory import MemoryTests
@@ -16,7 +18,7 @@ class ViewTests(MemoryTests):
         self.key = self.key_of(self.node)
         self.node.script = lambda _, words, __: SILENCE if words[0] in (b"GET", b"INCR") else DEFAULT_REPLY
 
-    def late_after(self, seconds: float, waiting: Deferred[object]) -> None:
+    def late_after(self, seconds: float, waiting: Deferred[Any]) -> None:
         """Check that a command times out after so many seconds."""
         self.advance(seconds - 0.1)
         self.assertNoResult(waiting)
@@ -78,5 +80,4 @@ class ViewTests(MemoryTests):
 
     def test_an_invalid_timeout(self) -> None:
         client = self.client()
-        with self.assertRaises(ValueError):
-            client.with_options(timeout=-1.0)
+        self.assertRaises(ValueError, client.with_options, timeout=-1.0)

@@ -83,7 +83,7 @@ class Trace:
 
     def add_callback(self) -> None:
         number = self._next()
-        self.subject.addCallback(lambda result: self.note(number, "callback", result) or number)
+        self.subject.addCallback(lambda result: self._noted(number, "callback", result))
 
     def add_raising(self) -> None:
         def broken(_: Any) -> None:
@@ -93,16 +93,16 @@ class Trace:
 
     def add_errback(self) -> None:
         number = self._next()
-        self.subject.addErrback(lambda failure: self.note(number, "errback", failure) or number)
+        self.subject.addErrback(lambda failure: self._noted(number, "errback", failure))
 
     def add_both(self) -> None:
         number = self._next()
-        self.subject.addBoth(lambda result, word: self.note(number, word, result) or number, "both")
+        self.subject.addBoth(lambda result, word: self._noted(number, word, result), "both")
 
     def add_waiting(self) -> None:
         number, waited_for = self._next(), Deferred[Any]()
         self.subject.addCallback(lambda _: waited_for)
-        self.subject.addCallback(lambda result: self.note(number, "after another", result) or number)
+        self.subject.addCallback(lambda result: self._noted(number, "after another", result))
         waited_for.callback("another's")
 
     def chain(self) -> None:
@@ -133,6 +133,10 @@ class Trace:
     def _next(self) -> int:
         self.number += 1
         return self.number
+
+    def _noted(self, number: int, word: str, result: Any) -> int:
+        self.note(number, word, result)
+        return number
 
     def _fire(self, how: Callable[[], None]) -> None:
         try:

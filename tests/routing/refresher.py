@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -11,9 +11,11 @@ from twisted.internet.task import Clock
 from tests.cases import SynchronousTestCase
 from tests.topology.test_parsers import finish
 from txvalkeycluster.address import Address
+from txvalkeycluster.connection.factory import ClusterFactory
 from txvalkeycluster.connection.handshake import ServerInfo
 from txvalkeycluster.errors import ConnectFailed, ReplyError
 from txvalkeycluster.options import Options
+from txvalkeycluster.requests.retry_queue import RetryQueue
 from txvalkeycluster.routing.refresh import TopologyRefresher
 from txvalkeycluster.routing.slot_map import Draft, SlotMap
 from txvalkeycluster.statistics import Statistics
@@ -89,10 +91,10 @@ class FakeFactory:
 class RefresherTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.factory: Any = FakeFactory()
-        self.nodes: list[FakeNode] = self.factory.nodes
-        ownerless: Any = "ownerless"
-        self.slot_map = SlotMap(self.factory, ownerless, Random(1))
+        fake = FakeFactory()
+        self.factory = cast(ClusterFactory, fake)
+        self.nodes = fake.nodes
+        self.slot_map = SlotMap(self.factory, cast(RetryQueue, "ownerless"), Random(1))
         self.failures: list[Exception] = []
         self.refresher = self.make()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 
 from tests.memory import MemoryTests
 from tests.scripted.base import ask, moved, transactional
@@ -118,7 +119,12 @@ class EndTests(HeldTests):
         client = self.lazy_client()
         counting = client.dbsize()
         others = [client.get(self.key), client.get(self.key)]
-        counting.addErrback(lambda failure: [failure.trap(RoutingError), others[0].cancel()])
+
+        def cancel_another(failure: Failure) -> None:
+            assert isinstance(failure.value, RoutingError)
+            others[0].cancel()
+
+        counting.addErrback(cancel_another)
         self.advance(0.1)
         self.successResultOf(counting)
         self.failureResultOf(others[0], CancelledError)

@@ -74,11 +74,12 @@ class CutTests(SynchronousTestCase):
     def test_every_key_is_in_one_part(self, keys: list[str]) -> None:
         """Every key is in the part of its slot, in the order of the caller and with its value."""
         pairs = [word for number, key in enumerate(keys) for word in (key, number)]
-        for head, rows, tail in [
+        calls: list[tuple[list[Any], list[Any], list[Any]]] = [
             (["MGET"], keys, []),
             (["MSET"], pairs, []),
             (["MSETEX", len(keys)], pairs, ["EX", 10]),
-        ]:
+        ]
+        for head, rows, tail in calls:
             args = (*head, *rows, *tail)
             command = TABLE[args[0]]
             parts = list(cut(command, args, [key_slot(key) for key in keys]))
@@ -98,17 +99,18 @@ class CombineTests(SynchronousTestCase):
         return combine(policy, [(f"node {number}", reply) for number, reply in enumerate(replies)])
 
     def test_numbers(self) -> None:
-        for policy, replies, result in [
+        cases: list[tuple[str, list[Any], Any]] = [
             ("agg_sum", [1, 2, 3], 6), ("agg_min", [3, 1, 2], 1), ("agg_max", [3, 1, 2], 3),
             ("agg_logical_and", [1, 1, 1], 1), ("agg_logical_and", [1, 0, 1], 0),
             ("agg_logical_or", [0, 0], 0), ("agg_logical_or", [0, 1], 1),
             ("agg_logical_and", [[1, 1, 0], [1, 0, 0]], [1, 0, 0]), ("agg_min", [[1, 5], [2, 3]], [1, 3]),
             ("agg_sum", [7], 7),
-        ]:  # fmt: skip
+        ]  # fmt: skip
+        for policy, replies, result in cases:
             self.assertEqual(self.combined(policy, *replies), result, (policy, replies))
 
     def test_collections(self) -> None:
-        for policy, replies, result in [
+        cases: list[tuple[str | None, list[Any], Any]] = [
             (None, [[b"a"], [], [b"b", b"c"]], [b"a", b"b", b"c"]),
             (None, [{b"a": 1}, {b"b": 2}], {b"a": 1, b"b": 2}),
             (None, [b"x", b"x"], b"x"),
@@ -118,7 +120,8 @@ class CombineTests(SynchronousTestCase):
             ("any_not_null", [None, b"k", None], b"k"),
             ("any_not_null", [None, None], None),
             ("special", [b"x", b"y"], {"node 0": b"x", "node 1": b"y"}),
-        ]:
+        ]
+        for policy, replies, result in cases:
             self.assertEqual(self.combined(policy, *replies), result, (policy, replies))
 
     def test_numbers_in_any_order(self) -> None:

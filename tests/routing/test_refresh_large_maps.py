@@ -136,7 +136,7 @@ class StepTests(RefresherTests):
                 self.successResultOf(done)
             else:
                 self.failureResultOf(done, ClientClosed)
-            self.assertEqual([call.func for call in self.clock.getDelayedCalls() if call.getTime() == 0], [])
+            self.assertEqual([call for call in self.clock.getDelayedCalls() if call.getTime() == 0], [])
             turns += 1
         self.assertGreater(turns, 16)
 

@@ -26,6 +26,10 @@ class RefusalTests(MemoryTests):
         key = self.key_of(self.nodes[0])
         session = self.result_of(Deferred.fromCoroutine(client.watch(key).__aenter__()))
         self.result_of(client.close())
+
+        async def first_key() -> bytes:
+            return await anext(client.scan_iter())
+
         calls: list[Callable[[], Deferred[Any]]] = [
             lambda: client.get(key),
             lambda: client.mget(key, self.key_of(self.nodes[1])),
@@ -41,7 +45,7 @@ class RefusalTests(MemoryTests):
             lambda: Deferred.fromCoroutine(client.watch(key).__aenter__()),
             lambda: client.refresh_topology(),
             lambda: client.script("return 1")(),
-            lambda: Deferred.fromCoroutine(client.scan_iter().__anext__()),  # type: ignore[arg-type]
+            lambda: Deferred.fromCoroutine(first_key()),
         ]
         for call in calls:
             self.refused(call, ClientClosed)
@@ -128,7 +132,7 @@ class UnexpectedErrorTests(MemoryTests):
             holder = getattr(holder, part)
         self.patch(holder, name, fail)
 
-    def answer_get(self, reply: bytes) -> None:
+    def answer_get(self, reply: Any) -> None:
         self.node.script = lambda node, words, _: reply if words[0] == b"GET" else DEFAULT_REPLY
 
     def test_after_an_error_reply(self) -> None:
@@ -157,7 +161,7 @@ class UnexpectedErrorTests(MemoryTests):
     def test_after_a_lost_connection(self) -> None:
         for where in ("routing.recovery.decide_on_loss", "routing.slot_map:SlotMap.destination_of"):
             client = self.client()
-            self.answer_get(SILENCE)  # type: ignore[arg-type]
+            self.answer_get(SILENCE)
             getting = [client.get(self.key) for _ in range(3)]
             self.network.settle()
             self.raising(where)

@@ -39,7 +39,7 @@ class RefusedTests(MemoryTests):
         return error
 
     def entered(self, session: WatchSession[Any]) -> WatchSession[Any]:
-        return self.result_of(Deferred.fromCoroutine(session.__aenter__()))  # type: ignore[no-any-return]
+        return self.result_of(Deferred.fromCoroutine(session.__aenter__()))
 
     def left(self, session: WatchSession[Any]) -> None:
         self.result_of(Deferred.fromCoroutine(session.__aexit__(None, None, None)))

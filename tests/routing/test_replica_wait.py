@@ -151,7 +151,9 @@ class ReplicaWaitTests(MemoryTests):
         self.cluster.ranges = [(0, 10922, self.nodes[2]), (10923, 16383, self.nodes[1])]
         self.unconfirmed(client.wait(1, 1000))
         self.advance(0.1)
-        self.assertTrue(client.topology.owner(0).id == self.nodes[2].id)
+        owner = client.topology.owner(0)
+        assert owner is not None
+        self.assertEqual(owner.id, self.nodes[2].id)
 
     def test_a_map_without_the_primary(self) -> None:
         """Writes are in doubt even if the node is a primary again, because it may have dropped them in between."""

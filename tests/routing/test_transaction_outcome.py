@@ -64,9 +64,17 @@ class OutcomeTests(SynchronousTestCase):
 
     def test_queued_so_far(self) -> None:
         """Some replies show that nothing has run yet, others do not."""
-        for replies in ([], [b"OK"], [b"OK", b"QUEUED"], [b"OK", NOPERM, b"QUEUED"]):
+        nothing_has_run: list[list[Any]] = [[], [b"OK"], [b"OK", b"QUEUED"], [b"OK", NOPERM, b"QUEUED"]]
+        for replies in nothing_has_run:
             self.assertTrue(queued_so_far(replies), replies)
-        for replies in ([NOPERM], [b"QUEUED"], [None], [b"OK", 5], [b"OK", b"QUEUED", b"OK"]):
+        something_may_have_run: list[list[Any]] = [
+            [NOPERM],
+            [b"QUEUED"],
+            [None],
+            [b"OK", 5],
+            [b"OK", b"QUEUED", b"OK"],
+        ]
+        for replies in something_may_have_run:
             self.assertFalse(queued_so_far(replies), replies)
 
     def test_a_wrong_number_of_results(self) -> None:

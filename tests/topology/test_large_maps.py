@@ -9,7 +9,8 @@ from tests.topology.test_parsers import ASKED, finish
 from txvalkeycluster.slots import SLOT_COUNT
 from txvalkeycluster.topology import Shard, Topology
 from txvalkeycluster.topology.model import same
-from txvalkeycluster.topology.parsers import read_nodes, read_shards, read_slots
+from txvalkeycluster.topology.nodes_parser import read_nodes
+from txvalkeycluster.topology.parsers import read_shards, read_slots
 
 SHARDS = 100
 RANGE = SLOT_COUNT // SHARDS

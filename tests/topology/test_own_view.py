@@ -68,5 +68,4 @@ class AddressTests(SynchronousTestCase):
 
     def test_malformed(self) -> None:
         for reply in (5, "a b", f"{'a' * 40} no-port master - 0 0 1 connected"):
-            with self.assertRaises(TopologyError):
-                lists_address(reply, Address("h", 1), Address("h", 2))
+            self.assertRaises(TopologyError, lists_address, reply, Address("h", 1), Address("h", 2))

@@ -10,7 +10,8 @@ from tests.cases import SynchronousTestCase
 from txvalkeycluster.address import Address
 from txvalkeycluster.errors import TopologyError
 from txvalkeycluster.topology.model import Shard, Topology, lost_most_nodes, same, same_view
-from txvalkeycluster.topology.parsers import SOURCES, as_slots_tell, read_nodes, read_shards, read_slots
+from txvalkeycluster.topology.nodes_parser import read_nodes
+from txvalkeycluster.topology.parsers import SOURCES, as_slots_tell, read_shards, read_slots
 
 _T = TypeVar("_T")
 
