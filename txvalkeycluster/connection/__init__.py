@@ -3,7 +3,8 @@
 `factory.ClusterFactory` has one `node.NodeConnection` for each node.  A node goes through the states of `node.State`:
 idle, dialling, ready, waiting to dial again, closed.  While a node is ready, it has one `protocol.RESPProtocol`, which
 pairs replies with requests in the order in which the requests were sent.  A command that needs its own connection
-leases one from the node's `exclusive_pool`.
+leases one from the node's `exclusive_pool`.  Subscriptions use the connections of `subscriber`, with the protocol of
+`subscriber_protocol`.
 
 The other modules:
 

@@ -247,7 +247,7 @@ class _Owned(RESPProtocol):
 
 
 class _OwnedSubscriber(_Owned, SubscriberProtocol):
-    """The same, for subscriptions."""
+    """A protocol for subscriptions that is in the set of open sockets while it is connected."""
 
 
 _OWNED: dict[type[RESPProtocol], type[_Owned]] = {RESPProtocol: _Owned, SubscriberProtocol: _OwnedSubscriber}

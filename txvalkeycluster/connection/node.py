@@ -129,7 +129,7 @@ class NodeConnection(ConnectionListener):
         return Subscribers(self._clock, self._options, self._cancels, establish, self)
 
     def _others(self) -> list[ExclusivePool | Subscribers]:
-        """Return what has other connections than the shared one, as far as it has been made."""
+        """Return the holders of the other connections of this node, as far as they have been made."""
         return [vars(self)[name] for name in ("pool", "subscribers") if name in vars(self)]
 
     @property
@@ -217,7 +217,7 @@ class NodeConnection(ConnectionListener):
         """Accept a request that changes the subscriptions of a connection.
 
         Raises:
-            TooManyPending: The limit of waiting requests is reached.
+            TooManyPending: The limit is reached; the request was not accepted.
         """
         if self.state is State.CLOSED:
             request.fail_unanswered(ConnectionLost, f"{self.address}: the connection was closed")

@@ -1,7 +1,7 @@
-"""Subscriber: one node's connection for subscriptions, made when it is needed and closed when it is not used.
+"""Subscriber: a connection to one node for subscriptions, made when it is needed and closed when it is not used.
 
 Each `SubscriberGroup` has at most one such connection to a node.  The subscriptions of a client share one group.  A
-subscription that stops reading when its buffer is full has a group of its own, so that it stops nothing else.
+subscription that stops reading when its buffer is full has a group of its own, so that the others can still read.
 """
 
 from __future__ import annotations
@@ -24,26 +24,28 @@ from ..requests.timer import Timer
 from ..statistics import Statistics
 from .exclusive_pool import LIVED
 from .listener import ConnectionListener
+from .protocol import RESPProtocol
 from .subscriber_protocol import Deliveries, SubscriberProtocol
 
 
 class Node(Protocol):
     """The node of a subscriber."""
 
+    #: The address of the node.
     address: Address
 
-    def reply_failed(self, connection: Any, request: Request, error: Any) -> None:
-        """An error reply came; the request belongs to the node now."""
+    def reply_failed(self, connection: RESPProtocol, request: Request, error: ReplyError) -> None:
+        """Handle an error reply; the request belongs to the node now."""
 
     def requests_lost(self, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception) -> None:
-        """A connection ended that had these requests."""
+        """Handle requests whose connection ended before their replies came."""
 
     def requests_stranded(self, requests: list[Request], reason: ValkeyError) -> None:
-        """There is no connection for these requests."""
+        """Handle requests for which no connection could be made."""
 
 
 class SubscriberGroup:
-    """The connections that carry the same subscriptions, one for each node that has some of them."""
+    """Connections that are paused and resumed together, at most one for each node."""
 
     def __init__(self, statistics: Statistics, lost: Callable[[Subscriber, list[Any], LostReason, str], None]) -> None:
         """Make a group without connections.
@@ -53,8 +55,9 @@ class SubscriberGroup:
             lost: Called when a connection ends: the subscriber, its subscriptions, the reason, and the error's text.
         """
         self.lost = lost
+        #: Whether reading is stopped.
         self.paused = False
-        #: The node that has the classic channels; None if it is to be chosen.
+        #: The node of the classic channels; None if none is chosen.
         self.home: Any = None
         #: Whether a read is being processed.
         self.reading = False
@@ -96,7 +99,7 @@ class SubscriberGroup:
                 subscriber.pause()
 
     def resume(self) -> None:
-        """Read again."""
+        """Read from every connection again."""
         if self.paused:
             self.paused = False
             for subscriber in list(self._subscribers):
@@ -124,8 +127,8 @@ class Subscriber(ConnectionListener):
             cancels: Counts cancelled requests.
             establish: Makes a connection that has finished its handshake.
             node: The node.
-            group: The group to which it belongs.
-            unused: Called when it has no subscriptions and no requests any more.
+            group: The group of this subscriber.
+            unused: Called with this subscriber when it has no subscriptions and no requests any more.
         """
         self.node = node
         self.group = group
@@ -151,13 +154,13 @@ class Subscriber(ConnectionListener):
 
     @property
     def in_use(self) -> bool:
-        """Whether it has subscriptions or requests."""
+        """Whether this subscriber has subscriptions or requests."""
         return bool(self._parts or self._waiting or (self._connection is not None and self._connection.pending))
 
     # ---- requests
 
     def send(self, request: SubscribeCall) -> None:
-        """Send a request, dialling the node first if there is no connection."""
+        """Send a request; dial the node first if there is no connection."""
         if self._closed:
             request.fail_unanswered(ConnectionLost, f"{self.node.address}: the connection was closed")
             return
@@ -167,7 +170,7 @@ class Subscriber(ConnectionListener):
             return
         self._waiting.add(request)
         if self._dialling is None and not self._dial_timer.running:
-            # Not at once: dialling runs code of the application.
+            # Dialling runs code of the application.  It is deferred to the next turn to avoid re-entrancy.
             self._dial_timer.start(self._options.backoff(self._failures) if self._failures else 0)
 
     def unsubscribe(self, part: NodeSubscription) -> Deferred[Any]:
@@ -188,21 +191,21 @@ class Subscriber(ConnectionListener):
             self._close_if_unused()
         else:
             self._connection.send_mixed(request)
-        # An error or a lost connection leaves nothing subscribed either.
+        # After an error or a lost connection, the subscription has ended too.
         request.addErrback(lambda _: None)
         request.addCallback(self._close_if_unused)
         return request
 
     def _is_awaited(self, part: NodeSubscription) -> bool:
-        """Whether another subscription to the same name has been requested on this connection."""
+        """Return whether another subscription to the same name has been requested on this connection."""
         if part.kind is not PATTERN or self._connection is None:
-            # Keyspace subscriptions and ordinary ones can have the same pattern; of other kinds each name is one.
+            # Only patterns can be subscribed twice: by a keyspace subscription and by an ordinary one.
             return False
         return any(
             isinstance(request, SubscribeCall)
             and not request.called
             and request.kind is part.kind
-            # Its own request has been cancelled.
+            # The request of ``part`` itself has been cancelled, so it does not count.
             and part.name in request.parts
             for request in self._connection.everything()
         )
@@ -246,28 +249,28 @@ class Subscriber(ConnectionListener):
             self._close_if_unused()
 
     def _watch(self) -> None:
-        """Ask whether the server is there, if nothing has come from it for a while."""
+        """Send a PING if nothing has come from the server for half of ``unresponsive_after``."""
         connection = self._connection
         if connection is None:
             return
         wait = self._options.unresponsive_after / 2
         self._ping_timer.start(wait)
         if not self.group.paused and self._clock.seconds() - connection.heard_at >= wait * 0.9:
-            # Without an answer the connection ends after `unresponsive_after`; an error is an answer.
+            # Without a reply, the connection ends after ``unresponsive_after``.  An error is a reply.
             connection.call("PING").addBoth(self._close_if_unused)
 
     def pause(self) -> None:
-        """Stop reading."""
+        """Stop reading from the connection."""
         if self._connection is not None:
             self._connection.pause()
 
     def resume(self) -> None:
-        """Read again."""
+        """Read from the connection again."""
         if self._connection is not None:
             self._connection.resume()
 
     def redial(self, connection: Any) -> None:
-        """End ``connection`` if it is this one: its address belongs to another machine now."""
+        """End ``connection``, whose address now belongs to another machine, if this subscriber uses it."""
         if connection is self._connection and connection is not None:
             connection.abort(ConnectionLost(f"{self.node.address} belongs to another machine now"))
 
@@ -277,7 +280,7 @@ class Subscriber(ConnectionListener):
             self._unused(self)
 
     def close(self) -> None:
-        """Take nothing more; what is subscribed is lost, since the node has left the cluster or the client closes."""
+        """Accept no more requests and report the subscriptions as lost, because the node or the client is closed."""
         parts, waiting = self._parts_now(), self._waiting.take()
         self._shut()
         self.group.lost(self, parts, LostReason.NODE_REMOVED, "")
@@ -285,7 +288,14 @@ class Subscriber(ConnectionListener):
             request.fail_unanswered(ConnectionLost, f"{self.node.address}: the connection was closed")
 
     def abort(self, reason: Exception) -> list[Request]:
-        """End the connection at once; return the requests that waited for it."""
+        """End the connection at once.
+
+        Args:
+            reason: Why.
+
+        Returns:
+            The requests that waited for a connection.
+        """
         connection, waiting = self._connection, self._waiting.take()
         self._shut()
         if connection is not None:
@@ -307,17 +317,17 @@ class Subscriber(ConnectionListener):
             connection.drain()
 
     def take_waiting(self, wanted: Callable[[Request], bool]) -> list[Request]:
-        """Hand over the requests that wait for a connection and are ``wanted``."""
+        """Remove and return those waiting requests for which ``wanted`` returns true."""
         return self._waiting.take_where(wanted)
 
     def waiting(self) -> list[Request]:
         """Return the requests that wait for a connection."""
         return self._waiting.everything()
 
-    # ---- what the connection tells
+    # ---- called by the connection
 
     def subscribed(self, part: NodeSubscription) -> None:
-        """Deliver messages from now on."""
+        """Start to deliver the messages of a subscription."""
         key = (part.kind, part.name)
         parts = self._parts.get(key, [])
         if part not in parts:
@@ -325,7 +335,7 @@ class Subscriber(ConnectionListener):
         part.confirmed(self)
 
     def unsubscribed(self, kind: Kind, name: Any) -> None:
-        """Report the end of a subscription, if it was not ended by us."""
+        """Report the end of a subscription, unless the client ended it."""
         parts = self._parts.get((kind, name), []) if isinstance(name, bytes) else []
         if parts:
             self._set_parts((kind, name), [])
@@ -333,22 +343,22 @@ class Subscriber(ConnectionListener):
                 part.ended_by_server()
 
     def read_started(self) -> None:
-        """Tell the group."""
+        """Pass the start of a read to the group."""
         self.group.reading = True
 
     def read_done(self, messages: int) -> None:
-        """Tell the group."""
+        """Pass the end of a read to the group."""
         self.group.read_done(messages)
 
     def reply_failed(self, connection: Any, request: Request, error: ReplyError) -> None:
-        """Pass an error reply up."""
+        """Pass an error reply to the node."""
         self.node.reply_failed(connection, request, error)
         self._close_if_unused()
 
     def connection_ended(
         self, connection: Any, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception
     ) -> None:
-        """Report what was subscribed as lost, then pass the requests up."""
+        """Report the subscriptions as lost, then pass the requests to the node."""
         if connection is self._connection:
             self._connection = None
             self._ping_timer.stop()
@@ -360,7 +370,7 @@ class Subscriber(ConnectionListener):
         self._close_if_unused()
 
     def _parts_now(self) -> list[NodeSubscription]:
-        """Take all subscriptions; from now on nothing is delivered."""
+        """Remove and return all subscriptions; no more messages are delivered."""
         parts = [part for parts in self._parts.values() for part in parts]
         self._parts = {}
         for table in self._deliveries.values():
@@ -389,7 +399,7 @@ class Subscribers:
         establish: Callable[[], Deferred[tuple[SubscriberProtocol, Any]]],
         node: Node,
     ) -> None:
-        """Make it without subscribers; the arguments are those of `Subscriber`."""
+        """Start without subscribers; the arguments are those of `Subscriber`."""
         self._arguments = (clock, options, cancels, establish, node)
         self._node = node
         self._by_group: dict[SubscriberGroup, Subscriber] = {}
@@ -397,7 +407,7 @@ class Subscribers:
 
     @property
     def in_use(self) -> bool:
-        """Whether there are any."""
+        """Whether the node has any subscriber."""
         return bool(self._by_group)
 
     def send(self, request: Request) -> None:
@@ -416,21 +426,28 @@ class Subscribers:
         return [request for subscriber in self._by_group.values() for request in subscriber.waiting()]
 
     def take_waiting(self, wanted: Callable[[Request], bool]) -> list[Request]:
-        """Hand over the requests that wait for a connection and are ``wanted``."""
+        """Remove and return those waiting requests for which ``wanted`` returns true."""
         return [request for subscriber in self._by_group.values() for request in subscriber.take_waiting(wanted)]
 
     def redial(self, connection: Any) -> None:
-        """End ``connection`` if it is one of these: its address belongs to another machine now."""
+        """End ``connection``, whose address now belongs to another machine, if a subscriber uses it."""
         for subscriber in list(self._by_group.values()):
             subscriber.redial(connection)
 
     def close(self) -> None:
-        """End all: the node has left the cluster, or the client closes."""
+        """Close every subscriber, because the node has left the cluster or the client closes."""
         for subscriber in self._take():
             subscriber.close()
 
     def abort(self, reason: Exception) -> list[Request]:
-        """End all at once; return the requests that waited for a connection."""
+        """End every subscriber at once.
+
+        Args:
+            reason: Why.
+
+        Returns:
+            The requests that waited for a connection.
+        """
         return [request for subscriber in self._take() for request in subscriber.abort(reason)]
 
     def _take(self) -> list[Subscriber]:

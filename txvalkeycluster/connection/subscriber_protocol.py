@@ -1,13 +1,13 @@
 """SubscriberProtocol: a connection that carries subscriptions.
 
-Until `start` it is an ordinary connection, for the handshake.  After that, what the server sends is of three kinds:
+Until `start` it is an ordinary connection, for the handshake.  After `start`, the server sends three kinds of data:
 
 - Messages.  They are looked up by kind and channel, and delivered.
 - Confirmations of changes, and the server's own ``sunsubscribe`` when a slot leaves.
 - Ordinary replies.  Only PING, ASKING and refused changes have them.
 
-With RESP3 the first two are pushes.  With RESP2 they are lists.  Everything else that the server may send is ignored or
-ends this connection; it never reaches a command, since commands use other connections.
+With RESP3, messages and confirmations are pushes.  With RESP2 they are lists.  Any other data is ignored or ends this
+connection.  It cannot affect a command, because commands use other connections.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ _KINDS = (CHANNEL, PATTERN, SHARDED)
 _SUBSCRIBED = {kind.subscribed: kind for kind in _KINDS}
 _UNSUBSCRIBED = {kind.unsubscribed: kind for kind in _KINDS}
 
-#: What takes the messages of a connection: by the first word of the push, then by channel or pattern.
+#: The functions that get the messages of a connection, by the first word of the push, then by channel or pattern.
 Deliveries = dict[bytes, dict[bytes, Callable[[Sequence[Any]], None]]]
 
 
 class Listener(Protocol):
-    """What a connection with subscriptions tells its owner."""
+    """The owner of a connection with subscriptions."""
 
     def subscribed(self, part: NodeSubscription) -> None:
-        """The server has confirmed a subscription that a request asked for."""
+        """Handle the server's confirmation of a requested subscription."""
 
     def unsubscribed(self, kind: Kind, name: Any) -> None:
-        """The server has ended a subscription."""
+        """Handle the end of a subscription by the server."""
 
     def read_started(self) -> None:
-        """A read is being processed."""
+        """Handle the start of the processing of a read."""
 
     def read_done(self, messages: int) -> None:
-        """A read has been processed; it held this number of messages."""
+        """Handle the end of the processing of a read, which had ``messages`` messages."""
 
 
 class SubscriberProtocol(RESPProtocol):
@@ -53,25 +53,25 @@ class SubscriberProtocol(RESPProtocol):
         """Begin to carry subscriptions.
 
         Args:
-            listener: Is told of confirmations and ends.
-            deliveries: Takes messages.  A message that is not found there is ignored.
+            listener: Gets the confirmations and the ends of subscriptions.
+            deliveries: The functions that get messages.  A message without such a function is ignored.
         """
         self._subscriptions = listener
         self._deliveries = deliveries
 
     def pause(self) -> None:
-        """Stop reading.  The server is not expected to answer meanwhile."""
+        """Stop reading.  The server counts as silent only after `resume`."""
         self.patience = float("inf")
         self._transport().pauseProducing()
 
     def resume(self) -> None:
-        """Read again."""
+        """Read again, and detect silence again."""
         self.patience = self._options.unresponsive_after
         self.heard_at = self.seconds()
         self._transport().resumeProducing()
 
     def dataReceived(self, data: bytes) -> None:
-        """Deliver the messages that ``data`` completes."""
+        """Deliver the messages that are complete with ``data``."""
         deliveries = self._deliveries
         if deliveries is None:
             super().dataReceived(data)
@@ -112,7 +112,7 @@ class SubscriberProtocol(RESPProtocol):
             self._close_if_drained()
 
     def _other(self, reply: Any) -> None:
-        """Deal with a list or a push that is not a message for anybody."""
+        """Handle a list or a push that is not a message of a subscription."""
         word = reply[0] if reply else None
         if isinstance(word, bytes) and len(reply) > 1:
             if word in _SUBSCRIBED:
@@ -122,7 +122,7 @@ class SubscriberProtocol(RESPProtocol):
                 self._subscriptions.unsubscribed(_UNSUBSCRIBED[word], reply[1])
                 return
             if any(word == kind.message for kind in _KINDS):
-                # Of a channel that was removed meanwhile.
+                # The subscription has just been removed.
                 return
         if reply.__class__ is not PUSH:
             self._replied(reply)
@@ -135,9 +135,9 @@ class SubscriberProtocol(RESPProtocol):
                 self._subscriptions.subscribed(part)
 
     def _replied(self, reply: Any) -> None:
-        """Deal with an ordinary reply: it belongs to the oldest request."""
+        """Handle an ordinary reply, which belongs to the oldest request."""
         if not self._sent:
-            raise ProtocolError(f"{self.peer} sent a reply that no command asked for")
+            raise ProtocolError(f"{self.peer} sent a reply without a pending command")
         request = self._sent[0]
         if reply.__class__ is ReplyError:
             if isinstance(request, FencedCall) and not _refuses_ping(reply):
@@ -155,7 +155,7 @@ class SubscriberProtocol(RESPProtocol):
             self._answer(request, reply)
 
     def _fenced(self, request: FencedCall) -> None:
-        """End a change: the server has processed it."""
+        """End a change that the server has processed."""
         error, request.error = request.error, None
         if error is not None:
             self._refused(request, error)
@@ -164,5 +164,5 @@ class SubscriberProtocol(RESPProtocol):
 
 
 def _refuses_ping(error: ReplyError) -> bool:
-    """Whether an error is the reply to the PING itself: a user can lack the right to it."""
+    """Return whether an error is the reply to PING: the user may lack the permission for it."""
     return error.code == "NOPERM" and "'ping' command" in str(error)

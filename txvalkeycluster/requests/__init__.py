@@ -11,6 +11,7 @@ The other modules:
 - `target` defines where a request goes.
 - `batch` sends many commands to one node as one request.
 - `exclusive` holds the requests that need their own connection.
+- `subscribe` holds the requests that change subscriptions.
 - `delegated` holds the calls whose result comes from another Deferred.
 - `fast_deferred` is the Deferred that callers get.
 - `history` records what has happened to a request that did not succeed at once.

@@ -1,8 +1,9 @@
 """Requests that change the subscriptions of a connection.
 
-SUBSCRIBE and its relatives have no ordinary reply.  The server confirms each channel with a push, and sends an error
-reply if it refuses the command.  Its own ``sunsubscribe`` push, when a slot leaves, looks like the confirmation of
-SUNSUBSCRIBE.  So every change is followed by a PING: the reply to it proves that the server has processed the change.
+SUBSCRIBE and the similar commands have no ordinary reply.  The server confirms each channel with a push, and sends an
+error reply if it refuses the command.  When a slot leaves a node, the server sends a ``sunsubscribe`` push without a
+command; this push looks like the confirmation of SUNSUBSCRIBE.  So a PING follows every change.  Its reply proves that
+the server has processed the change.
 
 Source: https://valkey.io/topics/pubsub
 """
@@ -20,7 +21,7 @@ from twisted.internet.defer import Deferred
 from ..commands import Command
 from ..commands.encoder import Packed, pack
 from ..errors import ReplyError
-from .request import Call, Destination
+from .request import Call, Connection, Destination
 from .target import THIS_NODE, Target
 
 _numbers = count()
@@ -52,14 +53,14 @@ class NodeSubscription(Protocol):
 
     kind: Kind
     name: bytes
-    #: Takes the push of a message.
+    #: Called with each push of a message.
     deliver: Callable[[Sequence[Any]], None]
 
     def confirmed(self, where: Any) -> None:
-        """The server has confirmed the subscription, on the connection of ``where``."""
+        """Handle the server's confirmation, on the connection of ``where``."""
 
     def ended_by_server(self) -> None:
-        """The server has ended the subscription; the slot does not belong to the node any more."""
+        """Handle the end of the subscription by the server: the slot no longer belongs to the node."""
 
 
 class FencedCall(Call):
@@ -82,18 +83,19 @@ class FencedCall(Call):
         self._token = b"%d" % next(_numbers)
         payload = _bytes(pack((command.name, *names))) + _bytes(pack(("PING", self._token)))
         super().__init__(payload, command, target, now, inf, True, cancelled)
-        #: The error reply to the command; None so far.
+        #: The error reply to the command; None if there is none.
         self.error: ReplyError | None = None
-        #: The subscriber that has taken it; None so far.
+        #: The subscriber that has accepted this request; None before.
         self.where: Any = None
-        # It was accepted by the client: a full queue does not refuse it.
+        # The client has accepted this request, so a full queue does not refuse it.
         self.admit()
 
     def give_to(self, destination: Destination) -> None:
+        """Give this request to a destination that has connections for subscriptions."""
         destination.send_subscription(self)
 
     def is_fence(self, reply: Any) -> bool:
-        """Whether ``reply`` is the reply to its PING.  RESP2 connections with subscriptions answer with a list."""
+        """Return whether a reply is the one to this request's PING; with RESP2 it may be a list."""
         return bool(reply == self._token or reply == [b"pong", self._token])
 
 
@@ -125,7 +127,7 @@ class SubscribeCall(FencedCall):
             now: The time, as clock.seconds().
             cancelled: Called if the request is cancelled.
         """
-        #: By name.
+        #: The subscriptions, by name.
         self.parts = {part.name: part for part in parts}
         self.kind = kind
         self.group = group
@@ -150,6 +152,7 @@ class UnsubscribeCall(FencedCall):
         """
         super().__init__(kind.unsubscribe, names, THIS_NODE, now, cancelled)
 
-    def refused(self, connection: Any, error: Any) -> None:
+    def refused(self, connection: Connection, error: ReplyError) -> None:
+        """End this request with the error of the server."""
         if not self.called:
             self.fail(error)
