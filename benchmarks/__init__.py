@@ -1,1 +1,1 @@
-"""Every client side by side on one cluster, in one run: ``python -m benchmarks --help``."""
+"""Measures this client and others side by side on one cluster: ``python -m benchmarks --help``."""

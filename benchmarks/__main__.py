@@ -17,22 +17,30 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import react
 from twisted.internet.threads import deferToThread
 
-from . import scale
+from . import peers, scale
 from .cluster import choose, run
 from .goals import GOALS
 from .report import Results, save_json, save_plot, show
 
-PEERS = "floor ours ours_uvloop valkey_py redis_py coredis_ glide_ txredisapi_ valkey_benchmark"
-
 
 @click.command()
 @click.option("--rounds", default=7, show_default=True, help="How often each client does each workload.")
-@click.option("--seconds", default=0.5, show_default=True, help="How long each time.")
-@click.option("--clients", default=PEERS, show_default=True, help="Which, separated by spaces.")
-@click.option("--workload", default=None, help="Those only whose names hold this text.")
-@click.option("--scale/--no-scale", "with_scale", default=True, help="Large maps, many clients, large values.")
-@click.option("--json", "json_path", type=Path, default=None, help="Write all figures there.")
-@click.option("--plot", "plot_path", type=Path, default=None, help="Draw them there, as PNG.")
+@click.option("--seconds", default=0.5, show_default=True, help="Duration of one workload in one round.")
+@click.option(
+    "--clients",
+    default=" ".join(map(peers.short_name, peers.NAMES)),
+    show_default=True,
+    help="The clients to measure, separated by spaces.",
+)
+@click.option("--workload", default=None, help="Measure only the workloads whose names contain this text.")
+@click.option(
+    "--scale/--no-scale",
+    "with_scale",
+    default=True,
+    help="Measure large slot maps, many clients and large values, too.",
+)
+@click.option("--json", "json_path", type=Path, default=None, help="Write all figures to this file.")
+@click.option("--plot", "plot_path", type=Path, default=None, help="Draw the figures in this PNG file.")
 def main(
     rounds: int,
     seconds: float,
@@ -45,26 +53,29 @@ def main(
     """Measure every client side by side on an embedded cluster."""
     workloads = choose(workload)
     if not workloads:
-        raise click.UsageError("no workload has such a name")
-    peers = clients.split()
+        raise click.UsageError(f"no workload has a name that contains {workload!r}")
+    try:
+        chosen = [peers.find(word) for word in clients.split()]
+    except LookupError as error:
+        raise click.UsageError(error.args[0]) from None
     console = Console()
     columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}")
 
     async def measure(reactor: IReactorTime) -> None:
         with Progress(*columns, console=console) as progress:
-            total = rounds * len(workloads) * len(peers) + (len(scale.MEASUREMENTS) if with_scale else 0)
+            total = rounds * len(workloads) * len(chosen) + (len(scale.MEASUREMENTS) if with_scale else 0)
             task = progress.add_task("starting a cluster", total=total)
 
             def on(what: str) -> None:
                 progress.update(task, description=what, advance=1)
 
-            results = await run(reactor, peers, workloads, rounds, seconds, on)
+            results = await run(reactor, chosen, workloads, rounds, seconds, on)
             measured: scale.Scale | None = None
             failed = ""
             try:
                 measured = await deferToThread(scale.measure, on) if with_scale else None
             except subprocess.CalledProcessError as error:
-                # What has been measured before is shown all the same.
+                # Show the figures of the workloads before the command fails.
                 failed = f"{' '.join(error.cmd[1:])} failed:\n{error.stderr}"
         show(results, console)
         if measured is not None:
@@ -73,8 +84,8 @@ def main(
         if json_path is not None:
             figures = {"workloads": results.as_json(), "scale": asdict(measured) if measured else None, "goals": goals}
             save_json(figures, json_path)
-        if plot_path is not None:
-            save_plot(results, plot_path)
+        if plot_path is not None and not save_plot(results, plot_path):
+            failed = failed or f"{plot_path} was not written: no client has figures for a workload"
         if failed:
             raise click.ClickException(failed)
 
@@ -82,17 +93,20 @@ def main(
 
 
 def _show_scale(measured: scale.Scale, console: Console) -> None:
-    table = Table(title="scale, ours", title_justify="left")
+    table = Table(
+        box=None, pad_edge=False, padding=(0, 2, 0, 0), title="txvalkeycluster at scale", title_justify="left"
+    )
     for name in ("measurement", "figure", "value"):
         table.add_column(name, justify="right" if name == "value" else "left")
     for measurement, figures in measured.figures.items():
         for name, value in figures.items():
             table.add_row(measurement, name, f"{value:,.2f}")
     console.print(table)
+    console.print()
 
 
 def _show_goals(results: Results, measured: scale.Scale | None, console: Console) -> dict[str, Any]:
-    table = Table(title="goals", title_justify="left")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title="goals", title_justify="left")
     for name in ("goal", "limit", "this run", ""):
         table.add_column(name, justify="left" if name in ("goal", "") else "right")
     found: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""One run: an embedded cluster, a process for each client, rounds in turn."""
+"""One run: an embedded cluster, a process for each client, and rounds in which the clients take turns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from threading import Timer
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -17,33 +16,45 @@ from twisted.internet.threads import deferToThread
 
 from txvalkeycluster.testing import LocalCluster, NoServer
 
+from .peers import Addresses, name_of
 from .report import Results
 from .workloads import WORKLOADS, Sample, Workload
 
-# A client that has not answered by then hangs.  redis-py takes 18 ms for each connection over TLS, and opens 1,000 to
-# each of three nodes.
-_PATIENCE = 120.0
+# In seconds.  After this time a client without a result is killed.  redis-py needs 18 ms per connection over TLS, and
+# opens 1,000 connections to each of three nodes.  libvalkey may have to be downloaded and compiled.
+_PATIENCE = 180.0
 ROOT = Path(__file__).parent.parent
 
 
 class Peer:
-    """A client's process, and another when it has ended."""
+    """The process of a client.  It is started again after it has failed at a workload.
 
-    def __init__(self, name: str, addresses: list[Any], ca: str) -> None:
+    Args:
+        name: The module of the client.
+        addresses: The addresses of all nodes.
+        ca: The path of the CA certificate; an empty text without TLS.
+        folder: For files that the client needs again in the same run.
+    """
+
+    def __init__(self, name: str, addresses: Addresses, ca: str, folder: Path) -> None:
         self.name = name
-        self._words = [sys.executable, "-m", "benchmarks.runner", name, json.dumps(addresses), ca]
-        # A pipe that nobody reads would fill up, and a client that complains much would hang.
-        self._complaints = TemporaryFile("w+")  # noqa: SIM115
+        self._words = [sys.executable, "-m", "benchmarks.runner", name, json.dumps(addresses), ca, str(folder)]
+        # Not a pipe: nobody reads it, and a client that writes much would block when the pipe is full.
+        self._stderr = TemporaryFile("w+")  # noqa: SIM115
         self._process = self._start()
 
     def _start(self) -> subprocess.Popen[str]:
         pipe = subprocess.PIPE
         return subprocess.Popen(
-            self._words, stdin=pipe, stdout=pipe, stderr=self._complaints, text=True, bufsize=1, cwd=ROOT
+            self._words, stdin=pipe, stdout=pipe, stderr=self._stderr, text=True, bufsize=1, cwd=ROOT
         )
 
     def measure(self, workload: Workload, seconds: float) -> Sample | str:
-        """One round, or why there is none."""
+        """Run a workload once.
+
+        Returns:
+            The sample, or the reason why there is none.
+        """
         if self._process.poll() is not None:
             self._end()
             self._process = self._start()
@@ -59,14 +70,14 @@ class Peer:
             overdue.cancel()
         if "operations" in answer:
             return Sample(**answer)
-        # What it is left with is not to spoil the next workload.
+        # Work that the client left behind must not change the figures of the next workload.
         self._end()
-        return str(answer.get("error", f"it hung, or its process ended: {self._last_complaint()}"))
+        return str(answer.get("error", f"its process ended, or hung for {_PATIENCE:g} s: {self._last_line()}"))
 
-    def _last_complaint(self) -> str:
-        self._complaints.seek(0)
-        lines = [line for line in self._complaints if line.strip()]
-        return lines[-1].strip() if lines else "it said nothing"
+    def _last_line(self) -> str:
+        self._stderr.seek(0)
+        lines = [line for line in self._stderr if line.strip()]
+        return lines[-1].strip() if lines else "it printed no error"
 
     def _end(self) -> None:
         self._process.kill()
@@ -75,7 +86,7 @@ class Peer:
     def close(self) -> None:
         """End the process."""
         self._end()
-        self._complaints.close()
+        self._stderr.close()
 
 
 async def run(
@@ -86,34 +97,46 @@ async def run(
     seconds: float,
     progress: Callable[[str], None],
 ) -> Results:
-    """Measure every client at every workload, round by round; ``progress`` is told before each of these."""
+    """Measure every client with every workload on an embedded cluster.
+
+    Args:
+        reactor: The Twisted reactor.
+        peers: The modules of the clients.
+        workloads: The workloads of each round.
+        rounds: How often each client does each workload.
+        seconds: Duration of one workload in one round.
+        progress: Called before each measurement with a text for the user.
+
+    Returns:
+        The results.  A client that failed has its error there.
+    """
     results = Results(peers, [workload.name for workload in workloads])
-    for tls in (False, True):
-        chosen = [workload for workload in workloads if workload.tls == tls]
-        if not chosen:
-            continue
-        try:
-            # Behind a terminator it would be that which is measured.
-            cluster = LocalCluster(reactor, replicas=0, tls="server" if tls else False)
-        except NoServer as error:
-            for workload in chosen:
-                for peer in peers:
-                    results.add(peer, workload.name, str(error))
-            continue
-        await cluster.start()
-        try:
-            with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder:
+        for tls in (False, True):
+            chosen = [workload for workload in workloads if workload.tls == tls]
+            if not chosen:
+                continue
+            try:
+                # With a TLS terminator in front of the cluster, the terminator would be the slowest part.
+                cluster = LocalCluster(reactor, replicas=0, tls="server" if tls else False)
+            except NoServer as error:
+                for workload in chosen:
+                    for peer in peers:
+                        results.add(peer, workload.name, str(error))
+                continue
+            await cluster.start()
+            try:
                 ca = ""
                 if cluster.certificates is not None:
                     ca = str(Path(folder) / "ca.pem")
                     Path(ca).write_bytes(cluster.certificates.authority)
-                addresses = [list(address) for address in cluster.addresses]
+                addresses = [(address.host, address.port) for address in cluster.addresses]
                 rounds_done: Deferred[None] = deferToThread(
-                    _rounds, results, peers, chosen, rounds, seconds, addresses, ca, progress
+                    _rounds, results, peers, chosen, rounds, seconds, addresses, ca, Path(folder), progress
                 )
                 await rounds_done
-        finally:
-            await cluster.stop()
+            finally:
+                await cluster.stop()
     return results
 
 
@@ -123,18 +146,19 @@ def _rounds(
     workloads: list[Workload],
     rounds: int,
     seconds: float,
-    addresses: list[Any],
+    addresses: Addresses,
     ca: str,
+    folder: Path,
     progress: Callable[[str], None],
 ) -> None:
-    peers = [Peer(name, addresses, ca) for name in names]
+    peers = [Peer(name, addresses, ca, folder) for name in names]
     try:
         for number in range(1, rounds + 1):
             for workload in workloads:
-                # In turn, so that whatever slows the machine down hits all alike.
+                # The clients take turns.  Other load on the machine then slows all of them down.
                 for peer in peers:
                     if results.error_of(peer.name, workload.name) is None:
-                        progress(f"round {number} of {rounds}: {workload.name}: {peer.name}")
+                        progress(f"round {number} of {rounds}: {workload.name}: {name_of(peer.name)}")
                         results.add(peer.name, workload.name, peer.measure(workload, seconds))
     finally:
         for peer in peers:
@@ -142,5 +166,5 @@ def _rounds(
 
 
 def choose(pattern: str | None) -> list[Workload]:
-    """The workloads whose names hold a text."""
+    """Return the workloads whose names contain a text, in upper or lower case; without a text, all."""
     return [workload for workload in WORKLOADS if pattern is None or pattern.lower() in workload.name.lower()]

@@ -1,4 +1,9 @@
-"""The process of one client: takes a workload a line, measures it, and answers with a line of JSON."""
+"""The process of one client.  It reads workloads from standard input, and prints the figures of each as a line of JSON.
+
+``python -m benchmarks.runner MODULE ADDRESSES CA FOLDER`` starts it.  MODULE is a module of `benchmarks.peers`, and
+ADDRESSES are those of the nodes, as JSON.  CA is the path of the CA certificate, or empty without TLS.  FOLDER is for
+files that a client needs again in the same run.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +11,35 @@ import asyncio
 import importlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from twisted.internet.interfaces import IReactorTime
 
-from .workloads import WORKLOADS, Workload, measure, warm_up
+from .peers import Addresses, Unsupported
+from .workloads import WORKLOADS, Client, Workload, measure, warm_up
 
 _BY_NAME = {workload.name: workload for workload in WORKLOADS}
 
 
-def serve(name: str, addresses: list[tuple[str, int]], ca: str | None) -> None:
-    """Run one client until its input ends."""
+def serve(name: str, addresses: Addresses, ca: str | None, folder: Path) -> None:
+    """Run one client until standard input ends.
+
+    Args:
+        name: The module of the client.
+        addresses: The addresses of all nodes.
+        ca: The path of the CA certificate, or None without TLS.
+        folder: For files that the client needs again in the same run.
+    """
     try:
         peer: Any = importlib.import_module(f"benchmarks.peers.{name}")
     except ImportError as error:
         _refuse(error)
         return
     if hasattr(peer, "measure"):
-        _serve_program(peer, addresses, ca)
+        _serve_program(peer, addresses, ca, folder)
     elif hasattr(peer, "REACTOR"):
         _serve_twisted(peer, addresses, ca)
     else:
@@ -38,7 +52,8 @@ def _request(line: str) -> tuple[Workload, float]:
 
 
 def _error(error: BaseException) -> str:
-    return json.dumps({"error": f"{type(error).__name__}: {error}"[:300]})
+    text = str(error) if isinstance(error, Unsupported) else f"{type(error).__name__}: {error}"
+    return json.dumps({"error": text[:300]})
 
 
 def _refuse(error: BaseException) -> None:
@@ -46,27 +61,28 @@ def _refuse(error: BaseException) -> None:
         print(_error(error), flush=True)
 
 
-async def _answer(client: Any, line: str, gather: Callable[[list[Any]], Any]) -> str:
+async def _answer(client: Client, line: str, gather: Callable[[list[Any]], Awaitable[None]]) -> str:
     workload, seconds = _request(line)
     try:
         await workload.prepare(client)
         await warm_up(client, workload, seconds / 5, gather)
         return json.dumps(asdict(await measure(client, workload, seconds, gather)))
     except Exception as error:
-        # Whatever a client comes to is its result.
+        # Any error of a client is its result.
         return _error(error)
 
 
-def _serve_program(peer: Any, addresses: list[tuple[str, int]], ca: str | None) -> None:
+def _serve_program(peer: Any, addresses: Addresses, ca: str | None, folder: Path) -> None:
     for line in sys.stdin:
+        workload, seconds = _request(line)
         try:
-            answer = json.dumps(asdict(peer.measure(addresses, ca, *_request(line))))
+            answer = json.dumps(asdict(peer.measure(addresses, ca, workload, seconds, folder)))
         except Exception as error:
             answer = _error(error)
         print(answer, flush=True)
 
 
-def _serve_asyncio(peer: Any, addresses: list[tuple[str, int]], ca: str | None) -> None:
+def _serve_asyncio(peer: Any, addresses: Addresses, ca: str | None) -> None:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
 
@@ -74,35 +90,37 @@ def _serve_asyncio(peer: Any, addresses: list[tuple[str, int]], ca: str | None) 
         await asyncio.gather(*workers)
 
     try:
-        client = loop.run_until_complete(peer.connect(addresses, ca))
+        client: Client = loop.run_until_complete(peer.connect(addresses, ca))
     except Exception as error:
         _refuse(error)
         return
     for line in sys.stdin:
         if _request(line)[0].style is not None:
-            print(_error(TypeError("its methods return no Deferreds")), flush=True)
+            print(_error(Unsupported("its methods return no Deferreds")), flush=True)
         else:
             print(loop.run_until_complete(_answer(client, line, gather)), flush=True)
 
 
-def _serve_twisted(peer: Any, addresses: list[tuple[str, int]], ca: str | None) -> None:
+def _serve_twisted(peer: Any, addresses: Addresses, ca: str | None) -> None:
     peer.REACTOR()
     from twisted.internet import reactor as installed
     from twisted.internet.defer import Deferred, FirstError, gatherResults
     from twisted.internet.threads import deferToThread
 
-    reactor: IReactorTime = installed
+    # A reactor has the methods of several interfaces; mypy takes this name for the module.
+    reactor: Any = installed
 
     async def gather(workers: list[Any]) -> None:
         working = [w if isinstance(w, Deferred) else Deferred.fromCoroutine(w) for w in workers]
         try:
             await gatherResults(working, consumeErrors=True)
         except FirstError as error:
-            raise error.subFailure.value from None
+            cause = error.subFailure.value
+            raise cause or error from None
 
     async def run() -> None:
         try:
-            client = await peer.connect(reactor, addresses, ca)
+            client: Client = await peer.connect(cast(IReactorTime, reactor), addresses, ca)
         except Exception as error:
             await deferToThread(_refuse, error)
             return
@@ -117,4 +135,4 @@ def _serve_twisted(peer: Any, addresses: list[tuple[str, int]], ca: str | None) 
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], [tuple(address) for address in json.loads(sys.argv[2])], sys.argv[3] or None)
+    serve(sys.argv[1], [tuple(address) for address in json.loads(sys.argv[2])], sys.argv[3] or None, Path(sys.argv[4]))

@@ -1,6 +1,6 @@
-"""What size costs: large maps, many waiting commands, many clients, large values.  Each in a process of its own.
+"""Measures large slot maps, many pending commands, many clients and large values, each in its own process.
 
-``python -m benchmarks.scale NAME`` measures one and prints it as JSON.
+``python -m benchmarks.scale NAME`` runs one measurement and prints its figures as JSON.
 """
 
 from __future__ import annotations
@@ -36,28 +36,36 @@ _CLIENTS = 1000
 
 @dataclass(frozen=True)
 class Scale:
-    """The figures by measurement, and those that goals are about."""
+    """The figures of all measurements, and those that have a goal."""
 
+    #: By measurement and by figure.
     figures: dict[str, dict[str, float]]
 
     @property
     def stall(self) -> float:
-        """Longest stall, in seconds, while a large map is fetched, be it the first, the same or another."""
+        """Longest stall, in seconds, while a large slot map is fetched: the first, the same or a changed one."""
         return max(self.figures["map"][f"{kind}: longest stall ms"] for kind in ("first", "same", "changed")) / 1e3
 
     @property
     def waiting(self) -> float:
-        """Bytes that a waiting command takes beside its payload."""
-        return self.figures["waiting"]["bytes each beside its payload"]
+        """Bytes of memory per pending command, without its payload."""
+        return self.figures["waiting"]["bytes per command, without its payload"]
 
     @property
     def cost_100_mib(self) -> float:
-        """CPU for each byte of 100 MiB by that of 10."""
+        """CPU per byte of a value of 100 MiB, divided by that of a value of 10 MiB."""
         return self.figures["large values"]["100 MiB: CPU ms/MiB"] / self.figures["large values"]["10 MiB: CPU ms/MiB"]
 
 
 def measure(progress: Callable[[str], None]) -> Scale:
-    """Measure everything; ``progress`` is told before each."""
+    """Run all measurements.
+
+    Args:
+        progress: Called before each measurement with a text for the user.
+
+    Raises:
+        subprocess.CalledProcessError: A measurement failed.
+    """
     found: dict[str, dict[str, float]] = {}
     for name in MEASUREMENTS:
         progress(f"scale: {name}")
@@ -68,7 +76,11 @@ def measure(progress: Callable[[str], None]) -> Scale:
 
 
 class Pulse:
-    """How long others keep the reactor from its next turn."""
+    """Measures the longest turn of the reactor.
+
+    Args:
+        reactor: The Twisted reactor, which runs.
+    """
 
     def __init__(self, reactor: IReactorTime) -> None:
         self._reactor = reactor
@@ -83,7 +95,7 @@ class Pulse:
         self._reactor.callLater(0, self._beat)
 
     def longest(self) -> float:
-        """Seconds of the longest turn since the last call."""
+        """Return the duration of the longest turn since the last call, in seconds."""
         longest, self._longest = self._longest, 0.0
         return longest
 
@@ -96,7 +108,7 @@ def _bulk(text: bytes) -> bytes:
 
 
 def _owners(shift: int) -> list[int]:
-    """The primary of each range; with another shift, another map."""
+    """Return the primary of each slot range.  Another shift gives another slot map."""
     primaries = _NODES // 2
     return [(slot * 7 + shift) % primaries for slot in range(_RANGES)]
 
@@ -139,7 +151,7 @@ def _shards(shift: int) -> bytes:
 
 
 async def _serve_map(reactor: IReactorTime) -> None:
-    """Be every node of a large cluster, on the port that is printed; SET tells which map it has."""
+    """Serve the slot map of a large cluster on one port, and print the port.  ``SET map 1`` changes the slot map."""
     cluster = ScriptedCluster(reactor, 1)
     maps = {(word, shift): make(shift) for word, make in ((b"SLOTS", _slots), (b"SHARDS", _shards)) for shift in (0, 1)}
 
@@ -155,7 +167,7 @@ async def _serve_map(reactor: IReactorTime) -> None:
 
 
 async def large_map(reactor: IReactorTime) -> dict[str, float]:
-    """A map of 1,000 nodes in 16,384 ranges: the first, the same, another."""
+    """Fetch a slot map of 1,000 nodes and 16,384 ranges: the first one, the same again, and a changed one."""
     words = [sys.executable, "-m", "benchmarks.scale", "serve map"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
         try:
@@ -192,11 +204,11 @@ async def large_map(reactor: IReactorTime) -> dict[str, float]:
             server.kill()
 
 
-# ---- many
+# ---- many commands, clients and bytes
 
 
 async def waiting(reactor: IReactorTime) -> dict[str, float]:
-    """100,000 commands that wait for their replies at once."""
+    """Measure the memory of 100,000 pending commands."""
     cluster = ScriptedCluster(reactor)
     for node in cluster.nodes:
         node.script = lambda _, words, __: SILENCE if words[0] == b"GET" else DEFAULT_REPLY
@@ -213,11 +225,11 @@ async def waiting(reactor: IReactorTime) -> dict[str, float]:
         deferred.addErrback(lambda _: None)
     await client.abort()
     await cluster.stop()
-    return {"bytes each beside its payload": (after - before - payloads) / _WAITING}
+    return {"bytes per command, without its payload": (after - before - payloads) / _WAITING}
 
 
 async def clients(reactor: IReactorTime) -> dict[str, float]:
-    """1,000 clients in one process on one cluster."""
+    """Connect 1,000 clients of one process to one cluster."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8 * _CLIENTS)), hard))
     cluster = LocalCluster(reactor, replicas=0)
@@ -232,9 +244,9 @@ async def clients(reactor: IReactorTime) -> dict[str, float]:
         values = await gatherResults([client.get(f"key:{number}") for number, client in enumerate(made)])
         assert values == [SMALL] * _CLIENTS
         figures = {
-            "seconds until all have served a SET and a GET": perf_counter() - begun,
-            "CPU ms each": (process_time() - cpu) * 1e3 / _CLIENTS,
-            "KB each, with 3 connections": (_resident() - memory) / _CLIENTS / 1024,
+            "seconds until every client has done a SET and a GET": perf_counter() - begun,
+            "CPU ms per client": (process_time() - cpu) * 1e3 / _CLIENTS,
+            "KB per client, with 3 connections": (_resident() - memory) / _CLIENTS / 1024,
         }
         await gatherResults([client.close() for client in made])
         return figures
@@ -243,12 +255,12 @@ async def clients(reactor: IReactorTime) -> dict[str, float]:
 
 
 def _resident() -> int:
-    """Bytes of memory in use."""
+    """Return the resident memory of this process, in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 async def refresh_under_load(reactor: IReactorTime) -> dict[str, float]:
-    """The longest stall with 1,000 commands in flight, without and with a refresh each 20 ms."""
+    """Measure the longest stall with 1,000 commands in flight, without and with a topology refresh every 20 ms."""
     cluster = LocalCluster(reactor, replicas=0)
     await cluster.start()
     try:
@@ -285,7 +297,7 @@ async def refresh_under_load(reactor: IReactorTime) -> dict[str, float]:
 
 
 async def large_values(reactor: IReactorTime) -> dict[str, float]:
-    """SET and GET of values of 10 and of 100 MiB, the best of five."""
+    """Set and get values of 10 MiB and 100 MiB; the least CPU of five attempts counts."""
     cluster = LocalCluster(reactor, replicas=0)
     await cluster.start()
     try:
@@ -316,7 +328,11 @@ MEASUREMENTS: dict[str, Callable[[Any], Coroutine[Any, Any, dict[str, float]]]] 
 
 
 def main(name: str) -> None:
-    """Measure one."""
+    """Run one measurement, or serve the slot map of a large cluster.
+
+    Args:
+        name: A key of `MEASUREMENTS`, or "serve map".
+    """
 
     async def run(reactor: IReactorTime) -> None:
         if name == "serve map":

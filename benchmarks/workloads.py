@@ -1,4 +1,7 @@
-"""What is measured: each workload is a number of steps, done by workers that go on at the same time."""
+"""The workloads.  Workers run at the same time, and each worker repeats the step of the workload.
+
+One workload, for example, is 50 workers.  The step of each is a SET and a GET of the same key.
+"""
 
 from __future__ import annotations
 
@@ -11,39 +14,55 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 
 KEYS = [f"key:{number}" for number in range(10_000)]
 SMALL = b"x" * 64
-# A key of each of three primaries.
+# The slots of these keys belong to three different primaries.
 NODES = "abc"
 MANY = [f"many:{number}" for number in range(100)]
-# The same in three slots, each on a node of its own.
+# As many keys in three slots, each slot on another node.
 TAGGED = [f"{{{NODES[number % 3]}}}:{number}" for number in range(100)]
 BY_TAG = [TAGGED[start::3] for start in range(3)]
-PIPELINE = [("SET", KEYS[number], "v") if number % 2 else ("GET", KEYS[number]) for number in range(10_000)]
+PIPELINE: list[tuple[str, ...]] = [
+    ("SET", KEYS[number], "v") if number % 2 else ("GET", KEYS[number]) for number in range(10_000)
+]
 HASH = "hash"
 FIELDS = {f"field:{number}": f"value:{number}" for number in range(50)}
 
 
 class Client(Protocol):
-    """What a workload needs of a client; every method is awaited."""
+    """The methods of a client that the workloads call.  Every result is awaited."""
 
-    def set(self, key: str, value: bytes) -> Awaitable[Any]: ...
-    def get(self, key: str) -> Awaitable[bytes]: ...
-    def mget(self, keys: list[str]) -> Awaitable[list[bytes]]: ...
-    def hset(self, key: str, fields: dict[str, str]) -> Awaitable[Any]: ...
-    def hgetall(self, key: str) -> Awaitable[dict[bytes, bytes]]: ...
-    def pipeline(self, commands: list[tuple[str, ...]]) -> Awaitable[list[Any]]: ...
+    def set(self, key: str, value: bytes, /) -> Awaitable[Any]:
+        """Store a value."""
+
+    def get(self, key: str, /) -> Awaitable[Any]:
+        """Return a value as bytes."""
+
+    def mget(self, keys: list[str], /) -> Awaitable[Any]:
+        """Return the values of the keys, in their order."""
+
+    def hset(self, key: str, fields: dict[str, str], /) -> Awaitable[Any]:
+        """Store the fields of a hash."""
+
+    def hgetall(self, key: str, /) -> Awaitable[Any]:
+        """Return all fields of a hash as a mapping."""
+
+    def pipeline(self, commands: list[tuple[str, ...]], /) -> Awaitable[list[Any]]:
+        """Send all commands, and return a reply for each."""
 
 
 class WrongReply(Exception):
-    """A client gave something else than what was written."""
+    """A reply is not the value that was written."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One client's figures for one workload in one round."""
+    """The figures of one client for one workload in one round."""
 
     operations: int
+    #: Duration of the round.
     seconds: float
+    #: CPU time of the client's process, with all its threads.
     cpu_seconds: float
+    #: Seconds per step: the median, the 99th percentile and the 99.9th percentile.
     latencies: tuple[float, float, float]
 
     @property
@@ -53,30 +72,37 @@ class Sample:
 
     @property
     def seconds_each(self) -> float:
-        """Seconds per operation, by the clock."""
+        """Seconds per operation."""
         return self.seconds / self.operations
 
     @property
     def cpu(self) -> float:
-        """CPU seconds of the process per operation."""
+        """CPU seconds per operation."""
         return self.cpu_seconds / self.operations
 
 
 @dataclass(frozen=True)
 class Workload:
-    """``step`` does something once and returns how many operations that were; it raises WrongReply."""
+    """A step, and the number of workers that repeat it at the same time."""
 
     name: str
+    #: How many workers there are.
     in_flight: int
-    prepare: Callable[[Any], Awaitable[None]]
-    step: Callable[[Any, int], Awaitable[int]]
+    #: Writes the values that the step reads.
+    prepare: Callable[[Client], Awaitable[None]]
+    #: Takes the client and the number of the step, and returns how many operations the step was.  Raises WrongReply.
+    step: Callable[[Client, int], Awaitable[int]]
     tls: bool = False
-    #: How a worker of a Deferred-based client does the steps otherwise than by awaiting them.
+    #: A worker for clients that return Deferreds, instead of a coroutine that awaits each step.
     style: Callable[[Any, int, Tally], Deferred[None]] | None = None
 
 
 class Tally:
-    """What the workers of a round have done."""
+    """Counts what the workers of a round do.
+
+    Args:
+        ends_at: When the workers stop, in seconds of `time.perf_counter`.
+    """
 
     def __init__(self, ends_at: float) -> None:
         self.ends_at = ends_at
@@ -84,7 +110,7 @@ class Tally:
         self.latencies: list[float] = []
 
     def sample(self, seconds: float, cpu_seconds: float) -> Sample:
-        """The figures of the round."""
+        """Return the figures of the round."""
         latencies = sorted(self.latencies)
         count = len(latencies)
         p50, p99, p999 = (latencies[min(int(count * share), count - 1)] for share in (0.5, 0.99, 0.999))
@@ -97,7 +123,7 @@ def _expect(condition: bool, what: str) -> None:
 
 
 async def _nothing(_: Client) -> None:
-    """Needs no preparation."""
+    """Prepare nothing."""
 
 
 async def _set_and_get(client: Client, number: int) -> int:
@@ -136,7 +162,7 @@ async def _mget_three_slots(client: Client, _: int) -> int:
 
 
 async def _mget_by_hand(client: Client, _: int) -> int:
-    # Of clients whose methods are coroutines, one after the other.
+    # If the client's methods are coroutines, the three commands are sent one after the other.
     sent = [client.mget(keys) for keys in BY_TAG]
     for keys, values in zip(BY_TAG, sent, strict=True):
         _expect(await values == [SMALL] * len(keys), "MGET")
@@ -158,7 +184,7 @@ async def _pipeline(client: Client, _: int) -> int:
 
 
 def _calling_back(client: Any, number: int, tally: Tally) -> Deferred[None]:
-    """SET and GET with plain callbacks."""
+    """Run a worker that sets and gets with plain callbacks."""
     finished: Deferred[None] = Deferred()
 
     def begin(number: int) -> None:
@@ -186,7 +212,7 @@ def _calling_back(client: Any, number: int, tally: Tally) -> Deferred[None]:
 
 @inlineCallbacks
 def _in_line(client: Any, number: int, tally: Tally) -> Generator[Deferred[Any], Any, None]:
-    """SET and GET in a generator."""
+    """Run a worker that sets and gets in a generator."""
     while True:
         begun = perf_counter()
         key = KEYS[number % len(KEYS)]
@@ -202,32 +228,45 @@ def _in_line(client: Any, number: int, tally: Tally) -> Generator[Deferred[Any],
 
 
 def set_and_get(in_flight: int) -> str:
-    """Name of the workload that is compared with others."""
+    """Return the name of a workload of SET and GET."""
     return f"SET/GET 64 B, {in_flight} in flight"
 
 
 AT_ONCE = "pipeline of 10,000"
-TLS = "TLS, SET/GET 64 B, 1000 in flight"
-LARGE = "GET 1 MiB, 4 in flight"
+TLS = f"TLS, {set_and_get(1000)}"
+MEDIUM, LARGE = "GET 16 KiB, 10 in flight", "GET 1 MiB, 4 in flight"
 SPLIT, BY_HAND = "MGET of 100 keys in 3 slots, 10 in flight", "the same as 3 MGETs by hand, 10 in flight"
+HASHES = "HGETALL of 50 fields, 50 in flight"
 
 WORKLOADS = [
     *(Workload(set_and_get(count), count, _nothing, _set_and_get) for count in (1, 10, 50, 1000)),
     Workload("plain callbacks, 50 in flight", 50, _nothing, _set_and_get, style=_calling_back),
     Workload("inlineCallbacks, 50 in flight", 50, _nothing, _set_and_get, style=_in_line),
-    Workload("GET 16 KiB, 10 in flight", 10, *_large(16 * 1024)),
+    Workload(MEDIUM, 10, *_large(16 * 1024)),
     Workload(LARGE, 4, *_large(1024 * 1024)),
     Workload("MGET of 100 keys in 100 slots, 10 in flight", 10, _fill_many, _mget),
     Workload(SPLIT, 10, _fill_many, _mget_three_slots),
     Workload(BY_HAND, 10, _fill_many, _mget_by_hand),
-    Workload("HGETALL of 50 fields, 50 in flight", 50, _fill_hash, _hgetall),
+    Workload(HASHES, 50, _fill_hash, _hgetall),
     Workload(AT_ONCE, 1, _nothing, _pipeline),
     *(Workload(f"TLS, {set_and_get(count)}", count, _nothing, _set_and_get, tls=True) for count in (50, 1000)),
 ]
 
 
-async def measure(client: Any, workload: Workload, seconds: float, gather: Callable[[list[Any]], Any]) -> Sample:
-    """Have the workers at it for about so many seconds."""
+async def measure(
+    client: Client, workload: Workload, seconds: float, gather: Callable[[list[Any]], Awaitable[object]]
+) -> Sample:
+    """Run the workers for a time.
+
+    Args:
+        client: A client that is connected.
+        workload: The steps to repeat, and the number of workers.
+        seconds: After this time no worker starts a new step.
+        gather: Waits for all awaitables of a list.
+
+    Returns:
+        The figures of this round.
+    """
     cpu, begun = process_time(), perf_counter()
     tally = Tally(begun + seconds)
     style, step, ends_at = workload.style, workload.step, tally.ends_at
@@ -248,9 +287,11 @@ async def measure(client: Any, workload: Workload, seconds: float, gather: Calla
     return tally.sample(perf_counter() - begun, process_time() - cpu)
 
 
-async def warm_up(client: Any, workload: Workload, seconds: float, gather: Callable[[list[Any]], Any]) -> None:
-    """Have all connections opened, and the workers at it for a while."""
+async def warm_up(
+    client: Client, workload: Workload, seconds: float, gather: Callable[[list[Any]], Awaitable[object]]
+) -> None:
+    """Open all connections of the client, then run the workers for a time."""
     for key in NODES:
-        # Some clients have a connection for each command in flight.
+        # Some clients open a connection for each command in flight.
         await gather([client.get(key) for _ in range(workload.in_flight)])
     await measure(client, workload, seconds, gather)

@@ -1,5 +1,60 @@
-"""The clients, each brought to the same few methods; a module's name is the client's.
+"""The clients.  Each module gives one client the methods of `benchmarks.workloads.Client`.
 
-``connect`` takes the addresses of the nodes and the CA certificate's file, or None without TLS.  Those on Twisted take
-the reactor first, and say with ``REACTOR`` what installs it.
+A module has one of these:
+
+- ``connect(addresses, ca)``: a coroutine function that returns a client on asyncio.
+- ``REACTOR()`` and ``connect(reactor, addresses, ca)``: a client on Twisted.  ``REACTOR`` installs the reactor.
+- ``measure(addresses, ca, workload, seconds, folder)``: a program that does a whole workload by itself.  ``folder`` is
+  for files that it needs again in the same run.
+
+``addresses`` are those of the nodes.  ``ca`` is the path of the CA certificate, or None without TLS.
 """
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+Addresses: TypeAlias = list[tuple[str, int]]
+
+#: The name of each client, by the name of its module.
+NAMES = {
+    "floor": "bare Twisted loop",
+    "ours": "txvalkeycluster",
+    "ours_uvloop": "txvalkeycluster, uvloop",
+    "valkey_py": "valkey-py",
+    "redis_py": "redis-py",
+    "coredis_": "coredis",
+    "glide_": "valkey-glide",
+    "txredisapi_": "txredisapi",
+    "libvalkey_": "libvalkey (C)",
+    "valkey_benchmark": "valkey-benchmark",
+}
+
+
+class Unsupported(Exception):
+    """A client cannot do a workload, or cannot run on this machine."""
+
+
+def name_of(peer: str) -> str:
+    """Return the name of a client for readers; a module without one keeps its own name."""
+    return NAMES.get(peer, peer)
+
+
+def short_name(peer: str) -> str:
+    """Return the name of a client on the command line."""
+    return peer.strip("_")
+
+
+def find(word: str) -> str:
+    """Return the module of a client.
+
+    Args:
+        word: The name on the command line, the usual name, or the name of the module.
+
+    Raises:
+        LookupError: There is no such client.
+    """
+    for peer, name in NAMES.items():
+        if word in (short_name(peer), name, peer):
+            return peer
+    raise LookupError(f"there is no client {word!r}; the clients are {', '.join(map(short_name, NAMES))}")

@@ -7,26 +7,31 @@ from typing import Any
 
 import coredis
 
+from . import Addresses
+
 
 class Coredis:
-    """Its client lives in a context that is never left."""
+    """Its client works inside an asynchronous context, which the benchmark never leaves."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
         self.set, self.get, self.hset, self.hgetall = client.set, client.get, client.hset, client.hgetall
 
     async def mget(self, keys: list[str]) -> list[bytes]:
+        """Return the values of many keys."""
         return list(await self.client.mget(keys))
 
     async def pipeline(self, commands: list[tuple[str, ...]]) -> list[Any]:
+        """Send all commands at once, and return their replies."""
         async with self.client.pipeline(transaction=False) as pipeline:
             sent = [pipeline.set(c[1], c[2]) if c[0] == "SET" else pipeline.get(c[1]) for c in commands]
         return [await reply for reply in sent]
 
 
-async def connect(addresses: list[tuple[str, int]], ca: str | None) -> Coredis:
-    nodes = [{"host": host, "port": port} for host, port in addresses]
-    tls = {"ssl_context": ssl.create_default_context(cafile=ca)} if ca is not None else {}
+async def connect(addresses: Addresses, ca: str | None) -> Coredis:
+    """Connect to the cluster."""
+    nodes: list[Any] = [{"host": host, "port": port} for host, port in addresses]
+    tls: dict[str, Any] = {"ssl_context": ssl.create_default_context(cafile=ca)} if ca is not None else {}
     client: Any = coredis.RedisCluster(startup_nodes=nodes, max_connections=2000, **tls)
     await client.__aenter__()
     return Coredis(client)

@@ -1,9 +1,13 @@
-"""The bare loop: sockets, hiredis, a deque and a Deferred.  None of our code; it sees no error, and loses no node."""
+"""The least that a client on Twisted can do: sockets, hiredis, a deque and a Deferred.
+
+It contains no code of txvalkeycluster.  It recognizes no error replies, and it handles no lost connection.
+"""
 
 from __future__ import annotations
 
 from binascii import crc_hqx
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 import hiredis
@@ -13,6 +17,8 @@ from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.epollreactor import install
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+
+from . import Addresses, Unsupported
 
 REACTOR = install
 _NOTHING = object()
@@ -43,7 +49,7 @@ class _Connection(protocol.Protocol):
     def connectionMade(self) -> None:
         transport: Any = self.transport
         transport.setTcpNoDelay(True)
-        # Not by its methods: a TLS wrapper passes on those of the transport below.
+        # Do not look for methods: a TLS wrapper also has those of the transport below it.
         self.direct = isinstance(transport, tcp.Connection)
 
     def dataReceived(self, data: bytes) -> None:
@@ -82,7 +88,7 @@ class _Connection(protocol.Protocol):
 
 
 class Floor:
-    """Knows the slots once and for all."""
+    """Sends each command to the node of its slot.  The slot map never changes."""
 
     def __init__(self, slots: list[_Connection]) -> None:
         self.slots = slots
@@ -92,28 +98,34 @@ class Floor:
         return self.slots[crc_hqx(args[1].encode(), 0) & 16383].send(args)
 
     def set(self, key: str, value: bytes) -> Deferred[Any]:
+        """Store a value."""
         return self.execute("SET", key, value)
 
     def get(self, key: str) -> Deferred[bytes]:
+        """Return a value."""
         return self.execute("GET", key)
 
     def hset(self, key: str, fields: dict[str, str]) -> Deferred[Any]:
+        """Store the fields of a hash."""
         return self.execute("HSET", key, *(word for pair in fields.items() for word in pair))
 
     def hgetall(self, key: str) -> Deferred[Any]:
+        """Return all fields of a hash."""
         return self.execute("HGETALL", key)
 
     def mget(self, keys: list[str]) -> Deferred[list[bytes]]:
-        """As single GETs: a node refuses an MGET over several of its slots."""
+        """Send a GET for each key: a node refuses an MGET of keys in several slots."""
         if keys[0].startswith("{"):
-            raise NotImplementedError("it knows no hash tags")
+            raise Unsupported("it does not implement hash tags")
         return gatherResults([self.get(key) for key in keys])
 
     async def pipeline(self, commands: list[tuple[str, ...]]) -> list[Any]:
+        """Send all commands at once, and return their replies."""
         return list(await gatherResults([self.execute(*command) for command in commands]))
 
 
-async def connect(reactor: IReactorTime, addresses: list[tuple[str, int]], ca: str | None) -> Floor:
+async def connect(reactor: IReactorTime, addresses: Addresses, ca: str | None) -> Floor:
+    """Connect to the cluster."""
     cork = _Cork(reactor)
     factory: Any = protocol.Factory()
     factory.noisy = False
@@ -124,8 +136,8 @@ async def connect(reactor: IReactorTime, addresses: list[tuple[str, int]], ca: s
     async def dial(host: str, port: int) -> _Connection:
         endpoint: Any = HostnameEndpoint(reactor, host, port)
         if ca is not None:
-            with open(ca, "rb") as file:
-                root = trustRootFromCertificates([Certificate.loadPEM(file.read())])
+            make_root: Any = trustRootFromCertificates
+            root = make_root([Certificate.loadPEM(Path(ca).read_bytes())])
             endpoint = wrapClientTLS(optionsForClientTLS(host, trustRoot=root), endpoint)
         connection: _Connection = await endpoint.connect(factory)
         await connection.send(("HELLO", 3))

@@ -1,4 +1,4 @@
-"""valkey-glide, whose core is Rust."""
+"""valkey-glide.  Its core is written in Rust."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import glide
+
+from . import Addresses
 
 
 class Glide:
@@ -18,13 +20,15 @@ class Glide:
         )  # fmt: skip
 
     async def pipeline(self, commands: list[tuple[str, ...]]) -> list[Any]:
+        """Send all commands at once, and return their replies."""
         batch = glide.ClusterBatch(is_atomic=False)
         for command in commands:
             batch.custom_command(list(command))
         return list(await self.client.exec(batch, raise_on_error=True) or [])
 
 
-async def connect(addresses: list[tuple[str, int]], ca: str | None) -> Glide:
+async def connect(addresses: Addresses, ca: str | None) -> Glide:
+    """Connect to the cluster."""
     nodes = [glide.NodeAddress(host, port) for host, port in addresses]
     advanced = None
     if ca is not None:

@@ -1,6 +1,8 @@
-"""txvalkeycluster under Twisted's asyncio reactor on uvloop."""
+"""txvalkeycluster with Twisted's asyncio reactor on uvloop."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from .ours import connect
 
@@ -8,8 +10,9 @@ __all__ = ["REACTOR", "connect"]
 
 
 def REACTOR() -> None:
-    """Install it."""
+    """Install the reactor."""
     import uvloop
-    from twisted.internet.asyncioreactor import install
+    from twisted.internet import asyncioreactor
 
+    install: Any = asyncioreactor.install
     install(uvloop.new_event_loop())

@@ -1,11 +1,12 @@
-"""redis-py, asyncio, with hiredis as its parser."""
+"""redis-py on asyncio, with the parser of hiredis."""
 
 from __future__ import annotations
 
 import redis.asyncio.cluster as cluster
 
-from . import common
+from . import Addresses, common
 
 
-async def connect(addresses: list[tuple[str, int]], ca: str | None) -> common.RedisLike:
+async def connect(addresses: Addresses, ca: str | None) -> common.RedisLike:
+    """Connect to the cluster."""
     return await common.connect(cluster, cluster.RedisCluster, addresses, ca)

@@ -1,4 +1,4 @@
-"""txredisapi, which knows no clusters: on one node, for keys of that node's slots."""
+"""txredisapi.  It does not support clusters, so it uses one node and keys of one slot."""
 
 from __future__ import annotations
 
@@ -8,33 +8,45 @@ import txredisapi
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
+from . import Addresses, Unsupported
+
 
 def REACTOR() -> None:
-    """It has installed one itself, by importing it."""
+    """Do nothing: the import of txredisapi has installed a reactor."""
 
 
 class TxRedisAPI:
-    """Its lazy connection."""
+    """A connection of txredisapi."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
 
+    def _send(self, method: str, *args: Any) -> Deferred[Any]:
+        deferred: Deferred[Any] = getattr(self.client, method)(*args)
+        return deferred
+
     def set(self, key: str, value: bytes) -> Deferred[Any]:
-        return self.client.set(_local(key), value)
+        """Store a value."""
+        return self._send("set", _local(key), value)
 
-    def get(self, key: str) -> Deferred[bytes]:
-        return self.client.get(_local(key))
+    def get(self, key: str) -> Deferred[Any]:
+        """Return a value."""
+        return self._send("get", _local(key))
 
-    def mget(self, keys: list[str]) -> Deferred[list[bytes]]:
-        return self.client.mget([_local(key) for key in keys])
+    def mget(self, keys: list[str]) -> Deferred[Any]:
+        """Return the values of many keys."""
+        return self._send("mget", [_local(key) for key in keys])
 
     def hset(self, key: str, fields: dict[str, str]) -> Deferred[Any]:
-        return self.client.hmset(_local(key), fields)
+        """Store the fields of a hash."""
+        return self._send("hmset", _local(key), fields)
 
     def hgetall(self, key: str) -> Deferred[Any]:
-        return self.client.hgetall(_local(key))
+        """Return all fields of a hash."""
+        return self._send("hgetall", _local(key))
 
     async def pipeline(self, commands: list[tuple[str, ...]]) -> list[Any]:
+        """Send all commands at once, and return their replies."""
         pipeline = await self.client.pipeline()
         for command in commands:
             words = (command[0], _local(command[1]), *command[2:])
@@ -43,12 +55,13 @@ class TxRedisAPI:
 
 
 def _local(key: str) -> str:
-    # Slot 3300, of the first of three primaries.
+    # Slot 3300 belongs to the first of three primaries.
     return f"{{b}}{key}"
 
 
-async def connect(reactor: IReactorTime, addresses: list[tuple[str, int]], ca: str | None) -> TxRedisAPI:
+async def connect(reactor: IReactorTime, addresses: Addresses, ca: str | None) -> TxRedisAPI:
+    """Connect to the first node."""
     if ca is not None:
-        raise NotImplementedError("it has no TLS")
+        raise Unsupported("it does not support TLS")
     host, port = addresses[0]
     return TxRedisAPI(await txredisapi.Connection(host, port, convertNumbers=False, charset=None))

@@ -1,11 +1,12 @@
-"""valkey-py, asyncio, with libvalkey as its parser."""
+"""valkey-py on asyncio, with the parser of libvalkey."""
 
 from __future__ import annotations
 
 import valkey.asyncio.cluster as cluster
 
-from . import common
+from . import Addresses, common
 
 
-async def connect(addresses: list[tuple[str, int]], ca: str | None) -> common.RedisLike:
+async def connect(addresses: Addresses, ca: str | None) -> common.RedisLike:
+    """Connect to the cluster."""
     return await common.connect(cluster, cluster.ValkeyCluster, addresses, ca)
