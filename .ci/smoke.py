@@ -35,10 +35,10 @@ async def use_a_cluster(reactor: Any) -> None:
     try:
         client = await connect(reactor, cluster.url, encoding="utf-8")
         await client.mset({"one": "1", "two": "2", "three": "3"})
-        expect(await client.mget(["one", "two", "three"]), ["1", "2", "3"])
+        expect(await client.mget("one", "two", "three"), ["1", "2", "3"])
         expect(await client.pipeline().incr("a").incr("b").execute(), [1, 1])
         expect(await client.transaction().incr("{k}a").incr("{k}b").execute(), [1, 1])
-        print(run("txvalkeycluster.cli", "topology", cluster.url))
+        print(run("txvalkeycluster", "topology", cluster.url))
         await client.close()
     finally:
         await cluster.stop()
