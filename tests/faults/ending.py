@@ -1,4 +1,4 @@
-"""What must be gone at the end: sockets, delayed calls, and what the servers know of the client."""
+"""Checks at the end of a run: no sockets, delayed calls or connections to servers are left."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from txvalkeycluster.testing import LocalCluster
 
 from .proxy import Proxy
 
-#: By which the clients of a run are found on the servers.
+#: The option client_name of the clients of a run, which CLIENT LIST shows.
 CLIENT_NAME = "faults"
-# The end of a connection needs a moment to pass through a proxy, and sockets one to leave the reactor.
+# In seconds: the end of a connection takes a moment to pass through a proxy, and to remove sockets from the reactor.
 _MOMENT = 0.25
 
 
 class Leftovers:
-    """Compares what the reactor has at the end with what it had when this was made."""
+    """Compares the delayed calls and readers of the reactor with those at the time when this object was made."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
@@ -28,7 +28,7 @@ class Leftovers:
         self._readers = set(reactor.getReaders())
 
     async def found(self) -> list[str]:
-        """What is there that was not there before."""
+        """Return the delayed calls and readers that are new."""
         await deferLater(self._reactor, _MOMENT)
         calls = set(self._reactor.getDelayedCalls()) - self._calls
         readers = set(self._reactor.getReaders()) - self._readers
@@ -36,7 +36,7 @@ class Leftovers:
 
 
 async def still_connected(reactor: Any, cluster: LocalCluster, proxies: Sequence[Proxy]) -> list[str]:
-    """Which connections are left after all clients have said that they are closed."""
+    """Return the connections that are left after all clients have closed."""
     await deferLater(reactor, _MOMENT)
     found = [f"{proxy} still has connections" for proxy in proxies if proxy.connections]
     for server in cluster.servers:
@@ -46,6 +46,6 @@ async def still_connected(reactor: Any, cluster: LocalCluster, proxies: Sequence
 
 
 def still_waiting(client: ClusterClient[bytes]) -> list[str]:
-    """Whether a client says that commands wait in it, though no work is done any more."""
+    """Return a text if commands wait in a client, although the work has ended."""
     text = repr(client)
     return [f"something waits: {text}"] if any(map(int, re.findall(r"\bwaiting=(\d+)", text))) else []

@@ -1,4 +1,4 @@
-"""Whether the cluster is whole, its replicas have caught up, and the client works again."""
+"""Checks between two faults that the cluster is whole, its replicas are up to date, and the client works."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from .ledger import Ledger, Outcome
 
 _POLL = 0.02
 _PATIENCE = 60.0
-# How long a probe goes on before it gives up.
+# How long a probe is repeated, in seconds.
 _GIVE_UP = 30.0
 _TICK = 0.05
 
-#: Tries once whether something works.
+#: Tries once whether something works, and returns the outcome.
 Probe = Callable[[], Awaitable[Outcome]]
 
 
 class Health:
-    """Watches over the cluster between two faults."""
+    """Checks the cluster and the client between two faults."""
 
     def __init__(
         self, reactor: Any, cluster: LocalCluster, client: ClusterClient[bytes], findings: Findings, ledger: Ledger
@@ -36,31 +36,32 @@ class Health:
         self._reactor = reactor
         self._cluster = cluster
         self._client = client
-        self._book = findings
+        self._findings = findings
         self._ledger = ledger
         self._owners: list[str] = []
         self._stalls = _Stalls(reactor)
         self._values = count(1)
 
     def start(self) -> None:
-        """Begin to measure how late the reactor is."""
+        """Start to measure delays of the reactor."""
         self._stalls.start()
 
     def stop(self) -> None:
-        """End that."""
+        """Stop measuring."""
         self._stalls.stop()
 
     async def settle(self, explained: set[int]) -> None:
-        """Begin a new epoch; returns when the replicas have all that was acknowledged before.
+        """Start a new epoch, and wait until the replicas have all writes that were acknowledged before.
 
-        ``explained`` are the slots whose owners were changed on purpose.  Others that have another owner were taken
-        over because a server seemed to be dead, which on a slow machine happens without any fault.
+        Args:
+            explained: The slots whose owners the last fault changed.  Other slots with a new owner were taken over
+                because a server seemed to be dead.  On a slow machine this happens without a fault.
         """
         while True:
             owners = await self._owner_of_each_slot()
             changed = {slot for slot, (was, now) in enumerate(zip(self._owners, owners, strict=False)) if was != now}
             if unexplained := changed - explained:
-                self._book.say(f"{len(unexplained)} slots were taken over without a fault")
+                self._findings.say(f"{len(unexplained)} slots were taken over without a fault")
                 self._ledger.endanger(unexplained, epochs=2)
             self._owners = owners
             self._ledger.begin_epoch()
@@ -69,7 +70,7 @@ class Health:
                 return
 
     async def recovery(self, probes: Mapping[str, Probe]) -> float:
-        """Measure how long it takes until each shard can be written and read, and each of the probes succeeds."""
+        """Return the time in seconds until each shard can be written and read, and each probe succeeds."""
         self._stalls.worst = 0.0
         every = dict(probes)
         for server in await self._cluster.primaries():
@@ -86,22 +87,24 @@ class Health:
             await deferLater(self._reactor, _POLL)
         took: float = self._reactor.seconds() - began
         if took > HEALTHY + self._stalls.worst:
-            how = "succeeded" if outcome.succeeded else "did not succeed"
+            how = "succeeded" if outcome.succeeded else "had not succeeded"
             text = f"{what} {how} {took:.2f} s after the cluster was healthy"
-            late = f"the reactor was late by {self._stalls.worst:.2f} s at most"
-            self._book.violation("recovery", f"{text}; {late}; {failures[:1] + failures[1:][-2:]}; {self._client!r}")
+            late = f"the longest delay of the reactor was {self._stalls.worst:.2f} s"
+            self._findings.violation(
+                "recovery", f"{text}; {late}; {failures[:1] + failures[1:][-2:]}; {self._client!r}"
+            )
         return took
 
     async def _write_and_read(self, tag: str) -> Outcome:
-        # A new key each time: an earlier SET whose reply was lost may be executed late.
+        # Each probe has a new key, because an earlier SET whose reply was lost may be executed late.
         value = str(next(self._values))
         key = f"{{{tag}}}:{value}"
-        written = await self._book.observe("recovery", f"SET {key}", self._client.set(key, value), _GIVE_UP)
+        written = await self._findings.observe("recovery", f"SET {key}", self._client.set(key, value), _GIVE_UP)
         if not written.succeeded:
             return written
-        read = await self._book.observe("recovery", f"GET {key}", self._client.get(key), _GIVE_UP)
+        read = await self._findings.observe("recovery", f"GET {key}", self._client.get(key), _GIVE_UP)
         if read.succeeded and read.reply != value.encode():
-            self._book.violation("recovery", f"GET {key} gave {read.reply!r}, not {value}")
+            self._findings.violation("recovery", f"GET {key} gave {read.reply!r}, not {value}")
         return read
 
     async def _tag_of(self, server: Server) -> str:
@@ -116,7 +119,7 @@ class Health:
         return owners
 
     async def _caught_up(self) -> None:
-        """Wait until every replica has what its primary has now."""
+        """Wait until every replica has the writes that its primary has now."""
         goals = {}
         for server in await self._cluster.primaries():
             goals[server.port] = (await self._cluster.ask(server, "ROLE"))[1]
@@ -130,7 +133,7 @@ class Health:
 
 
 class _Stalls:
-    """How late the reactor is: what it is late by, the client cannot be blamed for."""
+    """Measures delays of the reactor, which are not the fault of the client."""
 
     def __init__(self, reactor: Any) -> None:
         self.worst = 0.0
@@ -154,7 +157,7 @@ class _Stalls:
 
 
 async def until(reactor: Any, condition: Callable[[], Awaitable[bool]], what: str) -> None:
-    """Ask again and again until something is so.  Raises TimeoutError after a minute."""
+    """Wait until a condition holds.  Raises TimeoutError after a minute."""
     give_up = reactor.seconds() + _PATIENCE
     while not await condition():
         if reactor.seconds() > give_up:

@@ -1,4 +1,4 @@
-"""What can befall the connections between the client and the servers."""
+"""Faults of the connections between the client and the servers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .proxy import Proxy
 
 
 class NetworkFaults:
-    """Each method is a fault: it returns, when the fault is over, what it was."""
+    """Each method is a fault.  It returns a description when the fault is over."""
 
     def __init__(self, reactor: Any, proxies: Sequence[Proxy], random: Random) -> None:
         self._reactor = reactor
@@ -20,7 +20,7 @@ class NetworkFaults:
         self._random = random
 
     async def delay(self) -> str:
-        """Everything takes longer for a while."""
+        """Delay all bytes for a while."""
         proxies = self._some()
         seconds = self._random.choice([0.002, 0.02, 0.1, 0.3])
         for proxy in proxies:
@@ -28,7 +28,7 @@ class NetworkFaults:
         return await self._for_a_while(proxies, f"by {seconds:g} s")
 
     async def cut(self) -> str:
-        """Connections end, several times in a row."""
+        """End connections, several times in a row."""
         proxies = self._some()
         orderly = self._random.random() < 0.5
         times = self._random.randint(1, 5)
@@ -39,25 +39,23 @@ class NetworkFaults:
         return f"{self._text(proxies)}, {times} times with {'FIN' if orderly else 'RST'}"
 
     async def cut_in_reply(self) -> str:
-        """Connections end in the middle of a reply."""
+        """End connections in the middle of a reply."""
         proxies = self._some()
         for proxy in proxies:
             proxy.cut_in_reply()
         return await self._for_a_while(proxies, "once each")
 
     async def blackhole(self) -> str:
-        """Bytes of commands, of replies or of both are swallowed, on connections that stay open."""
+        """Drop the bytes of commands, of replies or of both, on connections that stay open."""
         proxies = self._some()
         passes = self._random.choice([0, 1, 100, 2000])
         which = self._random.choice(["commands", "replies", "both"])
         for proxy in proxies:
-            proxy.swallow(
-                commands=passes if which != "replies" else None, replies=passes if which != "commands" else None
-            )
+            proxy.drop(commands=passes if which != "replies" else None, replies=passes if which != "commands" else None)
         return await self._for_a_while(proxies, f"{which} after {passes} bytes")
 
     def _some(self) -> list[Proxy]:
-        """All of them, or one."""
+        """Return all proxies, or one."""
         if self._random.random() < 0.4:
             return list(self._proxies)
         return [self._random.choice(self._proxies)]

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of one server, which can delay, cut and swallow what passes through it."""
+"""A TCP proxy in front of one server that can delay and drop bytes, and cut connections."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _CONNECT_TIMEOUT = 5.0
 
 
 class Proxy:
-    """Listens on a port of its own and passes each connection on to ``target()``, which is asked for each."""
+    """Listens on a port of its own, and connects each client to the address that ``target()`` returns then."""
 
     def __init__(self, reactor: Any, target: Callable[[], tuple[str, int]]) -> None:
         self.reactor = reactor
         self.target = target
-        #: Where clients connect; 0 before `start`.
+        #: The port for clients; 0 before `start`.
         self.port = 0
-        #: How long each chunk of bytes is kept back, in seconds.
+        #: The delay of all bytes, in seconds.
         self.delay = 0.0
-        #: How many bytes each direction of a new connection passes before it swallows the rest; None is all.
+        #: How many bytes each direction of a new connection passes before it drops all others; None: no limit.
         self.commands_pass: int | None = None
         self.replies_pass: int | None = None
         self._links: set[_Link] = set()
@@ -38,7 +38,7 @@ class Proxy:
 
     @property
     def connections(self) -> int:
-        """How many connections of clients are open."""
+        """The number of open connections of clients."""
         return len(self._links)
 
     async def start(self) -> None:
@@ -48,27 +48,31 @@ class Proxy:
         self.port = self._listening.getHost().port
 
     async def stop(self) -> None:
-        """Cut every connection and listen no more."""
+        """Cut every connection, and stop listening."""
         listening, self._listening = self._listening, None
         self.cut(orderly=False)
         if listening is not None:
             await listening.stopListening()
 
     def cut(self, *, orderly: bool) -> None:
-        """End every connection now, with FIN if it is to be orderly, else with RST."""
+        """End every connection, with FIN if ``orderly``, else with RST."""
         for link in list(self._links):
             link.end(orderly=orderly)
 
     def cut_in_reply(self) -> None:
-        """End every connection with RST in the middle of the next reply that it carries."""
+        """End every connection with RST in the middle of its next reply."""
         for link in self._links:
             link.cuts_next_reply = True
 
-    def swallow(self, *, commands: int | None = None, replies: int | None = None) -> None:
-        """Let each connection pass so many more bytes of commands and of replies, and then none; None is no limit.
+    def drop(self, *, commands: int | None = None, replies: int | None = None) -> None:
+        """Drop the bytes of all connections after a limit; also of new connections, until `heal`.
 
-        It holds for new connections, too, until `heal`.  A direction that has swallowed something swallows the rest for
-        ever: the bytes are gone, so what comes after them would make no sense.
+        A direction that has dropped bytes drops all later bytes of its connection too, because these would make no
+        sense without the missing ones.
+
+        Args:
+            commands: How many more bytes of commands pass; None: no limit.
+            replies: How many more bytes of replies pass; None: no limit.
         """
         self.commands_pass, self.replies_pass = commands, replies
         for link in self._links:
@@ -76,7 +80,7 @@ class Proxy:
             link.replies.limit(replies)
 
     def heal(self) -> None:
-        """Delay nothing more, cut nothing more, and swallow nothing more where nothing has been swallowed yet."""
+        """Stop all delays and cuts.  Directions that have dropped no bytes yet pass all bytes again."""
         self.delay = 0.0
         self.commands_pass = self.replies_pass = None
         for link in self._links:
@@ -85,11 +89,11 @@ class Proxy:
             link.replies.limit(None)
 
     def opened(self, link: _Link) -> None:
-        """Note a connection."""
+        """Add a connection."""
         self._links.add(link)
 
     def closed(self, link: _Link) -> None:
-        """Note that it has ended."""
+        """Remove a connection that has ended."""
         self._links.discard(link)
 
 
@@ -99,33 +103,33 @@ class _Flow:
     def __init__(self, proxy: Proxy, passes: int | None) -> None:
         self._proxy = proxy
         self._passes = passes
-        self._has_swallowed = False
+        self._has_dropped = False
         self._waiting: deque[bytes] = deque()
         self._transport: Any = None
         self._ended = False
 
     def limit(self, passes: int | None) -> None:
-        """Pass so many bytes more, unless some have been swallowed."""
-        if not self._has_swallowed:
+        """Set the number of bytes that still pass, unless bytes have been dropped already."""
+        if not self._has_dropped:
             self._passes = passes
 
     def connect(self, transport: Any) -> None:
-        """Deliver what has come so far, and what will come, to ``transport``."""
+        """Deliver all bytes so far, and all later bytes, to ``transport``."""
         self._transport = transport
         while self._waiting:
             self._deliver()
 
     def end(self) -> None:
-        """Drop what is being kept back."""
+        """Drop the bytes that are being delayed."""
         self._ended = True
         self._waiting.clear()
 
     def take(self, data: bytes) -> None:
-        """Deliver bytes, now or later, or swallow them."""
+        """Deliver bytes, now or after the delay, or drop them."""
         if self._passes is not None:
             passed = data[: self._passes]
             self._passes -= len(passed)
-            self._has_swallowed |= len(passed) < len(data)
+            self._has_dropped |= len(passed) < len(data)
             data = passed
         if not data or self._ended:
             return
@@ -133,7 +137,7 @@ class _Flow:
         if self._transport is None:
             return
         if self._proxy.delay or len(self._waiting) > 1:
-            # As many calls as chunks: each delivers the oldest, so that the order stays when the delay changes.
+            # One call for each chunk.  Each call delivers the oldest chunk, so that a new delay keeps the order.
             self._proxy.reactor.callLater(self._proxy.delay, self._deliver)
         else:
             self._deliver()
@@ -144,7 +148,7 @@ class _Flow:
 
 
 class _Link:
-    """A connection of a client and the one to the server that belongs to it."""
+    """A connection of a client, and the connection to the server for it."""
 
     def __init__(self, proxy: Proxy, front: _Side) -> None:
         self.commands = _Flow(proxy, proxy.commands_pass)
@@ -172,21 +176,21 @@ class _Link:
     def _reply_received(self, data: bytes) -> None:
         if self.cuts_next_reply:
             self._front.transport.write(data[: len(data) // 2])
-            # The half is to leave this process before the end of the connection does.
+            # In the next turn, so that the half reply is sent before the connection ends.
             self._proxy.reactor.callLater(0, self.end, orderly=False)
             self.replies.end()
         else:
             self.replies.take(data)
 
     def lost(self, reason: Failure) -> None:
-        """End both connections because the client has ended its own."""
+        """End both connections, because the client has ended its connection."""
         self._lost(reason)
 
     def _lost(self, reason: Failure) -> None:
         self.end(orderly=isinstance(reason.value, ConnectionDone))
 
     def end(self, *, orderly: bool) -> None:
-        """End both connections; what is being kept back is dropped."""
+        """End both connections, and drop the bytes that are being delayed."""
         if self._ended:
             return
         self._ended = True
@@ -214,7 +218,7 @@ class _Side(Protocol):
         self.lost(reason)
 
     def end(self, *, orderly: bool) -> None:
-        """Close it with FIN if it is to be orderly, else with RST."""
+        """Close the connection with FIN if ``orderly``, else with RST."""
         if orderly:
             self.transport.loseConnection()
         else:
@@ -222,7 +226,7 @@ class _Side(Protocol):
 
 
 class _AcceptingFactory(Factory):
-    """Makes a link of each connection that is accepted."""
+    """Makes a link for each accepted connection."""
 
     noisy = False
 

@@ -11,7 +11,7 @@ _SHOWN = 30
 
 
 def show(findings: Findings, console: Console) -> None:
-    """Print what a run has seen."""
+    """Print the results of a run."""
     console.print(_work(findings))
     console.print(_faults(findings))
     console.print(

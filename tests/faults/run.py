@@ -1,4 +1,4 @@
-"""One run: a cluster, its proxies, clients that work, faults one after the other, and all checks."""
+"""One run: a cluster with proxies, clients that work, faults one after the other, and all checks."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ SERVER_FAULTS = (
 )
 NETWORK_FAULTS = ("delay", "cut", "cut_in_reply", "blackhole")
 FAULTS = SERVER_FAULTS + NETWORK_FAULTS
-# A host that a proxy stands for; the number is that of the server.  It is never looked up.
+# The host name of the proxy of a server, with the number of the server.  address_map replaces it.
 _SEED = "server-{}.invalid"
 _SEED_PORT = 6379
-# How long the work goes on after the last fault.
+# How long the work goes on after the last fault, in seconds.
 _AFTERWARDS = 3.0
-# How long a client without work may take to close.
+# The limit for close() of a client without work, in seconds.
 _CLOSE = 5.0
 
 
 class Run:
-    """All random choices are from ``Random(seed)``; what the clock and the scheduler do to a run is not repeated."""
+    """One run.  The same seed makes the same random choices; the timing differs from run to run."""
 
     def __init__(
         self,
@@ -65,9 +65,16 @@ class Run:
         pauses: tuple[float, float] = (0.5, 3.0),
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Faults go on for ``duration`` seconds, and until each kind has come once, with ``pauses`` in between.
+        """Prepare a run.
 
-        ``say`` is called with a line for each fault and each violation.
+        Args:
+            reactor: The Twisted reactor.
+            seed: The seed of all random choices.
+            duration: For how many seconds faults start.  The run goes on until each kind has happened once.
+            faults: The names of the faults.
+            work: The names of the kinds of work.
+            pauses: The shortest and longest pause between two faults, in seconds.
+            say: Is called with a line for each fault and each violation.
         """
         self.findings = Findings(reactor, say)
         self._reactor = reactor
@@ -85,17 +92,17 @@ class Run:
         self._interrupted = False
 
     def interrupt(self) -> None:
-        """Let the present fault be the last one."""
+        """Make the current fault the last one."""
         self._interrupted = True
 
     async def end_at_once(self) -> None:
-        """End everything, and tell nothing more."""
+        """End everything, and print nothing more."""
         self.findings.say = lambda _: None
         await self.abort()
 
     async def run(self) -> Findings:
-        """Do it all; what was found is in the findings."""
-        # Not before the reactor runs, which brings readers of its own.
+        """Run, and return the findings."""
+        # When the reactor runs, because it adds readers of its own at its start.
         await deferLater(self._reactor, 0)
         leftovers = Leftovers(self._reactor)
         unwatch = self.findings.watch_log()
@@ -114,7 +121,7 @@ class Run:
         return self.findings
 
     async def abort(self) -> None:
-        """End everything, wherever the run is."""
+        """End everything at once."""
         clients, self._clients = self._clients, []
         for client in clients:
             await client.abort()
@@ -140,7 +147,7 @@ class Run:
         health.start()
         for each in work:
             each.start()
-        await self._befall(cluster, health, work)
+        await self._cause_faults(cluster, health, work)
         self.findings.happening = "after the last fault"
         if not self._interrupted:
             await deferLater(self._reactor, _AFTERWARDS)
@@ -177,7 +184,7 @@ class Run:
         return client
 
     def _address_of(self, host: str, port: int) -> tuple[str, int]:
-        """The proxy of a server; an address that no server has any more is dialled as it is."""
+        """Return the address of the proxy of a server.  An address that no server has any more stays as it is."""
         assert self._cluster is not None
         for server, proxy in zip(self._cluster.servers, self._proxies, strict=True):
             if host == _SEED.format(server.index) or port == server.client_port:
@@ -186,7 +193,7 @@ class Run:
 
     # ---- faults
 
-    async def _befall(self, cluster: LocalCluster, health: Health, work: list[Work]) -> None:
+    async def _cause_faults(self, cluster: LocalCluster, health: Health, work: list[Work]) -> None:
         random = Random(self._random.random())
         servers = ServerFaults(self._reactor, cluster, self._ledger, random, [each.keys() for each in work])
         network = NetworkFaults(self._reactor, self._proxies, random)
@@ -218,7 +225,7 @@ class Run:
             )
 
     def _order(self, random: Random) -> Iterator[str]:
-        """Each kind once before any comes twice, until the time is over and each kind has come."""
+        """Yield the kinds of faults in random order: each kind once before the next round, until the time is over."""
         while self.findings.elapsed < self._duration or any(not self.findings.faults[kind] for kind in self._kinds):
             for kind in random.sample(self._kinds, len(self._kinds)):
                 if self.findings.elapsed < self._duration or not self.findings.faults[kind]:

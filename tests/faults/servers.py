@@ -1,4 +1,4 @@
-"""What can befall the servers of a cluster."""
+"""Faults of the servers of a cluster."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from txvalkeycluster.testing import LocalCluster, Server
 from .health import until
 from .ledger import Ledger
 
-# So many MB are more than what the system keeps for a socket that is not read.
+# In MB: more than the system buffers for a socket that nobody reads.
 _FILLING = 24
 
 
 class ServerFaults:
-    """Each method is a fault: it returns, when the fault is over, what it was; the cluster may need a while longer."""
+    """Each method is a fault.  It returns a description when the fault is over.  The cluster may recover later."""
 
     def __init__(
         self, reactor: Any, cluster: LocalCluster, ledger: Ledger, random: Random, keys: Iterable[Sequence[str]]
     ) -> None:
-        """``keys`` are those whose slots are worth moving, of each kind of work its own."""
-        #: The slots whose owners the present fault changes on purpose.
+        """``keys`` are the keys whose slots the faults move, for each kind of work."""
+        #: The slots whose owners the current fault changes.
         self.explained: set[int] = set()
         self._reactor = reactor
         self._cluster = cluster
@@ -37,7 +37,7 @@ class ServerFaults:
         self._paused: list[Server] = []
 
     async def kill(self) -> str:
-        """SIGKILL of a primary, which comes back as a replica once it has been replaced."""
+        """SIGKILL a primary.  It restarts as a replica when its replica has taken over."""
         victim = await self._primary()
         text = await self._endanger(victim)
         await self._cluster.kill(victim)
@@ -48,7 +48,7 @@ class ServerFaults:
         return f"server {victim.index}{text}"
 
     async def pause_long(self) -> str:
-        """SIGSTOP of a primary until it has been replaced, then SIGCONT."""
+        """SIGSTOP a primary until its replica has taken over, then SIGCONT."""
         victim = await self._primary()
         text = await self._endanger(victim)
         await self._cluster.pause(victim)
@@ -59,7 +59,7 @@ class ServerFaults:
         return f"server {victim.index}{text}"
 
     async def pause_short(self) -> str:
-        """SIGSTOP of a primary, so short that it is not replaced."""
+        """SIGSTOP a primary for a short time, so that no replica takes over."""
         victim = await self._primary()
         await self._cluster.pause(victim)
         seconds = await self._pause(0.2, 1)
@@ -67,14 +67,14 @@ class ServerFaults:
         return f"server {victim.index} for {seconds:.2f} s"
 
     async def failover(self) -> str:
-        """A graceful failover, which loses nothing."""
+        """Fail over gracefully, without a loss of writes."""
         primary, replica = await self._primary_and_replica()
         self.explained = await self._slots_of(primary)
         await self._cluster.failover(replica)
         return f"server {primary.index} to {replica.index}"
 
     async def takeover(self) -> str:
-        """A replica takes over without asking anybody."""
+        """Make a replica take over by force, without the agreement of the other nodes."""
         primary, replica = await self._primary_and_replica()
         text = await self._endanger(primary)
         taken = self._cluster.ask(replica, "CLUSTER", "FAILOVER", "TAKEOVER")
@@ -85,7 +85,7 @@ class ServerFaults:
         return f"server {replica.index} from {primary.index}{text}"
 
     async def move_by_key(self) -> str:
-        """Slots with keys of the work move one by one."""
+        """Move slots with keys of the work, one by one."""
         source, target = await self._two_primaries()
         slots = await self._used_slots(source, self._random.randint(10, 60))
         self.explained = set(slots)
@@ -93,7 +93,7 @@ class ServerFaults:
         return f"{len(slots)} slots from server {source.index} to {target.index}"
 
     async def slots_half_open(self) -> str:
-        """A few slots are left half moved for a while."""
+        """Leave a few slots half moved for a while."""
         source, target = await self._two_primaries()
         slots = await self._used_slots(source, self._random.randint(2, 12))
         self.explained = set(slots)
@@ -112,7 +112,7 @@ class ServerFaults:
         return text
 
     async def move_atomically(self) -> str:
-        """A range of slots moves at once."""
+        """Move a range of slots atomically."""
         source, target = await self._two_primaries()
         longest = max(await self._cluster.ranges_of(source), key=len)
         first = self._random.randrange(longest.start, longest.stop)
@@ -122,43 +122,43 @@ class ServerFaults:
         return f"slots {first} to {last} from server {source.index} to {target.index}"
 
     async def client_kill(self) -> str:
-        """Every client of every server is thrown out."""
+        """Close every connection of clients with CLIENT KILL."""
         for server in self._cluster.servers:
             await self._cluster.ask(server, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         return "all servers"
 
     async def debug_sleep(self) -> str:
-        """One server sleeps, so short that it is not replaced."""
+        """Make a server sleep for a short time, so that no replica takes over."""
         server = self._random.choice(self._cluster.servers)
         seconds = self._random.uniform(0.1, 1.5)
         await self._cluster.ask(server, "DEBUG", "SLEEP", f"{seconds:.2f}")
         return f"server {server.index} for {seconds:.2f} s"
 
     async def script_flush(self) -> str:
-        """Every server forgets its scripts."""
+        """Flush the scripts of every server."""
         for server in self._cluster.servers:
             await self._cluster.ask(server, "SCRIPT", "FLUSH")
         return "all servers"
 
     async def new_addresses(self) -> str:
-        """Every server is saved, killed, and started on other ports."""
+        """Save and kill every server, and start it on another port."""
         self.explained = set(range(SLOT_COUNT))
         self._ledger.endanger(self.explained)
-        # What is written between the SAVE of a primary and its end is lost, even if its replica has it.
+        # Writes between the SAVE of a primary and its end are lost, even if its replica has them.
         began = self._reactor.seconds()
         await self._cluster.restart_elsewhere()
         self._ledger.erase(began, self._reactor.seconds())
         return "all servers"
 
     async def restore(self) -> None:
-        """Have every server run again, after a fault that was not carried out to its end."""
+        """Make every server run again, after a fault that failed."""
         for server in self._cluster.servers:
             if server.alive:
                 await self._cluster.resume(server)
             else:
                 await self._cluster.restart(server)
 
-    # ---- whom it befalls
+    # ---- choice of servers
 
     async def _primary(self) -> Server:
         return self._random.choice(await self._cluster.primaries())
@@ -173,13 +173,16 @@ class ServerFaults:
     async def _slots_of(self, server: Server) -> set[int]:
         return {slot for owned in await self._cluster.ranges_of(server) for slot in owned}
 
-    # ---- what is lost with a primary
+    # ---- loss of writes
 
     async def _endanger(self, primary: Server) -> str:
-        """Prepare for a primary that is about to go, together with what it has not replicated.
+        """Prepare for a primary that is killed or replaced next, and loses the writes that it has not replicated.
 
-        On one machine that is next to nothing.  So in most cases its replica is stopped a little before, and the
-        buffers between them are filled: then all that is written from here on is lost.
+        On one machine there are almost no such writes.  So in most cases this method stops the replica a little before,
+        and fills the buffers between both servers.  Then all writes from here on are lost.
+
+        Returns:
+            A text that describes the loss.
         """
         slots = await self._slots_of(primary)
         self.explained |= slots
@@ -203,20 +206,20 @@ class ServerFaults:
     # ---- slots
 
     async def _used_slots(self, source: Server, number: int) -> list[int]:
-        """Some slots of a server in which the work has keys, of each kind of work about as many."""
+        """Return some slots of a server with keys of the work, about as many for each kind of work."""
         owned = await self._slots_of(source)
         chosen = {self._random.choice(self._random.choice(self._slots)) for _ in range(3 * number)} & owned
         return self._random.sample(sorted(chosen), min(number, len(chosen))) or [min(owned)]
 
     async def _move_some(self, slot: int, source: Server, target: Server) -> None:
-        """MIGRATE about half of the keys of an open slot."""
+        """Move about half of the keys of an open slot."""
         keys = await self._cluster.ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 100)
         some = [key for key in keys if self._random.random() < 0.5]
         if some:
             await self._cluster.ask(source, "MIGRATE", self._cluster.host, target.port, "", 0, 5000, "KEYS", *some)
 
     async def _fail_one_over(self, source: Server, target: Server) -> tuple[Server, Server]:
-        """Replace one of two primaries gracefully by its replica; returns the two primaries of then."""
+        """Fail over one of two primaries gracefully.  Return the two primaries afterwards."""
         old = self._random.choice([source, target])
         self.explained |= await self._slots_of(old)
         new = self._random.choice(await self._cluster.replicas_of(old))

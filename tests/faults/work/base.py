@@ -1,4 +1,4 @@
-"""What all kinds of work have in common: workers that repeat a step, and the counting of what becomes of it."""
+"""The base of all kinds of work: workers that repeat a step, and the counting of outcomes."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from txvalkeycluster.errors import CommandTimeout, ConnectionLost
 from ..findings import Findings
 from ..ledger import Ledger, Outcome
 
-#: What any command may fail with while faults happen.
+#: The errors that any command may have during faults.
 USUAL = (CommandTimeout, ConnectionLost)
-#: How long after its deadline a command may take to fire.
+#: The limit in seconds after its deadline for a command to fire.
 GRACE = 5.0
 
 
 @dataclass
 class Environment:
-    """What every kind of work needs."""
+    """What all kinds of work share."""
 
     reactor: Any
     client: ClusterClient[bytes]
-    #: Makes another client of the cluster, with options of its own; it is closed with the first one.
+    #: Makes another client of the cluster with the given options.  The run closes it.
     connect: Callable[..., ClusterClient[bytes]]
     findings: Findings
     ledger: Ledger
@@ -40,7 +40,7 @@ class Work:
     """One kind of work."""
 
     name: ClassVar[str]
-    #: How many workers do it at the same time.
+    #: The number of workers.
     workers: ClassVar[int] = 3
     #: The longest pause of a worker between two steps, in seconds.
     pause: ClassVar[float] = 0.06
@@ -57,29 +57,29 @@ class Work:
         self._running: list[Deferred[None]] = []
 
     async def prepare(self) -> None:
-        """Write what must be there from the beginning."""
+        """Write the data that the work needs."""
 
     async def step(self, worker: int) -> None:
         """Do one piece of work."""
         raise NotImplementedError
 
     async def check(self) -> None:
-        """Verify, once the work has stopped and the cluster is healthy, what it has left behind."""
+        """Check the data of the work, when the work has stopped and the cluster is healthy."""
 
     def keys(self) -> Sequence[str]:
-        """Keys of which it is useful to move the slots."""
+        """Return keys whose slots the faults should move."""
         return ()
 
     def probes(self) -> dict[str, Callable[[], Awaitable[Outcome]]]:
-        """What tries once whether the client works again, for kinds that need more than keys to be read and written."""
+        """Return functions that try once whether the client works again, beside SET and GET."""
         return {}
 
     def start(self) -> None:
-        """Set the workers going."""
+        """Start the workers."""
         self._running = [Deferred.fromCoroutine(self._repeat(worker)) for worker in range(self.workers)]
 
     async def stop(self) -> None:
-        """Wait until each worker has ended its present step."""
+        """Wait until each worker has ended its current step."""
         self._stopping = True
         await DeferredList(self._running)
 
@@ -88,14 +88,14 @@ class Work:
             try:
                 await self.step(worker)
             except Exception:
-                # A step deals with all that a client can do to it.
+                # A step handles all documented errors.
                 self.violation(f"a step raised:\n{Failure().getTraceback()}")  # type: ignore[no-untyped-call]
             await deferLater(self.reactor, self.random.uniform(0, self.pause))
 
     # ---- for steps and checks
 
     def violation(self, text: str) -> None:
-        """Note that something happened which must not happen."""
+        """Record a violation."""
         self.findings.violation(self.name, text)
 
     async def run(
@@ -109,10 +109,19 @@ class Work:
         cancel_after: float | None = None,
         takes: float = 0.0,
     ) -> Outcome:
-        """Wait for a command and count what becomes of it.
+        """Wait for the end of a command, and count its outcome.
 
-        ``timeout`` is its own deadline, if it is not the client's.  ``cancel_after`` has it cancelled after so many
-        seconds.  ``takes`` is for how long it may wait for something on a healthy cluster.
+        Args:
+            what: The command, for the texts of violations.
+            deferred: The Deferred of the command.
+            expected: The errors that it may have.
+            fits: Whether an expected error is the right one.
+            timeout: Its own timeout in seconds, if it has one.
+            cancel_after: After how many seconds it is cancelled.
+            takes: How long it may block on a healthy cluster, in seconds.
+
+        Returns:
+            The outcome.
         """
         issued = self.reactor.seconds()
         timer = None
@@ -128,7 +137,7 @@ class Work:
         return outcome
 
     async def certainly(self, what: str, action: Callable[[], Deferred[Any]]) -> Any:
-        """The reply of a command on a healthy cluster; what fails more than twice is a violation, and gives None."""
+        """Return the reply of a command on a healthy cluster.  Three failures are a violation, and give None."""
         outcome = Outcome()
         for _ in range(3):
             outcome = await self.findings.observe(self.name, what, action(), self.timeout + GRACE)

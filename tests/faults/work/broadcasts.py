@@ -1,4 +1,4 @@
-"""Commands for all nodes or all primaries, from a client that sends nothing else, so that no redirect teaches it."""
+"""Commands for all nodes or all primaries, from a client that sends nothing else, so that it gets no redirects."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ class Broadcasts(Work):
     """DBSIZE, SCRIPT LOAD, CONFIG SET and FUNCTION LOAD."""
 
     name = "broadcasts"
-    # One, so that it is known which version of the library is the last.
+    # One worker, so that the last version of the library is known.
     workers = 1
     pause = 0.2
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         self._version = 0
-        # Versions that may be loaded late, in the place of a newer one.
+        # Versions without a reply, which may be loaded late and replace a newer one.
         self._in_doubt: set[int] = set()
         self._sender = self.connect()
 
     async def step(self, worker: int) -> None:
-        """Send one of them."""
+        """Send one of these commands."""
         send = self.random.choice([self._dbsize, self._script, self._config, self._function])
         await send()
 
     def probes(self) -> dict[str, Callable[[], Awaitable[Outcome]]]:
-        """A write to all primaries."""
+        """Return a probe that writes to all primaries."""
         code = _library("probed", "probed", 1)
 
         def load() -> Deferred[Outcome]:
@@ -77,7 +77,7 @@ class Broadcasts(Work):
         if is_older or isinstance(outcome.error, ReplyError):
             slot = key_slot(key)
             got = outcome.error if outcome.error is not None else f"version {outcome.reply}"
-            text = f"version {version} was loaded into every shard; that of slot {slot} has then {got}"
+            text = f"version {version} was loaded into every shard; later the shard of slot {slot} has {got}"
             epochs = range(epoch, self.ledger.epoch + 1)
             self.ledger.suspects.append(
                 Suspect(self.name, text, lambda: not any(self.ledger.may_be_lost(slot, e) for e in epochs))

@@ -1,4 +1,4 @@
-"""Writes that WAIT has confirmed: they must be there, whatever befalls the primary afterwards."""
+"""Writes that WAIT has confirmed: no fault of a primary may lose them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .base import USUAL, Environment, Work
 
 # In milliseconds.
 _WAITS = (100, 1000, 3000)
-# WAIT says that it cannot confirm what was written to a connection that is no more, but not for ever: what was written
-# long before is not asked about.
+# In seconds.  WAIT fails after a connection with unconfirmed writes was lost, but not for ever.  So only writes shortly
+# before WAIT count as confirmed.
 _SOON = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class _Write:
-    """Times are reactor.seconds()."""
+    """A confirmed write.  Times are in reactor.seconds()."""
 
     key: str
     written_at: float
@@ -29,7 +29,7 @@ class _Write:
 class Confirmed(Work):
     """SET of a few new keys, then WAIT for one replica of each shard.
 
-    With one replica for each primary, what that replica has survives all that happens to the primary alone.
+    Each primary has one replica.  A write that the replica has survives every fault of the primary alone.
     """
 
     name = "confirmed"
@@ -42,7 +42,7 @@ class Confirmed(Work):
         self._number = 0
 
     async def step(self, worker: int) -> None:
-        """Write, wait, and remember what is confirmed."""
+        """Write, wait, and record the confirmed writes."""
         written: dict[str, float] = {}
         for _ in range(self.random.randint(1, 4)):
             self._number += 1
@@ -51,7 +51,7 @@ class Confirmed(Work):
                 written[key] = self.reactor.seconds()
         await deferLater(self.reactor, self.random.choice([0, 0, 0.3]))
         begun = self.reactor.seconds()
-        # WritesUnconfirmed is a ConnectionLost: not confirmed.
+        # WritesUnconfirmed is a kind of ConnectionLost.
         expected = (*USUAL, ConnectFailed, ReplyError)
         limit = self.random.choice(_WAITS)
         timeout = self.timeout + limit / 1000

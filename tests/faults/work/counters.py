@@ -1,4 +1,4 @@
-"""Counters: each INCR is executed at most once, and once if it was acknowledged."""
+"""Counters: each INCR is executed at most once, and exactly once if it was acknowledged."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ class CountingWork(Work):
         self.tallies = [Tally(self.ledger, self.name, key) for key in self.counter_keys()]
 
     def counter_keys(self) -> Sequence[str]:
-        """Where the counters are."""
+        """Return the keys of the counters."""
         return [f"{self.name}:counter:{number}" for number in range(20)]
 
     def keys(self) -> Sequence[str]:
-        """Those of the counters."""
+        """Return the keys of the counters."""
         return self.counter_keys()
 
     async def check(self) -> None:
-        """Compare each counter with what was acknowledged and what is in doubt."""
+        """Compare each counter with the acknowledged increments and those in doubt."""
         for tally in self.tallies:
             value = await self.certainly(f"GET {tally.key}", partial(self.client.get, tally.key))
             for problem in tally.problems(int(value or 0)):
                 self.violation(problem)
 
     async def increment(self, tally: Tally, *, timeout: float | None = None, cancel_after: float | None = None) -> None:
-        """INCR one of them."""
+        """Increment a counter."""
         before = tally.begin()
         words = ("INCR", tally.key)
         sent = self.client.execute(*words) if timeout is None else self.client.execute(*words, timeout=timeout)
@@ -42,20 +42,20 @@ class CountingWork(Work):
     async def increment_in_transaction(
         self, tally: Tally, *, timeout: float | None = None, cancel_after: float | None = None
     ) -> None:
-        """INCR one of them between MULTI and EXEC."""
+        """Increment a counter in a transaction."""
         before = tally.begin()
         transaction = self.client.transaction() if timeout is None else self.client.transaction(timeout=timeout)
         sent = transaction.incr(tally.key).execute(raise_first=True).addCallback(lambda replies: replies[0])
         self.end(tally, before, await self.run("a transaction", sent, timeout=timeout, cancel_after=cancel_after))
 
     def end(self, tally: Tally, before: Counter[int], outcome: Outcome) -> None:
-        """Note what became of an increment."""
+        """Record the outcome of an increment."""
         if problem := tally.end(before, outcome):
             self.violation(problem)
 
 
 class Counters(CountingWork):
-    """INCR, and nothing else."""
+    """INCR."""
 
     name = "counters"
     workers = 5

@@ -1,4 +1,4 @@
-"""Pipelines over many slots, and streams: each result in its place, each increment at most once."""
+"""Pipelines over many slots, and streams: results keep their order, and each increment is executed at most once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Pipelines(SteadyWork):
     pause = 0.3
 
     async def step(self, worker: int) -> None:
-        """Send a mixture of commands together."""
+        """Send different commands together."""
         commands = [self._command(worker) for _ in range(self.random.randint(1, 60))]
         if self.random.random() < 0.6:
             await self._execute(commands)
@@ -54,12 +54,12 @@ class Pipelines(SteadyWork):
             command.end(result, (*USUAL, CancelledError) if cancels else USUAL)
 
     async def _stream(self, commands: list[_Command]) -> None:
-        told: set[int] = set()
+        answered: set[int] = set()
 
         def each(number: int, result: Any) -> None:
-            if number in told:
-                self.violation(f"a stream told twice of its command {number}")
-            told.add(number)
+            if number in answered:
+                self.violation(f"a stream gave two results for its command {number}")
+            answered.add(number)
             commands[number].end(result, USUAL)
 
         def words() -> Iterator[Sequence[Any]]:
@@ -71,12 +71,12 @@ class Pipelines(SteadyWork):
         whole = await self.findings.observe(self.name, "a stream", sent, self.timeout + GRACE)
         if not whole.succeeded:
             self.violation(f"a stream failed: {whole.error!r}")
-        elif whole.reply != len(commands) or len(told) != len(commands):
-            self.violation(f"a stream of {len(commands)} said {whole.reply} and told of {len(told)}")
+        elif whole.reply != len(commands) or len(answered) != len(commands):
+            self.violation(f"a stream of {len(commands)} gave {whole.reply}, and {len(answered)} results")
 
 
 class _Command:
-    """One command of a pipeline, and what is to be made of its result."""
+    """One command of a pipeline, which checks its result."""
 
     words: tuple[str, ...]
 
@@ -84,14 +84,14 @@ class _Command:
         self._work = work
 
     def begin(self) -> None:
-        """It is issued."""
+        """Record that the command is sent."""
 
     def end(self, result: Any, expected: tuple[type[BaseException], ...]) -> None:
-        """It has a result, or an error in the place of one."""
+        """Record the result of the command, or its error."""
         outcome = Outcome.of(result)
 
         def fits(error: BaseException) -> bool:
-            """Whether the parts of an MGET over several slots have failed with what one command may fail with."""
+            """Return whether the parts of an MGET have errors that a single command may have."""
             parts = [what for _, what in error.outcomes] if isinstance(error, PartialFailure) else []
             return all(isinstance(what, expected) for what in parts if isinstance(what, BaseException))
 
@@ -100,7 +100,7 @@ class _Command:
         self.verify(outcome)
 
     def verify(self, outcome: Outcome) -> None:
-        """Compare the reply with what it must be."""
+        """Check the reply."""
         raise NotImplementedError
 
 
@@ -119,7 +119,7 @@ class _Get(_Command):
 
 
 class _Increment(_Command):
-    """INCR of any counter."""
+    """INCR of a counter."""
 
     def __init__(self, work: Pipelines) -> None:
         super().__init__(work)

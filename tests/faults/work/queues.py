@@ -1,4 +1,4 @@
-"""Queues: producers push unique items, consumers block for them.  Each item is delivered at most once."""
+"""Queues: producers push unique items, and consumers block for them.  Each item is delivered at most once."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from .base import Environment, Work
 
 
 class _Queue:
-    """A list, the items that were pushed to it, and the epochs in which each was delivered."""
+    """A list, its pushed items, and the epochs in which each item was delivered."""
 
     def __init__(self, ledger: Ledger, number: int, *, moves: bool) -> None:
         self.key = f"{{queue:{number}}}"
-        #: Where BLMOVE puts what it delivers; BLPOP puts it nowhere.
+        #: The list to which BLMOVE moves the items; None for BLPOP.
         self.done = f"{self.key}:done" if moves else None
         self.pushed = Tokens(ledger, self.key)
         self.delivered: dict[str, list[int]] = {}
-        #: Pops that ended without a reply, each of which may have taken an item.
+        #: The number of pops that ended without a reply.  Each of them may have removed an item.
         self.pops_in_doubt = 0
         self._ledger = ledger
 
     def deliver(self, item: str) -> str | None:
-        """Note that a consumer got an item; returns what is wrong with that."""
+        """Record that a consumer got an item.  Return a text if this is wrong."""
         self.delivered.setdefault(item, []).append(self._ledger.epoch)
         if item not in self.pushed.issued:
             return f"{self.key} delivered {item!r}, which was never pushed"
         if item in self.pushed.not_executed:
-            return f"{self.key} delivered {item}, of which it was said that it was not pushed"
+            return f"{self.key} delivered {item}, whose error said that it was not pushed"
         return None
 
     def problems(self, waiting: Sequence[str], done: Sequence[str]) -> Iterable[str]:
-        """What is wrong, given the items that are still on the server."""
+        """Yield what is wrong, given the items that are still on the server."""
         yield from self._several_times(waiting, done)
         there = {*waiting, *done}
         lost = [item for item in self.pushed.acknowledged if self.pushed.must_be_there(item) and item not in there]
         if self.done is not None:
-            # A move leaves the item on the server, whatever becomes of the reply.
+            # A move leaves the item on the server, even if its reply is lost.
             yield from (f"{self.key} lost {item}" for item in lost)
             return
         lost = [item for item in lost if item not in self.delivered]
@@ -52,13 +52,13 @@ class _Queue:
                 yield f"{self.key} holds {item} {times} times"
         for item, epochs in self.delivered.items():
             again = len(epochs) - 1 + (item in waiting if self.done is None else item not in done)
-            # What was delivered from a primary that then lost the pop may be delivered once more.
+            # If a primary is lost with the pop of an item, its replica may deliver the item again.
             if again and not any(self._ledger.may_be_lost(self.pushed.slot, epoch) for epoch in epochs):
                 yield f"{self.key} delivered {item} in epochs {epochs}, and still holds it: {item in on_server}"
 
 
 class Queues(Work):
-    """RPUSH against BLPOP and BLMOVE."""
+    """RPUSH, BLPOP and BLMOVE."""
 
     name = "queues"
     workers = 6
@@ -68,11 +68,11 @@ class Queues(Work):
         self._queues = [_Queue(self.ledger, number, moves=number % 2 == 1) for number in range(6)]
 
     def keys(self) -> Sequence[str]:
-        """All queues."""
+        """Return the keys of all queues."""
         return [queue.key for queue in self._queues]
 
     async def step(self, worker: int) -> None:
-        """Push an item, or block for one."""
+        """Push an item, or wait for one."""
         queue = self.random.choice(self._queues)
         if worker < 2:
             item = queue.pushed.new(worker)
@@ -103,7 +103,7 @@ class Queues(Work):
             self.violation(problem)
 
     async def check(self) -> None:
-        """Read what is left."""
+        """Check the items that are left."""
         for queue in self._queues:
             waiting = await self._list(queue.key)
             done = await self._list(queue.done) if queue.done is not None else []

@@ -1,4 +1,4 @@
-"""Scans over keys and members that are never changed: each complete scan must give every one of them."""
+"""Scans of keys and members that never change: each complete scan must give all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from txvalkeycluster import key_slot
 from .base import Environment, Work
 
 _COUNT = 2000
-# A scan has no deadline of its own, only its steps have: this is how long it may take while slots move.
+# The limit of a scan while slots move, in seconds.  Only the steps of a scan have deadlines.
 _PATIENCE = 120.0
 
 
@@ -33,11 +33,11 @@ class Scans(Work):
         )
 
     def keys(self) -> Sequence[str]:
-        """The large ones, and as many of the others."""
+        """Return the large keys, and as many of the others."""
         return [*sorted(self._names)[:9], *self._hashes, *self._sets, *self._sorted_sets]
 
     async def prepare(self) -> None:
-        """Write all that is scanned."""
+        """Write the keys and members."""
         names = sorted(self._names)
         await self.in_batches(names, lambda some: self.client.mset(dict.fromkeys(some, "stable")))
         members = sorted(self._members)
@@ -49,7 +49,7 @@ class Scans(Work):
             await self.client.zadd(key, {name: int(name.partition(":")[2]) for name in members})
 
     async def step(self, worker: int) -> None:
-        """One scan."""
+        """Scan once."""
         count = self.random.choice([10, 50, 200, 1000])
         kind = self.random.choice(["keys", "keys", "hash", "set", "zset"])
         if kind == "keys":
@@ -77,7 +77,7 @@ class Scans(Work):
             yield name
 
     async def _scan(self, what: str, items: AsyncIterator[bytes], expected: Set[str]) -> None:
-        # A slow reader gives slots time to move in the midst of a scan.
+        # A slow reader gives slots time to move during a scan.
         pause = self.random.choice([0, 0, 0.02, 0.05])
 
         async def gather() -> set[str]:
@@ -85,7 +85,7 @@ class Scans(Work):
             given = 0
             async for item in items:
                 found.add(item.decode())
-                # Of all that is given: what is given again must not make the reader slower.
+                # Duplicates count too, so that they do not make the reader slower.
                 given += 1
                 if pause and given % 100 == 0:
                     await deferLater(self.reactor, pause)

@@ -1,6 +1,6 @@
-"""Scripts and functions that write and then fail with an error of their own: it goes to the caller, never again.
+"""Scripts and functions that write and then fail with an error of their own.
 
-The texts look like those of the servers.  A client that took them for a refusal would repeat a write.
+The texts of the errors look like those of a server.  A client that sent the script again would repeat the write.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class Scripts(CountingWork):
         self._sha = sha1(_BODY.encode()).hexdigest()
 
     async def prepare(self) -> None:
-        """Load the library, and the script."""
+        """Load the library and the script."""
         await self.client.function_load(_LIBRARY, replace=True)
         await self.client.script_load(_BODY)
 
     async def step(self, worker: int) -> None:
-        """Call any of them on any counter."""
+        """Call a script or function on a counter."""
         tally = self.random.choice(self.tallies)
         text = self.random.choice(_TEXTS)
         call = self.random.choice([self._eval, self._evalsha, self._loaded, self._function, self._pipelined])
@@ -67,7 +67,7 @@ class Scripts(CountingWork):
         await self._call("EVALSHA", tally, text, lambda: self.client.evalsha(self._sha, tally.key, text), "NOSCRIPT")
 
     async def _loaded(self, tally: Tally, text: str) -> None:
-        # EVALSHA, and EVAL where the script is missing, with a deadline each.
+        # EVALSHA, and EVAL if the script is missing, have a deadline each.
         await self._call("script()", tally, text, lambda: self._script(tally.key, text), timeout=2 * self.timeout)
 
     async def _function(self, tally: Tally, text: str) -> None:
@@ -93,7 +93,7 @@ class Scripts(CountingWork):
         may_fail_with: str = "",
         timeout: float | None = None,
     ) -> None:
-        """Call it once; ``may_fail_with`` is the code of an error of the server's that says it was not executed."""
+        """Call it once.  ``may_fail_with`` is the code of a server error that proves that it was not executed."""
         tally.begin()
 
         def own_error_is_success(failure: Failure) -> str | Failure:

@@ -1,6 +1,6 @@
-"""Keys whose values never change, so that a reply which reaches the wrong command is seen at once.
+"""Reads of keys whose values never change, so that a reply for the wrong command is noticed.
 
-The value of a key tells its name.  Two kinds of work use them: one cancels commands, one gives them little time.
+The value of a key contains its name.  One kind of work cancels commands, and one gives them short deadlines.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ class SteadyWork(CountingWork):
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
-        # Of each worker its own.
+        # The keys of each worker.
         self.steady_keys = [[f"{self.name}:steady:{w}:{n}" for n in range(self.steady)] for w in range(self.workers)]
 
     async def prepare(self) -> None:
-        """Write them."""
+        """Write the keys."""
         names = [key for keys in self.steady_keys for key in keys]
         await self.client.mset({key: value_of(key) for key in names})
 
     def keys(self) -> Sequence[str]:
-        """Those and the counters."""
+        """Return these keys and the counters."""
         return [*super().keys(), *(key for keys in self.steady_keys for key in keys)]
 
     def verify(self, key: str, outcome: Outcome) -> None:
@@ -40,7 +40,7 @@ class SteadyWork(CountingWork):
             self.violation(f"GET {key} gave {outcome.reply!r}")
 
     async def read(self, key: str, *, timeout: float | None = None, cancel_after: float | None = None) -> None:
-        """GET one of them."""
+        """Read a key."""
         words = ("GET", key)
         sent = self.client.execute(*words) if timeout is None else self.client.execute(*words, timeout=timeout)
         self.verify(key, await self.run(" ".join(words), sent, timeout=timeout, cancel_after=cancel_after))
@@ -53,7 +53,7 @@ class Cancels(SteadyWork):
     pause = 0.2
 
     async def step(self, worker: int) -> None:
-        """Issue a few reads and increments, and cancel some of them within 5 ms."""
+        """Send a few reads and increments, and cancel some of them within 5 ms."""
         issued: list[Coroutine[Any, Any, None]] = []
         for key in self.random.sample(self.steady_keys[worker], 6):
             issued.append(self.read(key, cancel_after=self._moment()))
@@ -72,7 +72,7 @@ class Timeouts(SteadyWork):
     name = "timeouts"
 
     async def step(self, worker: int) -> None:
-        """Read or increment in little time."""
+        """Read or increment with a short deadline."""
         timeout = self.random.uniform(0.001, 0.05)
         if self.random.random() < 0.5:
             await self.read(self.random.choice(self.steady_keys[worker]), timeout=timeout)
@@ -82,5 +82,5 @@ class Timeouts(SteadyWork):
 
 
 def value_of(key: str) -> bytes:
-    """The value that a steady key has for ever."""
+    """Return the value of a key that never changes."""
     return f"the value of {key}".encode()

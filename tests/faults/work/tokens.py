@@ -1,4 +1,4 @@
-"""Unique tokens that are added to strings and lists: none is there twice, and each worker's are in order."""
+"""Unique tokens that are added to strings and lists: no token is there twice, and those of a worker are in order."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class TokenWork(Work):
         self._lists = [Tokens(self.ledger, f"tokens:list:{n}") for n in range(8)]
 
     def keys(self) -> Sequence[str]:
-        """All of them."""
+        """Return all keys."""
         return [tokens.key for tokens in (*self._strings, *self._lists)]
 
     async def step(self, worker: int) -> None:
-        """Add a token to any key."""
+        """Add a token to a key."""
         tokens = self.random.choice(self._strings + self._lists)
         token = tokens.new(worker)
         if tokens in self._strings:
@@ -34,7 +34,7 @@ class TokenWork(Work):
         tokens.end(token, outcome)
 
     async def check(self) -> None:
-        """Read every key."""
+        """Check the tokens of every key."""
         for tokens in self._strings:
             text = await self.certainly("GET", partial(self.client.get, tokens.key))
             self._verify(tokens, (text or b"").decode().split(";")[:-1])

@@ -1,4 +1,4 @@
-"""Transfers between two accounts in one transaction: the sum never changes, and the log agrees with the balances."""
+"""Transfers between two accounts in one transaction: the sum never changes, and the log matches the balances."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ..ledger import Outcome, Tokens
 from .base import GRACE, USUAL, Environment, Work
 
 _START = 1000
-# Of `optimistically`.
+# The attempts of `optimistically`.
 _ATTEMPTS = 4
 
 
 class _Accounts:
-    """Two balances and the log of what was transferred, in one slot."""
+    """Two balances and the log of the transfers, in one slot."""
 
     def __init__(self, environment: Environment, number: int) -> None:
         tag = f"{{transfers:{number}}}"
         self.source = f"{tag}:source"
         self.target = f"{tag}:target"
         self.tokens = Tokens(environment.ledger, f"{tag}:log")
-        #: What each token transfers.
+        #: The amount of each token.
         self.amounts: dict[str, int] = {}
 
 
@@ -46,11 +46,11 @@ class Transfers(Work):
             await self.client.mset({accounts.source: _START, accounts.target: 0})
 
     def keys(self) -> Sequence[str]:
-        """All accounts."""
+        """Return one key of each pair of accounts."""
         return [accounts.source for accounts in self._accounts]
 
     async def step(self, worker: int) -> None:
-        """Transfer something one way or the other, or look at the balances."""
+        """Transfer an amount in one of three ways, or read the balances."""
         accounts = self.random.choice(self._accounts)
         chance = self.random.random()
         if chance < 0.2:
@@ -67,7 +67,7 @@ class Transfers(Work):
         accounts.tokens.end(token, outcome)
 
     async def check(self) -> None:
-        """Compare balances and log."""
+        """Compare the balances with the log."""
         for accounts in self._accounts:
             read = await self.certainly("a transaction", partial(self._read, accounts))
             if read is None:
@@ -103,7 +103,7 @@ class Transfers(Work):
             async with self.client.watch(accounts.source, accounts.target) as session:
                 return await _transfer(session, accounts, token, amount)
 
-        # Entering, two reads, EXEC and leaving have a deadline each.
+        # WATCH, two reads, EXEC and UNWATCH have a deadline each.
         return await self._watched(Deferred.fromCoroutine(transfer()), 5 * self.timeout)
 
     async def _optimistically(self, accounts: _Accounts, token: str, amount: int) -> Outcome:

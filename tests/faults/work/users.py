@@ -1,4 +1,4 @@
-"""Users who may not do everything: what is refused is told as what it is, and nothing is executed twice."""
+"""Users with restricted rights: refusals have the right errors, and nothing is executed twice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .base import GRACE, USUAL, Environment
 from .counters import CountingWork
 
 PASSWORD = "secret"
-#: What each user may do, beside having any key.
+#: The rules of each user, beside access to all keys.
 USERS = {
     "no-multi": "+@all -multi",
     "reads-and-writes": "+@read +@write +@connection +cluster|slots",
@@ -28,12 +28,12 @@ _SCRIPT = "return redis.call('INCR', KEYS[1])"
 
 
 def acl_file() -> str:
-    """What a server reads the users from."""
+    """Return the ACL file of a server with these users."""
     return "".join(f"user {name} on >{PASSWORD} ~* &* {rules}\n" for name, rules in USERS.items())
 
 
 class Users(CountingWork):
-    """A client for each user, each with a worker of its own."""
+    """A client and a worker for each user."""
 
     name = "users"
     workers = len(USERS)
@@ -44,11 +44,11 @@ class Users(CountingWork):
         self._clients = [(user, self.connect(username=user, password=PASSWORD)) for user in USERS]
 
     def counter_keys(self) -> Sequence[str]:
-        """Two in each slot, for transactions."""
+        """Return two keys in each slot, for transactions."""
         return [f"{{users:{number}}}:{part}" for number in range(8) for part in "ab"]
 
     def probes(self) -> dict[str, Callable[[], Awaitable[Outcome]]]:
-        """MGET over several slots, by each user."""
+        """Return a probe for each user: MGET over several slots."""
         keys = [tally.key for tally in self.tallies[::2]]
 
         def read(client: ClusterClient[bytes]) -> Deferred[Outcome]:
@@ -57,7 +57,7 @@ class Users(CountingWork):
         return {f"MGET by {user}": partial(read, client) for user, client in self._clients}
 
     async def step(self, worker: int) -> None:
-        """Do something that the user may do, or may not."""
+        """Send a command that the user may use, or may not."""
         user, client = self._clients[worker]
         chance = self.random.random()
         if chance < 0.4:
@@ -79,7 +79,7 @@ class Users(CountingWork):
         before = tally.begin()
         expected = (*USUAL, ReplyError) if user in _WITHOUT_EVAL else USUAL
         sent = client.script(_SCRIPT)(tally.key)
-        # EVALSHA, and EVAL where the script is missing, with a deadline each.
+        # EVALSHA, and EVAL if the script is missing, have a deadline each.
         timeout = 2 * self.timeout
         outcome = await self.run(f"a script of {user}", sent, expected=expected, fits=_is_refusal, timeout=timeout)
         self.end(tally, before, outcome)
@@ -107,7 +107,7 @@ class Users(CountingWork):
 
 
 def _each_of(outcome: Outcome) -> list[Outcome]:
-    """What became of each of the two commands of a transaction."""
+    """Return the outcome of each of the two commands of a transaction."""
     if outcome.succeeded:
         return [Outcome.of(result) for result in outcome.reply]
     if isinstance(outcome.error, TransactionRefused) and outcome.error.results:
