@@ -1,60 +1,252 @@
-"""What the documents say: every sample runs, every option is there."""
+"""Check the documents: every sample runs, tables are complete, and links and names lead to something that exists."""
 
 from __future__ import annotations
 
+import inspect
 import re
+import shlex
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 from twisted.internet.utils import getProcessOutputAndValue
+from twisted.python.reflect import namedAny
 
+import txvalkeycluster
+from tests.cases import SynchronousTestCase
 from tests.cluster.base import ClusterTests
-from txvalkeycluster import Options
+from tests.cluster.command_line import CommandLine
+from tests.cluster.links import bad_links, documents, without_code
+from txvalkeycluster import ClusterClient, Event, LostReason, Options, Statistics, ValkeyError
 from txvalkeycluster.commands.overrides import REFUSED
+from txvalkeycluster.testing.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-PRINTED = {
-    "README.md": "b'hello'\n",
-    "testing.md": "True {}\n",
-    "commands.md": """{'name': 'Ada', 'born': '1815'}
-[('bob', 5.5), ('ada', 7.0)]
-[1, 1, 'words']
-[1, 1]
-['OK']
-hello world
-['{cart}items', '{cart}list']
-('{cart}list', 'apple')
-[b'a', b'b']
-""",
-    "modules.md": """['key']
-['{k}1', '{k}2']
-generated.py: 24 lines
-methods.py: 42 lines
-Deferred[float] True
-""",
+# The surroundings of a sample.
+#: The sample is a complete program.
+PROGRAM = "program"
+#: The sample runs inside a coroutine, with ``reactor`` and a connected ``client`` that decodes replies as UTF-8.
+CLIENT = "client"
+#: The sample is a complete program that needs the output of the page's ``python -m gencmd`` line.
+GENERATED = "generated"
+
+#: Every page, and the surroundings of each of its samples, in order.
+SAMPLES: dict[str, list[str]] = {
+    "README.md": [PROGRAM],
+    "docs/architecture.md": [],
+    "docs/benchmarks.md": [],
+    "docs/blocking.md": [PROGRAM, CLIENT],
+    "docs/client.md": [CLIENT] * 5,
+    "docs/commands.md": [PROGRAM, CLIENT],
+    "docs/delivery.md": [CLIENT],
+    "docs/modules.md": [PROGRAM, GENERATED],
+    "docs/options.md": [],
+    "docs/pipelines.md": [CLIENT] * 3,
+    "docs/pubsub.md": [CLIENT] * 2,
+    "docs/scans.md": [CLIENT] * 2,
+    "docs/scripts.md": [CLIENT] * 2,
+    "docs/testing.md": [PROGRAM],
+    "docs/transactions.md": [CLIENT] * 3,
+    "docs/upstream/hiredis-py.md": [],
 }
+# The address in the samples.
+ADDRESS = "127.0.0.1:7000"
+
+# Runs a sample with the surroundings CLIENT.  Arguments: the name of the sample, the sample, and the URL of a cluster.
+RUN_WITH_CLIENT = """
+import ast, inspect, sys
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.task import react
+from txvalkeycluster import connect
+
+async def main(reactor, name, sample, url):
+    code = compile(sample, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    async with await connect(reactor, url, encoding="utf-8") as client:
+        running = eval(code, {"reactor": reactor, "client": client})
+        if code.co_flags & inspect.CO_COROUTINE:
+            await running
+
+react(lambda reactor: ensureDeferred(main(reactor, *sys.argv[1:])))
+"""
 
 
-class DocumentTests(ClusterTests):
-    async def test_every_sample_runs(self) -> None:
-        """Each Python block is a program that ends well, on a cluster in the place of the one it names."""
-        printed: dict[str, str] = {}
-        folder = Path(self.mktemp())
+def pages() -> list[str]:
+    """Return the README and all pages below docs/, relative to the root."""
+    found = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [page.relative_to(ROOT).as_posix() for page in found]
+
+
+def samples_of(page: str) -> list[str]:
+    """Return the Python samples of a page.
+
+    Raises:
+        ValueError: There is a block of code in a language that the tests do not know.
+    """
+    samples = []
+    for language, block in re.findall(r"^```(.*?)\n(.*?)^```$", (ROOT / page).read_text(), re.M | re.S):
+        if language == "python":
+            samples.append(block)
+        elif language:
+            raise ValueError(f"{page} has a block in the language {language!r}; only python, or none, is known")
+    return samples
+
+
+def printed_by(sample: str) -> str:
+    """Return the output that a sample promises: the comments behind its calls of ``print``.
+
+    Raises:
+        ValueError: A line with ``print`` has no such comment.
+    """
+    lines = []
+    for line in sample.splitlines():
+        if "print(" in line:
+            found = re.fullmatch(r" *print\(.*\)  # (.+)", line)
+            if found is None:
+                raise ValueError(f"no comment says what this line prints: {line}")
+            lines.append(found[1] + "\n")
+    return "".join(lines)
+
+
+class SampleTests(ClusterTests):
+    timeout = 300
+
+    async def test_every_sample(self) -> None:
+        """Every sample ends without an error or a warning, and prints what its comments say."""
+        client = await self.connect()
+        folder = Path(self.mktemp()).absolute()
         folder.mkdir()
         for name in ("gencmd", "examples"):
             (folder / name).symlink_to(ROOT / name)
-        for document in DOCUMENTS:
-            for number, sample in enumerate(re.findall(r"```python\n(.*?)```", document.read_text(), re.S)):
-                program = sample.replace("127.0.0.1:7000", str(self.cluster.addresses[0]))
-                command = ["-W", "error", "-c", program]
-                out, err, code = await getProcessOutputAndValue(sys.executable, command, path=str(folder))
-                self.assertEqual((code, err), (0, b""), f"{document.name}, sample {number}: {err.decode()}")
-                printed[document.name] = printed.get(document.name, "") + out.decode()
-        self.maxDiff = None
-        self.assertEqual(printed, PRINTED)
+        failures = []
+        for page, surroundings in SAMPLES.items():
+            await client.flushall()
+            for number, (sample, kind) in enumerate(zip(samples_of(page), surroundings, strict=True), 1):
+                failure = await self.run_sample(f"{page}, sample {number}", sample, kind, folder)
+                failures += [failure] if failure else []
+        self.assertEqual(failures, [], "\n\n".join(failures))
+
+    async def run_sample(self, name: str, sample: str, kind: str, folder: Path) -> str:
+        """Run one sample; return why it failed, or nothing."""
+        url = f"valkey://{self.cluster.addresses[0]}"
+        program = sample.replace(ADDRESS, str(self.cluster.addresses[0]))
+        words = [program] if kind != CLIENT else [RUN_WITH_CLIENT, name, program, url]
+        if kind == GENERATED:
+            for line in re.findall(r"^    python (-m gencmd .*)$", (ROOT / name.partition(",")[0]).read_text(), re.M):
+                _, error, code = await self.python(shlex.split(line), folder)
+                if code:
+                    return f"{name}: {line}: {error}"
+        out, error, code = await self.python(["-W", "error", "-c", *words], folder)
+        if code or error:
+            return f"{name}: exit status {code}, {error}"
+        expected = printed_by(sample)
+        return "" if out == expected else f"{name} prints {out!r}, and its comments say {expected!r}"
+
+    async def python(self, words: list[str], folder: Path) -> tuple[str, str, int]:
+        running = getProcessOutputAndValue(sys.executable, words, path=str(folder))  # type: ignore[no-untyped-call]
+        out, error, code = await running
+        return out.decode(), error.decode(), code
+
+
+class FirstContactTests(CommandLine):
+    async def test_first_screen(self) -> None:
+        """The README's line starts a cluster, and the README's program runs on it as it is, but for the ports."""
+        text = (ROOT / "README.md").read_text()
+        words, port = re.findall(r"^    txvalkeycluster (cluster start --first-port=(\d+))$", text, re.M)[0]
+        self.assertEqual(ADDRESS, f"127.0.0.1:{port}")
+        other = str(self.first_of_six())
+        self.addCleanup(self.run_command, "cluster", "stop")
+        url = await self.succeed(*words.replace(port, other).split())
+        self.assertTrue(url.startswith(f"valkey://127.0.0.1:{other},127.0.0.1:"), url)
+        [sample] = samples_of("README.md")
+        result = await self.run_python("-c", sample.replace(f":{port}", f":{other}"))
+        self.assertEqual(result, (0, printed_by(sample), ""))
+
+    def first_of_six(self) -> int:
+        """Return a port that is free together with the five ports behind it."""
+        for port in range(17000, 32000, 6):
+            try:
+                free_ports("127.0.0.1", 0, range(port, port + 6))
+            except RuntimeError:
+                continue
+            return port
+        raise AssertionError("there are no six free ports in a row")
+
+    def test_two_commands(self) -> None:
+        """The README has the two commands that CI and visitors use."""
+        lines = (ROOT / "README.md").read_text().splitlines()
+        for command in ("tox -e demo", "tox"):
+            self.assertIn(f"    python3 -m pip install tox && {command}", lines)
+
+
+class PageTests(SynchronousTestCase):
+    """What can be checked without a cluster."""
+
+    def test_every_page_is_known(self) -> None:
+        """`SAMPLES` has every page, and the surroundings of each of its samples."""
+        self.assertEqual(sorted(SAMPLES), sorted(pages()))
+        counts = {page: len(surroundings) for page, surroundings in SAMPLES.items()}
+        self.assertEqual(counts, {page: len(samples_of(page)) for page in pages()})
+        self.assertLessEqual({kind for kinds in SAMPLES.values() for kind in kinds}, {PROGRAM, CLIENT, GENERATED})
+        for page in pages():
+            for sample in samples_of(page):
+                printed_by(sample)
+
+    def test_what_a_sample_prints(self) -> None:
+        """A line that prints needs a comment with the output."""
+        self.assertEqual(printed_by("a = 1\nif a:\n    print(a, '#')  # 1 #\nprint(2)  # 2\n"), "1 #\n2\n")
+        self.assertRaises(ValueError, printed_by, "print(1)\n")
+
+    def test_links(self) -> None:
+        """Relative links lead to a file and a heading; external links are well-formed."""
+        self.assertEqual([bad for document in documents(ROOT) for bad in bad_links(document, ROOT)], [])
+
+    def test_bad_links_are_found(self) -> None:
+        """Each kind of bad link is reported, and nothing else."""
+        folder = Path(self.mktemp())
+        (folder / "docs").mkdir(parents=True)
+        (folder / "other.md").write_text("# One `two()`: three\n\n## Again\n\n## Again\n```\n# Not a heading\n```\n")
+        good = ["other.md", "other.md#one-two-three", "other.md#again-1", "#here", "https://valkey.io/topics/x#y"]
+        bad = [
+            "none.md",
+            "other.md#not-a-heading",
+            "#nowhere",
+            "../outside.md",
+            "docs",
+            "https:/valkey.io",
+            "ftp://a.b",
+        ]
+        (folder.parent / "outside.md").write_text("")
+        page = folder / "page.md"
+        lines = ["# Here", "`[code](none.md)`", "[named]: none.md", "<http://valkey>"]
+        page.write_text("\n\n".join([*lines, *(f"[text]({target})" for target in (*good, *bad))]))
+        found = [text.partition(": ")[2] for text in bad_links(page, folder)]
+        self.assertEqual(sorted(found), sorted([*bad, "none.md", "http://valkey"]))
+
+    def test_names_of_tests_exist(self) -> None:
+        """Every module, class or test that a page names exists."""
+        text = "".join((ROOT / page).read_text() for page in pages())
+        named = set(re.findall(r"(?<![\w/.])tests\.[a-z]\w*(?:\.\w+)*", text))
+        self.assertGreater(len(named), 5)
+        for name in sorted(named):
+            namedAny(name)  # type: ignore[no-untyped-call]
+
+    def test_paths_exist(self) -> None:
+        """Every Python file that docs/architecture.md names exists."""
+        named = set(re.findall(r"`([\w/]+\.pyi?)`", (ROOT / "docs/architecture.md").read_text()))
+        self.assertGreater(len(named), 20)
+        missing = [name for name in named if not (ROOT / "txvalkeycluster" / name).exists()]
+        self.assertEqual(missing, [])
+
+    def test_every_package_is_in_the_architecture(self) -> None:
+        """The table of docs/architecture.md has each package and module of the top level, and no other."""
+        rows = re.findall(r"^\| (`.*?) \|", (ROOT / "docs/architecture.md").read_text(), re.M)
+        package = ROOT / "txvalkeycluster"
+        there = {path.stem for path in package.glob("*.py")}
+        there |= {path.parent.name for path in package.glob("*/__init__.py")}
+        named = {name for row in rows for name in re.findall(r"`(\w+)/?`", row)}
+        self.assertEqual(named, there - {"__init__", "__main__"})
 
     def test_every_option_is_documented(self) -> None:
         """docs/options.md has each option, and no other."""
@@ -64,12 +256,45 @@ class DocumentTests(ClusterTests):
 
     def test_every_refusal_is_documented(self) -> None:
         """docs/commands.md lists each refused command, and no other."""
-        rows = (ROOT / "docs/commands.md").read_text().partition("## Refused")[2].splitlines()[4:]
-        named = {name for row in rows if row.startswith("|") for name in row.split("|")[1].strip().split(", ")}
-        self.assertEqual(named, set(REFUSED))
+        table = (ROOT / "docs/commands.md").read_text().partition("## Refused")[2]
+        rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("|")][2:]
+        self.assertEqual({name for row in rows for name in row.strip().split(", ")}, set(REFUSED))
 
-    def test_no_link_leads_nowhere(self) -> None:
-        """Links between the documents."""
-        for document in DOCUMENTS:
-            for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
-                self.assertTrue((document.parent / target).exists(), f"{document.name}: {target}")
+    def test_every_event_is_documented(self) -> None:
+        """docs/client.md has each event with its attributes, and no other."""
+        table = self.section("docs/client.md", "## Events")
+        rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| `")]
+        documented = {name.strip(" `"): re.findall(r"`(\w+)`", attributes) for name, attributes in rows}
+        events = {event.__name__: [field.name for field in fields(event)] for event in get_args(Event)}
+        self.assertEqual(documented, events)
+
+    def test_every_reason_of_a_loss_is_documented(self) -> None:
+        """docs/pubsub.md has each `LostReason`, and no other."""
+        named = re.findall(r"^\| `LostReason\.(\w+)` \|", (ROOT / "docs/pubsub.md").read_text(), re.M)
+        self.assertEqual(named, [reason.name for reason in LostReason])
+
+    def test_every_counter_is_documented(self) -> None:
+        """docs/client.md has each counter of `Statistics`, and no other."""
+        named = re.findall(r"^\| `(\w+)` \|", self.section("docs/client.md", "## Statistics"), re.M)
+        self.assertEqual(named, [field.name for field in fields(Statistics)])
+
+    def test_every_argument_of_with_options_is_documented(self) -> None:
+        """docs/client.md has each argument of `with_options`, and no other."""
+        named = re.findall(r"^\| `(\w+)` \|", self.section("docs/client.md", "## Deadlines"), re.M)
+        self.assertEqual(named, list(inspect.signature(ClusterClient.with_options).parameters)[1:])
+
+    def test_every_error_is_documented(self) -> None:
+        """docs/delivery.md names each error that a program can meet."""
+        text = (ROOT / "docs/delivery.md").read_text()
+        public = [getattr(txvalkeycluster, name) for name in txvalkeycluster.__all__]
+        errors = [each for each in public if isinstance(each, type) and issubclass(each, ValkeyError)]
+        self.assertGreater(len(errors), 15)
+        self.assertEqual([error.__name__ for error in errors if f"`{error.__name__}`" not in text], [])
+
+    def section(self, page: str, heading: str) -> str:
+        """Return the text of a page from a heading to the next one of the same level."""
+        return re.split(r"^## ", (ROOT / page).read_text().partition(heading)[2], flags=re.M)[0]
+
+    def test_code_is_not_searched_for_links(self) -> None:
+        """Code and text between backticks are no links."""
+        self.assertEqual(without_code("a\n```python\n[x](y)\n```\nb `[x](y)` c\n").split(), ["a", "b", "c"])
