@@ -416,7 +416,7 @@ class ClusterClient(Commands[Text], SubscriptionMethods[Text]):
         """Iterate over the keys of the whole cluster.
 
         Every key that exists from the beginning to the end is given at least once, also if slots move or a primary
-        fails over meanwhile.  Only then can a key be given more than once.  docs/commands.md describes the one case
+        fails over meanwhile.  A key can be given more than once.  docs/scans.md describes the one case
         that the client cannot see.
 
         Args:
