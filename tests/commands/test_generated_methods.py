@@ -38,7 +38,7 @@ NEED_MORE = ["CLIENT KILL", "GEOSEARCH", "GEOSEARCHSTORE"]
 COLLECTIONS = (Mapping, Iterable, Sequence)
 
 ENDS = {"[": "]", "<": ">"}
-# Tokens have capital letters, except for a few tokens that stand where a value may stand.
+# Tokens are upper-case. The few lower-case tokens match as values.
 VALUE = "[a-z0-9][a-z0-9._-]* "
 
 # The errors of methods whose options exclude or need each other.

@@ -1,4 +1,4 @@
-"""Where the keys of a command are, and what else a ``Command`` says of it."""
+"""Where the keys of a command are, and the other properties of a ``Command``."""
 
 from typing import Any
 
@@ -168,14 +168,14 @@ class CommandTests(SynchronousTestCase):
 
     def test_policies(self) -> None:
         """The policies are those of the server, except where any node can answer or the server names no policy."""
-        for name, told, policies in [
+        for name, sent, policies in [
             ("DBSIZE", ("all_shards", "agg_sum"), ("all_shards", "agg_sum")),
             ("PING", ("all_shards", "all_succeeded"), (None, None)),
             ("CLIENT SETNAME", ("all_nodes", "all_succeeded"), (None, None)),
             ("RANDOMKEY", ("all_shards", "special"), ("all_shards", "any_not_null")),
             ("PUBSUB CHANNELS", (None, None), ("all_nodes", "union")),
         ]:
-            command = Command(name, request_policy=told[0], response_policy=told[1])
+            command = Command(name, request_policy=sent[0], response_policy=sent[1])
             self.assertEqual((command.request_policy, command.response_policy), policies, name)
 
     def test_subcommands(self) -> None:

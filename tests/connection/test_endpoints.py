@@ -24,19 +24,19 @@ class Transport:
     """A transport that records its socket options; its handle has none."""
 
     def __init__(self) -> None:
-        self.told: list[Any] = []
+        self.calls: list[Any] = []
 
     def setTcpNoDelay(self, on: bool) -> None:
-        self.told.append(("no delay", on))
+        self.calls.append(("no delay", on))
 
     def setTcpKeepAlive(self, on: bool) -> None:
-        self.told.append(("keep alive", on))
+        self.calls.append(("keep alive", on))
 
     def getHandle(self) -> str:
         return "handle"
 
     def abortConnection(self) -> None:
-        self.told.append("aborted")
+        self.calls.append("aborted")
 
 
 @implementer(IHostnameResolver)
@@ -101,7 +101,7 @@ class DialTests(SynchronousTestCase):
         transport = Transport()
         protocol.makeConnection(transport)
         self.assertIsNotNone(self.successResultOf(connecting))
-        self.assertEqual(transport.told, [("no delay", True), ("keep alive", True)])
+        self.assertEqual(transport.calls, [("no delay", True), ("keep alive", True)])
         self.assertEqual(seen, [("handle", ("127.0.0.1", 7000))])
 
     def test_a_connection_that_the_factory_refuses(self) -> None:

@@ -126,7 +126,7 @@ class PoolTests(MemoryTests):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_close_without_a_client_id(self) -> None:
-        """The server told no client id for CLIENT UNBLOCK, so ``close`` cuts the connection of the blocking command."""
+        """The server sent no client id for CLIENT UNBLOCK, so ``close`` cuts the connection of the blocking command."""
         client = self.client()
         waiting = client.blpop(self.key, 0)
         self.network.settle()

@@ -132,7 +132,7 @@ class HandshakeTests(Base):
         self.assertIn("SELECT 5", str(error))
 
     def test_a_package_that_is_not_installed(self) -> None:
-        """The server is told version 0, because the version is known only to an installed package."""
+        """The client sends the version 0 to the server, because only an installed package has a version."""
 
         def not_installed(_: str) -> str:
             raise metadata.PackageNotFoundError

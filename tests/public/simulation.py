@@ -115,24 +115,24 @@ class Simulation:
         items = [item for name in found for item in ((name, b"1") if pairs else (name,))]
         return b"*2\r\n%b*%d\r\n%b" % (_bulk(b"%d" % cursor), len(items), b"".join(map(_bulk, items)))
 
-    def _nodes_text(self, teller: Member) -> str:
+    def _nodes_text(self, asked: Member) -> str:
         lines = []
         for member in self.members:
-            flags = ("myself," if member is teller else "") + ("slave" if member.primary is not None else "master")
+            flags = ("myself," if member is asked else "") + ("slave" if member.primary is not None else "master")
             host, port = member.node.address
             follows = member.primary.node.id if member.primary is not None else "-"
             words = [member.node.id, f"{host}:{port}@{port + 10000 & 65535}", flags, follows, "0", "0"]
             words += [str(member.epoch), "connected"]
-            for start, end, node in self._ranges(teller):
+            for start, end, node in self._ranges(asked):
                 if node is member.node:
                     words.append(f"{start}-{end}" if start != end else str(start))
-            if member is teller:
+            if member is asked:
                 words += [f"[{slot}->-{target.node.id}]" for slot, target in member.migrating.items()]
                 words += [f"[{slot}-<-{source.node.id}]" for slot, source in member.importing.items()]
             lines.append(" ".join(words))
         return "\n".join(lines) + "\n"
 
-    def _ranges(self, teller: Member) -> list[tuple[int, int, ScriptedNode]]:
+    def _ranges(self, asked: Member) -> list[tuple[int, int, ScriptedNode]]:
         """Return the slot map as one node sees it: its own slots, and the newest owners of the other slots."""
         found = []
         for member in self.members:
@@ -143,7 +143,7 @@ class Simulation:
                         found.append((start, slot - 1, member.node))
                     start = slot + 1
         for slot in self.moving:
-            owner = teller if teller.primary is None and slot in teller.slots else self._owner(slot)
+            owner = asked if asked.primary is None and slot in asked.slots else self._owner(slot)
             found.append((slot, slot, owner.node))
         return found
 

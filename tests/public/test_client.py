@@ -60,23 +60,23 @@ class LifeTests(MemoryTests):
 
     def test_listeners(self) -> None:
         """A listener gets every event until it is removed. Its errors are logged and do not concern other listeners."""
-        told: list[Any] = []
+        events: list[Any] = []
         removed: list[Any] = []
 
         def broken(_: Any) -> None:
             raise RuntimeError("a listener of the application")
 
         client = self.lazy_client()
-        for listener in (broken, told.append, removed.append):
+        for listener in (broken, events.append, removed.append):
             client.add_listener(listener)
         client.remove_listener(removed.append)
         self.assertRaises(ValueError, client.remove_listener, removed.append)
         self.result_of(client.refresh_topology())
         self.result_of(client.close())
         self.assertEqual(removed, [])
-        kinds = [type(event) for event in told if not isinstance(event, NodeConnected)]
+        kinds = [type(event) for event in events if not isinstance(event, NodeConnected)]
         self.assertEqual(kinds[:2] + kinds[-1:], [TopologyUpdated, Ready, Closed])
-        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), len(told))
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), len(events))
 
 
 class MapTests(MemoryTests):

@@ -17,16 +17,16 @@ class ClientEndTests(MemoryTests):
         """An error of a listener is logged, the other listeners get the event, and the client closes."""
         for kind in (SystemExit, KeyboardInterrupt, GeneratorExit, ValueError):
             client = self.client()
-            told: list[Event] = []
+            events: list[Event] = []
 
             def refuse(_: Event, kind: type[BaseException] = kind) -> None:
                 raise kind
 
             client.add_listener(refuse)
-            client.add_listener(told.append)
+            client.add_listener(events.append)
             self.assertIsNone(self.result_of(client.close()))
-            self.assertIsInstance(told[-1], Closed)
-            self.assertEqual(len(self.flushLoggedErrors(kind)), len(told))
+            self.assertIsInstance(events[-1], Closed)
+            self.assertEqual(len(self.flushLoggedErrors(kind)), len(events))
 
     def test_callbacks_that_raise_anything(self) -> None:
         """An error of a callback stays in its Deferred or stream, other commands succeed, and the client closes."""
@@ -62,7 +62,7 @@ class ClientEndTests(MemoryTests):
     def test_dropped_without_an_end(self) -> None:
         """A dropped client warns with its name, unless it was closed, aborted, or never connected."""
         gc.collect()
-        for end, said in ((None, 1), ("close", 0), ("abort", 0)):
+        for end, warnings_expected in ((None, 1), ("close", 0), ("abort", 0)):
             client: Any = self.made()
             self.result_of(client.refresh_topology())
             if end is not None:
@@ -72,7 +72,7 @@ class ClientEndTests(MemoryTests):
                 del client
                 gc.collect()
             found = [str(warning.message) for warning in caught if warning.category is ResourceWarning]
-            self.assertEqual(len(found), said)
+            self.assertEqual(len(found), warnings_expected)
             self.assertTrue(all("ClusterClient node:7000" in text and "close()" in text for text in found))
         lazy: Any = self.made()
         with warnings.catch_warnings(record=True) as caught:

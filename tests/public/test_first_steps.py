@@ -121,13 +121,13 @@ class StreamTests(MemoryTests):
         super().setUp()
         self.keys = [self.key_of(node, number) for number in range(10) for node in self.nodes]
         self.waiting: list[Deferred[None]] = []
-        self.told: list[int] = []
+        self.delivered: list[int] = []
 
     async def each(self, place: int, reply: Any) -> None:
         waiting: Deferred[None] = Deferred()
         self.waiting.append(waiting)
         await waiting
-        self.told.append(place)
+        self.delivered.append(place)
 
     def commands(self) -> Any:
         return (("SET", key, "v") for key in self.keys)
@@ -146,7 +146,7 @@ class StreamTests(MemoryTests):
             self.assertNoResult(streaming)
             self.go_on()
         self.assertEqual(self.successResultOf(streaming), len(self.keys))
-        self.assertEqual(sorted(self.told), list(range(len(self.keys))))
+        self.assertEqual(sorted(self.delivered), list(range(len(self.keys))))
 
     def test_a_slow_function(self) -> None:
         """The stream sends only as many commands as there is room for results."""
@@ -167,7 +167,7 @@ class StreamTests(MemoryTests):
         self.waiting.pop(0).errback(ValueError("enough"))
         self.network.settle()
         self.failureResultOf(streaming, ValueError)
-        self.assertEqual((len(self.told), self.waiting), (1, []))
+        self.assertEqual((len(self.delivered), self.waiting), (1, []))
 
     def test_cancelled(self) -> None:
         client = self.client()
@@ -175,13 +175,13 @@ class StreamTests(MemoryTests):
         self.network.settle()
         streaming.cancel()
         self.failureResultOf(streaming, CancelledError)
-        self.assertEqual(self.told, [])
+        self.assertEqual(self.delivered, [])
         self.assertIsNone(self.result_of(client.close()))
 
     def test_a_plain_function(self) -> None:
         client = self.client()
-        told: list[int] = []
-        streaming = client.stream([("GET", self.keys[0]), ("NOSUCH",)], lambda place, _: told.append(place))
+        delivered: list[int] = []
+        streaming = client.stream([("GET", self.keys[0]), ("NOSUCH",)], lambda place, _: delivered.append(place))
         self.nodes[0].script = lambda *_: DEFAULT_REPLY
         self.assertEqual(self.result_of(streaming), 2)
-        self.assertEqual(sorted(told), [0, 1])
+        self.assertEqual(sorted(delivered), [0, 1])

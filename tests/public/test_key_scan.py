@@ -36,12 +36,12 @@ class KeyScanTests(MemoryTests):
             return b"*2\r\n$1\r\n0\r\n*1\r\n$%d\r\n%b\r\n" % (len(self.keys[node]), self.keys[node])
         return DEFAULT_REPLY
 
-    def view(self, teller: ScriptedNode) -> bytes:
+    def view(self, asked: ScriptedNode) -> bytes:
         """Return the reply to CLUSTER NODES."""
         lines = []
         for start, end, node in self.cluster.ranges:
-            flags = "myself,master" if node is teller else "master"
-            opened = self.open_slots if node is teller is self.nodes[0] else ""
+            flags = "myself,master" if node is asked else "master"
+            opened = self.open_slots if node is asked is self.nodes[0] else ""
             lines.append(
                 f"{node.id} {node.address}@17000 {flags} - 0 0 {node.index + 1} connected {start}-{end}{opened}\n"
             )

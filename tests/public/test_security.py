@@ -117,8 +117,8 @@ class ServerTests(MemoryTests):
         stranger = ScriptedNode(self.cluster, 3)
         stranger.address = Address("stranger", 7003)
         self.network.add(stranger)
-        told = [*self.cluster.ranges[:2], (*self.cluster.ranges[2][:2], stranger)]
-        honest, self.cluster.ranges = self.cluster.ranges, told
+        changed = [*self.cluster.ranges[:2], (*self.cluster.ranges[2][:2], stranger)]
+        honest, self.cluster.ranges = self.cluster.ranges, changed
         self.result_of(client.refresh_topology())
         self.cluster.ranges = honest
         self.result_of(client.get(self.key_of(self.nodes[2])))

@@ -26,7 +26,7 @@ def routed(call: str, *, split: bool = True) -> Plan:
 
 class RouteTests(SynchronousTestCase):
     def test_by_key(self) -> None:
-        """Keys in one slot give that slot, wherever they stand. A shard channel is routed like a key."""
+        """Keys in one slot give that slot, at any position. A shard channel is routed like a key."""
         for call, key in [
             ("GET k", "k"), ("MSET {k}a 1 {k}b 2", "k"), ("EVAL s 2 {k}a {k}b x", "k"), ("SORT k STORE {k}d", "k"),
             ("XREAD COUNT 1 STREAMS k 0", "k"), ("OBJECT ENCODING k", "k"), ("SPUBLISH k m", "k"),

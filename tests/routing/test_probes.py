@@ -34,7 +34,7 @@ class RefusedTests(MemoryTests):
         return client
 
     def silenced(self, **options: Any) -> tuple[Any, Deferred[Any]]:
-        """Return such a client, and a transaction that waits for the reply to its probe."""
+        """Return a client that sends a probe, and a transaction that waits for the reply to that probe."""
         client = self.refused_before(**options)
         self.answers = dict.fromkeys((b"MULTI", b"EXEC"), SILENCE)
         executing = client.transaction().incr(self.key).execute()

@@ -105,7 +105,7 @@ class RedirectCheckTests(MemoryTests):
 
 class NodeLimitTests(MemoryTests):
     def test_an_idle_target_that_no_map_lists(self) -> None:
-        """The connection of such a node is closed after some idle time, even if the slot map stays the same."""
+        """The connection to an unlisted target is closed after some idle time, even if the slot map stays the same."""
         stranger = ScriptedNode(self.cluster, 3)
         stranger.address = Address("stranger", 7003)
         self.network.add(stranger)

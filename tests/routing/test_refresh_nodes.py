@@ -61,7 +61,7 @@ class AnswerTests(RefresherTests):
         self.assertEqual(len(self.map), 1)
 
     def test_a_map_without_most_known_nodes(self) -> None:
-        """Such a map is accepted only if a second node confirms it."""
+        """A map without most known nodes is accepted only if a second node confirms it."""
         self.refresher.refresh()
         self.nodes[0].answer(slots("a", "b", "c"))
         known = self.map

@@ -95,10 +95,10 @@ class SlotsTests(SynchronousTestCase):
 
     def test_nodes_are_shared(self) -> None:
         """Maps from different senders share nodes, except for nodes that take their host from the sender."""
-        told, untold = ([[0, 5, [host, 1, b"a"]]] for host in (b"h", b""))
+        with_host, without_host = ([[0, 5, [host, 1, b"a"]]] for host in (b"h", b""))
         others = Address("other", 1)
-        self.assertIs(parse_slots(told, ASKED)[0].primary, parse_slots(told, others)[0].primary)
-        one, other = parse_slots(untold, ASKED)[0].primary, parse_slots(untold, others)[0].primary
+        self.assertIs(parse_slots(with_host, ASKED)[0].primary, parse_slots(with_host, others)[0].primary)
+        one, other = parse_slots(without_host, ASKED)[0].primary, parse_slots(without_host, others)[0].primary
         assert one is not None and other is not None
         self.assertEqual((one.host, other.host), (ASKED.host, "other"))
 
@@ -110,7 +110,7 @@ class SlotsTests(SynchronousTestCase):
         self.assertEqual([(start, end, node.id) for start, end, node in topology.ranges()], [(7, 8, "a")])
 
     def test_nodes_without_an_id(self) -> None:
-        """Servers before 4.0 send no id. Their nodes are told apart by address."""
+        """Servers before 4.0 send no id, so their nodes are distinguished by address."""
         first, second = parse_slots([[0, 1, [b"h", 1]], [5, 6, [b"h", 2], [b"h", 3]], [2, 3, [b"h", 1]]], ASKED)
         assert first.primary is not None
         self.assertEqual((first.primary.id, first.slots), ("h:1", ((0, 1), (2, 3))))
@@ -200,8 +200,8 @@ class ShardsTests(SynchronousTestCase):
             {b"id": b"e", b"port": 4, b"endpoint": b"1.2.3.5", b"role": b"replica", b"ip": b"1.2.3.5"},
         ]
         reply = [{b"slots": [0, 5], b"nodes": nodes}, {b"slots": [], b"nodes": [{**nodes[0], b"id": b"d"}]}]
-        told = [[0, 5, [b"h", 1, b"a", [b"ip", b"1.2.3.4"]], [b"1.2.3.5", 4, b"e", []]]]
-        self.assertEqual(as_slots_tell(parse_shards(reply, ASKED)), parse_slots(told, ASKED))
+        expected = [[0, 5, [b"h", 1, b"a", [b"ip", b"1.2.3.4"]], [b"1.2.3.5", 4, b"e", []]]]
+        self.assertEqual(as_slots_tell(parse_shards(reply, ASKED)), parse_slots(expected, ASKED))
 
     def test_two_ports(self) -> None:
         """A node with two ports is an error if it is not known which one to use. A single port is used in any case."""
