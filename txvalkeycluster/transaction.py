@@ -303,7 +303,7 @@ class WatchSession(Commands[Text], Generic[Text]):
         # A script can write and then fail with such an error.  Then the caller gets the error itself.
         if can_fail_after_writing(command) and not proves_not_executed(error, (self.slot,)):
             return failure
-        raise WatchError(f"the watch is lost: {error}", lost=True) from error
+        raise WatchError(f"the watch has ended; watch the keys again: {error}", lost=True) from error
 
 
 def _results(replies: list[Any], calls: list[_Queued], raise_first: bool) -> list[Any]:
