@@ -291,6 +291,24 @@ class PageTests(SynchronousTestCase):
         self.assertGreater(len(errors), 15)
         self.assertEqual([error.__name__ for error in errors if f"`{error.__name__}`" not in text], [])
 
+    def test_the_comparison_has_the_measured_figures(self) -> None:
+        """The CPU figures in the README's comparison are those of docs/benchmarks.md."""
+        measured = self.row("docs/benchmarks.md", "50 in flight")
+        names = self.row("docs/benchmarks.md", "workload")
+        figures = {
+            name.rstrip("¹²"): re.sub(r".*\((.*)\)", r"\1 us", cell) for name, cell in zip(names, measured, strict=True)
+        }
+        compared = dict(
+            zip(self.row("README.md", ""), self.row("README.md", "CPU per command, 50 in flight"), strict=True)
+        )
+        del compared["libvalkey (C)"]
+        self.assertEqual(compared, {name: figures[name] for name in compared})
+
+    def row(self, page: str, first: str) -> list[str]:
+        """Return the other cells of the first row of a page that begins with a cell."""
+        rows = re.findall(rf"^\| {re.escape(first)} ?\|(.*)\|$", (ROOT / page).read_text(), re.M)
+        return [cell.strip() for cell in rows[0].split("|")]
+
     def section(self, page: str, heading: str) -> str:
         """Return the text of a page from a heading to the next one of the same level."""
         return re.split(r"^## ", (ROOT / page).read_text().partition(heading)[2], flags=re.M)[0]
