@@ -87,7 +87,9 @@ def main(
         if plot_path is not None and not save_plot(results, plot_path):
             failed = failed or f"{plot_path} was not written: no client has figures for a workload"
         if failed:
-            raise click.ClickException(failed)
+            click.echo(f"Error: {failed}", err=True)
+            # react() prints no traceback for SystemExit.
+            raise SystemExit(1)
 
     react(lambda reactor: ensureDeferred(measure(reactor)))
 
