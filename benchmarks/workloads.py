@@ -235,6 +235,7 @@ def set_and_get(in_flight: int) -> str:
 AT_ONCE = "pipeline of 10,000"
 TLS = f"TLS, {set_and_get(1000)}"
 MEDIUM, LARGE = "GET 16 KiB, 10 in flight", "GET 1 MiB, 4 in flight"
+SPREAD = "MGET of 100 keys in 100 slots, 10 in flight"
 SPLIT, BY_HAND = "MGET of 100 keys in 3 slots, 10 in flight", "the same as 3 MGETs by hand, 10 in flight"
 HASHES = "HGETALL of 50 fields, 50 in flight"
 
@@ -244,7 +245,7 @@ WORKLOADS = [
     Workload("inlineCallbacks, 50 in flight", 50, _nothing, _set_and_get, style=_in_line),
     Workload(MEDIUM, 10, *_large(16 * 1024)),
     Workload(LARGE, 4, *_large(1024 * 1024)),
-    Workload("MGET of 100 keys in 100 slots, 10 in flight", 10, _fill_many, _mget),
+    Workload(SPREAD, 10, _fill_many, _mget),
     Workload(SPLIT, 10, _fill_many, _mget_three_slots),
     Workload(BY_HAND, 10, _fill_many, _mget_by_hand),
     Workload(HASHES, 50, _fill_hash, _hgetall),

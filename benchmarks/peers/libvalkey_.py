@@ -17,7 +17,7 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..workloads import AT_ONCE, BY_HAND, HASHES, LARGE, MEDIUM, Sample, Workload, set_and_get
+from ..workloads import AT_ONCE, BY_HAND, HASHES, LARGE, MEDIUM, SPLIT, SPREAD, Sample, Workload, set_and_get
 from . import Addresses, Unsupported
 
 _PROGRAM = Path(__file__).with_name("libvalkey.c")
@@ -63,8 +63,10 @@ def _word(workload: Workload) -> str:
     name = workload.name.removeprefix("TLS, ")
     if name == set_and_get(workload.in_flight):
         return "set-get"
-    if name not in _WORDS:
+    if name in (SPREAD, SPLIT):
         raise Unsupported("it does not split a command whose keys are in several slots")
+    if name not in _WORDS:
+        raise Unsupported(f"{_PROGRAM.name} does not do this workload")
     return _WORDS[name]
 
 
