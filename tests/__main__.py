@@ -28,7 +28,7 @@ WITHOUT_TWISTED = ",".join(
 # The run fails below these percentages of branch coverage.
 LEAST, LEAST_WITHOUT_TWISTED = 95, 100
 # Suites without servers: one folder for each package of txvalkeycluster.
-FOLDERS = ("cli", "commands", "connection", "fuzz", "public", "requests", "routing", "topology")
+FOLDERS = ("cli", "commands", "connection", "fuzz", "public", "pubsub", "requests", "routing", "topology")
 PACKAGES = [f"tests.{name}" for name in FOLDERS]
 SUITES = {
     **dict.fromkeys(CLUSTER, ("default",)),

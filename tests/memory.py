@@ -91,6 +91,12 @@ class Network:
             if random.random() < pace:
                 pump.pump(advanceClock=False)
 
+    def step(self) -> None:
+        """Run what is due now, and let the bytes arrive that are on the way now."""
+        self.clock.advance(0)
+        for pump in list(self._pumps):
+            pump.pump(advanceClock=False)
+
     def settle(self) -> None:
         """Run the calls that are due and deliver all bytes, until nothing is left to do."""
         for _ in range(_TURNS):

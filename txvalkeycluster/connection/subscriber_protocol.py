@@ -151,7 +151,7 @@ class SubscriberProtocol(RESPProtocol):
             self._fenced(request)
         elif reply.__class__ is ReplyError:
             self._refused(request, reply)
-        else:
+        elif not request.called:
             self._answer(request, reply)
 
     def _fenced(self, request: FencedCall) -> None:
@@ -159,7 +159,7 @@ class SubscriberProtocol(RESPProtocol):
         error, request.error = request.error, None
         if error is not None:
             self._refused(request, error)
-        else:
+        elif not request.called:
             request.answer(None)
 
 

@@ -83,6 +83,12 @@ class Acknowledgement:
             self._stop(error)
             self._hub.unsubscribe(self.feed, self._withdraw(error)).addCallback(lambda _: self._tell_all())
 
+    def give_up(self, error: Exception) -> None:
+        """Fail; the caller ends what was subscribed."""
+        if not self._done:
+            self._stop(error)
+            self._tell_all()
+
     def fail(self, error: Exception) -> None:
         """Give up, without waiting for a server."""
         if not self._done:

@@ -145,11 +145,10 @@ class SubscriptionHub:
     def end(self, feed: Feed, upstreams: Iterable[Upstream]) -> Deferred[None]:
         """End a feed; the Deferred is that of `unsubscribe`."""
         self.forget(feed)
-        ended = self.unsubscribe(feed, upstreams)
         for acknowledgement in list(self._acknowledgements):
             if acknowledgement.feed is feed:
-                acknowledgement.fail(ValkeyError("the subscription was closed"))
-        return ended
+                acknowledgement.give_up(ValkeyError("the subscription was closed"))
+        return self.unsubscribe(feed, upstreams)
 
     def forget(self, feed: Feed) -> None:
         """Forget a feed that has ended."""
@@ -300,8 +299,8 @@ class SubscriptionHub:
             home = group.home = chosen if isinstance(chosen, NodeConnection) else None
         return home
 
-    def confirmed(self, part: Part, where: Subscriber) -> None:
-        """A server has confirmed a part."""
+    def confirmed(self, part: Part, where: Subscriber, *, asked: bool) -> None:
+        """A server has confirmed a part; ``asked``: an ASK had led there, so the slot map does not."""
         upstream = part.upstream
         address = where.node.address
         regained = Resubscribed((upstream.text,), address)
@@ -316,7 +315,7 @@ class SubscriptionHub:
             check_configuration(self._router.factory.node_at(address), upstream.name)
         if upstream.complete:
             self._confirm(upstream)
-        if upstream.scope is Scope.SLOT_OWNER and self._misplaced(part) is where:
+        if upstream.scope is Scope.SLOT_OWNER and not asked and self._misplaced(part) is where:
             self._move(where, self._why_moved(part, where), [part])
 
     def _confirm(self, upstream: Upstream) -> None:

@@ -156,10 +156,11 @@ class Part:
 
     def confirmed(self, where: Subscriber) -> None:
         """Note where it is subscribed."""
+        call, self.call = self.call, None
         self.where = where
-        self.call = None
         self.refusals = 0
-        self.upstream.hub.confirmed(self, where)
+        asked = call is not None and call.history is not None and call.history.asking
+        self.upstream.hub.confirmed(self, where, asked=asked)
 
     def ended_by_server(self) -> None:
         """Have it subscribed where it belongs now."""

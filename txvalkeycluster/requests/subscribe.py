@@ -81,8 +81,7 @@ class FencedCall(Call):
             cancelled: Called if the request is cancelled.
         """
         self._token = b"%d" % next(_numbers)
-        payload = _bytes(pack((command.name, *names))) + _bytes(pack(("PING", self._token)))
-        super().__init__(payload, command, target, now, inf, True, cancelled)
+        super().__init__(self._packed(command, names), command, target, now, inf, True, cancelled)
         #: The error reply to the command; None if there is none.
         self.error: ReplyError | None = None
         #: The subscriber that has accepted this request; None before.
@@ -93,6 +92,9 @@ class FencedCall(Call):
     def give_to(self, destination: Destination) -> None:
         """Give this request to a destination that has connections for subscriptions."""
         destination.send_subscription(self)
+
+    def _packed(self, command: Command, names: Sequence[bytes]) -> bytes:
+        return _bytes(pack((command.name, *names))) + _bytes(pack(("PING", self._token)))
 
     def is_fence(self, reply: Any) -> bool:
         """Return whether a reply is the one to this request's PING; with RESP2 it may be a list."""
@@ -107,6 +109,8 @@ class SubscribeCall(FencedCall):
     """Subscribes channels or patterns of one kind; sharded channels of one slot only."""
 
     __slots__ = ("group", "kind", "parts")
+
+    notes_write = True
 
     def __init__(
         self,
@@ -132,6 +136,10 @@ class SubscribeCall(FencedCall):
         self.kind = kind
         self.group = group
         super().__init__(kind.subscribe, list(self.parts), target, now, cancelled)
+
+    def written_on(self, connection: Connection) -> None:
+        """Leave out what was removed since the request was made."""
+        self.payload = self._packed(self.command, list(self.parts))
 
 
 class UnsubscribeCall(FencedCall):

@@ -2,8 +2,8 @@ r"""Scripted nodes: servers on real sockets that give the replies of a script.
 
 A test uses them for replies and failures that a real server does not give.  A node calls its script with every command.
 Without a script, or if the script returns `DEFAULT_REPLY`, the node answers as a simple server does: it knows HELLO,
-CLUSTER SLOTS, CLUSTER SHARDS, PING, GET, SET, INCR and DEL, and answers everything else with OK.  It records every
-command and the number of its connection.
+CLUSTER SLOTS, CLUSTER SHARDS, PING, GET, SET, INCR, DEL and the commands of publish/subscribe.  It answers everything
+else with OK.  It records every command and the number of its connection.
 
 Example:
     cluster = ScriptedCluster(reactor)
@@ -30,6 +30,7 @@ from twisted.python.failure import Failure
 from ..address import Address
 from ..sentinel import Sentinel
 from ..slots import SLOT_COUNT, key_slot
+from . import scripted_pubsub
 
 #: A script returns this to close the connection.
 CLOSE = Sentinel("CLOSE")
@@ -59,6 +60,10 @@ class Connection(protocol.Protocol):
         self.number = number
         #: Whether the command before was ASKING.
         self.asking = False
+        #: Whether it speaks RESP3: it has sent HELLO.
+        self.resp3 = False
+        #: What it has subscribed: pairs of prefix (``b""``, ``b"P"``, ``b"S"``) and name.
+        self.subscribed: dict[tuple[bytes, bytes], None] = {}
         #: How many times bytes have arrived.
         self.reads = 0
         self._reader = hiredis.Reader(notEnoughData=CLOSE)
@@ -178,7 +183,17 @@ class ScriptedNode:
         self.received.append((connection.number, words))
         reply = self.script(self, words, connection) if self.script is not None else DEFAULT_REPLY
         asking, connection.asking = connection.asking, words[0] == b"ASKING"
-        return self.usual(words, asking=asking) if reply is DEFAULT_REPLY else reply
+        if reply is not DEFAULT_REPLY:
+            return reply
+        connection.resp3 = connection.resp3 or words[0] == b"HELLO"
+        about_subscriptions = scripted_pubsub.answer(words, connection)
+        return self.usual(words, asking=asking) if about_subscriptions is None else about_subscriptions
+
+    def drop_subscribers(self) -> None:
+        """Close the connections that have subscriptions."""
+        for connection in list(self.connections):
+            if connection.subscribed:
+                connection.close()
 
     def _accept(self) -> Connection:
         self.accepted += 1
@@ -267,6 +282,54 @@ class ScriptedCluster:
     def owner(self, slot: int) -> ScriptedNode | None:
         """Return the node that serves a slot, or None."""
         return next((node for start, end, node in self.ranges if start <= slot <= end), None)
+
+    def publish(self, channel: bytes, data: bytes) -> int:
+        """Send a message to everyone who has subscribed a classic channel, or a pattern that matches it.
+
+        Args:
+            channel: The channel.
+            data: The payload.
+
+        Returns:
+            How many received it.
+        """
+        connections = [connection for node in self.nodes for connection in list(node.connections)]
+        return sum(scripted_pubsub.deliver(connection, b"", channel, data) for connection in connections)
+
+    def spublish(self, channel: bytes, data: bytes) -> int:
+        """Send a message to everyone who has subscribed a sharded channel at the owner of its slot.
+
+        Args:
+            channel: The channel.
+            data: The payload.
+
+        Returns:
+            How many received it.
+        """
+        owner = self.owner(key_slot(channel))
+        connections = list(owner.connections) if owner is not None else []
+        return sum(scripted_pubsub.deliver(connection, b"S", channel, data) for connection in connections)
+
+    def move(self, slot: int, node: ScriptedNode) -> None:
+        """Give a slot to another node.  The sharded channels of the slot end, as on a real server.
+
+        Args:
+            slot: The slot.
+            node: Its new owner.
+        """
+        old = self.owner(slot)
+        self.ranges = [
+            part
+            for start, end, owner in self.ranges
+            for part in (
+                [(start, slot - 1, owner), (slot, slot, node), (slot + 1, end, owner)]
+                if start <= slot <= end
+                else [(start, end, owner)]
+            )
+            if part[0] <= part[1]
+        ]
+        for connection in list(old.connections) if old is not None and old is not node else []:
+            scripted_pubsub.end_sharded(connection, slot)
 
     def slots_reply(self) -> bytes:
         """Return the reply to CLUSTER SLOTS, in RESP, from `ranges` and `replicas`."""
