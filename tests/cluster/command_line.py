@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutputAndValue
-from twisted.trial.unittest import TestCase
+
+from tests.cases import TestCase
 
 ROOT = Path(__file__).parents[2]
 COMMAND = ("-m", "txvalkeycluster")
@@ -89,10 +91,8 @@ class CommandLine(TestCase):
 
     async def run_python(self, *words: str, path: Path | None = None) -> tuple[int, str, str]:
         """Run Python to its end, in a folder.  Return its exit status, stdout and stderr."""
-        out, err, code = await getProcessOutputAndValue(
-            sys.executable, words, env=self.environment, path=None if path is None else str(path)
-        )
-        return code, out.decode(), err.decode()
+        out, err, code = await output_of(words, self.environment, path)
+        return code, out, err
 
     async def succeed(self, *words: str) -> str:
         """Run ``txvalkeycluster``, check that it succeeds, and return its stdout."""
@@ -120,8 +120,24 @@ class CommandLine(TestCase):
         return [int(port) for text in texts for port in re.findall(r'^port "(\d+)"$', text, re.M)]
 
 
+async def output_of(
+    words: Sequence[str], environment: Mapping[str, str], path: Path | None = None
+) -> tuple[str, str, int]:
+    """Run Python to its end.  Return its stdout, stderr and exit status."""
+    folder = None if path is None else str(path)
+    running = getProcessOutputAndValue(sys.executable, words, environment, folder)  # type: ignore[no-untyped-call]
+    out, err, status = await running
+    return out.decode(), err.decode(), status
+
+
+def accepts(port: int) -> bool:
+    """Return whether a server listens on a port."""
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
 def pause() -> Deferred[Any]:
-    return deferLater(reactor, 0.02)  # type: ignore[arg-type]
+    return deferLater(reactor, 0.02)
 
 
 def _accept_signals() -> None:

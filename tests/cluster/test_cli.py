@@ -3,16 +3,8 @@
 from __future__ import annotations
 
 import signal
-from typing import Any
 
-from twisted.internet import reactor
-from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
-from twisted.internet.error import ConnectError
-from twisted.internet.protocol import Protocol
-from twisted.internet.task import deferLater
-
-from tests.cluster.command_line import CommandLine
+from tests.cluster.command_line import CommandLine, accepts, pause
 from txvalkeycluster import Options
 
 
@@ -47,19 +39,6 @@ class CommandLineTests(CommandLine):
         holder.process.send_signal(signal.SIGKILL)
         await holder.ended()
         url = holder.out
-        for host, port in Options.from_url(url.strip()).seeds:
-            while await self.accepts(host, port):
-                await deferLater(reactor, 0.05)  # type: ignore[arg-type]
-
-    async def accepts(self, host: str, port: int) -> bool:
-        closed: Deferred[Any] = Deferred()
-        once = Protocol()
-        once.connectionLost = lambda reason: closed.callback(None)  # type: ignore[method-assign]
-        try:
-            await connectProtocol(HostnameEndpoint(reactor, host, port), once)
-        except ConnectError:
-            # The connection is refused, or reset by a server that is being killed.
-            return False
-        once.transport.loseConnection()
-        await closed
-        return True
+        for _, port in Options.from_url(url.strip()).seeds:
+            while accepts(port):
+                await pause()

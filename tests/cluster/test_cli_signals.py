@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 from functools import partial
 
 from twisted.internet import reactor
 
-from tests.cluster.command_line import CommandLine, Running
+from tests.cluster.command_line import CommandLine, Running, accepts
 from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE, LocalCluster, ScriptedCluster, Sentinel
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
@@ -150,9 +149,3 @@ class SignalTests(CommandLine):
             await program.until_printed("begun")
             program.process.send_signal(signal.SIGTERM)
             self.assertEqual((await program.ended(), program.err), (143, ""))
-
-
-def accepts(port: int) -> bool:
-    """Return whether a server listens on a port."""
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0

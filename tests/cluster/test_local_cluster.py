@@ -1,21 +1,19 @@
-"""LocalCluster itself: what its methods return, and whose ports it takes."""
+"""LocalCluster itself: its methods and its ports."""
 
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.utils import getProcessOutputAndValue
-from twisted.trial.unittest import TestCase
+from twisted.internet.protocol import Protocol, ServerFactory
 
+from tests.cases import TestCase
 from tests.cluster.base import ClusterTests
-from tests.cluster.command_line import ROOT
+from tests.cluster.command_line import ROOT, output_of
 from txvalkeycluster.testing import LocalCluster, PortTaken, find_server
 from txvalkeycluster.testing import cluster as testing_cluster
 from txvalkeycluster.testing.ports import free_ports
@@ -23,7 +21,7 @@ from txvalkeycluster.testing.ports import free_ports
 
 class LocalClusterTests(ClusterTests):
     async def test_every_action_can_be_awaited(self) -> None:
-        """Each acts at once, whether or not its Deferred is awaited."""
+        """Actions start at once and return a Deferred."""
         cluster, (first, *_) = self.cluster, self.cluster.servers
         await cluster.pause(first)
         await cluster.resume(first)
@@ -33,9 +31,9 @@ class LocalClusterTests(ClusterTests):
         await cluster.kill(first)
 
     async def test_every_question_is_a_deferred(self) -> None:
-        """What a server is asked is asked at once, also if nobody awaits the answer."""
+        """Queries start at once and return a Deferred."""
         cluster, (first, second, _, replica, *_) = self.cluster, self.cluster.servers
-        questions = [
+        questions: list[Deferred[Any]] = [
             cluster.primaries(),
             cluster.replicas_of(first),
             cluster.ranges_of(second),
@@ -60,13 +58,14 @@ class PortTests(TestCase):
         return cluster
 
     async def expect_refusal(self, first_port: int, who: str, **options: Any) -> None:
+        """Check that a cluster does not start because of a port, and that the error names who uses it."""
         cluster = self.cluster(first_port=first_port, **options)
         error = await self.assertFailure(cluster.start(), PortTaken)
         self.assertEqual(str(error), f"port {first_port} of 127.0.0.1 is taken by {who}")
         self.assertEqual(cluster.servers, [])
 
-    async def test_a_server_of_somebody_else(self) -> None:
-        """It is named, and asked nothing that could change it; also if only a TLS terminator wants its port."""
+    async def test_port_of_another_server(self) -> None:
+        """PortTaken names the process of a Valkey server.  That server is not changed."""
         other = self.cluster()
         await other.start()
         (theirs,) = other.servers
@@ -77,20 +76,21 @@ class PortTests(TestCase):
             await self.expect_refusal(theirs.client_port, who, tls=tls)
         self.assertEqual(await other.ask(theirs, "CLUSTER", "NODES"), nodes)
 
-    async def test_a_server_with_a_password(self) -> None:
-        """More than that it does not tell."""
+    async def test_port_of_a_server_with_a_password(self) -> None:
+        """PortTaken says that the server wants a password."""
         other = self.cluster(password="secretword")
         await other.start()
         await self.expect_refusal(other.servers[0].port, "a server that requires a password")
 
-    async def test_a_program_that_is_no_server(self) -> None:
-        """It listens, and hangs up on whoever talks to it."""
-        listening = reactor.listenTCP(0, Factory.forProtocol(Rude), interface="127.0.0.1")  # type: ignore[attr-defined]
+    async def test_port_of_another_program(self) -> None:
+        """PortTaken names a program that is no Valkey server, and closes every connection."""
+        factory: Any = ServerFactory.forProtocol(HangUp)
+        listening: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
         self.addCleanup(listening.stopListening)
         await self.expect_refusal(listening.getHost().port, "another program")
 
-    async def test_one_that_came_first(self) -> None:
-        """Where a port is taken between the look and the start, what answers there is recognized as not ours."""
+    async def test_port_taken_during_the_start(self) -> None:
+        """If another server takes a port between check and start, start() fails and does not change that server."""
         other = self.cluster()
         await other.start()
         (theirs,) = other.servers
@@ -98,13 +98,13 @@ class PortTests(TestCase):
         one, two = free_ports("127.0.0.1", 2)
         for options, found in (({}, [one, theirs.port, two]), ({"tls": "terminator"}, [theirs.port, one, two])):
             self.patch(testing_cluster, "ports_for", AsyncMock(return_value=found))
-            # Either our own server is seen to end first, or the other one to be none of ours.
+            # Either our server ends first, or the cluster recognizes the other server.
             error = await self.assertFailure(self.cluster(**options).start(), RuntimeError)
             self.assertRegex(str(error), "is taken by a Valkey or Redis server|Address already in use")
             self.assertEqual(await other.ask(theirs, "CLUSTER", "NODES"), nodes)
 
-    async def test_our_own_is_asked(self) -> None:
-        """A server that lives, but does not have its port, is none that may be configured."""
+    async def test_port_that_answers_for_another_server(self) -> None:
+        """The cluster does not configure a server on its port that is not its own."""
         other, cluster = self.cluster(), self.cluster()
         await other.start()
         await cluster.start()
@@ -115,7 +115,7 @@ class PortTests(TestCase):
         self.assertEqual(await other.ask(other.servers[0], "CLUSTER", "NODES"), nodes)
 
     async def test_a_port_is_free_again(self) -> None:
-        """As soon as the cluster that had it has stopped, whatever connections there were."""
+        """A new cluster can use the port of a cluster that has stopped, though there were connections."""
         first = self.cluster()
         await first.start()
         port = first.servers[0].client_port
@@ -128,16 +128,16 @@ class PortTests(TestCase):
         self.assertEqual(second.servers[0].client_port, port)
 
     def test_ports_that_do_not_exist(self) -> None:
-        """Beyond the last one."""
+        """A first port is refused if it, or one of those behind it, is no valid port."""
         for first in (0, -1, 65536):
             self.assertRaises(ValueError, self.cluster, first_port=first)
         self.assertRaises(ValueError, LocalCluster, reactor, first_port=65531)
         LocalCluster(reactor, first_port=65530)
 
 
-class Rude(Protocol):
+class HangUp(Protocol):
     def dataReceived(self, data: bytes) -> None:
-        """Hang up."""
+        """Close the connection."""
         assert self.transport is not None
         self.transport.loseConnection()
 
@@ -146,22 +146,23 @@ class PathTests(TestCase):
     timeout = 60
 
     async def test_a_server_at_a_relative_path(self) -> None:
-        """Each server runs in a folder of its own, and is found from there."""
+        """The path of the server program may be relative, though each server runs in a folder of its own."""
         Path("server").symlink_to(find_server())
         self.addCleanup(Path("server").unlink)
         self.patch(os, "environ", {**os.environ, "VALKEY_SERVER": "./server"})
-        for options in ({}, {"server": "./server"}):
+        every: list[dict[str, Any]] = [{}, {"server": "./server"}]
+        for options in every:
             cluster = LocalCluster(reactor, primaries=1, replicas=0, **options)
             self.addCleanup(cluster.stop)
             await cluster.start()
             await cluster.stop()
 
     async def test_an_authority_at_a_relative_path(self) -> None:
-        """trial runs the tests in another folder than the one in which the variable was set."""
+        """TXVALKEYCLUSTER_CA may be relative, though trial changes the current folder."""
         folder = Path(self.mktemp())
         folder.mkdir()
         (folder / "ca.pem").write_text("the authority")
         program = "from tests.cluster.test_four_clusters import *; os.chdir('/'); print(open(AUTHORITY).read())"
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "TXVALKEYCLUSTER_CA": "ca.pem"}
-        out, err, _ = await getProcessOutputAndValue(sys.executable, ["-c", program], environment, str(folder))
-        self.assertEqual((out, err), (b"the authority\n", b""))
+        out, err, _ = await output_of(["-c", program], environment, folder)
+        self.assertEqual((out, err), ("the authority\n", ""))
