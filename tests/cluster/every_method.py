@@ -1,4 +1,4 @@
-"""A call of every generated method, in an order in which each finds what it needs; one slot for all keys."""
+"""Calls of every generated method, in an order in which each call finds its data.  All keys are in one slot."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ LIBRARY = """#!lua name=lib
 server.register_function{function_name='f', callback=function(k, a) return a[1] end, flags={'no-writes'}}
 """
 
-#: As they stand behind ``client.``; every one succeeds.
+#: Each call is written without ``client.``, and succeeds.
 CALLS = """
 set("{t}k", "v") set("{t}k", "w", get=True) set("{t}k", "x", nx=True) set("{t}k", "v", ex=100) get("{t}k")
 get("{t}none") set("{t}k", "v", ifeq="w") append("{t}k", "w") strlen("{t}k") getrange("{t}k", 0, 0)
@@ -111,14 +111,13 @@ keys("*") randomkey() ping() ping("x") echo("x") debug("SLEEP", 0) bgrewriteaof(
 flushall(async_=True) randomkey()
 """
 
-#: Those that a client under test cannot do, each with the reason.  Their words are tried on a server of their own, or
-#: are known from those of the same shape.
+#: The methods that are not called here, each with the reason.
 NOT_CALLED = {
     **dict.fromkeys(
         ["blmove", "blmpop", "blpop", "brpop", "brpoplpush", "bzmpop", "bzpopmax", "bzpopmin", "wait", "waitaof"],
         "they block: see test_blocking",
     ),
-    **dict.fromkeys(["scan", "clusterscan"], "they are for one node after the other: see test_scans"),
+    **dict.fromkeys(["scan", "clusterscan"], "they scan one node after the other: see test_scans"),
     **dict.fromkeys(["shutdown", "failover", "replicaof", "slaveof", "swapdb", "save", "bgsave"], "they end the test"),
     **dict.fromkeys(["module_load", "module_loadex", "module_unload"], "there is no module to load"),
     **dict.fromkeys(["acl_load", "acl_save"], "there is no ACL file"),

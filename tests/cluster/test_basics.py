@@ -1,20 +1,22 @@
-"""The client against a real cluster: commands, one node's commands, events, the end."""
+"""The client against a real cluster: commands, commands for one node, events, and close()."""
+
+from __future__ import annotations
 
 from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.trial.unittest import TestCase
 
+from tests.cases import TestCase
 from tests.cluster.base import ClusterTests
 from txvalkeycluster import ClientClosed, Closed, ClusterClient, ClusterUnavailable, ReplyError, RoutingError, connect
 
 
 class BasicTests(ClusterTests):
     async def test_end_to_end(self) -> None:
-        """Keys of every slot are written and read, errors are the caller's, and the end is clean."""
+        """Keys of many slots are written and read, errors go to their callers, and close() waits for replies."""
         events: list[Any] = []
-        client: ClusterClient = await connect(reactor, self.cluster.url)
+        client: ClusterClient[bytes] = await connect(reactor, self.cluster.url)
         client.add_listener(events.append)
         numbers = range(1000)
         await gatherResults([client.execute("SET", f"k{n}", n) for n in numbers])
@@ -32,9 +34,9 @@ class BasicTests(ClusterTests):
         await self.assertFailure(client.execute("GET", "k1"), ClientClosed)
         self.assertIsInstance(events[-1], Closed)
 
-    async def test_graceful_failover_and_migrations_show_no_error(self) -> None:
-        """Slots that move both ways and a primary that steps down reach no caller."""
-        client: ClusterClient = await connect(reactor, self.cluster.url)
+    async def test_graceful_failover_and_migrations_cause_no_error(self) -> None:
+        """No command fails while slots move, in either way of moving, and while a primary hands over to its replica."""
+        client: ClusterClient[bytes] = await connect(reactor, self.cluster.url)
         servers = self.cluster.servers
         stop: list[bool] = []
 
@@ -52,7 +54,8 @@ class BasicTests(ClusterTests):
         await self.cluster.migrate_by_key(range(500, 700), servers[0], servers[1])
         await self.cluster.failover(servers[3])
         stop.append(True)
-        self.assertTrue(all(await gatherResults(workers)))
+        done = await gatherResults(workers)
+        self.assertTrue(all(done))
         await client.close()
 
 
@@ -60,6 +63,6 @@ class UnreachableTests(TestCase):
     timeout = 30
 
     async def test_every_seed_is_named(self) -> None:
-        """All seeds refused: one error that says what happened at each."""
+        """If no seed can be reached, one error names the reason of each."""
         error = await self.assertFailure(connect(reactor, "valkey://127.0.0.1:1,127.0.0.1:2"), ClusterUnavailable)
         self.assertEqual([address for address, _ in error.attempts], ["127.0.0.1:1", "127.0.0.1:2"])

@@ -1,4 +1,4 @@
-"""Commands whose reply the server holds back: on connections of their own, which they do not leave behind."""
+"""Blocking commands and WAIT: they use exclusive connections, and leave no blocked client on a server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from txvalkeycluster.slots import key_slot
 
 class BlockingTests(ClusterTests):
     async def blocked(self) -> int:
-        """How many clients the servers hold up."""
+        """Return how many clients are blocked on all servers."""
         found = 0
         for server in self.cluster.servers:
             if server.alive:
@@ -25,10 +25,10 @@ class BlockingTests(ClusterTests):
 
     async def until_blocked(self, count: int) -> None:
         while await self.blocked() != count:
-            await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+            await deferLater(reactor, 0.01)
 
     async def test_every_one(self) -> None:
-        """Each waits for what another client brings, while ordinary commands go by."""
+        """Every blocking command waits for its data while the client executes other commands."""
         client = await self.connect()
         await client.xgroup_create("{s}x", "g", "$", mkstream=True)
         waiting: list[Any] = [
@@ -69,16 +69,16 @@ class BlockingTests(ClusterTests):
         )
         self.assertEqual(await self.blocked(), 0)
 
-    async def test_time_is_up(self) -> None:
-        """The server's word, not an error, however short the option timeout."""
-        client = await self.connect(timeout=0.3)
-        self.assertIsNone(await client.blpop("l", 0.5))
-        self.assertEqual(await client.xread({"x": "$"}, block=500), {})
+    async def test_no_data_in_time(self) -> None:
+        """A blocking command returns the empty reply of the server, even if it blocks longer than ``timeout``."""
+        client = await self.connect(timeout=1.0)
+        self.assertIsNone(await client.blpop("l", 1.5))
+        self.assertEqual(await client.xread({"x": "$"}, block=1500), {})
         error = await self.assertFailure(client.execute("BLPOP", "l", "soon"), ReplyError)
         self.assertIn("timeout is not a float", str(error))
 
     async def test_cancelled(self) -> None:
-        """The server lets go at once, nothing is popped for nobody, and the place in the pool is free again."""
+        """A cancelled command is unblocked on the server, pops nothing, and frees its exclusive connection."""
         client = await self.connect(max_exclusive=2)
         waiting = [client.blpop("l", 0) for _ in range(3)]
         await self.until_blocked(2)
@@ -90,7 +90,7 @@ class BlockingTests(ClusterTests):
         self.assertEqual(await client.blpop("l", 1), (b"l", b"1"))
 
     async def test_bounded(self) -> None:
-        """No more connections than allowed; the next in line is served as one comes back."""
+        """No more than max_exclusive commands block at a time, and the next one starts when one ends."""
         client = await self.connect(max_exclusive=2)
         waiting = [client.blpop("l", 0) for _ in range(5)]
         await self.until_blocked(2)
@@ -98,7 +98,7 @@ class BlockingTests(ClusterTests):
         self.assertEqual(await gatherResults(waiting), [(b"l", b"%d" % number) for number in range(5)])
 
     async def test_the_slot_moves(self) -> None:
-        """MOVED to those that wait is followed, in either way of moving."""
+        """A blocking command follows MOVED when its slot moves, in either way of moving."""
         client = await self.connect()
         source, target = self.cluster.servers[:2]
         waiting = client.blpop("b", 0)
@@ -114,7 +114,7 @@ class BlockingTests(ClusterTests):
         self.assertEqual(await waiting, (b"b", b"2"))
 
     async def test_failovers(self) -> None:
-        """A primary that steps down sends them to its successor; one that dies leaves open what it did."""
+        """Blocking commands follow a graceful failover.  If the primary dies, reads are repeated, and pops fail."""
         client = await self.connect()
         waiting = client.blpop("b", 0)
         await self.until_blocked(1)
@@ -131,7 +131,7 @@ class BlockingTests(ClusterTests):
         self.assertEqual(await repeated, {b"x{b}": [(b"1-1", {b"f": b"v"})]})
 
     async def test_close(self) -> None:
-        """Those that wait end as if their time were up, and nothing stays behind."""
+        """close() ends blocking commands with the reply for no data, or with ConnectionLost over RESP2."""
         for protocol, result in ((3, None), (2, ConnectionLost)):
             client = await self.connect(protocol=protocol)
             waiting = client.blpop("l", 0)
@@ -145,9 +145,10 @@ class BlockingTests(ClusterTests):
             await self.until_blocked(0)
 
     async def test_one_node(self) -> None:
-        """execute_on blocks there."""
+        """execute_on() runs a blocking command on that node."""
         client = await self.connect()
         node = client.topology.owner(key_slot("l"))
+        assert node is not None
         waiting = client.execute_on(node, "BLPOP", "l", 0)
         await self.until_blocked(1)
         await client.rpush("l", "1")
@@ -155,7 +156,7 @@ class BlockingTests(ClusterTests):
         self.assertIsNone(await client.execute_on(node, "BLPOP", "l", 0.1))
 
     async def test_wait(self) -> None:
-        """What this client has written has come to a replica of every shard; more than there are never have it."""
+        """WAIT returns the number of replicas that have the writes of this client, and never more than there are."""
         client = await self.connect()
         await gatherResults([client.set(f"k{number}", "v") for number in range(100)])
         self.assertEqual(await client.wait(1, 5000), 1)

@@ -1,4 +1,4 @@
-"""Every way to reach a cluster: TLS, passwords, IPv6, databases, Unix sockets, NAT, RESP2."""
+"""The ways to connect to a cluster: TLS, passwords, IPv6, databases, Unix sockets, NAT and RESP2."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.task import deferLater
 
 from tests.cluster.base import ClusterTests
-from txvalkeycluster import Address, ClusterUnavailable, ReplyError, connect
+from txvalkeycluster import Address, ClusterUnavailable, ReplyError, connect, key_slot
 from txvalkeycluster.testing import NoServer, find_server
 
 
 class PlainTests(ClusterTests):
     async def test_resp2(self) -> None:
-        """protocol=2 says nothing but AUTH and SELECT, and serves the same commands."""
+        """protocol=2 gives the replies of RESP2.  RESP3 sets the names of the client and of the library."""
         client = await self.connect(protocol=2)
         await client.execute("HSET", "h", "f", "v")
         self.assertEqual(await client.execute("HGETALL", "h"), [b"f", b"v"])
         client3 = await self.connect(client_name="three")
         self.assertEqual(await client3.execute("HGETALL", "h"), {b"f": b"v"})
-        owner = client.topology.owner(client.topology.ranges().__next__()[0])
-        listed = (await client3.execute_on(owner, "CLIENT", "LIST")).decode()  # type: ignore[arg-type]
+        owner = client.topology.owner(key_slot("h"))
+        assert owner is not None
+        listed = (await client3.execute_on(owner, "CLIENT", "LIST")).decode()
         self.assertIn("lib-name=txvalkeycluster", listed)
         self.assertIn("name=three", listed)
 
     async def test_every_topology_source(self) -> None:
-        """SLOTS, SHARDS and NODES tell of the same cluster."""
+        """CLUSTER SLOTS, SHARDS and NODES give the same slot map."""
         maps = []
         for source in ("slots", "shards", "nodes"):
             client = await self.connect(topology_source=source)
@@ -39,28 +40,28 @@ class PlainTests(ClusterTests):
         owners = [([(start, end, node.id) for start, end, node in ranges], ids) for ranges, ids in maps]
         self.assertEqual(owners, [owners[0]] * 3)
 
-    async def test_the_first_map_is_as_the_next(self) -> None:
-        """CLUSTER SHARDS and then CLUSTER SLOTS tell the same of every node, whatever endpoints the cluster prefers."""
+    async def test_the_first_map_equals_the_next(self) -> None:
+        """The first map (CLUSTER SHARDS) and the next (CLUSTER SLOTS) are equal, for every preferred endpoint type."""
 
         async def everywhere(*words: str) -> list[Any]:
             return await gatherResults([self.cluster.ask(server, *words) for server in self.cluster.servers])
 
         for hostname in ("", "localhost"):
             await everywhere("CONFIG", "SET", "cluster-announce-hostname", hostname)
-            while hostname and any(told.count(b",localhost") < 6 for told in await everywhere("CLUSTER", "NODES")):
-                await deferLater(reactor, 0.05)  # type: ignore[arg-type]
+            while hostname and any(text.count(b",localhost") < 6 for text in await everywhere("CLUSTER", "NODES")):
+                await deferLater(reactor, 0.05)
             for kind in ("ip", "hostname", "unknown-endpoint"):
                 await everywhere("CONFIG", "SET", "cluster-preferred-endpoint-type", kind)
                 await everywhere("CONFIG", "RESETSTAT")
                 client = await self.connect()
-                self.assertTrue(any(b"cluster|shards" in told for told in await everywhere("INFO", "COMMANDSTATS")))
+                self.assertTrue(any(b"cluster|shards" in text for text in await everywhere("INFO", "COMMANDSTATS")))
                 witness = await self.connect(topology_source="slots")
                 self.assertEqual(client.topology.shards, witness.topology.shards)
                 await client.refresh_topology()
                 self.assertEqual(client.topology.version, 1)
 
     async def test_encoding(self) -> None:
-        """Replies are text if asked for, at every depth; bytes that are none are the one caller's error."""
+        """With ``encoding`` replies are str at every depth.  A reply that cannot be decoded fails its command alone."""
         client = await self.connect(encoding="utf-8")
         await client.execute("HSET", "h", "naïve", "é")
         self.assertEqual(await client.execute("HGETALL", "h"), {"naïve": "é"})
@@ -69,7 +70,7 @@ class PlainTests(ClusterTests):
         self.assertEqual(await client.execute("GET", "none"), None)
 
     async def test_nat_and_sockets(self) -> None:
-        """An address map leads elsewhere than announced, and every socket is shown before a byte is sent."""
+        """address_map replaces announced addresses, and on_socket gets every socket."""
         real = {Address("gate", 1000 + n): address for n, address in enumerate(self.cluster.addresses)}
         shown: list[Any] = []
 
@@ -87,20 +88,20 @@ class PlainTests(ClusterTests):
         self.assertEqual(shown[0], self.cluster.addresses[0])
         self.assertLessEqual(set(self.cluster.addresses[:3]), set(shown))
 
-    async def test_a_server_that_is_no_cluster(self) -> None:
-        """A node of its own tells that it knows no slots."""
-        lonely = self.cluster.servers[5]
-        await self.cluster.ask(lonely, "CLUSTER", "RESET", "HARD")
-        address = Address(self.cluster.host, lonely.port)
+    async def test_a_server_without_slots(self) -> None:
+        """connect() to a node that is in no cluster fails, and the error asks whether the cluster is formed."""
+        single = self.cluster.servers[5]
+        await self.cluster.ask(single, "CLUSTER", "RESET", "HARD")
+        address = Address(self.cluster.host, single.port)
         error = await self.assertFailure(connect(reactor, f"valkey://{address}"), ClusterUnavailable)
-        self.assertIn("is the cluster formed?", str(error))
+        self.assertIn("check that the cluster was created", str(error))
 
 
 class UnixTests(ClusterTests):
     options: ClassVar[dict[str, Any]] = {"config": {"unixsocket": "socket"}, "replicas": 0}
 
     async def test_unix_sockets(self) -> None:
-        """An endpoint of one's own for each node, here a Unix socket."""
+        """endpoint_for makes the endpoint of each node, here a Unix socket."""
         folders = {server.port: server.folder for server in self.cluster.servers}
 
         def endpoint_for(host: str, port: int) -> Any:
@@ -115,7 +116,7 @@ class DatabaseTests(ClusterTests):
     options: ClassVar[dict[str, Any]] = {"config": {"cluster-databases": "4"}, "replicas": 0, "password": "secretword"}
 
     async def test_databases_and_passwords(self) -> None:
-        """Numbered databases are apart; a user's rights are the user's; refusals name no secret."""
+        """``db`` selects a database, a user has the rights of its ACL, and errors name no password."""
         one, two = await self.connect(db=1), await self.connect(db=2)
         await one.execute("SET", "k", "one")
         self.assertEqual(await two.execute("GET", "k"), None)
@@ -130,8 +131,8 @@ class DatabaseTests(ClusterTests):
         self.addCleanup(app.abort)
         self.assertEqual(await app.execute("GET", "k"), b"one")
         node = app.topology.primaries[0]
-        error = await self.assertFailure(app.execute_on(node, "FLUSHALL"), ReplyError)
-        self.assertEqual(error.code, "NOPERM")
+        refusal = await self.assertFailure(app.execute_on(node, "FLUSHALL"), ReplyError)
+        self.assertEqual(refusal.code, "NOPERM")
         for url in (f"valkey://:wrongword@{hosts}", f"valkey://{hosts}", f"valkey://app:wrongword@{hosts}"):
             for protocol in (2, 3):
                 error = await self.assertFailure(connect(reactor, url, protocol=protocol), ClusterUnavailable)
@@ -144,7 +145,7 @@ class IPv6Tests(ClusterTests):
     options: ClassVar[dict[str, Any]] = {"host": "::1", "replicas": 0}
 
     async def test_ipv6(self) -> None:
-        """Seeds in brackets, and nodes that the server writes without."""
+        """Seeds have IPv6 addresses in brackets.  Redirects have IPv6 addresses without brackets."""
         client = await self.connect()
         await gatherResults([client.execute("SET", f"k{n}", n) for n in range(100)])
         one, two = self.cluster.servers[:2]
@@ -157,7 +158,7 @@ class TerminatedTLSTests(ClusterTests):
     options: ClassVar[dict[str, Any]] = {"tls": "terminator", "verify_clients": True}
 
     async def test_commands_and_failover(self) -> None:
-        """Certificates verified at both ends; redirects and a failover go over TLS as well."""
+        """Commands, redirects and a failover work over TLS with certificates of both sides."""
         client = await self.connect()
 
         async def hand_over(_: Any) -> None:
@@ -170,8 +171,8 @@ class TerminatedTLSTests(ClusterTests):
         self.assertEqual(await client.execute("GET", "large"), value)
         await client.close()
 
-    async def test_no_certificate_no_entry(self) -> None:
-        """Without a client certificate, or without trust, connect() fails and says why."""
+    async def test_without_certificate_or_trust(self) -> None:
+        """connect() fails without a client certificate, and without trust_root."""
         trust = {"trust_root": self.cluster.options["trust_root"]}
         for options in (trust, {"client_certificate": self.cluster.options["client_certificate"]}):
             error = await self.assertFailure(connect(reactor, self.cluster.url, **options), ClusterUnavailable)

@@ -1,4 +1,4 @@
-"""The generated table and methods against a real server: the same out of either source, and every method's reply."""
+"""The generated command table and methods against a real server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from txvalkeycluster import ClusterClient, ValkeyError
 from txvalkeycluster.commands import methods as generated
 from txvalkeycluster.commands.methods import Commands
 
-# Replies that differ from one time to the next: of these, the shape is compared.
+# The replies of these calls differ from call to call, so only their types are compared.
 VARY = re.compile(
     r"acl_cat|acl_genpass|acl_log|client_(id|info|list)|cluster_|info|lastsave|latency_|lolwut|memory_|role|slowlog|commandlog"
     r"|time\(\)|randomkey|(h|z)randfield|srandmember|dump|xinfo_consumers|xpending|object_idletime|command"
@@ -31,8 +31,9 @@ VARY = re.compile(
 
 
 def split_calls(text: str) -> Iterator[str]:
-    """The calls in a text, each of which ends where its brackets do."""
-    depth, words = 0, []
+    """Yield the calls in a text.  Each call ends with its last closing bracket."""
+    depth = 0
+    words: list[str] = []
     for token in tokenize.generate_tokens(StringIO(text).readline):
         if token.type in (tokenize.NAME, tokenize.NUMBER, tokenize.STRING, tokenize.OP):
             words.append(token.string)
@@ -43,14 +44,14 @@ def split_calls(text: str) -> Iterator[str]:
 
 
 def shape(value: Any) -> Any:
-    """What kinds of things a value is made of."""
+    """Return the types that a value is made of."""
     if isinstance(value, dict):
         return {name: shape(item) for name, item in value.items() if not isinstance(item, int)}
     return {type(value), *(str(shape(item)) for item in value)} if isinstance(value, (list, tuple)) else type(value)
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value is what an annotation says, with bytes for text."""
+    """Return whether a value has the type of an annotation.  A type variable stands for bytes."""
     if hint is Any:
         return True
     if isinstance(hint, TypeVar):
@@ -75,17 +76,17 @@ class GeneratedTests(ClusterTests):
     timeout = 300
     options: ClassVar[dict[str, Any]] = {"config": {"cluster-databases": "2"}}
 
-    async def test_committed_output_is_that_of_the_server(self) -> None:
-        """Made anew from COMMAND and COMMAND DOCS, not a byte differs from what was made of Valkey's JSON files."""
+    async def test_committed_files_equal_those_of_the_server(self) -> None:
+        """The output of gencmd is the same from COMMAND and COMMAND DOCS as from the JSON files of Valkey."""
         definitions = await read_server(reactor, self.cluster.url)
         with TemporaryDirectory() as folder:
             for made in write(definitions, remembered(definitions), Path(folder), inside=True):
                 self.assertEqual(made.read_text(), (PACKAGE / made.name).read_text(), made.name)
 
     async def test_every_method(self) -> None:
-        """Each does its work, replies what its annotation says, and the same over RESP2 as over RESP3."""
+        """Every method succeeds, its reply has the annotated type, and RESP2 and RESP3 give the same reply."""
         results = []
-        self.differences: list[str] = []
+        differences: list[str] = []
         for protocol in (3, 2):
             client = await self.connect(protocol=protocol)
             await client.flushall()
@@ -95,10 +96,11 @@ class GeneratedTests(ClusterTests):
             if VARY.match(call):
                 new, old = shape(new), shape(old)
             if new != old:
-                self.differences.append(f"{call}: {new!r} and {old!r}")
-        self.assertEqual(self.differences, [], "\n".join(self.differences))
+                differences.append(f"{call}: {new!r} and {old!r}")
+        self.assertEqual(differences, [], "\n".join(differences))
 
     async def call_all(self, client: ClusterClient[bytes]) -> list[tuple[str, Any]]:
+        """Make every call, check the types of the replies, and return calls and replies."""
         await client.set("{t}k", "v")
         names: dict[str, Any] = {
             "client": client,
@@ -112,7 +114,7 @@ class GeneratedTests(ClusterTests):
         await client.function_flush()
         await client.del_("{t}k")
         found = inspect.getmembers(Commands, inspect.isfunction)
-        # Other names for the same method are none of their own.
+        # Aliases of a method are not counted.
         methods = {name: method for name, method in found if method.__name__ == name and not name.startswith("_")}
         called: set[str] = set()
         problems: list[str] = []

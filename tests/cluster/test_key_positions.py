@@ -1,10 +1,12 @@
-"""Our reading of the key specifications against the server's own."""
+"""The keys that the client finds in commands are the keys that the server finds."""
+
+from __future__ import annotations
 
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.trial.unittest import TestCase
 
+from tests.cases import TestCase
 from txvalkeycluster import ReplyError
 from txvalkeycluster.commands import CommandTable
 from txvalkeycluster.testing import LocalCluster
@@ -157,13 +159,14 @@ WATCH a b
 
 
 def words(call: str) -> list[str]:
+    """Split a call into words.  Two quotes are an empty word."""
     return [word.replace("''", "") for word in call.split()]
 
 
 class KeyPositionTests(TestCase):
     timeout = 60
 
-    async def setUp(self) -> None:
+    async def setUp(self) -> None:  # type: ignore[override]
         self.cluster = LocalCluster(reactor, primaries=1, replicas=0)
         self.addCleanup(self.cluster.stop)
         await self.cluster.start()
@@ -172,7 +175,7 @@ class KeyPositionTests(TestCase):
         return await self.cluster.ask(self.cluster.servers[0], *args)
 
     async def server_keys(self, args: list[str]) -> list[str] | None:
-        """The keys by the server's word; None if the server does not know the command."""
+        """Return the keys that the server finds, or None if it does not know the command."""
         try:
             return [key.decode() for key in await self.ask("COMMAND", "GETKEYS", *args)]
         except ReplyError as error:
@@ -183,8 +186,8 @@ class KeyPositionTests(TestCase):
             raise
 
     async def test_keys_are_those_of_the_server(self) -> None:
-        """COMMAND GETKEYS finds the same, by the generated table and by the server's own, for every command."""
-        generated, told = CommandTable(), CommandTable.from_reply(await self.ask("COMMAND"))
+        """For every command COMMAND GETKEYS finds the same keys as the generated table and the table of the server."""
+        generated, read = CommandTable(), CommandTable.from_reply(await self.ask("COMMAND"))
         calls = [words(call) for call in CALLS.strip().splitlines()]
         calls += plain_calls(generated, {generated[call[0]].resolve(call).name for call in calls})
         unknown = []
@@ -193,14 +196,14 @@ class KeyPositionTests(TestCase):
             if expected is None:
                 unknown.append(args[0])
                 continue
-            self.assertEqual(told.keys_of(args), expected, args)
+            self.assertEqual(read.keys_of(args), expected, args)
             self.assertEqual(generated.keys_of(args), expected, args)
-        # Of a module that is not there, and commands that only newer servers have.
+        # JSON.GET belongs to a module that is not loaded.  Older servers lack the other commands.
         self.assertLessEqual(set(unknown), {"JSON.GET", "MSETEX", "HEXPIRE", "HSETEX"})
 
 
 def plain_calls(table: CommandTable, tried: set[str]) -> list[list[str]]:
-    """A call of every other command with as few arguments as it takes: those with keys have them in fixed places."""
+    """Return a call of every other command, with the fewest arguments that it takes."""
     every = [sub for command in table.commands for sub in (command, *command.subcommands.values())]
     calls = []
     for command in every:

@@ -1,4 +1,4 @@
-"""Many commands on few connections: cancelled, large, and closed upon."""
+"""Many commands on few connections: cancelled commands, large values, close() and abort()."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PipeliningTests(ClusterTests):
     options: ClassVar[dict[str, Any]] = {"replicas": 0}
 
     async def test_100_000_cancels(self) -> None:
-        """One of three commands at once is cancelled, at a random moment: every reply reaches its own caller."""
+        """One of three commands is cancelled at a random moment, and every reply reaches its own caller."""
         client = await self.connect()
         random = Random(2026)
         await gatherResults([client.execute("SET", f"k{n}", n) for n in range(300)])
@@ -35,10 +35,10 @@ class PipeliningTests(ClusterTests):
                 victim = random.randrange(3)
                 moment = random.randrange(3)
                 if moment == 1:
-                    # Written, and not answered as a rule.
-                    await deferLater(reactor, 0)  # type: ignore[arg-type]
+                    # Usually the commands are written, and not answered.
+                    await deferLater(reactor, 0)
                 elif moment == 2:
-                    # Answered in the same read as the others, as a rule.
+                    # Usually all replies come in one read.
                     self.assertEqual(await replies.pop(victim - 1), b"%d" % numbers.pop(victim - 1))
                     victim = max(victim - 1, 0)
                 replies[victim].cancel()
@@ -57,14 +57,14 @@ class PipeliningTests(ClusterTests):
         self.assertEqual(client.statistics.connections, before)
 
     async def test_100_mb(self) -> None:
-        """Large values go out and in whole, and do not hold up other nodes."""
+        """A value of 100 MB is written and read."""
         client = await self.connect()
         value = bytes(range(256)) * 400_000
         self.assertEqual(await client.execute("SET", "large", value, timeout=60), b"OK")
         self.assertEqual(await client.execute("GET", "large", timeout=60), value)
 
     async def test_close_lets_commands_finish(self) -> None:
-        """close() takes nothing more, answers everything, then says Closed; every disconnect is clean."""
+        """close() refuses new commands, waits for all replies, emits Closed, and every disconnect is clean."""
         client = await self.connect()
         events: list[Any] = []
         client.add_listener(events.append)
@@ -79,8 +79,8 @@ class PipeliningTests(ClusterTests):
         self.assertEqual([event.clean for event in ends], [True] * 3)
         await client.close()
 
-    async def test_abort_ends_them(self) -> None:
-        """abort() fires every Deferred at once, each with ClientClosed, and what was written says so."""
+    async def test_abort(self) -> None:
+        """abort() fails every command with ClientClosed at once."""
         client = await self.connect()
         await gatherResults([client.execute("SET", f"k{n}", n) for n in range(100)])
         waiting = [client.execute("SET", f"k{n}", n) for n in range(1000)]
@@ -90,7 +90,7 @@ class PipeliningTests(ClusterTests):
         await aborted
 
     async def test_abort_while_closing(self) -> None:
-        """An impatient abort() after close() ends both."""
+        """abort() after close() ends both."""
         client = await self.connect()
         waiting = client.execute("SET", "k", 1)
         closed, aborted = client.close(), client.abort()
@@ -99,8 +99,8 @@ class PipeliningTests(ClusterTests):
 
 
 class IterationTests(ClusterTests):
-    async def test_every_node_once_though_the_map_changes(self) -> None:
-        """A failover and a migration in the midst: every node of the last map is visited, none twice."""
+    async def test_every_node_once_while_the_map_changes(self) -> None:
+        """primaries() visits every node of the last slot map and no node twice, though the map changes meanwhile."""
         client = await self.connect()
         one, two = self.cluster.servers[0], self.cluster.servers[2]
         seen = []

@@ -1,19 +1,20 @@
-"""Commands that are for several nodes, for several slots, or unknown to the table."""
+"""Commands for several nodes, for several slots, and commands that are not in the command table."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from typing import Any
 
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import Deferred, gatherResults
 
 from tests.cluster.base import ClusterTests
 from txvalkeycluster import CommandTimeout, PartialFailure, ReplyError, RoutingError, key_slot
 
 
 class ManyNodesTests(ClusterTests):
-    async def test_as_on_one_server(self) -> None:
-        """What needs every node's answer gives one answer, as a single server with all the data would."""
+    async def test_one_reply_of_all_nodes(self) -> None:
+        """Commands for all nodes give one reply, like a single server with all the data."""
         client = await self.connect()
         keys = [f"k{number}" for number in range(100)]
         self.assertEqual(await client.mset({key: key for key in keys}), b"OK")
@@ -38,7 +39,7 @@ class ManyNodesTests(ClusterTests):
         self.assertIsNone(await client.randomkey())
 
     async def test_subscriptions_of_every_node(self) -> None:
-        """Each node knows its own subscribers only; raw connections subscribe at different nodes."""
+        """Commands about subscriptions sum up the subscribers of all nodes."""
         client = await self.connect()
         for server in self.cluster.servers[:4]:
             await self.subscribe(server, b"SUBSCRIBE", b"everywhere")
@@ -51,18 +52,18 @@ class ManyNodesTests(ClusterTests):
         self.assertEqual(await client.pubsub_numpat(), 1)
 
     async def subscribe(self, server: Any, *words: bytes) -> None:
-        """A subscriber of nobody's, straight on a socket."""
+        """Subscribe on a socket of its own."""
         sock = socket.create_connection((self.cluster.host, server.port))
         self.addCleanup(sock.close)
         sock.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words))
         self.assertIn(b"subscribe", sock.recv(100))
 
     async def test_a_partial_failure(self) -> None:
-        """One error, with what became of each."""
+        """PartialFailure has the outcome of each node."""
         client = await self.connect()
         await client.dbsize()
         await self.cluster.pause(self.cluster.servers[1])
-        error = await self.assertFailure(client.execute("DBSIZE", timeout=0.5), PartialFailure)
+        error = await self.assertFailure(client.execute("DBSIZE", timeout=1.0), PartialFailure)
         outcomes = dict(error.outcomes)
         silent = str(self.cluster.addresses[1])
         self.assertIsInstance(outcomes.pop(silent), CommandTimeout)
@@ -73,19 +74,18 @@ class ManyNodesTests(ClusterTests):
         self.assertEqual({type(outcome) for _, outcome in error.outcomes}, {ReplyError})
 
     async def test_one_success_is_enough(self) -> None:
-        """SCRIPT KILL ends the script of whichever node runs one; where none does, every node's word is told."""
+        """SCRIPT KILL ends the running script of any node, and fails with the errors of all nodes if there is none."""
         client = await self.connect()
         error = await self.assertFailure(client.script_kill(), PartialFailure)
-        self.assertEqual({outcome.code for _, outcome in error.outcomes}, {"NOTBUSY"})
+        outcomes: dict[str, Any] = dict(error.outcomes)
+        self.assertEqual({outcome.code for outcome in outcomes.values()}, {"NOTBUSY"})
         for server in self.cluster.servers:
             await self.cluster.ask(server, "CONFIG", "SET", "busy-reply-threshold", 1)
         running = client.eval("while true do end", "k")
         killed = None
         while killed is None:
-            try:
+            with contextlib.suppress(PartialFailure):
                 killed = await client.script_kill()
-            except PartialFailure:
-                continue
         self.assertEqual(killed, b"OK")
         await self.assertFailure(running, ReplyError)
         running = client.eval("while true do end", "k")
@@ -93,26 +93,30 @@ class ManyNodesTests(ClusterTests):
         assert node is not None
         killed = None
         while killed is None:
-            killing = client.execute_on(node, "SCRIPT", "KILL")
-            killed = await killing.addErrback(lambda failure: failure.trap(ReplyError) and None)
+            with contextlib.suppress(ReplyError):
+                killed = await client.execute_on(node, "SCRIPT", "KILL")
         await self.assertFailure(running, ReplyError)
 
     async def test_before_the_first_map(self) -> None:
-        """A lazy client's commands wait for the map, whatever they are for, and can be cancelled."""
+        """Commands of a lazy client wait for the slot map, and can be cancelled."""
         client = self.cluster.client()
         self.addCleanup(client.abort)
-        results = gatherResults([client.dbsize(), client.mget("a", "b"), client.execute("NONSENSE.X").addErrback(str)])
+        waiting: list[Deferred[Any]] = [
+            client.dbsize(),
+            client.mget("a", "b"),
+            client.execute("NONSENSE.X").addErrback(str),
+        ]
         cancelled = client.keys("*")
         cancelled.cancel()
         cancelled.addErrback(lambda _: None)
-        size, values, error = await results
+        size, values, error = await gatherResults(waiting)
         self.assertEqual((size, values), (0, [None, None]))
         self.assertIn("unknown command", error)
 
 
 class ManySlotsTests(ClusterTests):
     async def test_split_and_merged(self) -> None:
-        """Replies come in the caller's order, sums are sums, and each node gets one write's worth of parts."""
+        """Commands over many slots give their values in the order of the keys, and sums over all slots."""
         client = await self.connect()
         keys = [f"key:{number}" for number in range(2000)]
         self.assertEqual(await client.mset({key: number for number, key in enumerate(keys)}), b"OK")
@@ -127,7 +131,7 @@ class ManySlotsTests(ClusterTests):
         self.assertEqual([await client.ttl("a"), await client.ttl("b")], [100, 100])
 
     async def test_a_slot_on_the_move(self) -> None:
-        """Parts are redirected each for itself."""
+        """The parts of a command over many slots are redirected one by one."""
         client = await self.connect()
         keys = [f"key:{number}" for number in range(300)]
         await client.mset({key: key for key in keys})
@@ -136,14 +140,14 @@ class ManySlotsTests(ClusterTests):
         self.assertEqual(await client.mget(*keys), [key.encode() for key in keys])
 
     async def test_half_a_pair(self) -> None:
-        """It is refused as a whole, and nothing is written."""
+        """MSET without its last value is refused, and nothing is written."""
         client = await self.connect()
         error = await self.assertFailure(client.execute("MSET", "a", 1, "b"), RoutingError)
-        self.assertIn("lacks its value", str(error))
+        self.assertIn("has no value for its last key", str(error))
         self.assertEqual(await client.mget("a", "b"), [None, None])
 
     async def test_refused(self) -> None:
-        """Everything else with keys in several slots fails before it is sent; so do these when told to."""
+        """Other commands over many slots fail before they are sent, and with split_keys=False all do."""
         client = await self.connect(split_keys=False)
         for call in (client.mget("a", "b"), client.sinter("a", "b"), client.eval("return 1", ["a", "b"])):
             error = await self.assertFailure(call, RoutingError)
@@ -153,7 +157,7 @@ class ManySlotsTests(ClusterTests):
 
 class UnknownCommandTests(ClusterTests):
     async def test_asked_once(self) -> None:
-        """A command that only the server knows is asked of it, once; one that nobody knows, too."""
+        """The client asks a server once about a command that its table lacks, also if the server does not know it."""
         client = await self.connect()
         table = client.commands
         for name in ("GET", "SET", "OBJECT"):
@@ -172,8 +176,8 @@ class UnknownCommandTests(ClusterTests):
             asked += sum(int(line.split("=")[1].split(",")[0]) for line in stats.splitlines() if "command|info" in line)
         self.assertEqual(asked, 4)
 
-    async def test_it_may_not_be_asked(self) -> None:
-        """A user without COMMAND has the commands of the table, and others by way of MOVED."""
+    async def test_without_the_right_to_ask(self) -> None:
+        """If the user may not use COMMAND, an unknown command reaches its node by MOVED."""
         admin = await self.connect()
         await gatherResults(
             [

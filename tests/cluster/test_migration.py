@@ -1,4 +1,4 @@
-"""Slots that move under load, in both ways there are."""
+"""Slots that move under load, key by key and atomically."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SLOTS = 1000
 
 class MigrationTests(ClusterTests):
     async def no_error_while(self, atomically: bool) -> Statistics:
-        """Move the slots there and back: no error, no wrong value, and at most one refresh a second."""
+        """Move slots to another node and back: no error, no wrong value, and at most one refresh a second."""
         one, other = self.cluster.servers[:2]
         client = await self.connect()
         clock = self.cluster.reactor
@@ -31,7 +31,7 @@ class MigrationTests(ClusterTests):
         return client.statistics
 
     async def test_key_by_key(self) -> None:
-        """SETSLOT and MIGRATE, with a window of ASK for each slot."""
+        """CLUSTER SETSLOT and MIGRATE: each slot answers ASK for a while."""
         self.assertGreater((await self.no_error_while(atomically=False)).asked, 0)
 
     async def test_atomically(self) -> None:

@@ -1,7 +1,8 @@
-"""Pipelines: ordered results over many nodes, redirects, errors in their places, and bounds."""
+"""Pipelines and streams: order of the results, redirects, errors and limits."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from twisted.internet.defer import CancelledError
@@ -12,7 +13,7 @@ from txvalkeycluster import ReplyError
 
 class PipelineTests(ClusterTests):
     async def test_results_in_order(self) -> None:
-        """Typed methods and plain words, each result as its method would give it."""
+        """Results come in the order of the commands, each as its method returns it."""
         client = await self.connect()
         pipeline = client.pipeline().set("text", "x").hset("h", {"f": 1}).hgetall("h").incr("text")
         pipeline.zadd("z", {"m": 1.5}).zrange("z", 0, -1, withscores=True).add("GET", "text")
@@ -25,7 +26,7 @@ class PipelineTests(ClusterTests):
         self.assertEqual(await pipeline.execute(), [])
 
     async def test_the_first_error(self) -> None:
-        """Raised on request, when all are done."""
+        """With raise_first=True the first error is raised when all commands have ended."""
         client = await self.connect()
         await client.set("text", "x")
         pipeline = client.pipeline().incr("text").set("after", 1).lpush("text", 1)
@@ -34,7 +35,7 @@ class PipelineTests(ClusterTests):
         self.assertEqual(await client.get("after"), b"1")
 
     async def test_redirected(self) -> None:
-        """Slots on the move: every command finds its own way, the order stays."""
+        """The results keep their order while slots move."""
         client = await self.connect()
         count = 5000
         pipeline = client.pipeline()
@@ -51,11 +52,12 @@ class PipelineTests(ClusterTests):
         self.assertEqual(await pipeline.execute(), [b"0", b"1"])
 
     async def test_bounded(self) -> None:
-        """Of an endless stream of commands only so many are taken at a time; each result is handed over once."""
+        """A stream takes fewer than 5000 commands before their results, and hands over each result once."""
         client = await self.connect()
-        taken, ahead, results = 0, 0, {}
+        taken = ahead = 0
+        results: dict[int, Any] = {}
 
-        def commands() -> Any:
+        def commands() -> Iterator[tuple[Any, ...]]:
             nonlocal taken
             for number in range(50000):
                 taken += 1
@@ -73,14 +75,14 @@ class PipelineTests(ClusterTests):
         self.assertLess(ahead, 5000)
 
     async def test_large_values(self) -> None:
-        """Bytes bound it, too."""
+        """A stream of large values has no more than 5 in flight."""
         client = await self.connect()
         value = b"x" * 300_000
         open_at_once = 0
         begun = 0
         ended = 0
 
-        def commands() -> Any:
+        def commands() -> Iterator[tuple[Any, ...]]:
             nonlocal begun, open_at_once
             for number in range(100):
                 begun += 1
@@ -94,11 +96,11 @@ class PipelineTests(ClusterTests):
         await client.pipeline().stream(commands(), arrived)
         self.assertLessEqual(open_at_once, 5)
 
-    async def test_what_raises(self) -> None:
-        """The caller's own iterable or function: the whole fails, after what is on its way."""
+    async def test_errors_of_the_caller(self) -> None:
+        """A stream fails with the error of its iterable or function.  In a pipeline a bad argument fails a command."""
         client = await self.connect()
 
-        def broken() -> Any:
+        def broken() -> Iterator[tuple[Any, ...]]:
             yield "SET", "a", 1
             raise LookupError("no more")
 
@@ -110,7 +112,7 @@ class PipelineTests(ClusterTests):
         self.assertEqual(results[1], b"1")
 
     async def test_cancelled(self) -> None:
-        """Nothing more is sent, and the client goes on."""
+        """A cancelled pipeline sends no more commands, and the client goes on."""
         client = await self.connect()
         await client.get("a")
         pipeline = client.pipeline()

@@ -1,4 +1,4 @@
-"""Scripts and functions as callables."""
+"""Scripts and functions that are called like Python functions."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ server.register_function('put', function(k, a) return server.call('SET', k[1], a
 
 
 class ScriptTests(ClusterTests):
-    async def test_loaded_where_it_is_missed(self) -> None:
-        """On each node at the first call, and again after it was flushed."""
+    async def test_scripts_are_loaded_on_demand(self) -> None:
+        """A script is loaded on each node at its first call, and again after SCRIPT FLUSH."""
         client = await self.connect()
         script = client.script("return {KEYS[1], ARGV[1]}")
         for _ in range(2):
@@ -26,7 +26,8 @@ class ScriptTests(ClusterTests):
         self.assertEqual(await client.script(b"return #KEYS")(["{t}a", "{t}b"]), 2)
         self.assertEqual(await client.script("return redis.call('GET', KEYS[1])")("k", read_only=True), None)
 
-    async def test_errors_are_the_callers(self) -> None:
+    async def test_errors(self) -> None:
+        """An error of a script, and a write with read_only=True, fail with ReplyError."""
         client = await self.connect()
         error = await self.assertFailure(client.script("return nonsense()")("k"), ReplyError)
         self.assertIn("nonsense", str(error))
@@ -35,7 +36,7 @@ class ScriptTests(ClusterTests):
         self.assertEqual(await writing("k"), b"OK")
 
     async def test_functions(self) -> None:
-        """Its library is loaded into every shard as one misses it."""
+        """A function loads its library into each shard that lacks it."""
         client = await self.connect()
         error = await self.assertFailure(client.function("size")("k"), ReplyError)
         self.assertIn("Function not found", str(error))
@@ -45,7 +46,7 @@ class ScriptTests(ClusterTests):
         await self.assertFailure(put("k", 1, read_only=True), ReplyError)
 
     async def test_a_newer_library_stays(self) -> None:
-        """A shard that lacks it gets it; those that have it keep what they have."""
+        """A function does not replace a newer library of a shard."""
         client = await self.connect()
         newer = LIBRARY.replace("return #k", "return 100 + #k")
         await client.function_load(newer)
