@@ -7,10 +7,10 @@ from typing import Any
 
 from twisted.internet import ssl
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IHostnameResolver
+from twisted.internet.interfaces import IHostnameResolver, IReactorPluggableNameResolver
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
-from zope.interface import implementer
+from zope.interface import alsoProvides, implementer
 
 from tests.cases import SynchronousTestCase
 from tests.memory import MemoryTests
@@ -79,7 +79,9 @@ class DialTests(SynchronousTestCase):
 
     def test_names_are_resolved_at_every_attempt(self) -> None:
         reactor = memory_reactor()
-        reactor.installNameResolver(resolver := Resolver())
+        resolver = reactor.nameResolver = Resolver()
+        # The reactor for tests does not provide this in Twisted 24.10.
+        alsoProvides(reactor, IReactorPluggableNameResolver)
         dial = endpoint_maker(reactor, Options())
         for _ in range(2):
             dial("valkey.example", 7000).connect(Factory.forProtocol(Protocol)).addErrback(lambda _: None)
