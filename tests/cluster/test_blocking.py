@@ -27,7 +27,7 @@ class BlockingTests(ClusterTests):
         while await self.blocked() != count:
             await deferLater(reactor, 0.01)
 
-    async def test_every_one(self) -> None:
+    async def test_every_blocking_command(self) -> None:
         """Every blocking command waits for its data while the client executes other commands."""
         client = await self.connect()
         await client.xgroup_create("{s}x", "g", "$", mkstream=True)
@@ -89,7 +89,7 @@ class BlockingTests(ClusterTests):
         await client.rpush("l", "1")
         self.assertEqual(await client.blpop("l", 1), (b"l", b"1"))
 
-    async def test_bounded(self) -> None:
+    async def test_max_exclusive(self) -> None:
         """No more than max_exclusive commands block at a time, and the next one starts when one ends."""
         client = await self.connect(max_exclusive=2)
         waiting = [client.blpop("l", 0) for _ in range(5)]
@@ -144,7 +144,7 @@ class BlockingTests(ClusterTests):
             await closed
             await self.until_blocked(0)
 
-    async def test_one_node(self) -> None:
+    async def test_execute_on(self) -> None:
         """execute_on() runs a blocking command on that node."""
         client = await self.connect()
         node = client.topology.owner(key_slot("l"))

@@ -76,7 +76,7 @@ class PlainTests(TestCase):
         await self.assertFailure(self.client.execute("SINTER", key, f"{key}2"), RoutingError)
         await self.assertFailure(self.client.execute("NONSENSE", key), ReplyError)
 
-    async def test_one_node_alone(self) -> None:
+    async def test_execute_on_a_node_without_the_slot(self) -> None:
         """execute_on() fails with MOVED for a key of another node."""
         topology = self.client.topology
         key = next(f"{self.prefix}:{n}" for n in range(1000) if key_slot(f"{self.prefix}:{n}") < 5000)
@@ -101,7 +101,7 @@ class PasswordTests(PlainTests):
     running = ("valkey://:secretword@127.0.0.1:7100", {})
     local: ClassVar[dict[str, Any]] = {"password": "secretword"}
 
-    async def test_without_it(self) -> None:
+    async def test_without_password(self) -> None:
         """connect() without the password fails with NOAUTH."""
         url = self.url.replace(":secretword@", "")
         error = await self.assertFailure(connect(reactor, url, **self.options), ClusterUnavailable)

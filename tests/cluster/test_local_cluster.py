@@ -30,7 +30,7 @@ class LocalClusterTests(ClusterTests):
         await killed
         await cluster.kill(first)
 
-    async def test_every_question_is_a_deferred(self) -> None:
+    async def test_every_query_returns_a_deferred(self) -> None:
         """Queries start at once and return a Deferred."""
         cluster, (first, second, _, replica, *_) = self.cluster, self.cluster.servers
         questions: list[Deferred[Any]] = [
@@ -127,7 +127,7 @@ class PortTests(TestCase):
         await second.start()
         self.assertEqual(second.servers[0].client_port, port)
 
-    def test_ports_that_do_not_exist(self) -> None:
+    def test_invalid_ports(self) -> None:
         """A first port is refused if it, or one of those behind it, is no valid port."""
         for first in (0, -1, 65536):
             self.assertRaises(ValueError, self.cluster, first_port=first)

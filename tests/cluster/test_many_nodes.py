@@ -130,7 +130,7 @@ class ManySlotsTests(ClusterTests):
         self.assertEqual(await client.msetex({"a": 1, "b": 2}, ex=100), 1)
         self.assertEqual([await client.ttl("a"), await client.ttl("b")], [100, 100])
 
-    async def test_a_slot_on_the_move(self) -> None:
+    async def test_slots_that_move(self) -> None:
         """The parts of a command over many slots are redirected one by one."""
         client = await self.connect()
         keys = [f"key:{number}" for number in range(300)]
@@ -139,14 +139,14 @@ class ManySlotsTests(ClusterTests):
         await self.cluster.migrate_by_key(range(300), source, target)
         self.assertEqual(await client.mget(*keys), [key.encode() for key in keys])
 
-    async def test_half_a_pair(self) -> None:
+    async def test_mset_without_its_last_value(self) -> None:
         """MSET without its last value is refused, and nothing is written."""
         client = await self.connect()
         error = await self.assertFailure(client.execute("MSET", "a", 1, "b"), RoutingError)
         self.assertIn("has no value for its last key", str(error))
         self.assertEqual(await client.mget("a", "b"), [None, None])
 
-    async def test_refused(self) -> None:
+    async def test_commands_that_are_not_split(self) -> None:
         """Other commands over many slots fail before they are sent, and with split_keys=False all do."""
         client = await self.connect(split_keys=False)
         for call in (client.mget("a", "b"), client.sinter("a", "b"), client.eval("return 1", ["a", "b"])):
@@ -156,7 +156,7 @@ class ManySlotsTests(ClusterTests):
 
 
 class UnknownCommandTests(ClusterTests):
-    async def test_asked_once(self) -> None:
+    async def test_unknown_commands_are_asked_for_once(self) -> None:
         """The client asks a server once about a command that its table lacks, also if the server does not know it."""
         client = await self.connect()
         table = client.commands

@@ -51,7 +51,7 @@ class PipelineTests(ClusterTests):
         pipeline.get("k0").get("k1")
         self.assertEqual(await pipeline.execute(), [b"0", b"1"])
 
-    async def test_bounded(self) -> None:
+    async def test_commands_in_flight_are_bounded(self) -> None:
         """A stream takes fewer than 5000 commands before their results, and hands over each result once."""
         client = await self.connect()
         taken = ahead = 0

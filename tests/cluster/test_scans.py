@@ -235,7 +235,7 @@ class RandomScanTests(ClusterTests):
 
 
 class MemberScanTests(ClusterTests):
-    async def test_each_kind(self) -> None:
+    async def test_every_kind_of_scan(self) -> None:
         client = await self.connect()
         await client.hset("h", {f"f{n}": n for n in range(1000)})
         await client.sadd("s", *range(1000))

@@ -15,7 +15,7 @@ from txvalkeycluster.slots import key_slot
 
 
 class TransactionTests(ClusterTests):
-    async def test_all_at_once(self) -> None:
+    async def test_results(self) -> None:
         """The results have the types of the methods, and an error takes the place of its result."""
         client = await self.connect()
         transaction = client.transaction().set("{t}a", "x").incr("{t}n").hset("{t}h", {"f": "v"}).hgetall("{t}h")
@@ -28,7 +28,7 @@ class TransactionTests(ClusterTests):
         await self.assertFailure(failing, ReplyError)
         self.assertEqual(await client.get("{t}a"), b"y")
 
-    async def test_nothing_in_between(self) -> None:
+    async def test_transactions_are_atomic(self) -> None:
         """No reader sees the changes of a transaction half done, though all commands share connections."""
         client = await self.connect()
         await client.mset({"{t}a": 0, "{t}b": 0})
@@ -45,7 +45,7 @@ class TransactionTests(ClusterTests):
         self.assertTrue(all(one == other for one, other in seen))
         self.assertEqual(await client.get("{t}a"), b"1000")
 
-    async def test_refused(self) -> None:
+    async def test_refused_commands(self) -> None:
         """Commands for other slots or of wrong types are refused, and nothing of the transaction is executed."""
         client = await self.connect()
         transaction = client.transaction().set("a", 1)
@@ -108,7 +108,7 @@ class TransactionTests(ClusterTests):
 
 
 class WatchTests(ClusterTests):
-    async def test_unchanged_and_changed(self) -> None:
+    async def test_watched_keys(self) -> None:
         """A watched transaction fails with WatchError if a watched key was changed."""
         client = await self.connect()
         await client.set("k", 1)
@@ -124,7 +124,7 @@ class WatchTests(ClusterTests):
         async with client.watch("k") as session:
             self.assertRaises(RoutingError, session.get, "another")
 
-    async def test_left_early(self) -> None:
+    async def test_a_session_that_ends_with_an_exception(self) -> None:
         """A session that ends with an exception gives its connection to the next session."""
         client = await self.connect(max_exclusive=1)
         for _ in range(3):

@@ -64,7 +64,7 @@ class TopologyTests(SynchronousTestCase):
             error = self.assertRaises(TopologyError, finish, read_nodes(line, ASKED))
             self.assertLess(len(str(error)), 200)
 
-    def test_a_slot_given_many_times(self) -> None:
+    def test_a_slot_with_many_owners(self) -> None:
         """The error for a slot with 1000 owners is short."""
         rows = [[0, 0, [b"h%d" % number, 7000, b"%d" % number]] for number in range(1000)]
         self.assert_refused(rows, "assigns slot 0 twice")
@@ -139,7 +139,7 @@ class ReplyTests(MemoryTests):
         for node in self.nodes:
             node.script = lambda _, words, __: reply if words[0] in names else DEFAULT_REPLY
 
-    def test_of_methods(self) -> None:
+    def test_replies_to_methods(self) -> None:
         self.reply_with(b"*1\r\n+odd\r\n", b"HGETALL", b"ZRANGE", b"XRANGE", b"GEOPOS")
         client = self.client()
         for call in (
@@ -179,14 +179,14 @@ class ReplyTests(MemoryTests):
         failed = client.transaction().hgetall("k").set("k", "v").execute(raise_first=True)
         self.assertIs(type(self.error_of(failed, ProtocolError)), ProtocolError)
 
-    def test_of_scans(self) -> None:
+    def test_replies_to_scans(self) -> None:
         for reply in (b"*1\r\n+0\r\n", b"+0\r\n", b"*2\r\n*0\r\n*0\r\n", b"*2\r\n+0\r\n+k\r\n"):
             self.reply_with(reply, b"SSCAN", b"HSCAN")
             client = self.client()
             for found in (client.sscan_iter("k"), client.hscan_iter("k")):
                 self.error_of(Deferred.fromCoroutine(_first(found)), ProtocolError)
 
-    def test_of_wait(self) -> None:
+    def test_replies_to_wait(self) -> None:
         """A reply to WAIT that is no number fails, and the writes stay unconfirmed."""
         for reply in (b"+many\r\n", b"*0\r\n", b"_\r\n", b"*2\r\n:1\r\n:1\r\n"):
             self.reply_with(reply, b"WAIT")
@@ -246,7 +246,7 @@ class MemoryUseTests(MemoryTests):
             self.error_of(getting)
             self.result_of(client.abort())
 
-    def test_redirects_to_no_host(self) -> None:
+    def test_redirects_to_invalid_hosts(self) -> None:
         """A redirect whose target is no valid address fails its command with ReplyError."""
         key = self.key_of(self.nodes[0])
         client = self.client()

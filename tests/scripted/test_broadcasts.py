@@ -121,16 +121,16 @@ class OldMapTests(TwoShards):
         await self.assertFailure(failing, ReplyError, PartialFailure, WatchError, TransactionRefused)
         await self.until(lambda: client.topology.node(self.nodes[2].id) in client.topology.primaries)
 
-    async def test_one_node(self) -> None:
+    async def test_execute_on(self) -> None:
         await self.assert_refreshes(b"SET", lambda client, node, key: client.execute_on(node, "SET", key, "v"))
 
-    async def test_one_node_on_an_exclusive_connection(self) -> None:
+    async def test_execute_on_with_a_blocking_command(self) -> None:
         await self.assert_refreshes(b"BLPOP", lambda client, node, key: client.execute_on(node, "BLPOP", key, 0))
 
     async def test_a_command_in_a_transaction(self) -> None:
         await self.assert_refreshes(b"EXEC", lambda client, _, key: client.transaction().set(key, "v").execute())
 
-    async def test_a_session(self) -> None:
+    async def test_a_watch_session(self) -> None:
         async def call(client: ClusterClient[bytes], key: str) -> None:
             async with client.watch(key) as session:
                 await session.set(key, "v")

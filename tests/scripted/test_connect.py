@@ -63,7 +63,7 @@ class ConnectTests(ScriptedTests):
         self.nodes[0].script = lambda *_: b"HTTP/1.1 400 Bad Request\r\n\r\n"
         self.assertIn("Protocol error", await self.refused())
 
-    async def test_hangs_up(self) -> None:
+    async def test_connection_closed(self) -> None:
         self.nodes[0].script = lambda *_: CLOSE
         self.assertTrue(await self.refused())
 
@@ -93,7 +93,7 @@ class ConnectTests(ScriptedTests):
         self.assertEqual(client.topology.slot_count, 16384)
         await client.abort()
 
-    async def test_cancelled(self) -> None:
+    async def test_cancel(self) -> None:
         """Cancelling connect() closes its connections."""
         self.nodes[0].script = lambda *_: SILENCE
         connecting = connect(reactor, f"valkey://{self.nodes[0].address}")

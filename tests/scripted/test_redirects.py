@@ -111,7 +111,7 @@ class MovedTests(ScriptedTests):
         self.assertEqual(await client.execute("SET", key, "v"), b"OK")
         self.assertEqual(source.accepted, old + 1)
 
-    async def test_malformed(self) -> None:
+    async def test_malformed_redirects(self) -> None:
         """A malformed redirect fails its command with ReplyError, and the connection goes on."""
         texts = [
             b"MOVED 99999999 x:1",

@@ -198,7 +198,7 @@ class RefusalTests(ScriptedTests):
         server = await self.serve(issue(HOST, by=self.root), greeting=b"+OK\r\n")
         await self.assert_refused(server, "check that this port uses TLS")
 
-    async def test_mirror(self) -> None:
+    async def test_server_that_echoes(self) -> None:
         """A server that sends back the bytes of the client is refused."""
         factory: Any = Factory.forProtocol(Mirror)
         factory.noisy = False
