@@ -154,7 +154,7 @@ class TransactionTests(ScriptedTests):
         self.assertEqual(await client.get(key), b"%d" % len(done))
 
     async def test_moved_to_the_sender_itself(self) -> None:
-        """MOVED to the address of the sender makes the client connect anew: the address may have a new host."""
+        """MOVED to the address of the sender makes the client reconnect: the address may lead to another host now."""
         node = self.nodes[0]
         key = self.key_of(node)
         redirect = moved(key, node.address)

@@ -99,7 +99,7 @@ class MovedTests(ScriptedTests):
         self.assertEqual(target.count(b"SET"), 1)
 
     async def test_moved_to_the_sender_itself(self) -> None:
-        """MOVED to the address of the sender makes the client connect anew: the address may have a new host."""
+        """MOVED to the address of the sender makes the client reconnect: the address may lead to another host now."""
         source = self.nodes[0]
         key = self.key_of(source)
         client = await self.client()
