@@ -64,6 +64,7 @@ class CTests(TestCase):
                 sample = results.samples(C, name)[0]
                 self.assertGreater(sample.operations, 0)
                 self.assertGreater(sample.cpu_seconds, 0)
+                assert sample.latencies
                 self.assertEqual(sorted(sample.latencies), list(sample.latencies))
 
     def build(self, folder: str, **environment: str) -> str:
