@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -24,11 +24,11 @@ class SubscriptionTests(MemoryTests):
         ready: Subscription[Any] = self.result_of(subscription.ready())
         return ready
 
-    def next_item(self, iterator: AsyncIterator[Any]) -> Any:
+    def next_item(self, iterator: AsyncIterable[Any]) -> Any:
         """Return the next item of a subscription."""
         return self.result_of(self.coming(iterator))
 
-    def coming(self, iterator: AsyncIterator[Any]) -> Deferred[Any]:
+    def coming(self, iterator: AsyncIterable[Any]) -> Deferred[Any]:
         """Return a Deferred of the next item."""
         return Deferred.fromCoroutine(_next(iterator))
 
@@ -81,5 +81,5 @@ class TwoProtocolsTests(SubscriptionTests):
         return super().client(protocol=self.protocol, **options)
 
 
-async def _next(iterator: AsyncIterator[Any]) -> Any:
-    return await anext(iterator)
+async def _next(iterator: AsyncIterable[Any]) -> Any:
+    return await anext(aiter(iterator))

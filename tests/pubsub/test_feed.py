@@ -20,7 +20,7 @@ class BufferTests(SynchronousTestCase):
     def feed(self, messages: int = 3, size: int = 100, *, pauses: bool = False) -> BufferedFeed:
         """A buffer for a few messages."""
         hooks = (lambda: self.calls.append("pause"), lambda: self.calls.append("resume")) if pauses else (None, None)
-        return BufferedFeed(messages, size, lambda function: function(), self.count, *hooks)
+        return BufferedFeed(messages, size, lambda feed: feed.wake(), self.count, *hooks)
 
     def count(self, messages: int) -> None:
         """Count dropped messages."""
@@ -30,7 +30,7 @@ class BufferTests(SynchronousTestCase):
     def fill(feed: BufferedFeed, first: int, last: int, size: int = 1) -> None:
         """Put numbered messages."""
         for number in range(first, last + 1):
-            feed.put(Message("c", str(number)), size)
+            feed.put(Message("c", str(number).zfill(size - 1)))
 
     @staticmethod
     def all_of(feed: BufferedFeed) -> list[Any]:
@@ -63,8 +63,8 @@ class BufferTests(SynchronousTestCase):
     def test_a_pattern(self) -> None:
         """What was dropped of a pattern is reported by the pattern."""
         feed = self.feed(1)
-        feed.put(Message("c1", "1", "c*"), 1)
-        feed.put(Message("c2", "2", "c*"), 1)
+        feed.put(Message("c1", "1", "c*"))
+        feed.put(Message("c2", "2", "c*"))
         self.assertEqual(feed.take(), Lost(("c*",), LostReason.OVERFLOW, dropped=1))
 
     def test_reports_that_are_dropped(self) -> None:

@@ -256,7 +256,7 @@ class ChangeTests(TwoProtocolsTests):
             async with client.subscribe("a") as subscription:
                 self.assertEqual(self.everywhere(), [(b"", b"a")])
                 self.cluster.publish(b"a", b"1")
-                self.items.append(await anext(subscription))
+                self.items.append(await anext(aiter(subscription)))
                 raise WatchError("mine")
 
         self.error_of(Deferred.fromCoroutine(run()), WatchError)

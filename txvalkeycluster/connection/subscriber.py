@@ -44,6 +44,13 @@ class Node(Protocol):
         """Handle requests for which no connection could be made."""
 
 
+class Sleeper(Protocol):
+    """What waits for messages."""
+
+    def wake(self) -> None:
+        """Let it take the messages."""
+
+
 class SubscriberGroup:
     """Connections that are paused and resumed together, at most one for each node."""
 
@@ -63,25 +70,26 @@ class SubscriberGroup:
         self.reading = False
         self._statistics = statistics
         self._subscribers: set[Subscriber] = set()
-        self._after_read: list[Callable[[], None]] = []
+        self._sleepers: dict[Sleeper, None] = {}
 
     def __repr__(self) -> str:
         return f"<SubscriberGroup nodes={len(self._subscribers)} paused={self.paused}>"
 
-    def after_read(self, function: Callable[[], None]) -> None:
-        """Call ``function`` at the end of the read that is being processed; at once if there is none."""
+    def wake_after_read(self, sleeper: Sleeper) -> None:
+        """Wake a sleeper at the end of the read that is being processed; at once if there is none."""
         if self.reading:
-            self._after_read.append(function)
+            self._sleepers[sleeper] = None
         else:
-            function()
+            sleeper.wake()
 
     def read_done(self, messages: int) -> None:
-        """Call the functions that wait for the end of the read."""
+        """Note the end of a read, which had ``messages`` messages, and wake the sleepers."""
         self.reading = False
         self._statistics.messages += messages
-        waiting, self._after_read = self._after_read, []
-        for function in waiting:
-            function()
+        if self._sleepers:
+            sleepers, self._sleepers = self._sleepers, {}
+            for sleeper in sleepers:
+                sleeper.wake()
 
     def add(self, subscriber: Subscriber) -> None:
         """Add the connection of a node."""
@@ -384,8 +392,7 @@ class Subscriber(ConnectionListener):
             self._deliveries[kind.message].pop(name, None)
             return
         self._parts[key] = parts
-        deliveries = [part.deliver for part in parts]
-        self._deliveries[kind.message][name] = deliveries[0] if len(parts) == 1 else _to_all(deliveries)
+        self._deliveries[kind.message][name] = parts[0] if len(parts) == 1 else _Several(parts)
 
 
 class Subscribers:
@@ -459,9 +466,12 @@ class Subscribers:
         self._by_group = {group: each for group, each in self._by_group.items() if each is not subscriber}
 
 
-def _to_all(deliveries: list[Callable[[Sequence[Any]], None]]) -> Callable[[Sequence[Any]], None]:
-    def deliver(push: Sequence[Any]) -> None:
-        for each in deliveries:
-            each(push)
+class _Several:
+    """Subscriptions to the same pattern on one connection."""
 
-    return deliver
+    def __init__(self, parts: Sequence[NodeSubscription]) -> None:
+        self._parts = parts
+
+    def deliver(self, push: Sequence[Any]) -> None:
+        for part in self._parts:
+            part.deliver(push)

@@ -23,8 +23,17 @@ _KINDS = (CHANNEL, PATTERN, SHARDED)
 _SUBSCRIBED = {kind.subscribed: kind for kind in _KINDS}
 _UNSUBSCRIBED = {kind.unsubscribed: kind for kind in _KINDS}
 
-#: The functions that get the messages of a connection, by the first word of the push, then by channel or pattern.
-Deliveries = dict[bytes, dict[bytes, Callable[[Sequence[Any]], None]]]
+
+class Receiver(Protocol):
+    """What gets the messages of a channel or pattern."""
+
+    @property
+    def deliver(self) -> Callable[[Sequence[Any]], None]:
+        """Takes the push of a message."""
+
+
+#: What gets the messages of a connection, by the first word of the push, then by channel or pattern.
+Deliveries = dict[bytes, dict[bytes, Receiver]]
 
 
 class Listener(Protocol):
@@ -54,7 +63,7 @@ class SubscriberProtocol(RESPProtocol):
 
         Args:
             listener: Gets the confirmations and the ends of subscriptions.
-            deliveries: The functions that get messages.  A message without such a function is ignored.
+            deliveries: What gets the messages.  A message that is not found there is ignored.
         """
         self._subscriptions = listener
         self._deliveries = deliveries
@@ -91,11 +100,11 @@ class SubscriberProtocol(RESPProtocol):
                 kind = reply.__class__
                 if kind is PUSH or kind is list:
                     try:
-                        deliver = deliveries[reply[0]][reply[1]]
+                        part = deliveries[reply[0]][reply[1]]
                     except (LookupError, TypeError):
                         self._other(reply)
                     else:
-                        deliver(reply)
+                        part.deliver(reply)
                         messages += 1
                 elif reply is NOTHING:
                     break

@@ -24,13 +24,8 @@ class Feed:
     #: Why it ended; None if the application or the client closed it.
     error: Exception | None = None
 
-    def put(self, message: Message[Any], size: int) -> None:
-        """Take a message.
-
-        Args:
-            message: The message.
-            size: The bytes of its channel and data.
-        """
+    def put(self, message: Message[Any]) -> None:
+        """Take a message."""
         raise NotImplementedError
 
     def report(self, item: Lost | Resubscribed) -> None:
@@ -49,24 +44,29 @@ class ListenerFeed(Feed):
 
     def __init__(self, listener: Callable[[Item], object]) -> None:
         """``listener`` is called with each item; what it raises is logged."""
-        self._listener = listener
+        self.listener = listener
 
-    def put(self, message: Message[Any], size: int) -> None:
+    def put(self, message: Message[Any]) -> None:
         """Call the listener."""
-        self._tell(message)
+        if not self.ended:
+            try:
+                self.listener(message)
+            except BaseException:
+                self.failed(Message)
 
     def report(self, item: Lost | Resubscribed) -> None:
         """Call the listener."""
-        self._tell(item)
+        if not self.ended:
+            try:
+                self.listener(item)
+            except BaseException:
+                self.failed(type(item))
 
-    def _tell(self, item: Item) -> None:
-        if self.ended:
-            return
-        try:
-            self._listener(item)
-        except BaseException:
-            # SystemExit, too, must not end the connection; the reactor does the same with it.
-            _log.failure("a listener of a subscription raised an exception on {kind}", kind=type(item).__name__)
+    @staticmethod
+    def failed(kind: type) -> None:
+        """Log what the listener has raised on an item of a kind."""
+        # SystemExit, too, must not end the connection; the reactor does the same with it.
+        _log.failure("a listener of a subscription raised an exception on {kind}", kind=kind.__name__)
 
 
 class BufferedFeed(Feed):
@@ -76,7 +76,7 @@ class BufferedFeed(Feed):
         self,
         max_messages: int,
         max_bytes: int,
-        after_read: Callable[[Callable[[], None]], None],
+        wake_after_read: Callable[[BufferedFeed], None],
         dropped: Callable[[int], None],
         pause: Callable[[], None] | None = None,
         resume: Callable[[], None] | None = None,
@@ -85,26 +85,25 @@ class BufferedFeed(Feed):
 
         Args:
             max_messages: The number of items that it keeps.
-            max_bytes: The bytes of channels and data that it keeps.  One message is kept even if it is larger.
-            after_read: Calls a function when the read that is being processed ends.
+            max_bytes: The length of channels and data that it keeps.  One message is kept even if it is larger.
+            wake_after_read: Calls `wake` when the read that is being processed ends.
             dropped: Called with the number of messages that were dropped.
             pause: Stops the reading when the buffer is full.  None: the oldest messages are dropped.
             resume: Starts it again when the buffer is half empty.
         """
         self._max_messages = max_messages
         self._max_bytes = max_bytes
-        self._after_read = after_read
+        self._wake_after_read = wake_after_read
         self._on_dropped = dropped
         self._pause = pause
         self._resume = resume
-        self._items: deque[tuple[Item, int]] = deque()
+        self._items: deque[Item] = deque()
         self._bytes = 0
         self._paused = False
         self._dropped: _Dropped | None = None
         # The reports of what was dropped, once an iterator has begun to take them.
         self._reports: deque[Item] = deque()
         self._waiters: list[Deferred[None]] = []
-        self._waking = False
 
     def __len__(self) -> int:
         return len(self._items) + len(self._reports) + (self._dropped is not None)
@@ -112,29 +111,27 @@ class BufferedFeed(Feed):
     def __repr__(self) -> str:
         return f"<BufferedFeed items={len(self)} bytes={self._bytes} paused={self._paused}>"
 
-    def put(self, message: Message[Any], size: int) -> None:
+    def put(self, message: Message[Any]) -> None:
         """Append a message."""
         if self.ended:
             return
         items = self._items
-        items.append((message, size))
-        self._bytes += size
+        items.append(message)
+        self._bytes += len(message[0]) + len(message[1])
         if self._bytes > self._max_bytes or len(items) > self._max_messages:
             self._full()
-        if self._waiters and not self._waking:
-            self._waking = True
-            self._after_read(self._wake)
+        if self._waiters:
+            self._wake_after_read(self)
 
     def report(self, item: Lost | Resubscribed) -> None:
         """Append the report of a gap."""
         if self.ended:
             return
-        self._items.append((item, 0))
+        self._items.append(item)
         if len(self._items) > self._max_messages:
             self._full()
-        if self._waiters and not self._waking:
-            self._waking = True
-            self._after_read(self._wake)
+        if self._waiters:
+            self._wake_after_read(self)
 
     def take(self) -> Item | None:
         """Return the oldest item; None if there is none."""
@@ -145,8 +142,9 @@ class BufferedFeed(Feed):
             return self._reports.popleft()
         if not self._items:
             return None
-        item, size = self._items.popleft()
-        self._bytes -= size
+        item = self._items.popleft()
+        if item.__class__ is Message:
+            self._bytes -= len(item[0]) + len(item[1])
         if self._paused and self._half_empty():
             self._paused = False
             assert self._resume is not None
@@ -168,7 +166,7 @@ class BufferedFeed(Feed):
         self._reports.clear()
         self._dropped = None
         self._bytes = 0
-        self._wake()
+        self.wake()
 
     def _half_empty(self) -> bool:
         return len(self._items) <= self._max_messages // 2 and self._bytes <= self._max_bytes // 2
@@ -184,14 +182,15 @@ class BufferedFeed(Feed):
             self._dropped = _Dropped()
         count = 0
         while len(items) > 1 and (self._bytes > self._max_bytes or len(items) > self._max_messages):
-            item, size = items.popleft()
-            self._bytes -= size
+            item = items.popleft()
+            if isinstance(item, Message):
+                self._bytes -= len(item[0]) + len(item[1])
             count += self._dropped.add(item)
         if count:
             self._on_dropped(count)
 
-    def _wake(self) -> None:
-        self._waking = False
+    def wake(self) -> None:
+        """Wake the iterators: there is an item, or the end."""
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             waiter.callback(None)

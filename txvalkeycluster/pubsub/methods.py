@@ -226,7 +226,7 @@ class SubscriptionMethods(Generic[Text]):
             feed = ListenerFeed(listener)
         else:
             pauses = (group.pause, group.resume) if overflow == "pause" else (None, None)
-            feed = BufferedFeed(max_messages, max_bytes, group.after_read, hub.dropped, *pauses)
+            feed = BufferedFeed(max_messages, max_bytes, group.wake_after_read, hub.dropped, *pauses)
         subscription: Subscription[Text] = Subscription(hub, feed, group, kind, scope, prefix, self._given(timeout))
         subscription.start(names, keep=listener is not None)
         return subscription

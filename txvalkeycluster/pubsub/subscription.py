@@ -171,22 +171,21 @@ class Subscription(Generic[Text]):
     ) -> None:
         await self.close()
 
-    def __aiter__(self) -> AsyncIterator[Message[Text] | Lost | Resubscribed]:
-        return self
-
-    async def __anext__(self) -> Message[Text] | Lost | Resubscribed:
+    async def __aiter__(self) -> AsyncIterator[Message[Text] | Lost | Resubscribed]:
         feed = self._feed
         if not isinstance(feed, BufferedFeed):
             raise TypeError("a subscription with a listener cannot be iterated")
+        take = feed.take
         while True:
-            item = feed.take()
+            item = take()
             if item is not None:
-                return item
-            if feed.error is not None:
+                yield item
+            elif feed.error is not None:
                 raise feed.error
-            if feed.ended:
-                raise StopAsyncIteration
-            await feed.wait()
+            elif feed.ended:
+                return
+            else:
+                await feed.wait()
 
     async def messages(self) -> AsyncIterator[Message[Text]]:
         """Iterate over the messages only, without the reports of gaps."""

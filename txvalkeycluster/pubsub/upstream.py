@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from ..address import Address
 from ..connection.subscriber import Subscriber, SubscriberGroup
-from ..messages import Lost, LostReason, Message, Resubscribed
+from ..messages import Lost, LostReason, Resubscribed
 from ..requests.subscribe import PATTERN, Kind, SubscribeCall
+from .delivery import Deliver, deliverer
 from .feed import Feed
 
 if TYPE_CHECKING:
@@ -59,8 +60,6 @@ class Upstream:
         self.parts: dict[Address | None, Part] = {}
         #: Whether it is known at which nodes it belongs.
         self.placed = False
-        #: The methods that take messages.  Replaced, never changed: a listener may remove a feed during a delivery.
-        self.puts: tuple[Callable[[Message[Any], int], None], ...] = ()
         self._decode = decode
 
     def __repr__(self) -> str:
@@ -79,56 +78,30 @@ class Upstream:
 
     def add_feed(self, feed: Feed) -> None:
         """Have a feed get the messages, from now on."""
-        self.feeds.append(feed)
-        self.puts = tuple(feed.put for feed in self.feeds)
+        self._set_feeds([*self.feeds, feed])
         for part in self.parts.values():
             if part.where is not None:
                 part.told[feed] = True
 
     def remove_feed(self, feed: Feed) -> None:
         """Have a feed get nothing more."""
-        self.feeds = [other for other in self.feeds if other is not feed]
-        self.puts = tuple(feed.put for feed in self.feeds)
+        self._set_feeds([other for other in self.feeds if other is not feed])
         for part in self.parts.values():
             part.told.pop(feed, None)
 
-    def deliverer(self, node: Address | None) -> Callable[[Sequence[Any]], None]:
+    def _set_feeds(self, feeds: list[Feed]) -> None:
+        # The list is replaced, never changed: a listener may remove a feed during a delivery.
+        self.feeds = feeds
+        for part in self.parts.values():
+            part.deliver = self.deliverer(part.node)
+
+    def deliverer(self, node: Address | None) -> Deliver:
         """Return what takes the pushes of messages; ``node`` is put into the messages."""
-        decode, name, size = self._decode, self.text, len(self.name)
-
-        def deliver(push: Sequence[Any]) -> None:
-            data = push[2]
-            message = Message(name, data)
-            size_of = size + len(data)
-            for put in self.puts:
-                put(message, size_of)
-
-        def deliver_pattern(push: Sequence[Any]) -> None:
-            _, _, channel, data = push
-            message = Message(channel, data, name, node)
-            size_of = len(channel) + len(data)
-            for put in self.puts:
-                put(message, size_of)
-
-        def deliver_text(push: Sequence[Any]) -> None:
-            assert decode is not None
-            raw: tuple[Any, ...] = tuple(push[2:])
-            try:
-                text = [decode(each) for each in raw]
-            except UnicodeError as error:
-                self.report(Lost((name,), LostReason.NOT_TEXT, str(error), 1, node))
-                return
-            message = Message(text[0], text[1], name, node) if self.kind is PATTERN else Message(name, text[0])
-            for put in self.puts:
-                put(message, size + sum(map(len, raw)))
-
-        if decode is not None:
-            return deliver_text
-        return deliver_pattern if self.kind is PATTERN else deliver
+        return deliverer(self.text, node, self.kind is PATTERN, self._decode, self.feeds)
 
     def report(self, item: Lost | Resubscribed) -> None:
         """Report a gap to every feed."""
-        for feed in list(self.feeds):
+        for feed in self.feeds:
             feed.report(item)
 
 
@@ -141,7 +114,8 @@ class Part:
         self.kind = upstream.kind
         self.name = upstream.name
         self.node = node
-        self.deliver = upstream.deliverer(node)
+        #: Takes the push of a message.
+        self.deliver: Deliver = upstream.deliverer(node)
         #: The subscriber where the server has confirmed it; None if it is not subscribed.
         self.where: Subscriber | None = None
         #: The request that is to subscribe it; None if there is none.
