@@ -114,6 +114,33 @@ class SubscriberGroup:
                 subscriber.resume()
 
 
+class DialBackoff:
+    """When a node may be dialled again for subscriptions, after dials that failed and connections that did not last."""
+
+    def __init__(self, clock: IReactorTime, options: Options) -> None:
+        self._clock = clock
+        self._options = options
+        self._failures = 0
+        self._not_before = 0.0
+
+    @property
+    def delay(self) -> float:
+        """The seconds to wait before the next dial."""
+        return max(self._not_before - self._clock.seconds(), 0.0)
+
+    def failed(self) -> None:
+        """Note a dial that failed."""
+        self._failures += 1
+        self._not_before = self._clock.seconds() + self._options.backoff(self._failures)
+
+    def ended(self, connected_at: float) -> None:
+        """Note the end of a connection; one that did not last counts as a failure."""
+        if self._clock.seconds() - connected_at >= LIVED:
+            self._failures = 0
+        else:
+            self.failed()
+
+
 class Subscriber(ConnectionListener):
     """The connection of one group to one node."""
 
@@ -124,6 +151,7 @@ class Subscriber(ConnectionListener):
         cancels: Cancels,
         establish: Callable[[], Deferred[tuple[SubscriberProtocol, Any]]],
         node: Node,
+        dials: DialBackoff,
         group: SubscriberGroup,
         unused: Callable[[Subscriber], None],
     ) -> None:
@@ -135,6 +163,7 @@ class Subscriber(ConnectionListener):
             cancels: Counts cancelled requests.
             establish: Makes a connection that has finished its handshake.
             node: The node.
+            dials: Limits how often the node is dialled; all subscribers of the node share it.
             group: The group of this subscriber.
             unused: Called with this subscriber when it has no subscriptions and no requests any more.
         """
@@ -144,6 +173,7 @@ class Subscriber(ConnectionListener):
         self._options = options
         self._cancels = cancels
         self._establish = establish
+        self._dials = dials
         self._unused = unused
         self._connection: SubscriberProtocol | None = None
         self._dialling: Deferred[Any] | None = None
@@ -152,8 +182,9 @@ class Subscriber(ConnectionListener):
         self._waiting = PendingQueue(clock, options, cancels, lambda: f"waiting for a subscriber of {node.address}")
         self._parts: dict[tuple[Kind, bytes], list[NodeSubscription]] = {}
         self._deliveries: Deliveries = {kind.message: {} for kind in (CHANNEL, PATTERN, SHARDED)}
-        self._failures = 0
         self._connected_at = 0.0
+        # Whether the connection was not read for a while, and no reply has come since.
+        self._was_paused = False
         self._closed = False
         group.add(self)
 
@@ -179,7 +210,7 @@ class Subscriber(ConnectionListener):
         self._waiting.add(request)
         if self._dialling is None and not self._dial_timer.running:
             # Dialling runs code of the application.  It is deferred to the next turn to avoid re-entrancy.
-            self._dial_timer.start(self._options.backoff(self._failures) if self._failures else 0)
+            self._dial_timer.start(self._dials.delay)
 
     def unsubscribe(self, part: NodeSubscription) -> Deferred[Any]:
         """End a subscription.
@@ -244,12 +275,12 @@ class Subscriber(ConnectionListener):
         self._ping_timer.start(self._options.unresponsive_after / 2)
         for_each(self._waiting.take(), self._give)
         if self.group.paused:
-            connection.pause()
+            self.pause()
         self._close_if_unused()
 
     def _dial_failed(self, failure: Failure) -> None:
         self._dialling = None
-        self._failures += 1
+        self._dials.failed()
         if not self._closed:
             reason = failure.value
             assert isinstance(reason, ValkeyError)
@@ -270,12 +301,20 @@ class Subscriber(ConnectionListener):
     def pause(self) -> None:
         """Stop reading from the connection."""
         if self._connection is not None:
+            self._was_paused = True
             self._connection.pause()
 
     def resume(self) -> None:
         """Read from the connection again."""
         if self._connection is not None:
             self._connection.resume()
+            # The reply shows that the server has not closed the connection meanwhile.
+            self._connection.call("PING").addBoth(self._resumed)
+
+    def _resumed(self, reply: object) -> None:
+        if not isinstance(reply, Failure) or isinstance(reply.value, ReplyError):
+            self._was_paused = self.group.paused
+        self._close_if_unused()
 
     def redial(self, connection: Any) -> None:
         """End ``connection``, whose address now belongs to another machine, if this subscriber uses it."""
@@ -370,9 +409,10 @@ class Subscriber(ConnectionListener):
         if connection is self._connection:
             self._connection = None
             self._ping_timer.stop()
-            self._failures = 0 if self._clock.seconds() - self._connected_at >= LIVED else self._failures + 1
+            self._dials.ended(self._connected_at)
         parts = self._parts_now()
-        cause = LostReason.OUTPUT_LIMIT if self.group.paused else LostReason.CONNECTION
+        was_paused, self._was_paused = self._was_paused, False
+        cause = LostReason.OUTPUT_LIMIT if was_paused else LostReason.CONNECTION
         self.group.lost(self, parts, cause, str(reason))
         self.node.requests_lost(unsent, sent, reason)
         self._close_if_unused()
@@ -407,7 +447,7 @@ class Subscribers:
         node: Node,
     ) -> None:
         """Start without subscribers; the arguments are those of `Subscriber`."""
-        self._arguments = (clock, options, cancels, establish, node)
+        self._arguments = (clock, options, cancels, establish, node, DialBackoff(clock, options))
         self._node = node
         self._by_group: dict[SubscriberGroup, Subscriber] = {}
         self._closed = False

@@ -30,6 +30,9 @@ from .upstream import Part, Scope, Upstream
 _log = Logger()
 # Seconds between two tries to subscribe what a node does not take now, or has refused to subscribe again.
 _RETRY, _LONGEST_RETRY = 0.05, 1.0
+# Seconds after a server has ended sharded channels at which the slot map is fetched again.  The map that is fetched at
+# once can still be the old one; and a primary that was demoted accepts the channels again, as a replica.
+_REFRESHES = (1.0, 2.0, 4.0, 8.0)
 
 
 class SubscriptionHub:
@@ -59,6 +62,8 @@ class SubscriptionHub:
         self._acknowledgements: set[Acknowledgement] = set()
         self._feeds: set[Feed] = set()
         self._retries: dict[Part, Timer] = {}
+        self._refreshes: list[float] = []
+        self._refresh_timer = Timer(self.clock, self._refresh_again)
         router.topology_listeners.append(self._topology_changed)
 
     def __repr__(self) -> str:
@@ -166,6 +171,7 @@ class SubscriptionHub:
         for timer in self._retries.values():
             timer.stop()
         self._retries.clear()
+        self._refresh_timer.stop()
         upstreams, self._upstreams = self._upstreams, {}
         for upstream in upstreams.values():
             for part in upstream.parts.values():
@@ -332,6 +338,9 @@ class SubscriptionHub:
             where.group.home = None
         self._report_lost(parts, reason, detail, where.node.address)
         self._router.recovery.refresher.trigger()
+        if reason is LostReason.SLOT_MOVED:
+            self._refreshes = list(_REFRESHES)
+            self._refresh_timer.start(self._refreshes.pop(0))
         # A node that has left the cluster gets no more requests; the change of the slot map ends its parts.
         self._request(part for part in parts if part.node is None or reason is not LostReason.NODE_REMOVED)
 
@@ -350,6 +359,11 @@ class SubscriptionHub:
         if texts:
             self.statistics.lost += len(texts)
             self._emit(Lost(tuple(texts), reason, detail, node=node))
+
+    def _refresh_again(self) -> None:
+        self._router.recovery.refresher.trigger()
+        if self._refreshes:
+            self._refresh_timer.start(self._refreshes.pop(0))
 
     # ---- what becomes of a request
 
@@ -382,21 +396,22 @@ class SubscriptionHub:
         for acknowledgement in list(self._acknowledgements):
             if part.upstream in acknowledgement.missing:
                 acknowledgement.refuse(error)
-        if part.upstream.feeds and not part.refusals:
+        if part.upstream.feeds and not part.refused:
+            part.refused = True
             _log.warn(
                 "{node} refused to subscribe {channel} again: {error}; the client goes on trying",
                 node=part.node or "a node",
                 channel=part.upstream.text,
                 error=error,
             )
-        part.refusals += 1
         self._try_later([part])
 
     def _try_later(self, parts: Iterable[Part]) -> None:
         for part in parts:
             if self._is_wanted(part) and self.closed is None:
                 timer = self._retries[part] = Timer(self.clock, lambda part=part: self._try_again(part))  # type: ignore[misc]
-                timer.start(min(_RETRY * 2**part.refusals, _LONGEST_RETRY))
+                timer.start(min(_RETRY * 2**part.failures, _LONGEST_RETRY))
+                part.failures += 1
 
     def _try_again(self, part: Part) -> None:
         del self._retries[part]

@@ -122,8 +122,10 @@ class Part:
         self.call: SubscribeCall | None = None
         #: What each feed was told: True that it is subscribed, False that it was lost.
         self.told: dict[Feed, bool] = {}
-        #: How often in a row it was refused.
-        self.refusals = 0
+        #: How many requests in a row came to nothing.
+        self.failures = 0
+        #: Whether the log says that the server refuses it.
+        self.refused = False
 
     def __repr__(self) -> str:
         return f"<Part {self.upstream.text!r} node={self.node} where={self.where!r} call={self.call!r}>"
@@ -132,7 +134,8 @@ class Part:
         """Note where it is subscribed."""
         call, self.call = self.call, None
         self.where = where
-        self.refusals = 0
+        self.failures = 0
+        self.refused = False
         asked = call is not None and call.history is not None and call.history.asking
         self.upstream.hub.confirmed(self, where, asked=asked)
 
