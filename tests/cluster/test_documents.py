@@ -44,7 +44,7 @@ SAMPLES: dict[str, list[str]] = {
     "docs/modules.md": [PROGRAM, GENERATED],
     "docs/options.md": [],
     "docs/pipelines.md": [CLIENT] * 3,
-    "docs/pubsub.md": [CLIENT] * 2,
+    "docs/pubsub.md": [CLIENT] * 4,
     "docs/scans.md": [CLIENT] * 2,
     "docs/scripts.md": [CLIENT] * 2,
     "docs/testing.md": [PROGRAM],
