@@ -18,7 +18,7 @@ from txvalkeycluster.testing import LocalCluster, NoServer
 
 from .peers import Addresses, name_of
 from .report import Results
-from .workloads import WORKLOADS, Sample, Workload
+from .workloads import WORKLOADS, PubSub, Sample, Workload
 
 # In seconds.  After this time a client without a result is killed.  redis-py needs 18 ms per connection over TLS, and
 # opens 1,000 connections to each of three nodes.  libvalkey may have to be downloaded and compiled.
@@ -49,7 +49,7 @@ class Peer:
             self._words, stdin=pipe, stdout=pipe, stderr=self._stderr, text=True, bufsize=1, cwd=ROOT
         )
 
-    def measure(self, workload: Workload, seconds: float) -> Sample | str:
+    def measure(self, workload: Workload | PubSub, seconds: float) -> Sample | str:
         """Run a workload once.
 
         Returns:
@@ -92,7 +92,7 @@ class Peer:
 async def run(
     reactor: IReactorTime,
     peers: list[str],
-    workloads: list[Workload],
+    workloads: list[Workload | PubSub],
     rounds: int,
     seconds: float,
     progress: Callable[[str], None],
@@ -143,7 +143,7 @@ async def run(
 def _rounds(
     results: Results,
     names: list[str],
-    workloads: list[Workload],
+    workloads: list[Workload | PubSub],
     rounds: int,
     seconds: float,
     addresses: Addresses,
@@ -165,6 +165,6 @@ def _rounds(
             peer.close()
 
 
-def choose(pattern: str | None) -> list[Workload]:
+def choose(pattern: str | None) -> list[Workload | PubSub]:
     """Return the workloads whose names contain a text, in upper or lower case; without a text, all."""
     return [workload for workload in WORKLOADS if pattern is None or pattern.lower() in workload.name.lower()]

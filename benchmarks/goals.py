@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .report import FLOOR, OURS, Results
 from .scale import Scale
-from .workloads import AT_ONCE, BY_HAND, LARGE, SPLIT, TLS, set_and_get
+from .workloads import AT_ONCE, BY_HAND, LARGE, ONE_CHANNEL, SHARDED, SPLIT, TLS, set_and_get
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Goal:
         return value <= self.limit if self.at_most else value >= self.limit
 
 
-def _cpu(count: int) -> Callable[[Results, Scale | None], float | None]:
-    return lambda results, _: results.ratio((OURS, set_and_get(count)), (FLOOR, set_and_get(count)), "cpu")
+def _cpu(workload: str) -> Callable[[Results, Scale | None], float | None]:
+    return lambda results, _: results.ratio((OURS, workload), (FLOOR, workload), "cpu")
 
 
 def _rate(workload: str) -> Callable[[Results, Scale | None], float | None]:
@@ -38,10 +38,20 @@ def _rate(workload: str) -> Callable[[Results, Scale | None], float | None]:
     return ratio
 
 
+def _cpu_of_peer(workload: str) -> Callable[[Results, Scale | None], float | None]:
+    def ratio(results: Results, _: Scale | None) -> float | None:
+        peer = results.cheapest_peer(workload)
+        return results.ratio((peer, workload), (OURS, workload), "cpu") if peer is not None else None
+
+    return ratio
+
+
 def _round_trips(results: Results, scale: Scale | None) -> float | None:
     round_trip = results.median(FLOOR, set_and_get(1), "seconds_each")
     return scale.stall / round_trip if scale is not None and round_trip is not None else None
 
+
+_MESSAGES = {"one channel": ONE_CHANNEL, "1,000 sharded channels": SHARDED}
 
 GOALS = [
     *(
@@ -54,7 +64,7 @@ GOALS = [
         for count, limit in ((1, 1.2), (50, 4.0), (1000, 5.0))
     ),
     *(
-        Goal(f"CPU per command / CPU of the bare Twisted loop, {count} in flight", limit, _cpu(count))
+        Goal(f"CPU per command / CPU of the bare Twisted loop, {count} in flight", limit, _cpu(set_and_get(count)))
         for count, limit in ((1, 1.1), (50, 1.15), (1000, 1.25))
     ),
     Goal(
@@ -80,6 +90,19 @@ GOALS = [
         0.7,
         lambda results, _: results.ratio((OURS, LARGE), (FLOOR, LARGE), "rate"),
         at_most=False,
+    ),
+    *(
+        Goal(f"CPU per message / CPU of the bare Twisted loop, {name}", 1.25, _cpu(workload))
+        for name, workload in _MESSAGES.items()
+    ),
+    *(
+        Goal(
+            f"CPU of the cheapest other cluster client / CPU per message, {name}",
+            3.0,
+            _cpu_of_peer(workload),
+            at_most=False,
+        )
+        for name, workload in _MESSAGES.items()
     ),
     Goal(
         "slot map of 1,000 nodes and 16,384 ranges, longest stall in round trips of the bare Twisted loop",

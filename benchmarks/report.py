@@ -14,6 +14,7 @@ from .peers import name_of
 from .workloads import Sample
 
 FLOOR, OURS, C = "floor", "ours", "libvalkey_"
+LATENCIES = ("p50", "p99", "p99.9")
 # No clients for a cluster that a Python program could use instead of ours.
 OTHERS = ("txredisapi_", "valkey_benchmark", C)
 
@@ -68,9 +69,15 @@ class Results:
 
     def fastest_peer(self, workload: str) -> str | None:
         """Return the other Python client for clusters with the highest rate."""
+        return max(self._others(workload), key=lambda p: self.median(p, workload, "rate") or 0.0, default=None)
+
+    def cheapest_peer(self, workload: str) -> str | None:
+        """Return the other Python client for clusters with the least CPU per operation."""
+        return min(self._others(workload), key=lambda p: self.median(p, workload, "cpu") or 0.0, default=None)
+
+    def _others(self, workload: str) -> list[str]:
         excluded = (FLOOR, *OTHERS)
-        others = [p for p in self.peers if p not in excluded and not p.startswith(OURS) and self.samples(p, workload)]
-        return max(others, key=lambda p: self.median(p, workload, "rate") or 0.0, default=None)
+        return [p for p in self.peers if p not in excluded and not p.startswith(OURS) and self.samples(p, workload)]
 
     def as_json(self) -> dict[str, Any]:
         """Return all figures by workload."""
@@ -98,8 +105,9 @@ class Results:
             "rate": {"median": median(rates), "least": min(rates), "most": max(rates)},
             "cpu_us": {"median": median(cpus), "least": min(cpus), "most": max(cpus)},
             "latency_ms": {
-                name: median(s.latencies[place] for s in samples) * 1e3
-                for place, name in enumerate(("p50", "p99", "p99.9"))
+                name: median(latencies) * 1e3
+                for place, name in enumerate(LATENCIES)
+                if (latencies := [sample.latencies[place] for sample in samples if sample.latencies is not None])
             },
             "rounds": len(samples),
         }
@@ -110,7 +118,8 @@ def show(results: Results, console: Console) -> None:
     for workload, figures in results.as_json().items():
         # The table fits a terminal of 80 columns.
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title=workload, title_justify="left")
-        for name in ("client", "ops/s", "spread", "CPU us", "p50 ms", "p99 ms", "p99.9 ms"):
+        timed = any(row.get("latency_ms") for row in figures["clients"].values())
+        for name in ("client", "ops/s", "spread", "CPU us", *(f"{name} ms" for name in LATENCIES if timed)):
             table.add_column(name, justify="left" if name == "client" else "right", no_wrap=True)
         failed: dict[str, list[str]] = {}
         for row in figures["clients"].values():
@@ -120,7 +129,7 @@ def show(results: Results, console: Console) -> None:
             rate, cpu, latency = row["rate"], row["cpu_us"], row["latency_ms"]
             least, most = (rate[name] / rate["median"] - 1 for name in ("least", "most"))
             spread = f"{least * 100:.0f}% +{most * 100:.0f}%"
-            times = [f"{latency[name]:.2f}" for name in ("p50", "p99", "p99.9")]
+            times = [f"{latency[name]:.2f}" for name in LATENCIES if timed]
             table.add_row(row["name"], f"{rate['median']:,.0f}", spread, _microseconds(cpu["median"]), *times)
         if table.row_count:
             console.print(table)

@@ -19,7 +19,8 @@ from typing import Any, cast
 from twisted.internet.interfaces import IReactorTime
 
 from .peers import Addresses, Unsupported
-from .workloads import WORKLOADS, Client, Workload, measure, warm_up
+from .pubsub import receive
+from .workloads import WORKLOADS, Client, PubSub, Workload, measure, warm_up
 
 _BY_NAME = {workload.name: workload for workload in WORKLOADS}
 
@@ -46,7 +47,7 @@ def serve(name: str, addresses: Addresses, ca: str | None, folder: Path) -> None
         _serve_asyncio(peer, addresses, ca)
 
 
-def _request(line: str) -> tuple[Workload, float]:
+def _request(line: str) -> tuple[Workload | PubSub, float]:
     request = json.loads(line)
     return _BY_NAME[request["workload"]], request["seconds"]
 
@@ -61,9 +62,17 @@ def _refuse(error: BaseException) -> None:
         print(_error(error), flush=True)
 
 
-async def _answer(client: Client, line: str, gather: Callable[[list[Any]], Awaitable[None]]) -> str:
+async def _answer(
+    client: Client,
+    line: str,
+    addresses: Addresses,
+    gather: Callable[[list[Any]], Awaitable[None]],
+    sleep: Callable[[float], Awaitable[object]],
+) -> str:
     workload, seconds = _request(line)
     try:
+        if isinstance(workload, PubSub):
+            return json.dumps(asdict(await receive(client, workload, addresses, seconds, sleep)))
         await workload.prepare(client)
         await warm_up(client, workload, seconds / 5, gather)
         return json.dumps(asdict(await measure(client, workload, seconds, gather)))
@@ -76,6 +85,8 @@ def _serve_program(peer: Any, addresses: Addresses, ca: str | None, folder: Path
     for line in sys.stdin:
         workload, seconds = _request(line)
         try:
+            if isinstance(workload, PubSub):
+                raise Unsupported("it receives no messages")
             answer = json.dumps(asdict(peer.measure(addresses, ca, workload, seconds, folder)))
         except Exception as error:
             answer = _error(error)
@@ -95,16 +106,18 @@ def _serve_asyncio(peer: Any, addresses: Addresses, ca: str | None) -> None:
         _refuse(error)
         return
     for line in sys.stdin:
-        if _request(line)[0].style is not None:
+        workload, _ = _request(line)
+        if isinstance(workload, Workload) and workload.style is not None:
             print(_error(Unsupported("its methods return no Deferreds")), flush=True)
         else:
-            print(loop.run_until_complete(_answer(client, line, gather)), flush=True)
+            print(loop.run_until_complete(_answer(client, line, addresses, gather, asyncio.sleep)), flush=True)
 
 
 def _serve_twisted(peer: Any, addresses: Addresses, ca: str | None) -> None:
     peer.REACTOR()
     from twisted.internet import reactor as installed
     from twisted.internet.defer import Deferred, FirstError, gatherResults
+    from twisted.internet.task import deferLater
     from twisted.internet.threads import deferToThread
 
     # A reactor has the methods of several interfaces; mypy takes this name for the module.
@@ -118,6 +131,9 @@ def _serve_twisted(peer: Any, addresses: Addresses, ca: str | None) -> None:
             cause = error.subFailure.value
             raise cause or error from None
 
+    async def sleep(seconds: float) -> None:
+        await deferLater(reactor, seconds)
+
     async def run() -> None:
         try:
             client: Client = await peer.connect(cast(IReactorTime, reactor), addresses, ca)
@@ -125,7 +141,7 @@ def _serve_twisted(peer: Any, addresses: Addresses, ca: str | None) -> None:
             await deferToThread(_refuse, error)
             return
         while line := await deferToThread(sys.stdin.readline):
-            print(await _answer(client, line, gather), flush=True)
+            print(await _answer(client, line, addresses, gather, sleep), flush=True)
 
     def start() -> None:
         Deferred.fromCoroutine(run()).addBoth(lambda _: reactor.stop())

@@ -1,6 +1,7 @@
 """The workloads.  Workers run at the same time, and each worker repeats the step of the workload.
 
-One workload, for example, is 50 workers.  The step of each is a SET and a GET of the same key.
+One workload, for example, is 50 workers.  The step of each is a SET and a GET of the same key.  The workloads of
+publish/subscribe have no steps: there a client receives messages, see `benchmarks.pubsub`.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from time import perf_counter, process_time
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 
+#: Counts a message.  Its argument is the data of the message.
+Count: TypeAlias = Callable[[bytes], None]
 KEYS = [f"key:{number}" for number in range(10_000)]
 SMALL = b"x" * 64
 # The slots of these keys belong to three different primaries.
@@ -48,6 +51,20 @@ class Client(Protocol):
     def pipeline(self, commands: list[tuple[str, ...]], /) -> Awaitable[list[Any]]:
         """Send all commands, and return a reply for each."""
 
+    def subscribe(
+        self, channels: list[str], subscribers: list[Count], /, *, sharded: bool
+    ) -> Awaitable[Callable[[], Awaitable[Any]]]:
+        """Subscribe to the channels once for each subscriber, and call its function for each message.
+
+        Args:
+            channels: The channels.
+            subscribers: A function for each subscriber.
+            sharded: Whether the channels are sharded.
+
+        Returns:
+            A function that ends the subscriptions.  It is returned when the servers have acknowledged them.
+        """
+
 
 class WrongReply(Exception):
     """A reply is not the value that was written."""
@@ -62,8 +79,8 @@ class Sample:
     seconds: float
     #: CPU time of the client's process, with all its threads.
     cpu_seconds: float
-    #: Seconds per step: the median, the 99th percentile and the 99.9th percentile.
-    latencies: tuple[float, float, float]
+    #: Seconds per step: the median, the 99th percentile and the 99.9th percentile.  None for publish/subscribe.
+    latencies: tuple[float, float, float] | None
 
     @property
     def rate(self) -> float:
@@ -95,6 +112,18 @@ class Workload:
     tls: bool = False
     #: A worker for clients that return Deferreds, instead of a coroutine that awaits each step.
     style: Callable[[Any, int, Tally], Deferred[None]] | None = None
+
+
+@dataclass(frozen=True)
+class PubSub:
+    """Messages that a client receives.  An operation is one message that one subscriber receives."""
+
+    name: str
+    channels: list[str]
+    #: How many subscribers of all channels there are in the process.
+    subscribers: int = 1
+    sharded: bool = False
+    tls: bool = False
 
 
 class Tally:
@@ -238,8 +267,11 @@ MEDIUM, LARGE = "GET 16 KiB, 10 in flight", "GET 1 MiB, 4 in flight"
 SPREAD = "MGET of 100 keys in 100 slots, 10 in flight"
 SPLIT, BY_HAND = "MGET of 100 keys in 3 slots, 10 in flight", "the same as 3 MGETs by hand, 10 in flight"
 HASHES = "HGETALL of 50 fields, 50 in flight"
+ONE_CHANNEL = "messages of one channel, 64 B"
+FAN_OUT = "messages of one channel, 64 B, 100 subscribers"
+SHARDED = "messages of 1,000 sharded channels, 64 B"
 
-WORKLOADS = [
+WORKLOADS: list[Workload | PubSub] = [
     *(Workload(set_and_get(count), count, _nothing, _set_and_get) for count in (1, 10, 50, 1000)),
     Workload("plain callbacks, 50 in flight", 50, _nothing, _set_and_get, style=_calling_back),
     Workload("inlineCallbacks, 50 in flight", 50, _nothing, _set_and_get, style=_in_line),
@@ -250,6 +282,9 @@ WORKLOADS = [
     Workload(BY_HAND, 10, _fill_many, _mget_by_hand),
     Workload(HASHES, 50, _fill_hash, _hgetall),
     Workload(AT_ONCE, 1, _nothing, _pipeline),
+    PubSub(ONE_CHANNEL, ["channel"]),
+    PubSub(FAN_OUT, ["channel"], subscribers=100),
+    PubSub(SHARDED, [f"channel:{number}" for number in range(1000)], sharded=True),
     *(Workload(f"TLS, {set_and_get(count)}", count, _nothing, _set_and_get, tls=True) for count in (50, 1000)),
 ]
 

@@ -1,14 +1,16 @@
-"""The common part of redis-py and valkey-py, which is a fork of redis-py."""
+"""The common parts of clients on asyncio."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from . import Addresses
 
 
 class RedisLike:
-    """A cluster client of redis-py or valkey-py."""
+    """A cluster client of redis-py, or of valkey-py, which is a fork of redis-py."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
@@ -30,8 +32,8 @@ class RedisLike:
         return list(await pipeline.execute())
 
 
-async def connect(cluster: Any, make: Any, addresses: Addresses, ca: str | None) -> RedisLike:
-    """Connect a client.
+async def connect(cluster: Any, make: Any, addresses: Addresses, ca: str | None) -> Any:
+    """Connect a client of redis-py or valkey-py.
 
     Args:
         cluster: The module of the package that has ``ClusterNode``.
@@ -43,4 +45,16 @@ async def connect(cluster: Any, make: Any, addresses: Addresses, ca: str | None)
     tls = {"ssl": True, "ssl_ca_certs": ca} if ca is not None else {}
     client: Any = make(startup_nodes=nodes, max_connections=2000, **tls)
     await client.initialize()
-    return RedisLike(client)
+    return client
+
+
+def run_until_ended(readers: list[Coroutine[Any, Any, None]]) -> Callable[[], Awaitable[None]]:
+    """Run coroutines that receive messages; return a function that ends them."""
+    tasks = [asyncio.create_task(reader) for reader in readers]
+
+    async def end() -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    return end

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import coredis
 
-from . import Addresses
+from ..workloads import Count
+from . import Addresses, common
 
 
 class Coredis:
@@ -26,6 +29,29 @@ class Coredis:
         async with self.client.pipeline(transaction=False) as pipeline:
             sent = [pipeline.set(c[1], c[2]) if c[0] == "SET" else pipeline.get(c[1]) for c in commands]
         return [await reply for reply in sent]
+
+    async def subscribe(
+        self, channels: list[str], subscribers: list[Count], *, sharded: bool
+    ) -> Callable[[], Awaitable[None]]:
+        """Subscribe with a ``ClusterPubSub`` or ``ShardedPubSub`` for each subscriber."""
+        make = self.client.sharded_pubsub if sharded else self.client.pubsub
+        ready = [asyncio.Event() for _ in subscribers]
+        readers = [
+            _read(make(ignore_subscribe_messages=True, subscription_timeout=10), channels, event, count)
+            for event, count in zip(ready, subscribers, strict=True)
+        ]
+        end = common.run_until_ended(readers)
+        for event in ready:
+            await event.wait()
+        return end
+
+
+async def _read(pubsub: Any, channels: list[str], ready: asyncio.Event, count: Count) -> None:
+    async with pubsub:
+        await pubsub.subscribe(*channels)
+        ready.set()
+        async for message in pubsub:
+            count(message["data"])
 
 
 async def connect(addresses: Addresses, ca: str | None) -> Coredis:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from binascii import crc_hqx
 from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from twisted.internet.epollreactor import install
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 
+from ..workloads import Count
 from . import Addresses, Unsupported
 
 REACTOR = install
@@ -39,6 +41,8 @@ class _Cork:
 
 
 class _Connection(protocol.Protocol):
+    address: tuple[str, int]
+
     def __init__(self, cork: _Cork) -> None:
         self.cork = cork
         self.reader = hiredis.Reader(notEnoughData=_NOTHING)
@@ -87,15 +91,45 @@ class _Connection(protocol.Protocol):
         transport.write(data)
 
 
+class _Subscriber(_Connection):
+    """A connection that gets messages as soon as it has functions for them; until then it gets replies."""
+
+    functions: Sequence[Callable[[bytes, bytes], None]] = ()
+
+    def dataReceived(self, data: bytes) -> None:
+        if not self.functions:
+            super().dataReceived(data)
+            return
+        gets, functions = self.reader.gets, self.functions
+        self.reader.feed(data)
+        while (push := gets()) is not _NOTHING:
+            _, channel, message = push
+            for function in functions:
+                function(channel, message)
+
+
+def _counting(count: Count) -> Callable[[bytes, bytes], None]:
+    def received(channel: bytes, data: bytes) -> None:
+        count(data)
+
+    return received
+
+
 class Floor:
     """Sends each command to the node of its slot.  The slot map never changes."""
 
-    def __init__(self, slots: list[_Connection]) -> None:
+    def __init__(
+        self, slots: list[_Connection], dial: Callable[[tuple[str, int], type[_Connection]], Awaitable[Any]]
+    ) -> None:
         self.slots = slots
+        self.dial = dial
 
     def execute(self, *args: Any) -> Deferred[Any]:
         """Send a command whose first argument is its key."""
-        return self.slots[crc_hqx(args[1].encode(), 0) & 16383].send(args)
+        return self._node(args[1]).send(args)
+
+    def _node(self, key: str) -> _Connection:
+        return self.slots[crc_hqx(key.encode(), 0) & 16383]
 
     def set(self, key: str, value: bytes) -> Deferred[Any]:
         """Store a value."""
@@ -123,30 +157,53 @@ class Floor:
         """Send all commands at once, and return their replies."""
         return list(await gatherResults([self.execute(*command) for command in commands]))
 
+    async def subscribe(
+        self, channels: list[str], subscribers: list[Count], *, sharded: bool
+    ) -> Callable[[], Awaitable[None]]:
+        """Subscribe on one connection to each node that has a channel."""
+        connections: dict[_Connection, _Subscriber] = {}
+        command = "SSUBSCRIBE" if sharded else "SUBSCRIBE"
+        for channel in channels:
+            node = self._node(channel)
+            if node not in connections:
+                connections[node] = await self.dial(node.address, _Subscriber)
+            await connections[node].send((command, channel))
+        for connection in connections.values():
+            connection.functions = [_counting(count) for count in subscribers]
+
+        async def end() -> None:
+            for connection in connections.values():
+                transport: Any = connection.transport
+                transport.abortConnection()
+
+        return end
+
 
 async def connect(reactor: IReactorTime, addresses: Addresses, ca: str | None) -> Floor:
     """Connect to the cluster."""
     cork = _Cork(reactor)
-    factory: Any = protocol.Factory()
-    factory.noisy = False
-    factory.buildProtocol = lambda _: _Connection(cork)
     slots: list[Any] = [None] * 16384
     connections: dict[tuple[str, int], _Connection] = {}
 
-    async def dial(host: str, port: int) -> _Connection:
+    async def dial(address: tuple[str, int], kind: type[_Connection]) -> _Connection:
+        host, port = address
+        factory: Any = protocol.Factory()
+        factory.noisy = False
+        factory.buildProtocol = lambda _: kind(cork)
         endpoint: Any = HostnameEndpoint(reactor, host, port)
         if ca is not None:
             make_root: Any = trustRootFromCertificates
             root = make_root([Certificate.loadPEM(Path(ca).read_bytes())])
             endpoint = wrapClientTLS(optionsForClientTLS(host, trustRoot=root), endpoint)
         connection: _Connection = await endpoint.connect(factory)
+        connection.address = address
         await connection.send(("HELLO", 3))
         return connection
 
-    first = await dial(*addresses[0])
+    first = await dial(addresses[0], _Connection)
     for start, end, primary, *_ in await first.send(("CLUSTER", "SLOTS")):
         address = (primary[0].decode(), primary[1])
         if address not in connections:
-            connections[address] = await dial(*address)
+            connections[address] = await dial(address, _Connection)
         slots[start : end + 1] = [connections[address]] * (end + 1 - start)
-    return Floor(slots)
+    return Floor(slots, dial)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.epollreactor import install
 from twisted.internet.interfaces import IReactorTime
 
-from txvalkeycluster import ClusterClient
+from txvalkeycluster import ClusterClient, Subscription
 from txvalkeycluster import connect as connect_client
 
+from ..workloads import Count
 from . import Addresses
 
 REACTOR = install
@@ -34,6 +36,29 @@ class Ours:
         for command in commands:
             pipeline.add(*command)
         return pipeline.execute()
+
+    async def subscribe(
+        self, channels: list[str], subscribers: list[Count], *, sharded: bool
+    ) -> Callable[[], Awaitable[None]]:
+        """Make a subscription for each subscriber."""
+        make = self.client.ssubscribe if sharded else self.client.subscribe
+        subscriptions = [self.start(make, channels, count) for count in subscribers]
+        for subscription in subscriptions:
+            await subscription.ready()
+
+        async def end() -> None:
+            for subscription in subscriptions:
+                await subscription.close()
+
+        return end
+
+    def start(self, make: Callable[..., Subscription[bytes]], channels: list[str], count: Count) -> Subscription[bytes]:
+        """Make a subscription with a listener."""
+
+        def listener(item: Any) -> None:
+            count(item.data)
+
+        return make(*channels, listener=listener)
 
 
 async def connect(reactor: IReactorTime, addresses: Addresses, ca: str | None) -> Ours:

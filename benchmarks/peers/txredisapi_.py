@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import txredisapi
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IReactorTime
 
+from ..workloads import Count
 from . import Addresses, Unsupported
 
 
@@ -18,8 +21,9 @@ def REACTOR() -> None:
 class TxRedisAPI:
     """A connection of txredisapi."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, endpoint: Any) -> None:
         self.client = client
+        self.endpoint = endpoint
 
     def _send(self, method: str, *args: Any) -> Deferred[Any]:
         deferred: Deferred[Any] = getattr(self.client, method)(*args)
@@ -53,6 +57,33 @@ class TxRedisAPI:
             pipeline.execute_command(*words)
         return list(await pipeline.execute_pipeline())
 
+    async def subscribe(
+        self, channels: list[str], subscribers: list[Count], *, sharded: bool
+    ) -> Callable[[], Awaitable[None]]:
+        """Subscribe with a connection for each subscriber."""
+        if sharded:
+            raise Unsupported("it does not support sharded channels")
+        connections = [await self.endpoint.connect(_factory(count)) for count in subscribers]
+        for connection in connections:
+            await connection.subscribe(channels)
+
+        async def end() -> None:
+            for connection in connections:
+                connection.factory.reconnect = False
+                connection.transport.abortConnection()
+
+        return end
+
+
+def _factory(count: Count) -> Any:
+    class Subscriber(txredisapi.SubscriberProtocol):  # type: ignore[misc]
+        def messageReceived(self, pattern: None, channel: bytes, message: bytes) -> None:
+            count(message)
+
+    factory = txredisapi.SubscriberFactory()
+    factory.protocol, factory.charset, factory.convertNumbers = Subscriber, None, False
+    return factory
+
 
 def _local(key: str) -> str:
     # Slot 3300 belongs to the first of three primaries.
@@ -64,4 +95,5 @@ async def connect(reactor: IReactorTime, addresses: Addresses, ca: str | None) -
     if ca is not None:
         raise Unsupported("it does not support TLS")
     host, port = addresses[0]
-    return TxRedisAPI(await txredisapi.Connection(host, port, convertNumbers=False, charset=None))
+    endpoint = HostnameEndpoint(reactor, host, port)
+    return TxRedisAPI(await txredisapi.Connection(host, port, convertNumbers=False, charset=None), endpoint)

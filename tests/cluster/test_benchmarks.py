@@ -8,18 +8,35 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 from rich.console import Console
 from twisted.internet import reactor
+from twisted.internet.task import deferLater
 
 import benchmarks.peers
+from benchmarks import pubsub
 from benchmarks.cluster import choose, run
 from benchmarks.goals import GOALS
 from benchmarks.peers import NAMES, find, libvalkey_
+from benchmarks.pubsub import BURST, Meter
 from benchmarks.report import FLOOR, OURS, C, Results, measured_rows, save_json, save_plot, show
 from benchmarks.scale import Scale
-from benchmarks.workloads import AT_ONCE, BY_HAND, HASHES, MEDIUM, SPLIT, Sample, set_and_get
+from benchmarks.workloads import (
+    AT_ONCE,
+    BY_HAND,
+    HASHES,
+    MEDIUM,
+    ONE_CHANNEL,
+    SHARDED,
+    SMALL,
+    SPLIT,
+    Count,
+    PubSub,
+    Sample,
+    Workload,
+    set_and_get,
+)
 from tests.cases import TestCase
 
 
@@ -43,6 +60,85 @@ class WorkloadTests(TestCase):
         self.assertEqual(len(results.samples(FLOOR, set_and_get(1))), 1)
         for workload in workloads:
             self.assertIn("ModuleNotFoundError", results.error_of("nobody", workload.name) or "")
+
+
+class PubSubTests(TestCase):
+    timeout = 120
+
+    def workloads(self) -> list[Workload | PubSub]:
+        return [workload for workload in choose(None) if isinstance(workload, PubSub)]
+
+    async def test_other_clients_on_twisted(self) -> None:
+        """The bare Twisted loop and an iterator of our client receive the messages of every workload."""
+        peers, workloads = [FLOOR, "ours_iterator"], self.workloads()
+        results = await run(reactor, peers, workloads, rounds=2, seconds=0.02, progress=lambda _: None)
+        for peer in peers:
+            for workload in workloads:
+                self.assertIsNone(results.error_of(peer, workload.name))
+                for sample in results.samples(peer, workload.name):
+                    self.assertEqual(sample.operations % BURST, 0)
+                    self.assertGreater(sample.cpu_seconds, 0)
+
+    async def test_only_messages(self) -> None:
+        """The row of the iterator has no figures for commands, and a program in C has none for messages."""
+        workloads = [*choose(set_and_get(1)), *choose(SHARDED)]
+        results = await run(
+            reactor, ["ours_iterator", C], [w for w in workloads if not w.tls], 1, 0.02, progress=lambda _: None
+        )
+        error = results.error_of("ours_iterator", set_and_get(1))
+        self.assertEqual(error, "it differs from txvalkeycluster only in how it receives messages")
+        self.assertEqual(results.error_of(C, SHARDED), "it receives no messages")
+
+    def test_bursts(self) -> None:
+        """A burst ends after all its messages with the right data; then the next one is published, until the end."""
+        published: list[int] = []
+        meter = Meter(lambda: published.append(1), warm_up=0, seconds=0)
+        count = meter.counter()
+        meter.start_burst()
+        for _ in range(BURST - 1):
+            count(SMALL)
+        count(b"other data")
+        self.assertEqual((meter.bursts, len(published)), (0, 1))
+        count(SMALL)
+        self.assertEqual((meter.bursts, len(published)), (1, 2))
+        self.assertIsNone(meter.sample)
+        for _ in range(BURST):
+            count(SMALL)
+        self.assertEqual((meter.bursts, len(published)), (2, 2))
+        assert meter.sample is not None
+        self.assertEqual((meter.sample.operations, meter.sample.latencies), (BURST, None))
+
+    async def test_messages_missing(self) -> None:
+        """A client that receives no messages has an error, and its subscription is ended."""
+        ended: list[bool] = []
+
+        async def end() -> None:
+            ended.append(True)
+
+        async def subscribe(channels: list[str], subscribers: list[Count], *, sharded: bool) -> Any:
+            return end
+
+        client: Any = Mock(subscribe=subscribe)
+        self.patch(pubsub, "Publisher", Mock())
+        self.patch(pubsub, "_PATIENCE", 0.1)
+
+        async def sleep(seconds: float) -> None:
+            await deferLater(reactor, seconds)
+
+        [workload, *_] = self.workloads()
+        assert isinstance(workload, PubSub)
+        with self.assertRaisesRegex(pubsub.MessagesMissing, "burst 1 was not received within 0.1 s"):
+            await pubsub.receive(client, workload, [], 0.02, sleep)
+        self.assertEqual(ended, [True])
+
+    def test_publisher_fails(self) -> None:
+        """A publisher that cannot connect to a node fails, and the client does not wait for its messages."""
+        [workload, *_] = self.workloads()
+        assert isinstance(workload, PubSub)
+        publisher = pubsub.Publisher(workload, [("127.0.0.1", 1)])
+        self.addCleanup(publisher.close)
+        with self.assertRaisesRegex(pubsub.MessagesMissing, "the publisher failed: ConnectionRefusedError"):
+            publisher.publish()
 
 
 class CTests(TestCase):
@@ -118,7 +214,7 @@ class ReportTests(TestCase):
     def results(self) -> Results:
         name = set_and_get(50)
         peers = [FLOOR, OURS, "slow", "fast", "broken", "txredisapi_", C]
-        results = Results(peers, [name, SPLIT, BY_HAND, AT_ONCE])
+        results = Results(peers, [name, SPLIT, BY_HAND, AT_ONCE, ONE_CHANNEL])
         for factor in (1.0, 2.0, 0.5):
             for peer, rate, cpu in ((FLOOR, 100, 5), (OURS, 90, 6), ("slow", 10, 9), ("fast", 30, 8)):
                 results.add(peer, name, self.sample(rate * factor, cpu * factor))
@@ -126,6 +222,8 @@ class ReportTests(TestCase):
             results.add(C, name, self.sample(2000 * factor, 2 * factor))
             for workload, rate in ((SPLIT, 40), (BY_HAND, 50)):
                 results.add(OURS, workload, self.sample(rate * factor, 1))
+        for peer, rate, cpu in ((FLOOR, 100, 5), (OURS, 100, 6), ("slow", 10, 18), ("fast", 30, 24)):
+            results.add(peer, ONE_CHANNEL, Sample(rate, 1.0, rate * cpu / 1e6, None))
         results.add("broken", name, "OSError: no")
         return results
 
@@ -158,10 +256,13 @@ class ReportTests(TestCase):
         self.assertEqual(judged["CPU per command / CPU of the bare Twisted loop, 50 in flight"], False)
         self.assertIsNone(judged["CPU per command / CPU of the bare Twisted loop, 1 in flight"])
         self.assertEqual(judged["MGET of 100 keys in 3 slots, time / time of 3 MGETs by hand"], True)
+        self.assertEqual(judged["CPU per message / CPU of the bare Twisted loop, one channel"], True)
+        self.assertIsNone(judged["CPU per message / CPU of the bare Twisted loop, 1,000 sharded channels"])
+        self.assertEqual(judged["CPU of the cheapest other cluster client / CPU per message, one channel"], True)
         self.assertEqual(judged["value of 100 MiB, CPU per byte / CPU per byte of 10 MiB"], False)
 
     def test_shown_and_saved(self) -> None:
-        """Tables and JSON name each client that failed, with its error."""
+        """Tables and JSON name each client that failed, with its error.  Messages have no latencies."""
         shown = StringIO()
         results = self.results()
         show(results, Console(file=shown, width=120))
@@ -170,6 +271,7 @@ class ReportTests(TestCase):
         self.assertIn("CPU of txvalkeycluster / CPU of libvalkey (C): 3.00", shown.getvalue())
         self.assertIn("CPU us per operation, Python and C", shown.getvalue())
         self.assertIn(f"{AT_ONCE}: no client has figures", shown.getvalue())
+        self.assertEqual(shown.getvalue().count("p99.9 ms"), 3)
         path = Path(self.mktemp())
         save_json(results.as_json(), path)
         clients = json.loads(path.read_text())[set_and_get(50)]["clients"]
@@ -184,7 +286,7 @@ class ReportTests(TestCase):
             raise SkipTest("matplotlib is not installed") from None
         self.assertTrue(matplotlib.__version__)
         results = self.results()
-        self.assertEqual(list(measured_rows(results)), [set_and_get(50), SPLIT, BY_HAND])
+        self.assertEqual(list(measured_rows(results)), [set_and_get(50), SPLIT, BY_HAND, ONE_CHANNEL])
         names = [row["name"] for row in measured_rows(results)[set_and_get(50)]]
         self.assertEqual(names, ["bare Twisted loop", "txvalkeycluster", "slow", "fast", "txredisapi", "libvalkey (C)"])
         path = Path(self.mktemp())
