@@ -1,4 +1,4 @@
-"""Check the documents: every sample runs, tables are complete, and links and names lead to something that exists."""
+"""Check the documents: every sample runs, tables are complete, and the names of tests and files exist."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ import txvalkeycluster
 from tests.cases import SynchronousTestCase
 from tests.cluster.base import ClusterTests
 from tests.cluster.command_line import CommandLine
-from tests.cluster.links import bad_links, documents, without_code
 from txvalkeycluster import ClusterClient, Event, LostReason, Options, Statistics, ValkeyError
 from txvalkeycluster.commands.overrides import REFUSED
 from txvalkeycluster.testing.ports import free_ports
@@ -198,32 +197,6 @@ class PageTests(SynchronousTestCase):
         self.assertEqual(printed_by("a = 1\nif a:\n    print(a, '#')  # 1 #\nprint(2)  # 2\n"), "1 #\n2\n")
         self.assertRaises(ValueError, printed_by, "print(1)\n")
 
-    def test_links(self) -> None:
-        """Relative links lead to a file and a heading; external links are well-formed."""
-        self.assertEqual([bad for document in documents(ROOT) for bad in bad_links(document, ROOT)], [])
-
-    def test_bad_links_are_found(self) -> None:
-        """Each kind of bad link is reported, and nothing else."""
-        folder = Path(self.mktemp())
-        (folder / "docs").mkdir(parents=True)
-        (folder / "other.md").write_text("# One `two()`: three\n\n## Again\n\n## Again\n```\n# Not a heading\n```\n")
-        good = ["other.md", "other.md#one-two-three", "other.md#again-1", "#here", "https://valkey.io/topics/x#y"]
-        bad = [
-            "none.md",
-            "other.md#not-a-heading",
-            "#nowhere",
-            "../outside.md",
-            "docs",
-            "https:/valkey.io",
-            "ftp://a.b",
-        ]
-        (folder.parent / "outside.md").write_text("")
-        page = folder / "page.md"
-        lines = ["# Here", "`[code](none.md)`", "[named]: none.md", "<http://valkey>"]
-        page.write_text("\n\n".join([*lines, *(f"[text]({target})" for target in (*good, *bad))]))
-        found = [text.partition(": ")[2] for text in bad_links(page, folder)]
-        self.assertEqual(sorted(found), sorted([*bad, "none.md", "http://valkey"]))
-
     def test_names_of_tests_exist(self) -> None:
         """Every module, class or test that a page names exists."""
         text = "".join((ROOT / page).read_text() for page in pages())
@@ -312,7 +285,3 @@ class PageTests(SynchronousTestCase):
     def section(self, page: str, heading: str) -> str:
         """Return the text of a page from a heading to the next one of the same level."""
         return re.split(r"^## ", (ROOT / page).read_text().partition(heading)[2], flags=re.M)[0]
-
-    def test_code_is_not_searched_for_links(self) -> None:
-        """Code and text between backticks are no links."""
-        self.assertEqual(without_code("a\n```python\n[x](y)\n```\nb `[x](y)` c\n").split(), ["a", "b", "c"])
