@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from time import perf_counter, process_time
 
 from .peers import Addresses
@@ -41,7 +42,12 @@ class Publisher:
         words = json.dumps([*addresses[0], command, channels, SMALL.decode()])
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.publisher", words], stdin=pipe, stdout=pipe, stderr=pipe, text=True
+            [sys.executable, "-m", "benchmarks.publisher", words],
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            cwd=Path(__file__).parents[1],
         )
 
     def publish(self) -> None:
