@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import re
 from collections.abc import AsyncIterable, Awaitable, Callable
-from itertools import cycle
+from itertools import count, cycle
 from pathlib import Path
 from typing import Any, ClassVar
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SkipTest
 
 from tests.cluster.base import ClusterTests
+from tests.cluster.command_line import output_of
 from tests.cluster.numbered import Publishers, Trails
-from txvalkeycluster import ClusterClient, Lost, LostReason, Message, ReplyError, Resubscribed, Subscription, key_slot
+from txvalkeycluster import (
+    Address,
+    ClusterClient,
+    Lost,
+    LostReason,
+    Message,
+    ReplyError,
+    Resubscribed,
+    Subscription,
+    key_slot,
+)
 from txvalkeycluster.testing import Server
 
 #: The limit in seconds until all channels are subscribed again, on a cluster that is healthy.
@@ -29,7 +43,7 @@ class NumberedTests(ClusterTests):
     """Sharded channels with a publisher each, through everything that can happen to a cluster."""
 
     protocol: ClassVar[int] = 3
-    count: ClassVar[int] = 1000
+    channels: ClassVar[int] = 1000
 
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
@@ -50,7 +64,7 @@ class NumberedTests(ClusterTests):
     async def test_sharded_channels(self) -> None:
         """A number is missing only between a Lost and its Resubscribed, and none comes twice or too late."""
         subscriber, publisher = await self.follower(), await self.follower()
-        channels = [f"channel:{number}" for number in range(self.count)]
+        channels = [f"channel:{number}" for number in range(self.channels)]
         trails = Trails(channels, self.violation)
         # One half has a listener, the other half an iterator.
         listening = subscriber.ssubscribe(*channels[::2], listener=trails.item)
@@ -179,7 +193,7 @@ class NumberedRESP2Tests(NumberedTests):
     """The same with RESP2, and fewer channels."""
 
     protocol = 2
-    count = 200
+    channels = 200
 
 
 class PubSubTests(ClusterTests):
@@ -290,6 +304,236 @@ class EndTests(PubSubTests):
         subscription = client.subscribe("never")
         await subscription.ready()
         self.never = Deferred.fromCoroutine(_next(subscription)).addErrback(lambda _: None)
+
+
+class FailoverTests(PubSubTests):
+    """Classic channels, patterns and events, through failovers."""
+
+    options: ClassVar[dict[str, Any]] = {"config": {"notify-keyspace-events": "KEA"}}
+    protocol = 3
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        await super().setUp()
+        self.violations: list[str] = []
+
+    async def test_classic_channels(self) -> None:
+        """Channels and patterns move to another node when theirs is killed, and every gap is reported."""
+        client, publisher = await self.connect(protocol=self.protocol), await self.connect(protocol=self.protocol)
+        first = client.subscribe("channel:0", listener=lambda _: None)
+        await first.ready()
+        home = await self.home("channel:0")
+        # Messages that a killed node has not passed on yet are lost, which no client can detect.
+        owned = await self.cluster.ranges_of(home)
+        channels = [f"channel:{n}" for n in range(60) if not any(key_slot(f"channel:{n}") in each for each in owned)]
+        trails = Trails(channels, self.violations.append)
+        by_pattern: list[Any] = []
+        async with (
+            client.subscribe(*channels, listener=trails.item),
+            client.psubscribe("channel:*", listener=by_pattern.append),
+        ):
+            publishers = Publishers(reactor, [publisher], trails, sharded=False, interval=0.05)
+            self.addCleanup(publishers.stop)
+            publishers.start()
+            await publishers.all_received()
+            (replica,) = await self.cluster.replicas_of(home)
+            await self.cluster.failover(replica)
+            await self.cluster.wait_until_whole()
+            await publishers.all_received()
+            self.assertEqual((self.violations, trails.reasons), ([], {}))
+            await self.cluster.kill(home)
+            await publishers.all_received()
+            await self.cluster.restart(home)
+            await publishers.all_received()
+            await publishers.stop()
+        self.assertEqual((self.violations, trails.reasons), ([], {LostReason.CONNECTION: len(channels)}))
+        self.assertEqual([item.channels for item in by_pattern if not isinstance(item, Message)], [(b"channel:*",)] * 2)
+        numbers: dict[bytes, list[int]] = {}
+        for item in by_pattern:
+            if isinstance(item, Message):
+                self.assertEqual(item.pattern, b"channel:*")
+                numbers.setdefault(item.channel, []).append(int(item.data))
+        self.assertEqual(set(numbers), {channel.encode() for channel in channels})
+        for each in numbers.values():
+            self.assertEqual(each, sorted(set(each)))
+        await first.close()
+        await self.nothing_is_left()
+
+    async def test_events(self) -> None:
+        """Events come from the primary of their key.  Those that are missing lie in a gap that names the node."""
+        client = await self.connect(protocol=self.protocol, refresh_period=1.0)
+        writer = await self.connect(protocol=self.protocol)
+        (old, replica) = self.cluster.servers[0], self.cluster.servers[3]
+        tag = next(str(n) for n in count() if key_slot(str(n)) < 5000)
+        # A client that only receives events does not notice a graceful failover before the next refresh.
+        by_key = client.keyspace_events(f"{{{tag}}}:*", listener=self.items.append)
+        events: list[Any] = []
+        by_event = client.keyevent_events("set", listener=events.append)
+        await gatherResults([by_key.ready(), by_event.ready()])
+        # The number of each write that has had a reply.
+        written: list[int] = []
+
+        async def write() -> None:
+            for number in count():
+                if self.enough:
+                    return
+                await writer.set(f"{{{tag}}}:{number}", "x")
+                written.append(number)
+                await deferLater(reactor, 0.001)
+
+        self.enough = False
+        writing = Deferred.fromCoroutine(write())
+        await self.until(lambda: len(written) > 100)
+        await self.cluster.failover(replica)
+        await self.cluster.wait_until_whole()
+        await self.until(lambda: Resubscribed in map(type, self.items))
+        await self.until(lambda: isinstance(self.items[-1], Message) and isinstance(events[-1], Message))
+        at = len(written)
+        await self.until(lambda: len(written) > at + 100)
+        self.enough = True
+        await writing
+        last = f"{{{tag}}}:{written[-1]}".encode()
+        await self.until(lambda: self.items[-1].channel.endswith(last) and events[-1].data == last)
+        places = {server: Address(self.cluster.host, server.port) for server in (old, replica)}
+        for items, number_of in ((self.items, _number_in_channel), (events, _number_in_data)):
+            gaps = [(type(item), item.node) for item in items if not isinstance(item, Message)]
+            self.assertEqual(gaps, [(Lost, places[old]), (Lost, places[replica]), (Resubscribed, places[replica])])
+            kinds = [type(item) for item in items]
+            before, after = items[: kinds.index(Lost)], items[kinds.index(Resubscribed) + 1 :]
+            self.assertEqual(set(map(type, before + after)), {Message})
+            self.assertEqual({item.node for item in before}, {places[old]})
+            self.assertEqual({item.node for item in after}, {places[replica]})
+            first_numbers, last_numbers = list(map(number_of, before)), list(map(number_of, after))
+            self.assertEqual(first_numbers, list(range(len(first_numbers))))
+            self.assertEqual(last_numbers, list(range(last_numbers[0], written[-1] + 1)))
+            self.assertGreater(last_numbers[0], first_numbers[-1])
+        await gatherResults([by_key.close(), by_event.close()])
+        await self.nothing_is_left()
+
+    async def test_events_that_are_off(self) -> None:
+        """A warning names each node that sends no events."""
+        await self.asked("CONFIG", "SET", "notify-keyspace-events", "")
+        client = await self.connect(protocol=self.protocol)
+        with capturedLogs() as events:
+            async with client.keyspace_events():
+                await self.until(lambda: len(events) >= 3)
+        texts = [formatEvent(event) for event in events]
+        self.assertEqual(len([text for text in texts if "sends no keyspace events" in text]), 3)
+
+
+class FailoverRESP2Tests(FailoverTests):
+    """The same with RESP2."""
+
+    protocol = 2
+
+
+class TLSTests(PubSubTests):
+    """Over TLS."""
+
+    options: ClassVar[dict[str, Any]] = {"tls": "auto"}
+
+    async def test_a_failover(self) -> None:
+        """Messages of all kinds, and a gap."""
+        client, violations = await self.connect(), list[str]()
+        sharded, classic = (Trails([f"c{n}" for n in range(50)], violations.append) for _ in range(2))
+        async with (
+            client.ssubscribe(*sharded.by_channel, listener=sharded.item),
+            client.subscribe(*classic.by_channel, listener=classic.item),
+        ):
+            several = [
+                Publishers(reactor, [client], sharded, interval=0.05),
+                Publishers(reactor, [client], classic, sharded=False, interval=0.05),
+            ]
+            for publishers in several:
+                self.addCleanup(publishers.stop)
+                publishers.start()
+            for change in (
+                self.cluster.failover(self.cluster.servers[3]),
+                self.asked("CLIENT", "KILL", "TYPE", "pubsub"),
+            ):
+                await change
+                await self.cluster.wait_until_whole()
+                for publishers in several:
+                    self.assertLess(await publishers.all_received(), HEALTHY)
+            for publishers in several:
+                await publishers.stop()
+        self.assertEqual(violations, [])
+        self.assertEqual(classic.reasons, {LostReason.CONNECTION: 50})
+        await self.nothing_is_left()
+
+
+# The parent has subscriptions.  The child has copies of the sockets, and its reactor runs on for a while.
+FORK = """
+import json, os, sys
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from txvalkeycluster import ClientClosed, connect
+
+async def in_child(client, items, subscriptions, iterated):
+    try:
+        errors = []
+        items.clear()
+        try:
+            await client.subscribe("b", timeout=1.0).ready()
+        except ClientClosed as error:
+            errors.append(str(error))
+        async for item in iterated:
+            errors.append(str(item))
+        await deferLater(reactor, 0.5)
+        for each in subscriptions:
+            await each.close()
+        await client.close()
+        return [errors, len(items)]
+    except BaseException as error:
+        return [[repr(error)], 0]
+
+async def main():
+    client = await connect(reactor, sys.argv[1], unresponsive_after=0.2)
+    items = []
+    subscriptions = [each("a", listener=items.append) for each in (client.subscribe, client.ssubscribe)]
+    iterated = client.subscribe("a")
+    for each in (*subscriptions, iterated):
+        await each.ready()
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        outcome = await in_child(client, items, subscriptions, iterated)
+        os.write(write, json.dumps(outcome).encode())
+        os._exit(0)
+    os.close(write)
+    number = 0
+    while not os.waitpid(child, os.WNOHANG)[0]:
+        number += 1
+        await client.publish("a", str(number))
+        await client.spublish("a", str(number))
+        await deferLater(reactor, 0.001)
+    while len(items) < 2 * number:
+        await deferLater(reactor, 0.01)
+    received = [int(item.data) for item in items]
+    in_order = sorted(received) == sorted([*range(1, number + 1)] * 2)
+    again = client.ssubscribe("b")
+    await again.ready()
+    await client.close()
+    print(json.dumps([json.loads(os.read(read, 10000)), in_order, number > 0]))
+
+Deferred.fromCoroutine(main()).addErrback(lambda failure: print(failure)).addBoth(lambda _: reactor.stop())
+reactor.run()
+"""
+
+
+class ForkTests(PubSubTests):
+    """Processes that fork."""
+
+    async def test_a_child(self) -> None:
+        """Subscriptions end in the child, and those of the parent are not disturbed."""
+        if not hasattr(os, "fork"):
+            raise SkipTest("this system does not fork")
+        out, err, status = await output_of(["-c", FORK, self.cluster.url], os.environ)
+        self.assertEqual(status, 0, f"{out}{err}")
+        (errors, items), in_order, some = json.loads(out)
+        self.assertIn("make a new client", errors[0])
+        self.assertEqual((items, in_order, some), (0, True, True))
+        await self.nothing_is_left()
 
 
 class UserTests(PubSubTests):
@@ -415,6 +659,14 @@ class SlowTests(PubSubTests):
         await publisher.publish("a", "after")
         self.assertEqual((await _next(slow)).data, b"after")
         await slow.close()
+
+
+def _number_in_channel(message: Any) -> int:
+    return int(message.channel.rpartition(b":")[2])
+
+
+def _number_in_data(message: Any) -> int:
+    return int(message.data.rpartition(b":")[2])
 
 
 async def _next(items: AsyncIterable[Any]) -> Any:
