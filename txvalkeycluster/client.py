@@ -100,7 +100,8 @@ class ClusterClient(Commands[Text], SubscriptionMethods[Text]):
         self._listeners: list[Callable[[Event], object]] = []
         # The reactor refers to the router.  A weak reference lets an unused client be collected.
         emit = WeakMethod(self._emit)
-        self._router = Router(reactor, self.options, lambda event: (emit() or _ignore)(event))
+        self._emit_weakly: Callable[[Event], None] = lambda event: (emit() or _ignore)(event)
+        self._router = Router(reactor, self.options, self._emit_weakly)
         self._closing: Deferred[None] | None = None
         # Made at the first subscription.
         self._hub: SubscriptionHub | None = None
@@ -205,7 +206,7 @@ class ClusterClient(Commands[Text], SubscriptionMethods[Text]):
 
     def _subscriptions(self) -> SubscriptionHub:
         if self._hub is None:
-            self._hub = SubscriptionHub(self._router, self.options, self._emit)
+            self._hub = SubscriptionHub(self._router, self.options, self._emit_weakly)
             if self._closing is not None:
                 self._hub.close(ClientClosed("the client is closed"))
         return self._hub

@@ -77,10 +77,10 @@ class BufferTests(SynchronousTestCase):
             feed.report(Resubscribed(("a",)))
         feed.report(other)
         self.fill(feed, 2, 3)
-        self.assertEqual(len(feed), 3)
+        self.assertEqual(len(feed), 5)
         self.assertEqual(
             self.all_of(feed),
-            [Lost(("c",), LostReason.OVERFLOW, dropped=1), one, other, Resubscribed(("a",)), 2, 3],
+            [Lost(("c",), LostReason.OVERFLOW, dropped=1), one, Resubscribed(("a",)), other, 2, 3],
         )
 
     def test_dropped_while_reports_are_taken(self) -> None:
@@ -174,5 +174,5 @@ class SlowTests(SubscriptionTests):
         for number in range(20):
             self.publish("a", str(number))
         self.result_of(slow.close())
-        self.network.settle()
+        self.advance(1.5)
         self.assertEqual((self.everywhere(), self.connections()), ([], before))

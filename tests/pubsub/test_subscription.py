@@ -216,7 +216,7 @@ class ChangeTests(TwoProtocolsTests):
         self.assertIsNone(self.result_of(subscription.close()))
         self.error_of(subscription.add("b"), ValkeyError)
         self.assertEqual(self.everywhere(), [])
-        self.network.settle()
+        self.advance(1.5)
         self.assertEqual(self.connections(), before)
 
     def test_dropped(self) -> None:

@@ -44,6 +44,12 @@ class Node(Protocol):
         """Handle requests for which no connection could be made."""
 
 
+# Seconds that a connection without subscriptions stays open: requests that are refused for now come back soon.
+_LINGER = 1.0
+# Seconds before a refused UNSUBSCRIBE is sent again.  After the last one the connection is ended.
+_UNSUBSCRIBE_AGAIN = (0.1, 0.2, 0.4)
+
+
 class Sleeper(Protocol):
     """What waits for messages."""
 
@@ -179,6 +185,7 @@ class Subscriber(ConnectionListener):
         self._dialling: Deferred[Any] | None = None
         self._dial_timer = Timer(clock, self._dial)
         self._ping_timer = Timer(clock, self._watch)
+        self._unused_timer = Timer(clock, self._end_if_unused)
         self._waiting = PendingQueue(clock, options, cancels, lambda: f"waiting for a subscriber of {node.address}")
         self._parts: dict[tuple[Kind, bytes], list[NodeSubscription]] = {}
         self._deliveries: Deliveries = {kind.message: {} for kind in (CHANNEL, PATTERN, SHARDED)}
@@ -212,41 +219,66 @@ class Subscriber(ConnectionListener):
             # Dialling runs code of the application.  It is deferred to the next turn to avoid re-entrancy.
             self._dial_timer.start(self._dials.delay)
 
-    def unsubscribe(self, part: NodeSubscription) -> Deferred[Any]:
-        """End a subscription.
+    def unsubscribe(self, parts: Sequence[NodeSubscription], have_twins: bool) -> Deferred[None]:
+        """End subscriptions of one kind; sharded channels of one slot only.
 
         Args:
-            part: The subscription; its request may still be without a reply.
+            parts: The subscriptions.  Their requests may be without a reply; they are taken back already.
+            have_twins: Whether other subscriptions may have the same names.  Only patterns can.
 
         Returns:
             A Deferred that fires when the server has processed the end, or the connection is lost.
         """
-        key = (part.kind, part.name)
-        left = [other for other in self._parts.get(key, ()) if other is not part]
-        self._set_parts(key, left)
-        request = UnsubscribeCall(part.kind, [part.name], self._clock.seconds(), self._cancels.note)
-        if self._connection is None or self._connection.ended or left or self._is_awaited(part):
-            request.answer(None)
-            self._close_if_unused()
-        else:
-            self._connection.send_mixed(request)
-        # After an error or a lost connection, the subscription has ended too.
-        request.addErrback(lambda _: None)
-        request.addCallback(self._close_if_unused)
-        return request
+        kind = parts[0].kind
+        names: list[bytes] = []
+        awaited = self._awaited(kind) if have_twins else frozenset()
+        for part in parts:
+            key = (kind, part.name)
+            left = [other for other in self._parts.get(key, ()) if other is not part]
+            self._set_parts(key, left)
+            if not left and part.name not in awaited:
+                names.append(part.name)
+        done: Deferred[None] = Deferred()
+        self._send_unsubscribe(kind, names, done, list(_UNSUBSCRIBE_AGAIN))
+        return done
 
-    def _is_awaited(self, part: NodeSubscription) -> bool:
-        """Return whether another subscription to the same name has been requested on this connection."""
-        if part.kind is not PATTERN or self._connection is None:
-            # Only patterns can be subscribed twice: by a keyspace subscription and by an ordinary one.
-            return False
-        return any(
-            isinstance(request, SubscribeCall)
-            and not request.called
-            and request.kind is part.kind
-            # The request of ``part`` itself has been cancelled, so it does not count.
-            and part.name in request.parts
-            for request in self._connection.everything()
+    def _send_unsubscribe(self, kind: Kind, names: list[bytes], done: Deferred[None], pauses: list[float]) -> None:
+        connection = self._connection
+        if not names or connection is None or connection.ended:
+            self._close_if_unused()
+            done.callback(None)
+            return
+        request = UnsubscribeCall(kind, names, self._clock.seconds(), self._cancels.note)
+
+        def ended(result: object) -> None:
+            if not (isinstance(result, Failure) and isinstance(result.value, ReplyError)):
+                # A lost connection has ended the subscriptions, too.
+                self._close_if_unused()
+                done.callback(None)
+            elif pauses:
+                self._clock.callLater(pauses.pop(0), again)
+            else:
+                connection.abort(ConnectionLost(f"{connection.peer} refused {request.command.name}: {result.value}"))
+                done.callback(None)
+
+        def again() -> None:
+            # The connection may be another one, and some may be subscribed again.
+            same = connection is self._connection
+            awaited = self._awaited(kind)
+            left = [name for name in names if (kind, name) not in self._parts and name not in awaited] if same else []
+            self._send_unsubscribe(kind, left, done, pauses)
+
+        request.addBoth(ended)
+        connection.send_mixed(request)
+
+    def _awaited(self, kind: Kind) -> frozenset[bytes]:
+        """The names whose subscription has been requested on this connection."""
+        requests = self._connection.everything() if self._connection is not None else []
+        return frozenset(
+            name
+            for request in requests
+            if isinstance(request, SubscribeCall) and not request.called and request.kind is kind
+            for name in request.parts
         )
 
     def _give(self, request: Request) -> None:
@@ -322,17 +354,25 @@ class Subscriber(ConnectionListener):
             connection.abort(ConnectionLost(f"{self.node.address} belongs to another machine now"))
 
     def _close_if_unused(self, _: object = None) -> None:
+        if not self._closed and not self.in_use:
+            self._unused_timer.start(_LINGER)
+
+    def _end_if_unused(self) -> None:
         if not self._closed and not self.in_use and self._dialling is None and not self._dial_timer.running:
             self._shut()
             self._unused(self)
 
     def close(self) -> None:
         """Accept no more requests and report the subscriptions as lost, because the node or the client is closed."""
-        parts, waiting = self._parts_now(), self._waiting.take()
+        connection, parts, waiting = self._connection, self._parts_now(), self._waiting.take()
         self._shut()
         self.group.lost(self, parts, LostReason.NODE_REMOVED, "")
+        reason = ConnectionLost(f"{self.node.address}: the connection was closed")
+        if connection is not None:
+            # Its requests go to other nodes; the server may never answer them.
+            connection.abort(reason)
         for request in waiting:
-            request.fail_unanswered(ConnectionLost, f"{self.node.address}: the connection was closed")
+            request.fail_unanswered(ConnectionLost, str(reason))
 
     def abort(self, reason: Exception) -> list[Request]:
         """End the connection at once.
@@ -355,6 +395,7 @@ class Subscriber(ConnectionListener):
         self.group.remove(self)
         self._dial_timer.stop()
         self._ping_timer.stop()
+        self._unused_timer.stop()
         connection, self._connection = self._connection, None
         if self._dialling is not None:
             self._dialling.cancel()

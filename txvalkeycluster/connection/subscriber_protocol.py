@@ -16,7 +16,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from ..errors import ProtocolError, ReplyError
-from ..requests.subscribe import CHANNEL, PATTERN, SHARDED, FencedCall, Kind, NodeSubscription, SubscribeCall
+from ..requests.subscribe import (
+    CHANNEL,
+    PATTERN,
+    SHARDED,
+    FencedCall,
+    Kind,
+    NodeSubscription,
+    SubscribeCall,
+    UnsubscribeCall,
+)
 from .protocol import NOTHING, PUSH, RESPProtocol
 
 _KINDS = (CHANNEL, PATTERN, SHARDED)
@@ -128,7 +137,7 @@ class SubscriberProtocol(RESPProtocol):
                 self._confirmed(_SUBSCRIBED[word], reply[1])
                 return
             if word in _UNSUBSCRIBED:
-                self._subscriptions.unsubscribed(_UNSUBSCRIBED[word], reply[1])
+                self._ended(_UNSUBSCRIBED[word], reply[1])
                 return
             if any(word == kind.message for kind in _KINDS):
                 # The subscription has just been removed.
@@ -138,10 +147,17 @@ class SubscriberProtocol(RESPProtocol):
 
     def _confirmed(self, kind: Kind, name: Any) -> None:
         request = self._sent[0] if self._sent else None
-        if isinstance(request, SubscribeCall) and request.kind is kind and not request.called:
+        if isinstance(request, SubscribeCall) and request.kind is kind:
+            request.acknowledged = True
             part = request.parts.get(name) if isinstance(name, bytes) else None
-            if part is not None:
+            if part is not None and not request.called:
                 self._subscriptions.subscribed(part)
+
+    def _ended(self, kind: Kind, name: Any) -> None:
+        request = self._sent[0] if self._sent else None
+        if isinstance(request, UnsubscribeCall) and request.kind is kind and name in request.names:
+            request.acknowledged = True
+        self._subscriptions.unsubscribed(kind, name)
 
     def _replied(self, reply: Any) -> None:
         """Handle an ordinary reply, which belongs to the oldest request."""
@@ -149,9 +165,10 @@ class SubscriberProtocol(RESPProtocol):
             raise ProtocolError(f"{self.peer} sent a reply without a pending command")
         request = self._sent[0]
         if reply.__class__ is ReplyError:
-            if isinstance(request, FencedCall) and not _refuses_ping(reply):
-                # The reply to the PING is still to come.
-                request.error = request.error or reply
+            if isinstance(request, FencedCall) and not request.acknowledged and request.error is None:
+                # The reply to the PING is still to come.  After a confirmation or another error, this is the reply: a
+                # server refuses PING with NOPERM, MISCONF, LOADING or BUSY.
+                request.error = reply
                 return
         elif isinstance(request, FencedCall) and not request.is_fence(reply):
             raise ProtocolError(f"{self.peer} answered {request.command.name} with {type(reply).__name__}")
@@ -165,13 +182,8 @@ class SubscriberProtocol(RESPProtocol):
 
     def _fenced(self, request: FencedCall) -> None:
         """End a change that the server has processed."""
-        error, request.error = request.error, None
+        error, request.error, request.acknowledged = request.error, None, False
         if error is not None:
             self._refused(request, error)
         elif not request.called:
             request.answer(None)
-
-
-def _refuses_ping(error: ReplyError) -> bool:
-    """Return whether an error is the reply to PING: the user may lack the permission for it."""
-    return error.code == "NOPERM" and "'ping' command" in str(error)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from ..address import Address
 from ..messages import Lost, LostReason, Message, Resubscribed
+
+if TYPE_CHECKING:
+    from .acknowledgement import Acknowledgement
+    from .upstream import Upstream
 
 _log = Logger()
 
@@ -19,10 +24,15 @@ Item = Message[Any] | Lost | Resubscribed
 class Feed:
     """Where the items of a subscription go.  Subclasses keep them for an iterator, or hand them to a listener."""
 
-    #: Whether no more items are taken.
-    ended = False
-    #: Why it ended; None if the application or the client closed it.
-    error: Exception | None = None
+    def __init__(self) -> None:
+        #: Whether no more items are taken.
+        self.ended = False
+        #: Why it ended; None if the application or the client closed it.
+        self.error: Exception | None = None
+        #: The channels and patterns, by name.
+        self.upstreams: dict[bytes, Upstream] = {}
+        #: What waits for channels of this feed.
+        self.acknowledgements: list[Acknowledgement] = []
 
     def put(self, message: Message[Any]) -> None:
         """Take a message."""
@@ -44,6 +54,7 @@ class ListenerFeed(Feed):
 
     def __init__(self, listener: Callable[[Item], object]) -> None:
         """``listener`` is called with each item; what it raises is logged."""
+        super().__init__()
         self.listener = listener
 
     def put(self, message: Message[Any]) -> None:
@@ -91,14 +102,17 @@ class BufferedFeed(Feed):
             pause: Stops the reading when the buffer is full.  None: the oldest messages are dropped.
             resume: Starts it again when the buffer is half empty.
         """
+        super().__init__()
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         self._wake_after_read = wake_after_read
         self._on_dropped = dropped
         self._pause = pause
         self._resume = resume
-        self._items: deque[Item] = deque()
+        self._items: deque[Message[Any] | Lost | _Ends] = deque()
         self._bytes = 0
+        # How many of the items are reports.
+        self._reported = 0
         self._paused = False
         self._dropped: _Dropped | None = None
         # The reports of what was dropped, once an iterator has begun to take them.
@@ -118,17 +132,25 @@ class BufferedFeed(Feed):
         items = self._items
         items.append(message)
         self._bytes += len(message[0]) + len(message[1])
-        if self._bytes > self._max_bytes or len(items) > self._max_messages:
+        if self._bytes > self._max_bytes or len(items) - self._reported > self._max_messages:
             self._full()
         if self._waiters:
             self._wake_after_read(self)
 
     def report(self, item: Lost | Resubscribed) -> None:
-        """Append the report of a gap."""
+        """Append the report of a gap.  Reports do not push messages out of the buffer."""
         if self.ended:
             return
-        self._items.append(item)
-        if len(self._items) > self._max_messages:
+        last = self._items[-1] if self._items else None
+        if isinstance(item, Resubscribed):
+            if isinstance(last, _Ends) and last.node == item.node:
+                last.channels += item.channels
+                return
+            self._items.append(_Ends(list(item.channels), item.node))
+        else:
+            self._items.append(item)
+        self._reported += 1
+        if self._reported > self._max_messages:
             self._full()
         if self._waiters:
             self._wake_after_read(self)
@@ -145,17 +167,21 @@ class BufferedFeed(Feed):
         item = self._items.popleft()
         if item.__class__ is Message:
             self._bytes -= len(item[0]) + len(item[1])
+        else:
+            self._reported -= 1
         if self._paused and self._half_empty():
-            self._paused = False
-            assert self._resume is not None
-            self._resume()
-        return item
+            self._continue()
+        return Resubscribed(tuple(item.channels), item.node) if isinstance(item, _Ends) else item
 
     def wait(self) -> Deferred[None]:
         """Return a Deferred that fires when there is an item, or the end."""
-        waiter: Deferred[None] = Deferred(lambda waiter: self._waiters.remove(waiter))
+        waiter: Deferred[None] = Deferred(self._waiter_cancelled)
         self._waiters.append(waiter)
         return waiter
+
+    def _waiter_cancelled(self, waiter: Deferred[None]) -> None:
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
 
     def end(self, error: Exception | None = None) -> None:
         """Discard what is in the buffer, and wake the iterators."""
@@ -165,8 +191,15 @@ class BufferedFeed(Feed):
         self._items.clear()
         self._reports.clear()
         self._dropped = None
-        self._bytes = 0
+        self._bytes = self._reported = 0
+        if self._paused:
+            self._continue()
         self.wake()
+
+    def _continue(self) -> None:
+        self._paused = False
+        assert self._resume is not None
+        self._resume()
 
     def _half_empty(self) -> bool:
         return len(self._items) <= self._max_messages // 2 and self._bytes <= self._max_bytes // 2
@@ -181,55 +214,76 @@ class BufferedFeed(Feed):
         if self._dropped is None:
             self._dropped = _Dropped()
         count = 0
-        while len(items) > 1 and (self._bytes > self._max_bytes or len(items) > self._max_messages):
+        while len(items) > 1 and self._is_over():
             item = items.popleft()
             if isinstance(item, Message):
                 self._bytes -= len(item[0]) + len(item[1])
-            count += self._dropped.add(item)
+                count += 1
+            else:
+                self._reported -= 1
+            self._dropped.add(item)
         if count:
             self._on_dropped(count)
+
+    def _is_over(self) -> bool:
+        messages = len(self._items) - self._reported
+        return self._bytes > self._max_bytes or max(messages, self._reported) > self._max_messages
 
     def wake(self) -> None:
         """Wake the iterators: there is an item, or the end."""
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
-            waiter.callback(None)
+            # One can cancel another.
+            if not waiter.called:
+                waiter.callback(None)
+
+
+class _Ends:
+    """Gaps at one node that have ended.  In the buffer they are one item, to which others are added."""
+
+    def __init__(self, channels: list[Any], node: Address | None) -> None:
+        self.channels = channels
+        self.node = node
 
 
 class _Dropped:
     """What a full buffer has dropped since the last item that was taken: it becomes a few reports."""
 
     def __init__(self) -> None:
-        self._messages = 0
-        self._channels: dict[Any, None] = {}
-        # The last report of each channel at each node, whether its gap has ended, and how.
-        self._lost: dict[tuple[Any, Any], Lost] = {}
-        self._resubscribed: dict[tuple[Any, Any], None] = {}
+        # The number of messages, and their channels, by the reason why they are missing.
+        self._messages: dict[LostReason, int] = {}
+        self._channels: dict[LostReason, dict[Any, None]] = {}
+        # The last gap of each channel at each node, and whether it has ended.
+        self._lost: dict[tuple[Any, Address | None], Lost] = {}
+        self._ended: dict[tuple[Any, Address | None], None] = {}
 
-    def add(self, item: Item) -> int:
-        """Note an item that is dropped; return how many messages it is."""
+    def add(self, item: Message[Any] | Lost | _Ends) -> None:
+        """Note an item that is dropped."""
         if isinstance(item, Message):
-            self._messages += 1
-            self._channels[item.channel if item.pattern is None else item.pattern] = None
-            return 1
-        for channel in item.channels:
-            if isinstance(item, Lost):
+            self._count(LostReason.OVERFLOW, 1, [item.channel if item.pattern is None else item.pattern])
+        elif isinstance(item, _Ends):
+            self._ended.update(((channel, item.node), None) for channel in item.channels)
+        elif item.reason is LostReason.NOT_TEXT:
+            self._count(item.reason, item.dropped, item.channels)
+        else:
+            for channel in item.channels:
                 self._lost[channel, item.node] = item
-                self._resubscribed.pop((channel, item.node), None)
-            else:
-                self._resubscribed[channel, item.node] = None
-        return 0
+                self._ended.pop((channel, item.node), None)
 
-    def reports(self) -> list[Item]:
+    def _count(self, reason: LostReason, messages: int, channels: Iterable[Any]) -> None:
+        self._messages[reason] = self._messages.get(reason, 0) + messages
+        self._channels.setdefault(reason, {}).update(dict.fromkeys(channels))
+
+    def reports(self) -> list[Lost | Resubscribed]:
         """Return the reports: what was dropped, then the gaps that are known, then their ends."""
-        reports: list[Item] = []
-        if self._messages:
-            reports.append(Lost(tuple(self._channels), LostReason.OVERFLOW, dropped=self._messages))
-        gaps: dict[tuple[LostReason, str, int, Any], list[Any]] = {}
+        reports: list[Lost | Resubscribed] = [
+            Lost(tuple(self._channels[reason]), reason, dropped=number) for reason, number in self._messages.items()
+        ]
+        gaps: dict[tuple[LostReason, str, Address | None], list[Any]] = {}
         for (channel, node), lost in self._lost.items():
-            gaps.setdefault((lost.reason, lost.detail, lost.dropped, node), []).append(channel)
-        reports += [Lost(tuple(names), *facts) for facts, names in gaps.items()]
-        ends: dict[Any, list[Any]] = {}
-        for channel, node in self._resubscribed:
+            gaps.setdefault((lost.reason, lost.detail, node), []).append(channel)
+        reports += [Lost(tuple(names), reason, detail, node=node) for (reason, detail, node), names in gaps.items()]
+        ends: dict[Address | None, list[Any]] = {}
+        for channel, node in self._ended:
             ends.setdefault(node, []).append(channel)
         return reports + [Resubscribed(tuple(names), node) for node, names in ends.items()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -17,15 +17,16 @@ from ..errors import ClientClosed, ReplyError, ValkeyError
 from ..events import Event, TopologyUpdated
 from ..messages import Lost, LostReason, Resubscribed
 from ..options import Options
-from ..requests.subscribe import Kind, SubscribeCall
+from ..requests.subscribe import PATTERN, Kind, SubscribeCall
 from ..requests.target import ANY_NODE, THIS_NODE, Target
 from ..requests.timer import Timer
 from ..routing.router import Router
 from ..slots import key_slot
+from ..topology.model import Topology
 from .acknowledgement import Acknowledgement
 from .feed import Feed
 from .keyspace import check_configuration
-from .upstream import Part, Scope, Upstream
+from .upstream import Part, Scope, Upstream, UpstreamKey
 
 _log = Logger()
 # Seconds between two tries to subscribe what a node does not take now, or has refused to subscribe again.
@@ -58,8 +59,7 @@ class SubscriptionHub:
         self._emit = emit
         #: The connections that subscriptions share.
         self.shared = self.make_group()
-        self._upstreams: dict[tuple[SubscriberGroup, Kind, Scope, bytes], Upstream] = {}
-        self._acknowledgements: set[Acknowledgement] = set()
+        self._upstreams: dict[UpstreamKey, Upstream] = {}
         self._feeds: set[Feed] = set()
         self._retries: dict[Part, Timer] = {}
         self._refreshes: list[float] = []
@@ -104,30 +104,27 @@ class SubscriptionHub:
         Returns:
             An acknowledgement, which has the upstreams.
         """
-        upstreams = [self._upstream(group, kind, scope, name) for name in names]
-        acknowledgement = Acknowledgement(self, feed, upstreams, timeout, first=first)
-        self._acknowledgements.add(acknowledgement)
+        found = [
+            self._upstreams.get((group, kind, scope, name)) or Upstream(self, group, kind, scope, name, self.decode)
+            for name in names
+        ]
+        added = [upstream for upstream in found if upstream.name not in feed.upstreams]
+        awaited = [upstream for upstream in found if feed not in upstream.feeds or not upstream.complete]
+        acknowledgement = Acknowledgement(self, feed, added, awaited, timeout, first=first)
         if self.closed is not None:
             acknowledgement.fail(self.closed)
             return acknowledgement
         self._feeds.add(feed)
-        for upstream in upstreams:
+        for upstream in added:
+            self._upstreams[upstream.key] = feed.upstreams[upstream.name] = upstream
             upstream.add_feed(feed)
             self._place(upstream)
-        self._request(part for upstream in upstreams for part in upstream.parts.values())
-        for upstream in upstreams:
+        self._request(part for upstream in added for part in upstream.parts.values())
+        for upstream in added:
             if upstream.complete:
                 acknowledgement.confirm(upstream)
-        if not upstreams:
-            acknowledgement.finish()
+        acknowledgement.check()
         return acknowledgement
-
-    def _upstream(self, group: SubscriberGroup, kind: Kind, scope: Scope, name: bytes) -> Upstream:
-        upstream = self._upstreams.get((group, kind, scope, name))
-        if upstream is None:
-            upstream = Upstream(self, group, kind, scope, name, self.decode)
-            self._upstreams[upstream.key] = upstream
-        return upstream
 
     def unsubscribe(self, feed: Feed, upstreams: Iterable[Upstream]) -> Deferred[None]:
         """Let a feed get nothing more of some upstreams.
@@ -135,33 +132,38 @@ class SubscriptionHub:
         Returns:
             A Deferred that fires when the servers do not know those any more that no other feed wants.
         """
-        ends: list[Deferred[Any]] = []
-        for upstream in list(upstreams):
+        unwanted: list[Part] = []
+        affected: dict[Acknowledgement, None] = {}
+        for upstream in upstreams:
+            if feed.upstreams.get(upstream.name) is not upstream:
+                continue
+            del feed.upstreams[upstream.name]
             upstream.remove_feed(feed)
-            if not upstream.feeds and self._upstreams.pop(upstream.key, None) is not None:
-                ends += [self._end(part) for part in upstream.parts.values()]
-            for acknowledgement in list(self._acknowledgements):
-                if acknowledgement.feed is feed:
-                    acknowledgement.confirm(upstream)
-        done: Deferred[None] = Deferred()
-        DeferredList(ends).addCallback(lambda _: done.callback(None))
-        return done
+            for acknowledgement in feed.acknowledgements:
+                acknowledgement.remove(upstream)
+                upstream.acknowledgements.pop(acknowledgement, None)
+                affected[acknowledgement] = None
+            if not upstream.feeds:
+                del self._upstreams[upstream.key]
+                unwanted += upstream.parts.values()
+                upstream.parts = {}
+        ended = self._end(unwanted)
+        # Last, since their callbacks may subscribe again.
+        for acknowledgement in affected:
+            acknowledgement.check()
+        return ended
 
-    def end(self, feed: Feed, upstreams: Iterable[Upstream]) -> Deferred[None]:
-        """End a feed; the Deferred is that of `unsubscribe`."""
-        self.forget(feed)
-        for acknowledgement in list(self._acknowledgements):
-            if acknowledgement.feed is feed:
-                acknowledgement.give_up(ValkeyError("the subscription was closed"))
-        return self.unsubscribe(feed, upstreams)
-
-    def forget(self, feed: Feed) -> None:
-        """Forget a feed that has ended."""
+    def end(self, feed: Feed, error: Exception | None = None) -> Deferred[None]:
+        """End a feed; the Deferred is that of `unsubscribe`.  ``error`` is None if the application ends it."""
         self._feeds.discard(feed)
-
-    def acknowledged(self, acknowledgement: Acknowledgement) -> None:
-        """Forget an acknowledgement that has ended."""
-        self._acknowledgements.discard(acknowledgement)
+        acknowledgements = list(feed.acknowledgements)
+        for acknowledgement in acknowledgements:
+            acknowledgement.decide(error or ValkeyError("the subscription was closed"))
+        ended = self.unsubscribe(feed, list(feed.upstreams.values()))
+        feed.end(error)
+        for acknowledgement in acknowledgements:
+            acknowledgement.tell()
+        return ended
 
     def close(self, error: ClientClosed) -> None:
         """End every subscription: iterators stop, and what waits for an acknowledgement fails with ``error``."""
@@ -174,19 +176,24 @@ class SubscriptionHub:
         self._refresh_timer.stop()
         upstreams, self._upstreams = self._upstreams, {}
         for upstream in upstreams.values():
+            upstream.remove_feeds()
             for part in upstream.parts.values():
                 call, part.call, part.where = part.call, None, None
                 if call is not None and not call.called:
                     call.cancel()
-        for acknowledgement in list(self._acknowledgements):
-            acknowledgement.fail(error)
         feeds, self._feeds = self._feeds, set()
         for feed in feeds:
+            acknowledgements = list(feed.acknowledgements)
+            for acknowledgement in acknowledgements:
+                acknowledgement.decide(error)
+            feed.upstreams.clear()
             feed.end()
+            for acknowledgement in acknowledgements:
+                acknowledgement.tell()
 
     # ---- where channels belong
 
-    def _place(self, upstream: Upstream) -> None:
+    def _place(self, upstream: Upstream, previous: Topology | None = None) -> None:
         """Give an upstream its parts, if it is known at which nodes it belongs."""
         if upstream.scope in (Scope.ANY_NODE, Scope.SLOT_OWNER):
             if not upstream.placed:
@@ -200,59 +207,68 @@ class SubscriptionHub:
         nodes = topology.primaries if upstream.scope is Scope.PRIMARIES else topology.nodes
         addresses = [node.address for node in nodes if node.address is not None]
         if upstream.placed:
-            self._follow(upstream, addresses)
+            self._follow(upstream, addresses, previous)
             return
         upstream.placed = True
         for address in addresses:
             upstream.parts[address] = Part(upstream, address)
 
-    def _follow(self, upstream: Upstream, addresses: Sequence[Address]) -> None:
+    def _follow(self, upstream: Upstream, addresses: Sequence[Address], previous: Topology | None) -> None:
         """Subscribe at new nodes, and end what is at nodes where it does not belong any more."""
-        for address in [address for address in upstream.parts if address not in addresses]:
+        gone = [address for address in upstream.parts if address not in addresses]
+        for address in gone:
             part = upstream.parts.pop(address)
             if part.where is not None and address is not None:
                 self._report_lost([part], self._why_lost(address), "", address)
-            self._end(part)
-        waiting = {a.feed for a in self._acknowledgements if upstream in a.missing}
+            self._end([part])
+        waiting = {acknowledgement.feed for acknowledgement in upstream.acknowledgements}
         for address in addresses:
             if address not in upstream.parts:
                 part = upstream.parts[address] = Part(upstream, address)
                 # The events of the node were missed until now.
                 part.told = {feed: True for feed in upstream.feeds if feed not in waiting}
-                self._report_lost([part], self._why_new(address), "", address)
+                self._report_lost([part], self._why_new(address, previous), "", address)
 
     def _why_lost(self, address: Address) -> LostReason:
         listed = any(node.address == address for node in self._router.topology.nodes)
         return LostReason.FAILOVER if listed else LostReason.NODE_REMOVED
 
-    def _why_new(self, address: Address) -> LostReason:
-        shards = self._router.topology.shards
-        in_pairs = any(len(s.nodes) > 1 and any(n.address == address for n in s.nodes) for s in shards)
-        return LostReason.FAILOVER if in_pairs else LostReason.NODE_ADDED
+    def _why_new(self, address: Address, previous: Topology | None) -> LostReason:
+        """The reason of a gap at a node that was not subscribed: another node of its shard was, or the shard is new."""
+        before = {node.id for node in previous.nodes} if previous is not None else set()
+        for shard in self._router.topology.shards:
+            if any(node.address == address for node in shard.nodes) and any(node.id in before for node in shard.nodes):
+                return LostReason.FAILOVER
+        return LostReason.NODE_ADDED
 
-    def _topology_changed(self, _: TopologyUpdated) -> None:
+    def _topology_changed(self, event: TopologyUpdated) -> None:
         """Move what belongs to another node now."""
         moves: dict[tuple[Subscriber, LostReason], list[Part]] = {}
+        requested: list[Part] = []
         for upstream in list(self._upstreams.values()):
             if upstream.scope is Scope.SLOT_OWNER:
                 part = upstream.parts[None]
-                if (where := self._misplaced(part)) is not None:
-                    moves.setdefault((where, self._why_moved(part, where)), []).append(part)
+                if part.where is not None and self._is_misplaced(part, part.where):
+                    moves.setdefault((part.where, self._why_moved(part, part.where)), []).append(part)
+                elif (
+                    (call := part.call) is not None and call.where is not None and self._is_misplaced(part, call.where)
+                ):
+                    requested.append(part)
             elif upstream.scope is not Scope.ANY_NODE:
-                self._place(upstream)
+                self._place(upstream, event.previous)
                 self._request(upstream.parts.values())
                 if upstream.complete:
                     self._confirm(upstream)
         for (where, reason), parts in moves.items():
             self._move(where, reason, parts)
+        # Their node may never answer.
+        self._end(requested)
+        self._request(requested)
 
-    def _misplaced(self, part: Part) -> Subscriber | None:
-        """The subscriber of a sharded channel whose slot has another owner now; None if it is where it belongs."""
+    def _is_misplaced(self, part: Part, where: Subscriber) -> bool:
+        """Whether the slot of a sharded channel has another owner than the node of ``where``."""
         owner = self._router.destinations[key_slot(part.name)]
-        where = part.where
-        if where is None or not isinstance(owner, NodeConnection) or owner.address == where.node.address:
-            return None
-        return where
+        return isinstance(owner, NodeConnection) and owner.address != where.node.address
 
     def _why_moved(self, part: Part, where: Subscriber) -> LostReason:
         owner = self._router.topology.shard_of(key_slot(part.name))
@@ -261,9 +277,7 @@ class SubscriptionHub:
 
     def _move(self, where: Subscriber, reason: LostReason, parts: Sequence[Part]) -> None:
         """Stop the messages of one node, report the gap, and subscribe at the owner."""
-        for part in parts:
-            part.where = None
-            where.unsubscribe(part)
+        self._end(parts)
         self._report_lost(parts, reason, "", where.node.address)
         self._request(parts)
 
@@ -321,11 +335,13 @@ class SubscriptionHub:
             check_configuration(self._router.factory.node_at(address), upstream.name)
         if upstream.complete:
             self._confirm(upstream)
-        if upstream.scope is Scope.SLOT_OWNER and not asked and self._misplaced(part) is where:
+        if upstream.scope is Scope.SLOT_OWNER and not asked and part.where is where and self._is_misplaced(part, where):
             self._move(where, self._why_moved(part, where), [part])
 
-    def _confirm(self, upstream: Upstream) -> None:
-        for acknowledgement in list(self._acknowledgements):
+    @staticmethod
+    def _confirm(upstream: Upstream) -> None:
+        acknowledgements, upstream.acknowledgements = upstream.acknowledgements, {}
+        for acknowledgement in acknowledgements:
             acknowledgement.confirm(upstream)
 
     def lost(self, where: Subscriber, parts: Sequence[Part], reason: LostReason, detail: str) -> None:
@@ -375,7 +391,10 @@ class SubscriptionHub:
         left = self._without_call(call, parts)
         if isinstance(failure.value, CancelledError) or self.closed is not None:
             return
-        if not isinstance(failure.value, ReplyError):
+        if isinstance(failure.value, ClientClosed):
+            # The client of a forked child process.
+            self.close(failure.value)
+        elif not isinstance(failure.value, ReplyError):
             self._try_later(left)
         elif len(left) > 1:
             # The server does not say which of them it has refused.
@@ -393,9 +412,8 @@ class SubscriptionHub:
         return left
 
     def _refused(self, part: Part, error: ReplyError) -> None:
-        for acknowledgement in list(self._acknowledgements):
-            if part.upstream in acknowledgement.missing:
-                acknowledgement.refuse(error)
+        for acknowledgement in list(part.upstream.acknowledgements):
+            acknowledgement.refuse(error)
         if part.upstream.feeds and not part.refused:
             part.refused = True
             _log.warn(
@@ -422,20 +440,36 @@ class SubscriptionHub:
         upstream = part.upstream
         return bool(upstream.feeds) and upstream.parts.get(part.node) is part
 
-    def _end(self, part: Part) -> Deferred[Any]:
-        """Unsubscribe a part that is not wanted; the Deferred fires when its server does not know it any more."""
-        timer = self._retries.pop(part, None)
-        if timer is not None:
-            timer.stop()
-        where, part.where = part.where, None
-        call, part.call = part.call, None
-        if call is not None:
-            where = call.where
-            # What the server confirms all the same is unsubscribed at once.
-            del call.parts[part.name]
-            if not call.parts:
-                call.cancel()
-        return where.unsubscribe(part) if where is not None else succeed(None)
+    def _end(self, parts: Iterable[Part]) -> Deferred[None]:
+        """Unsubscribe parts; the Deferred fires when their servers do not know them any more."""
+        batches: dict[tuple[Subscriber, Kind, int], list[Part]] = {}
+        for part in parts:
+            timer = self._retries.pop(part, None)
+            if timer is not None:
+                timer.stop()
+            where, part.where = part.where, None
+            call, part.call = part.call, None
+            if call is not None:
+                where = call.where
+                call.parts.pop(part.name, None)
+                if not call.parts:
+                    call.cancel()
+            if where is not None:
+                slot = key_slot(part.name) if part.upstream.scope is Scope.SLOT_OWNER else -1
+                batches.setdefault((where, part.kind, slot), []).append(part)
+        ends = [where.unsubscribe(batch, self._have_twins(batch)) for (where, _, _), batch in batches.items()]
+        done: Deferred[None] = Deferred()
+        DeferredList(ends).addCallback(lambda _: done.callback(None))
+        return done
+
+    def _have_twins(self, parts: Sequence[Part]) -> bool:
+        """Whether one of some patterns is wanted in another scope, too, perhaps on the same connection."""
+        return any(
+            (part.upstream.group, part.kind, scope, part.name) in self._upstreams
+            for part in parts
+            if part.kind is PATTERN
+            for scope in Scope
+        )
 
 
 def _target(part: Part) -> Target:

@@ -219,6 +219,9 @@ class SubscriptionMethods(Generic[Text]):
             raise ValueError("max_messages and max_bytes must be at least 1")
         if listener is not None and overflow == "pause":
             raise ValueError("overflow='pause' needs an iterator: a listener gets every message at once")
+        timeout = self._given(timeout)
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"timeout must be above 0 or None, not {timeout!r}")
         hub = self._subscriptions()
         group = hub.make_group() if overflow == "pause" else hub.shared
         feed: Feed
@@ -227,6 +230,6 @@ class SubscriptionMethods(Generic[Text]):
         else:
             pauses = (group.pause, group.resume) if overflow == "pause" else (None, None)
             feed = BufferedFeed(max_messages, max_bytes, group.wake_after_read, hub.dropped, *pauses)
-        subscription: Subscription[Text] = Subscription(hub, feed, group, kind, scope, prefix, self._given(timeout))
+        subscription: Subscription[Text] = Subscription(hub, feed, group, kind, scope, prefix, timeout)
         subscription.start(names, keep=listener is not None)
         return subscription

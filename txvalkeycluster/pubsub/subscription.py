@@ -18,7 +18,7 @@ from ..requests.subscribe import Kind
 from .acknowledgement import Acknowledgement
 from .feed import BufferedFeed, Feed
 from .hub import SubscriptionHub
-from .upstream import Scope, Upstream
+from .upstream import Scope
 
 
 class Subscription(Generic[Text]):
@@ -58,7 +58,6 @@ class Subscription(Generic[Text]):
         self._scope = scope
         self._prefix = prefix
         self._timeout = timeout
-        self._upstreams: dict[bytes, Upstream] = {}
         self._closing: Deferred[None] | None = None
         self._finalizer: Any = None
 
@@ -70,18 +69,18 @@ class Subscription(Generic[Text]):
             keep: Whether it lives until it is closed, even if the program drops it.
         """
         if not keep:
-            self._finalizer = finalize(self, _drop, self._hub, self._feed, self._upstreams)
+            self._finalizer = finalize(self, _drop, self._hub, self._feed)
             self._finalizer.atexit = False
         self._first = self._add([self._prefix + _name(channel) for channel in channels], first=True)
 
     def __repr__(self) -> str:
         state = "closed" if self._feed.ended else "open"
-        return f"<Subscription {self._kind.subscribe.name} channels={len(self._upstreams)} {state} {self._feed!r}>"
+        return f"<Subscription {self._kind.subscribe.name} channels={len(self._feed.upstreams)} {state} {self._feed!r}>"
 
     @property
     def channels(self) -> tuple[Text, ...]:
         """The channels or patterns, as the server has them."""
-        return tuple(upstream.text for upstream in self._upstreams.values())
+        return tuple(upstream.text for upstream in self._feed.upstreams.values())
 
     def ready(self) -> Deferred[Self]:
         """Wait until the servers have acknowledged the first channels.
@@ -110,20 +109,11 @@ class Subscription(Generic[Text]):
         """
         if self._feed.ended:
             return fail(ValkeyError("the subscription is closed"))
-        names = [self._prefix + _name(channel) for channel in channels]
-        return self._add([name for name in names if name not in self._upstreams], first=False).wait()
+        return self._add([self._prefix + _name(channel) for channel in channels], first=False).wait()
 
     def _add(self, names: Iterable[bytes], *, first: bool) -> Acknowledgement:
-        acknowledgement = self._hub.add(
-            self._feed, self._group, self._kind, self._scope, dict.fromkeys(names), self._timeout, first=first
-        )
-        self._upstreams.update((upstream.name, upstream) for upstream in acknowledgement.upstreams)
-        acknowledgement.on_failure = self._forget
-        return acknowledgement
-
-    def _forget(self, upstreams: Iterable[Upstream]) -> None:
-        for upstream in upstreams:
-            self._upstreams.pop(upstream.name, None)
+        names = dict.fromkeys(names)
+        return self._hub.add(self._feed, self._group, self._kind, self._scope, names, self._timeout, first=first)
 
     def remove(self, *channels: Key) -> Deferred[None]:
         """Unsubscribe channels.  Messages that are in the buffer stay there.
@@ -136,10 +126,11 @@ class Subscription(Generic[Text]):
             subscription wants them.  It fails with ValueError for a channel that this subscription does not have.
         """
         names = dict.fromkeys(self._prefix + _name(channel) for channel in channels)
-        missing = [name for name in names if name not in self._upstreams]
+        upstreams = self._feed.upstreams
+        missing = [name for name in names if name not in upstreams]
         if missing:
             return fail(ValueError(f"{missing[0]!r} is not one of the channels of this subscription"))
-        return self._hub.unsubscribe(self._feed, [self._upstreams.pop(name) for name in names])
+        return self._hub.unsubscribe(self._feed, [upstreams[name] for name in names])
 
     def close(self) -> Deferred[None]:
         """Unsubscribe all channels and discard the buffer.  Iterators stop.
@@ -152,10 +143,9 @@ class Subscription(Generic[Text]):
             self._finalizer.detach()
         done: Deferred[None] = Deferred()
         if self._closing is None:
-            self._feed.end()
-            upstreams = list(self._upstreams.values())
-            self._upstreams.clear()
-            self._closing = self._hub.end(self._feed, upstreams)
+            # In place first: an iterator that stops can close the subscription, too.
+            self._closing = Deferred()
+            self._hub.end(self._feed).chainDeferred(self._closing)
         self._closing.addCallback(lambda result: _pass_on(done, result))
         return done
 
@@ -181,7 +171,8 @@ class Subscription(Generic[Text]):
             if item is not None:
                 yield item
             elif feed.error is not None:
-                raise feed.error
+                # Without the traceback of an earlier raise.
+                raise feed.error.with_traceback(None)
             elif feed.ended:
                 return
             else:
@@ -206,14 +197,9 @@ def _pass_on(done: Deferred[None], result: None) -> None:
     done.callback(result)
 
 
-def _drop(hub: SubscriptionHub, feed: Feed, upstreams: dict[bytes, Upstream]) -> None:
+def _drop(hub: SubscriptionHub, feed: Feed) -> None:
     """End a subscription that the program has dropped.  The garbage collector can call this in any thread."""
-
-    def end() -> None:
-        feed.end()
-        hub.end(feed, list(upstreams.values()))
-
     if IReactorFromThreads.providedBy(hub.clock):
-        hub.clock.callFromThread(end)
+        hub.clock.callFromThread(hub.end, feed)
     else:
-        hub.next_turn(end)
+        hub.next_turn(lambda: hub.end(feed))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from ..address import Address
 from ..connection.subscriber import Subscriber, SubscriberGroup
-from ..messages import Lost, LostReason, Resubscribed
+from ..messages import LostReason
 from ..requests.subscribe import PATTERN, Kind, SubscribeCall
 from .delivery import Deliver, deliverer
 from .feed import Feed
 
 if TYPE_CHECKING:
+    from .acknowledgement import Acknowledgement
     from .hub import SubscriptionHub
 
 
@@ -24,6 +25,9 @@ class Scope(Enum):
     SLOT_OWNER = "the owner of the slot"  # sharded
     PRIMARIES = "every primary"  # events of the node's own keys
     ALL_NODES = "every node"
+
+
+UpstreamKey = tuple[SubscriberGroup, Kind, Scope, bytes]
 
 
 class Upstream:
@@ -55,7 +59,9 @@ class Upstream:
         self.name = name
         #: Its name, as the application sees it.
         self.text: Any = decode(name) if decode is not None else name
-        self.feeds: list[Feed] = []
+        self.feeds: dict[Feed, None] = {}
+        #: What waits until it is subscribed.
+        self.acknowledgements: dict[Acknowledgement, None] = {}
         #: By node for a scope of many nodes; else the only one, under None.
         self.parts: dict[Address | None, Part] = {}
         #: Whether it is known at which nodes it belongs.
@@ -67,7 +73,7 @@ class Upstream:
         return f"<Upstream {self.text!r} at {self.scope.value} live={live}/{len(self.parts)} feeds={len(self.feeds)}>"
 
     @property
-    def key(self) -> tuple[SubscriberGroup, Kind, Scope, bytes]:
+    def key(self) -> UpstreamKey:
         """What makes it one."""
         return self.group, self.kind, self.scope, self.name
 
@@ -77,32 +83,29 @@ class Upstream:
         return self.placed and all(part.where is not None for part in self.parts.values())
 
     def add_feed(self, feed: Feed) -> None:
-        """Have a feed get the messages, from now on."""
-        self._set_feeds([*self.feeds, feed])
+        """Let a feed get the messages, from now on."""
+        self.feeds[feed] = None
         for part in self.parts.values():
+            part.feeds_changed()
             if part.where is not None:
                 part.told[feed] = True
 
     def remove_feed(self, feed: Feed) -> None:
-        """Have a feed get nothing more."""
-        self._set_feeds([other for other in self.feeds if other is not feed])
+        """Let a feed get nothing more."""
+        del self.feeds[feed]
         for part in self.parts.values():
+            part.feeds_changed()
             part.told.pop(feed, None)
 
-    def _set_feeds(self, feeds: list[Feed]) -> None:
-        # The list is replaced, never changed: a listener may remove a feed during a delivery.
-        self.feeds = feeds
+    def remove_feeds(self) -> None:
+        """Let no feed get anything more."""
+        self.feeds.clear()
         for part in self.parts.values():
-            part.deliver = self.deliverer(part.node)
+            part.feeds_changed()
 
     def deliverer(self, node: Address | None) -> Deliver:
         """Return what takes the pushes of messages; ``node`` is put into the messages."""
-        return deliverer(self.text, node, self.kind is PATTERN, self._decode, self.feeds)
-
-    def report(self, item: Lost | Resubscribed) -> None:
-        """Report a gap to every feed."""
-        for feed in self.feeds:
-            feed.report(item)
+        return deliverer(self.text, node, self.kind is PATTERN, self._decode, list(self.feeds))
 
 
 class Part:
@@ -115,7 +118,7 @@ class Part:
         self.name = upstream.name
         self.node = node
         #: Takes the push of a message.
-        self.deliver: Deliver = upstream.deliverer(node)
+        self.deliver: Deliver = self._first_delivery
         #: The subscriber where the server has confirmed it; None if it is not subscribed.
         self.where: Subscriber | None = None
         #: The request that is to subscribe it; None if there is none.
@@ -130,9 +133,20 @@ class Part:
     def __repr__(self) -> str:
         return f"<Part {self.upstream.text!r} node={self.node} where={self.where!r} call={self.call!r}>"
 
+    def feeds_changed(self) -> None:
+        """Have `deliver` made anew with the next message: many feeds may come or go before it."""
+        self.deliver = self._first_delivery
+
+    def _first_delivery(self, push: Sequence[Any]) -> None:
+        self.deliver = self.upstream.deliverer(self.node)
+        self.deliver(push)
+
     def confirmed(self, where: Subscriber) -> None:
         """Note where it is subscribed."""
         call, self.call = self.call, None
+        if call is not None:
+            # If the connection ends before the others are confirmed, they are requested without this one.
+            del call.parts[self.name]
         self.where = where
         self.failures = 0
         self.refused = False

@@ -66,14 +66,21 @@ class NodeSubscription(Protocol):
 class FencedCall(Call):
     """A command without an ordinary reply, followed by a PING.  It ends with the reply to the PING."""
 
-    __slots__ = ("_token", "error", "where")
+    __slots__ = ("_token", "acknowledged", "error", "kind", "where")
 
     def __init__(
-        self, command: Command, names: Sequence[bytes], target: Target, now: float, cancelled: Callable[[Any], None]
+        self,
+        kind: Kind,
+        command: Command,
+        names: Sequence[bytes],
+        target: Target,
+        now: float,
+        cancelled: Callable[[Any], None],
     ) -> None:
         """Make a request without a deadline.
 
         Args:
+            kind: The kind of the subscriptions.
             command: The command.
             names: Its arguments, channels or patterns.
             target: Where it is sent.
@@ -82,6 +89,9 @@ class FencedCall(Call):
         """
         self._token = b"%d" % next(_numbers)
         super().__init__(self._packed(command, names), command, target, now, inf, True, cancelled)
+        self.kind = kind
+        #: Whether the server has confirmed a change.  Then an error reply is the reply to the PING.
+        self.acknowledged = False
         #: The error reply to the command; None if there is none.
         self.error: ReplyError | None = None
         #: The subscriber that has accepted this request; None before.
@@ -108,7 +118,7 @@ def _bytes(packed: Packed) -> bytes:
 class SubscribeCall(FencedCall):
     """Subscribes channels or patterns of one kind; sharded channels of one slot only."""
 
-    __slots__ = ("group", "kind", "parts")
+    __slots__ = ("group", "parts")
 
     notes_write = True
 
@@ -131,11 +141,17 @@ class SubscribeCall(FencedCall):
             now: The time, as clock.seconds().
             cancelled: Called if the request is cancelled.
         """
-        #: The subscriptions, by name.
+        #: The subscriptions that are not confirmed yet, by name.
         self.parts = {part.name: part for part in parts}
-        self.kind = kind
         self.group = group
-        super().__init__(kind.subscribe, list(self.parts), target, now, cancelled)
+        super().__init__(kind, kind.subscribe, list(self.parts), target, now, cancelled)
+
+    def give_to(self, destination: Destination) -> None:
+        """Give this request to a destination, if something is left to subscribe."""
+        if self.parts:
+            super().give_to(destination)
+        else:
+            self.answer(None)
 
     def written_on(self, connection: Connection) -> None:
         """Leave out what was removed since the request was made."""
@@ -145,7 +161,7 @@ class SubscribeCall(FencedCall):
 class UnsubscribeCall(FencedCall):
     """Ends subscriptions of one kind on one connection."""
 
-    __slots__ = ()
+    __slots__ = ("names",)
 
     internal = True
 
@@ -158,7 +174,8 @@ class UnsubscribeCall(FencedCall):
             now: The time, as clock.seconds().
             cancelled: Called if the request is cancelled.
         """
-        super().__init__(kind.unsubscribe, names, THIS_NODE, now, cancelled)
+        self.names = frozenset(names)
+        super().__init__(kind, kind.unsubscribe, names, THIS_NODE, now, cancelled)
 
     def refused(self, connection: Connection, error: ReplyError) -> None:
         """End this request with the error of the server."""
