@@ -23,94 +23,121 @@ _POLL = 0.01
 _PATIENCE = 30.0
 
 
-class Trail:
-    """The numbers of one channel.  The publisher waits for the outcome of a number before it sends the next one."""
+class Numbers:
+    """The numbers that are published to one channel.  The next one is sent when the last one has an outcome."""
 
-    def __init__(self, channel: str, violation: Callable[[str], None]) -> None:
-        """``violation`` is called with a text for each violation."""
+    def __init__(self, channel: str) -> None:
+        """Begin with 1."""
         self.channel = channel
         #: The number that was sent last.
         self.sent = 0
-        #: The highest number that was received.
-        self.received = 0
-        #: Whether there is no gap.
-        self.live = True
-        #: How many numbers are missing in gaps.
-        self.missing_in_gaps = 0
-        self._violation = violation
-        # The number being sent, the numbers that may have been published, and those that were not published.
-        self._doubtful: set[int] = set()
-        self._refused: set[int] = set()
-        # The acknowledged numbers that reached no subscriber at the node of the publisher.
-        self._unheard: set[int] = set()
-        # The numbers that a later number has overtaken.
-        self._overtaken: set[int] = set()
-        self._after_gap = False
+        #: The numbers without a reply: they may be missing, or come late.
+        self.doubtful: set[int] = set()
+        #: The numbers that were not published, as their errors say.
+        self.refused: set[int] = set()
+        #: The acknowledged numbers that had no receiver at the node that published them.
+        self.unheard: set[int] = set()
 
     def next(self) -> int:
         """Return the next number to publish."""
         self.sent += 1
-        self._doubtful.add(self.sent)
+        self.doubtful.add(self.sent)
         return self.sent
 
     def acknowledged(self, number: int, receivers: int) -> None:
         """Record the reply to a publication."""
-        self._doubtful.discard(number)
+        self.doubtful.discard(number)
         if not receivers:
-            self._unheard.add(number)
+            self.unheard.add(number)
 
     def failed(self, number: int, error: BaseException) -> None:
         """Record the error of a publication."""
         if isinstance(error, MaybeExecuted) and not error.maybe_executed:
-            self._doubtful.discard(number)
-            self._refused.add(number)
+            self.doubtful.discard(number)
+            self.refused.add(number)
+
+
+class Trail:
+    """What one subscription receives of one channel."""
+
+    def __init__(self, numbers: Numbers, violation: Callable[[str], None]) -> None:
+        """``violation`` is called with a text for each violation."""
+        self.numbers = numbers
+        #: The highest number that was received.
+        self.received = 0
+        #: Whether there is no gap.
+        self.live = True
+        #: How many acknowledged numbers are missing in gaps.
+        self.missing_in_gaps = 0
+        self._violation = violation
+        self._begun = False
+        # The numbers below the highest one that have not been received.
+        self._overtaken: set[int] = set()
+        # The number that was being published when the subscription was acknowledged.
+        self._first = 0
+        self._after_gap = False
+
+    def begin(self) -> None:
+        """Expect every number that is published from now on, because the subscription is acknowledged."""
+        if not self._begun:
+            self._begun = True
+            self.received = self._first = self.numbers.sent
+            self._overtaken |= {self._first, *self.numbers.doubtful}
 
     def message(self, number: int) -> None:
         """Check a number that was received."""
+        numbers = self.numbers
         if not self.live:
-            self._violation(f"{self.channel}: {number} came in a gap, after {self.received}")
-        if number in self._refused or number > self.sent:
-            self._violation(f"{self.channel}: {number} came, although it was not published")
-        if number > self.received:
-            between = range(self.received + 1, number)
-            missing = [each for each in between if each not in self._refused and each not in self._doubtful]
-            if missing and not self._after_gap:
-                self._violation(f"{self.channel}: {self._texts(missing)} missing before {number}, without a gap")
-            self.missing_in_gaps += len(missing)
-            self._overtaken.update(between)
+            self._violation(f"{numbers.channel}: {number} came in a gap, after {self.received}")
+        if number in numbers.refused or number > numbers.sent:
+            self._violation(f"{numbers.channel}: {number} came, although it was not published")
+        if not self._begun:
+            self._begun = True
             self.received = number
-            self._after_gap = False
+            self._overtaken.update(numbers.doubtful - {number})
+        elif number > self.received:
+            self._advance(number)
         elif number in self._overtaken:
             self._overtaken.discard(number)
-            if number not in self._doubtful:
-                self._violation(f"{self.channel}: {number} came after {self.received}")
+            if number not in numbers.doubtful and number != self._first:
+                self._violation(f"{numbers.channel}: {number} came after {self.received}")
         else:
-            self._violation(f"{self.channel}: {number} came twice")
+            self._violation(f"{numbers.channel}: {number} came twice; the last was {self.received}")
+
+    def _advance(self, number: int) -> None:
+        between = range(self.received + 1, number)
+        missing = [each for each in between if each not in self.numbers.refused and each not in self.numbers.doubtful]
+        if missing and not self._after_gap:
+            self._violation(f"{self.numbers.channel}: {self._texts(missing)} missing before {number}, without a gap")
+        self.missing_in_gaps += len(missing)
+        self._overtaken.update(between)
+        self.received = number
+        self._after_gap = False
 
     def lost(self) -> None:
         """Record the start of a gap."""
         if not self.live:
-            self._violation(f"{self.channel}: a second Lost after {self.received} without a Resubscribed")
+            self._violation(f"{self.numbers.channel}: Lost after {self.received}, without a Resubscribed before")
         self.live = False
 
     def resubscribed(self) -> None:
         """Record the end of a gap."""
         if self.live:
-            self._violation(f"{self.channel}: a Resubscribed after {self.received} without a Lost")
+            self._violation(f"{self.numbers.channel}: Resubscribed after {self.received}, without a Lost before")
         self.live = self._after_gap = True
 
     def _texts(self, numbers: list[int]) -> str:
-        unheard = [each for each in numbers if each in self._unheard]
-        more = f" (without receivers: {unheard})" if unheard else ""
+        unheard = [each for each in numbers if each in self.numbers.unheard]
+        more = f" (without receivers: {unheard[:3]})" if unheard else ""
         return f"{numbers[:3]}{'...' if len(numbers) > 3 else ''}{more}"
 
 
 class Trails:
     """The trails of several channels, and the items of their subscriptions."""
 
-    def __init__(self, channels: Iterable[str], violation: Callable[[str], None]) -> None:
+    def __init__(self, channels: Iterable[Numbers], violation: Callable[[str], None]) -> None:
         """``violation`` is called with a text for each violation."""
-        self.by_channel = {channel: Trail(channel, violation) for channel in channels}
+        self.by_channel = {numbers.channel: Trail(numbers, violation) for numbers in channels}
         #: How often a channel was lost, by reason.
         self.reasons: Counter[LostReason] = Counter()
         #: How many messages came.
@@ -130,13 +157,22 @@ class Trails:
             else:
                 trail.resubscribed()
 
+    def begin(self) -> None:
+        """Expect every number from now on, because the subscription is acknowledged."""
+        for trail in self.by_channel.values():
+            trail.begin()
+
     async def iterate(self, subscription: Subscription[bytes]) -> None:
         """Check the items of a subscription until it is closed."""
         async for item in subscription:
             self.item(item)
 
+    def goals(self) -> dict[str, int]:
+        """Return a number for each channel that is published after this call."""
+        return {channel: trail.numbers.sent + 1 for channel, trail in self.by_channel.items()}
+
     def behind(self, goals: dict[str, int]) -> list[Trail]:
-        """Return the trails that have a gap, or have not received a number of at least ``goals``."""
+        """Return the trails that have a gap, or have not received their number of `goals` or a later one."""
         trails = [(self.by_channel[channel], goal) for channel, goal in goals.items()]
         return [trail for trail, goal in trails if not trail.live or trail.received < goal]
 
@@ -176,7 +212,7 @@ class Publishers:
         """Start to publish."""
         trails = self._trails.by_channel.values()
         self._running = [
-            Deferred.fromCoroutine(self._repeat(trail, send)) for trail, send in zip(trails, cycle(self._sends))
+            Deferred.fromCoroutine(self._repeat(trail.numbers, send)) for trail, send in zip(trails, cycle(self._sends))
         ]
 
     def stop(self) -> Deferred[Any]:
@@ -185,18 +221,18 @@ class Publishers:
         running, self._running = self._running, []
         return gatherResults(running)
 
-    async def _repeat(self, trail: Trail, send: Callable[[str, str], Deferred[int]]) -> None:
+    async def _repeat(self, numbers: Numbers, send: Callable[[str, str], Deferred[int]]) -> None:
         while not self._stopping:
-            await self._publish(trail, send)
+            await self._publish(numbers, send)
             await deferLater(self._reactor, self._random.uniform(0, 2 * self._interval))
 
-    async def _publish(self, trail: Trail, send: Callable[[str, str], Deferred[int]]) -> None:
-        number = trail.next()
+    async def _publish(self, numbers: Numbers, send: Callable[[str, str], Deferred[int]]) -> None:
+        number = numbers.next()
         try:
-            trail.acknowledged(number, await send(trail.channel, str(number)))
+            numbers.acknowledged(number, await send(numbers.channel, str(number)))
         except (CommandTimeout, ConnectionLost) as error:
             self.errors[f"{type(error).__name__}, maybe executed: {error.maybe_executed}"] += 1
-            trail.failed(number, error)
+            numbers.failed(number, error)
 
     async def all_received(self) -> float:
         """Wait until each channel has received a number that was published after this call.
@@ -207,7 +243,7 @@ class Publishers:
         Raises:
             TimeoutError: It takes 30 seconds; the text names a channel.
         """
-        goals = {channel: trail.sent + 1 for channel, trail in self._trails.by_channel.items()}
+        goals = self._trails.goals()
         began = before = self._reactor.seconds()
         delay = 0.0
         while behind := self._trails.behind(goals):
@@ -217,7 +253,7 @@ class Publishers:
             if now > began + _PATIENCE:
                 trail = behind[0]
                 raise TimeoutError(
-                    f"{len(behind)} channels receive nothing; {trail.channel}: live={trail.live}, "
-                    f"sent {trail.sent}, received {trail.received}"
+                    f"{len(behind)} channels receive nothing; {trail.numbers.channel}: live={trail.live}, "
+                    f"sent {trail.numbers.sent}, received {trail.received}"
                 )
         return float(before - began - delay)

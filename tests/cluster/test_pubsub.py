@@ -19,7 +19,7 @@ from twisted.trial.unittest import SkipTest
 
 from tests.cluster.base import ClusterTests
 from tests.cluster.command_line import output_of
-from tests.cluster.numbered import Publishers, Trails
+from tests.cluster.numbered import Numbers, Publishers, Trails
 from txvalkeycluster import (
     Address,
     ClusterClient,
@@ -65,11 +65,12 @@ class NumberedTests(ClusterTests):
         """A number is missing only between a Lost and its Resubscribed, and none comes twice or too late."""
         subscriber, publisher = await self.follower(), await self.follower()
         channels = [f"channel:{number}" for number in range(self.channels)]
-        trails = Trails(channels, self.violation)
+        trails = Trails(map(Numbers, channels), self.violation)
         # One half has a listener, the other half an iterator.
         listening = subscriber.ssubscribe(*channels[::2], listener=trails.item)
         iterated = subscriber.ssubscribe(*channels[1::2])
         await gatherResults([listening.ready(), iterated.ready()])
+        trails.begin()
         iteration = Deferred.fromCoroutine(trails.iterate(iterated))
         self.publishers = publishers = Publishers(reactor, [subscriber, publisher], trails, interval=0.3)
         self.addCleanup(publishers.stop)
@@ -325,7 +326,7 @@ class FailoverTests(PubSubTests):
         # Messages that a killed node has not passed on yet are lost, which no client can detect.
         owned = await self.cluster.ranges_of(home)
         channels = [f"channel:{n}" for n in range(60) if not any(key_slot(f"channel:{n}") in each for each in owned)]
-        trails = Trails(channels, self.violations.append)
+        trails = Trails(map(Numbers, channels), self.violations.append)
         by_pattern: list[Any] = []
         async with (
             client.subscribe(*channels, listener=trails.item),
@@ -434,7 +435,7 @@ class TLSTests(PubSubTests):
     async def test_a_failover(self) -> None:
         """Messages of all kinds, and a gap."""
         client, violations = await self.connect(), list[str]()
-        sharded, classic = (Trails([f"c{n}" for n in range(50)], violations.append) for _ in range(2))
+        sharded, classic = (Trails([Numbers(f"c{n}") for n in range(50)], violations.append) for _ in range(2))
         async with (
             client.ssubscribe(*sharded.by_channel, listener=sharded.item),
             client.subscribe(*classic.by_channel, listener=classic.item),

@@ -14,6 +14,7 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import provider
 
+from txvalkeycluster import LostReason
 from txvalkeycluster.errors import MaybeExecuted, ValkeyError
 
 from .ledger import Outcome
@@ -46,6 +47,9 @@ class Findings:
     scans: int = 0
     #: The number of acknowledged writes that were lost with a primary, which asynchronous replication allows.
     lost: int = 0
+    #: The number of messages that the long subscriptions have received, and how often a channel was lost, by reason.
+    messages: int = 0
+    gaps: Counter[LostReason] = field(default_factory=Counter)
     #: The longest time in seconds until a client was healthy after the cluster was, and the fault before it.
     longest_recovery: float = 0.0
     longest_recovery_after: str = ""

@@ -18,6 +18,9 @@ def show(findings: Findings, console: Console) -> None:
         f"{findings.scans} complete scans; the longest recovery took {findings.longest_recovery:.2f} s"
         + (f", after {findings.longest_recovery_after}" if findings.longest_recovery_after else "")
     )
+    if findings.messages:
+        gaps = ", ".join(f"{number:,} {reason.name}" for reason, number in findings.gaps.most_common())
+        console.print(f"{findings.messages:,} messages; gaps of channels: {gaps or 'none'}")
     console.print(f"{findings.lost} acknowledged tokens were lost with a primary, which replication allows")
     for text in findings.violations[:_SHOWN]:
         console.print(f"VIOLATION {text}", style="red", markup=False, highlight=False)

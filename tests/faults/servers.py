@@ -124,7 +124,8 @@ class ServerFaults:
     async def client_kill(self) -> str:
         """Close every connection of clients with CLIENT KILL."""
         for server in self._cluster.servers:
-            await self._cluster.ask(server, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            for kind in ("pubsub", "normal"):
+                await self._cluster.ask(server, "CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
         return "all servers"
 
     async def debug_sleep(self) -> str:

@@ -9,6 +9,7 @@ from .queues import Queues
 from .scans import Scans
 from .scripts import Scripts
 from .steady import Cancels, Timeouts
+from .subscriptions import Subscriptions
 from .tokens import TokenWork
 from .transfers import Transfers
 from .users import Users, acl_file
@@ -28,6 +29,7 @@ WORK: dict[str, type[Work]] = {
         Cancels,
         Timeouts,
         Pipelines,
+        Subscriptions,
     )
 }
 
