@@ -306,11 +306,8 @@ class _Step(Call):
         #: The connection that it was written to last.
         self.connection: Connection | None = None
 
-    def give_to(self, destination: Destination) -> None:
-        if self.admit().asking:
-            destination.ask(self)
-        else:
-            destination.send_mixed(self)
+    def _send_to(self, destination: Destination) -> None:
+        destination.send_mixed(self)
 
     def written_on(self, connection: Connection) -> None:
         self.connection = connection

@@ -57,8 +57,8 @@ class ClusterFactory:
         self._endpoint_for = endpoint_maker(reactor, options)
         self._open: set[RESPProtocol] = set()
         self._when_empty: list[Deferred[None]] = []
-        # Whether this factory had connections when the process forked, and this process is the child.
-        self._is_copy = False
+        #: Whether this factory had connections when the process forked, and this process is the child.
+        self.is_copy = False
 
     def __repr__(self) -> str:
         ready = sum(node.state is State.READY for node in self.nodes.values())
@@ -155,11 +155,11 @@ class ClusterFactory:
             Whether there was any connection.
         """
         self._options.random.seed()
-        self._is_copy = bool(self._open)
+        self.is_copy = bool(self._open)
         for connection in self._open:
             connection.give_up_copy()
         self._open.clear()
-        return self._is_copy
+        return self.is_copy
 
     def close(self) -> Deferred[None]:
         """Close every node after its pending replies have come.
@@ -201,7 +201,7 @@ class ClusterFactory:
         return connection
 
     def _dial(self, address: Address, kind: type[RESPProtocol]) -> Deferred[Any]:
-        if self._is_copy:
+        if self.is_copy:
             text = "a forked child process cannot use the client of its parent; create a new client"
             return fail(ConnectFailed(f"{address}: {text}"))
         try:

@@ -31,14 +31,25 @@ def _forked() -> None:
         function(owner)
 
 
+def below_tls(transport: Any, attribute: str) -> Any:
+    """Return the transport with an attribute: this one, or one below its TLS; None if there is none.
+
+    Args:
+        transport: A transport.
+        attribute: An attribute that TLS transports do not have.
+    """
+    while transport is not None and not hasattr(transport, attribute):
+        transport = getattr(transport, "transport", None)
+    return transport
+
+
 def close_copy(transport: Any) -> None:
     """Close this process's copy of a socket.  The reactor, TLS and the peer do not notice it.
 
     Args:
         transport: The transport of the socket, or a TLS transport above it.
     """
-    while transport is not None and not hasattr(transport, "socket"):
-        transport = getattr(transport, "transport", None)
+    transport = below_tls(transport, "socket")
     if transport is not None:
         # The child shares the reactor's epoll set with the parent.  If the child later unregisters a descriptor that is
         # closed here, the parent's registration stays.

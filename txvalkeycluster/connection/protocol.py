@@ -88,8 +88,6 @@ class RESPProtocol(TransportProtocol):
         self._paused_bytes = 0
         self._deadline_timer = DeadlineTimer(clock, self._sweep)
         self.heard_at = 0.0
-        self._suspected = -1.0
-        self._outgoing_seen = 0
         self._direct: tcp.Connection | None = None
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 from ..options import Options
 from ..requests.timer import Timer
-from .forks import close_copy
+from .forks import below_tls, close_copy
 
 
 @implementer(IPushProducer, IHandshakeListener)
@@ -33,8 +33,10 @@ class TransportProtocol(protocol.Protocol):
     patience: float
     #: When bytes last came, as clock.seconds(), or when the first pending command was written.
     heard_at: float
-    _suspected: float
-    _outgoing_seen: int
+    # `heard_at` when a silent peer was first suspected.
+    _suspected = -1.0
+    # Unsent bytes of the transport when it was last looked at.
+    _outgoing_seen = 0
 
     def _transport(self) -> Any:
         return self.transport
@@ -82,9 +84,7 @@ class TransportProtocol(protocol.Protocol):
 
     def _outgoing(self) -> int:
         """Return the number of unsent bytes in the transport, or in the TCP transport below TLS."""
-        transport = self._transport()
-        while transport is not None and not hasattr(transport, "dataBuffer"):
-            transport = getattr(transport, "transport", None)
+        transport = below_tls(self._transport(), "dataBuffer")
         if transport is None:
             return 0
         return len(transport.dataBuffer) - int(transport.offset) + int(transport._tempDataLen)

@@ -40,11 +40,14 @@ class LaterCalls:
         A caller that repeats a command at once after an error would otherwise keep the reactor from running.
 
         Args:
-            ended: A Deferred that has fired.
+            ended: A Deferred.
 
         Returns:
-            A Deferred that fires with the same result, or fails with the same error, later.
+            If it has fired, a Deferred that fires with the same result, or fails with the same error, later; else
+            ``ended`` itself.
         """
+        if not ended.called:
+            return ended
         later: Deferred[_T] = Deferred()
 
         def pass_on(result: Any) -> None:

@@ -126,7 +126,10 @@ class Request:
         if self.history is not None and self.history.asking:
             destination.ask(self)
         else:
-            destination.send(self)
+            self._send_to(destination)
+
+    def _send_to(self, destination: Destination) -> None:
+        destination.send(self)
 
     def written_on(self, connection: Connection) -> None:
         """Handle that the connection is about to write this request.  The payload may still be changed."""
@@ -219,12 +222,8 @@ class MultiRequest(Request):
         """Return the number of replies."""
         raise NotImplementedError
 
-    def give_to(self, destination: Destination) -> None:
-        """Give this request to a destination, as a batch or after ASKING."""
-        if self.history is not None and self.history.asking:
-            destination.ask(self)
-        else:
-            destination.send_batch(self)
+    def _send_to(self, destination: Destination) -> None:
+        destination.send_batch(self)
 
     def hand_over(self) -> None:
         """Pass on the replies that have come, if this kind of request can do that before the last reply."""

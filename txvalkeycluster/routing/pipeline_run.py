@@ -101,8 +101,7 @@ class PipelineRun:
                 # The iterable is code of the caller, which can raise anything.
                 self._stop(error)
         self._send()
-        if self.done.called:
-            self.done = router.next_turn.postponed(self.done)
+        self.done = router.next_turn.postponed(self.done)
 
     # ---- results
 

@@ -125,6 +125,15 @@ class Recovery:
         held = self.redirect_check.queues.values()
         return [self.unserved, self.discovery.queue, *held, *self._retry_queues.values()]
 
+    def close(self) -> list[Request]:
+        """Fetch no more slot maps and ask servers nothing more; return the requests that waited in queues."""
+        waiting = self.discovery.close()
+        for queue in self.queues():
+            waiting += queue.take_all()
+        self.refresher.close()
+        self.redirect_check.close()
+        return waiting
+
     def _waits_until_released(self, what: str, on_enter: Callable[[], None]) -> RetryQueue:
         cancels = self._factory.cancels
         return RetryQueue(self._reactor, self._options, cancels, what, self.resend, ticks=False, on_enter=on_enter)

@@ -78,8 +78,6 @@ class Router:
         #: The canceller of all commands.  One bound method for all: a new one for each command would cost 0.1 us.
         self.note_cancel = self._cancelled
         self._options = options
-        # Whether this is a copy in a forked child process.
-        self._is_copy = False
         self._terms = Terms(options.split_keys)
         #: The terms of the commands of a pipeline.
         self.admitted = Terms(options.split_keys, True)
@@ -185,7 +183,7 @@ class Router:
     ) -> Deferred[Any]:
         """Send a command that is not `keyed`: it has no key, or several, or a key at another position."""
         done = self._execute_by_plan(command, args, timeout, repeatable, terms.split_keys)
-        return self.next_turn.postponed(done) if done.called and not terms.admitted else done
+        return done if terms.admitted else self.next_turn.postponed(done)
 
     def _execute_by_plan(
         self, command: Command, args: Sequence[Arg], timeout: float | None, repeatable: bool, split_keys: bool
@@ -386,7 +384,7 @@ class Router:
             TopologyError or ClientClosed.
         """
         refreshed = self.recovery.refresher.refresh()
-        return self.next_turn.postponed(refreshed) if refreshed.called else refreshed
+        return self.next_turn.postponed(refreshed)
 
     def _cancelled(self, deferred: Deferred[Any]) -> None:
         """The canceller of all commands: queues skip the cancelled request."""
@@ -403,7 +401,7 @@ class Router:
     def forked(self) -> None:
         """In a forked child process: reject all commands if there are connections, because the parent uses them."""
         if self.factory.forked():
-            self.closed = self.recovery.closed = self._is_copy = True
+            self.closed = self.recovery.closed = True
             self.closed_because = "the connections of this client belong to the parent process; make a new client"
             self.recovery.refresher.stop()
 
@@ -413,7 +411,7 @@ class Router:
         Returns:
             A Deferred that fires with None when all connections are closed.
         """
-        if self._is_copy:
+        if self.factory.is_copy:
             return succeed(None)
         self.closed = self.recovery.closed = True
         return self._shutdown.close()
@@ -424,7 +422,7 @@ class Router:
         Returns:
             A Deferred that fires with None when all connections are closed.
         """
-        if self._is_copy:
+        if self.factory.is_copy:
             return succeed(None)
         self.closed = self.recovery.closed = True
         return self._shutdown.abort()

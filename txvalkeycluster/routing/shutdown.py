@@ -85,11 +85,7 @@ class Shutdown:
         """
         for call in list(self._watched):
             call.fail_unanswered(ClientClosed, "the client was aborted")
-        waiting = self._recovery.discovery.close()
-        for queue in self._recovery.queues():
-            waiting += queue.take_all()
-        self._recovery.refresher.close()
-        self._recovery.redirect_check.close()
+        waiting = self._recovery.close()
         more, gone = self._factory.abort(ClientClosed("the client was aborted"))
         for request in live([*waiting, *more]):
             request.fail_unanswered(ClientClosed, "the client was aborted")
@@ -99,12 +95,8 @@ class Shutdown:
         return gone
 
     def _shut(self) -> Deferred[None]:
-        self._recovery.refresher.close()
-        self._recovery.redirect_check.close()
-        self._recovery.discovery.close()
-        for queue in self._recovery.queues():
-            # Only cancelled requests are left.
-            queue.take_all()
+        # Only cancelled requests are left in the queues.
+        self._recovery.close()
         self._retries.call_now()
         return self._factory.close()
 
