@@ -58,3 +58,8 @@ class PackagingTests(SynchronousTestCase):
         matrix = re.search(r"python: \[(.*)\]", (ROOT / ".github/workflows/checks.yml").read_text())
         assert matrix is not None
         self.assertEqual(re.findall(r"3\.(\d+)", matrix[1]), named)
+
+    def test_workflows(self) -> None:
+        """``tox -e lint`` checks the form of every workflow file."""
+        checked = re.findall(r"workflows/(\S+)", read("tox.ini")["testenv:lint"]["commands"])
+        self.assertEqual(checked, sorted(file.name for file in (ROOT / ".github/workflows").iterdir()))
