@@ -6,7 +6,7 @@ No number comes twice, and the order never changes.  A number whose publication 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import cycle
 from random import Random
@@ -19,6 +19,8 @@ from txvalkeycluster import ClusterClient, Lost, LostReason, Message, Resubscrib
 from txvalkeycluster.errors import CommandTimeout, ConnectionLost, MaybeExecuted
 
 _POLL = 0.01
+# How many items the text of a violation names.
+_RECENT = 8
 # In seconds.
 _PATIENCE = 30.0
 
@@ -76,6 +78,8 @@ class Trail:
         # The number that was being published when the subscription was acknowledged.
         self._first = 0
         self._after_gap = False
+        # What came last, for the texts of violations.
+        self._recent: deque[str] = deque(maxlen=_RECENT)
 
     def begin(self) -> None:
         """Expect every number that is published from now on, because the subscription is acknowledged."""
@@ -88,9 +92,9 @@ class Trail:
         """Check a number that was received."""
         numbers = self.numbers
         if not self.live:
-            self._violation(f"{numbers.channel}: {number} came in a gap, after {self.received}")
+            self._wrong(f"{number} came in a gap")
         if number in numbers.refused or number > numbers.sent:
-            self._violation(f"{numbers.channel}: {number} came, although it was not published")
+            self._wrong(f"{number} came, although it was not published")
         if not self._begun:
             self._begun = True
             self.received = number
@@ -100,31 +104,37 @@ class Trail:
         elif number in self._overtaken:
             self._overtaken.discard(number)
             if number not in numbers.doubtful and number != self._first:
-                self._violation(f"{numbers.channel}: {number} came after {self.received}")
+                self._wrong(f"{number} came too late")
         else:
-            self._violation(f"{numbers.channel}: {number} came twice; the last was {self.received}")
+            self._wrong(f"{number} came twice")
+        self._recent.append(str(number))
 
     def _advance(self, number: int) -> None:
         between = range(self.received + 1, number)
         missing = [each for each in between if each not in self.numbers.refused and each not in self.numbers.doubtful]
         if missing and not self._after_gap:
-            self._violation(f"{self.numbers.channel}: {self._texts(missing)} missing before {number}, without a gap")
+            self._wrong(f"{self._texts(missing)} missing before {number}, without a gap")
         self.missing_in_gaps += len(missing)
         self._overtaken.update(between)
         self.received = number
         self._after_gap = False
 
-    def lost(self) -> None:
+    def lost(self, item: Lost) -> None:
         """Record the start of a gap."""
         if not self.live:
-            self._violation(f"{self.numbers.channel}: Lost after {self.received}, without a Resubscribed before")
+            self._wrong("a Lost without a Resubscribed before")
         self.live = False
+        self._recent.append(f"Lost({item.reason.name}, {item.node})")
 
-    def resubscribed(self) -> None:
+    def resubscribed(self, item: Resubscribed) -> None:
         """Record the end of a gap."""
         if self.live:
-            self._violation(f"{self.numbers.channel}: Resubscribed after {self.received}, without a Lost before")
+            self._wrong("a Resubscribed without a Lost before")
         self.live = self._after_gap = True
+        self._recent.append(f"Resubscribed({item.node})")
+
+    def _wrong(self, text: str) -> None:
+        self._violation(f"{self.numbers.channel}: {text}, after {', '.join(self._recent)}; sent {self.numbers.sent}")
 
     def _texts(self, numbers: list[int]) -> str:
         unheard = [each for each in numbers if each in self.numbers.unheard]
@@ -153,9 +163,9 @@ class Trails:
             trail = self.by_channel[channel.decode()]
             if isinstance(item, Lost):
                 self.reasons[item.reason] += 1
-                trail.lost()
+                trail.lost(item)
             else:
-                trail.resubscribed()
+                trail.resubscribed(item)
 
     def begin(self) -> None:
         """Expect every number from now on, because the subscription is acknowledged."""
