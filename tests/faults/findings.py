@@ -50,6 +50,8 @@ class Findings:
     #: The number of messages that the long subscriptions have received, and how often a channel was lost, by reason.
     messages: int = 0
     gaps: Counter[LostReason] = field(default_factory=Counter)
+    #: The number of messages that were published at a node without subscribers while a fault lasted.
+    unheard: int = 0
     #: The longest time in seconds until a client was healthy after the cluster was, and the fault before it.
     longest_recovery: float = 0.0
     longest_recovery_after: str = ""
@@ -138,6 +140,11 @@ class Findings:
         """Record that a fault starts."""
         if self._healthy_times:
             self._healthy_times[-1] = (self._healthy_times[-1][0], self.reactor.seconds())
+
+    def healthy_for(self, seconds: float) -> bool:
+        """Return whether cluster and client are healthy, and have been for some time."""
+        now = self.reactor.seconds()
+        return bool(self._healthy_times) and self._healthy_times[-1][0] + seconds <= now <= self._healthy_times[-1][1]
 
     def took(self, kind: str, what: str, outcome: Outcome, issued: float, takes: float) -> None:
         """Check that a command did not take too long while cluster and client were healthy.

@@ -21,6 +21,7 @@ def show(findings: Findings, console: Console) -> None:
     if findings.messages:
         gaps = ", ".join(f"{number:,} {reason.name}" for reason, number in findings.gaps.most_common())
         console.print(f"{findings.messages:,} messages; gaps of channels: {gaps or 'none'}")
+        console.print(f"{findings.unheard:,} messages were published at a node without subscribers during faults")
     console.print(f"{findings.lost} acknowledged tokens were lost with a primary, which replication allows")
     for text in findings.violations[:_SHOWN]:
         console.print(f"VIOLATION {text}", style="red", markup=False, highlight=False)
