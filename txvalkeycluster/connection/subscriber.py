@@ -17,6 +17,7 @@ from ..address import Address
 from ..errors import ConnectionLost, ReplyError, ValkeyError
 from ..messages import LostReason
 from ..options import Options
+from ..requests.later_calls import LaterCalls
 from ..requests.pending_queue import PendingQueue
 from ..requests.request import Cancels, Request, for_each
 from ..requests.subscribe import CHANNEL, PATTERN, SHARDED, Kind, NodeSubscription, SubscribeCall, UnsubscribeCall
@@ -46,8 +47,8 @@ class Node(Protocol):
 
 # Seconds that a connection without subscriptions stays open: requests that are refused for now come back soon.
 _LINGER = 1.0
-# Seconds before a refused UNSUBSCRIBE is sent again.  After the last one the connection is ended.
-_UNSUBSCRIBE_AGAIN = (0.1, 0.2, 0.4)
+# A refused UNSUBSCRIBE is sent this often, with a pause in seconds.  Then the connection is ended.
+_UNSUBSCRIBE_TRIES, _UNSUBSCRIBE_PAUSE = 4, 0.2
 
 
 class Sleeper(Protocol):
@@ -186,6 +187,7 @@ class Subscriber(ConnectionListener):
         self._dial_timer = Timer(clock, self._dial)
         self._ping_timer = Timer(clock, self._watch)
         self._unused_timer = Timer(clock, self._end_if_unused)
+        self._unsubscribe_again = LaterCalls(clock, _UNSUBSCRIBE_PAUSE)
         self._waiting = PendingQueue(clock, options, cancels, lambda: f"waiting for a subscriber of {node.address}")
         self._parts: dict[tuple[Kind, bytes], list[NodeSubscription]] = {}
         self._deliveries: Deliveries = {kind.message: {} for kind in (CHANNEL, PATTERN, SHARDED)}
@@ -239,10 +241,10 @@ class Subscriber(ConnectionListener):
             if not left and part.name not in awaited:
                 names.append(part.name)
         done: Deferred[None] = Deferred()
-        self._send_unsubscribe(kind, names, done, list(_UNSUBSCRIBE_AGAIN))
+        self._send_unsubscribe(kind, names, done, _UNSUBSCRIBE_TRIES)
         return done
 
-    def _send_unsubscribe(self, kind: Kind, names: list[bytes], done: Deferred[None], pauses: list[float]) -> None:
+    def _send_unsubscribe(self, kind: Kind, names: list[bytes], done: Deferred[None], tries: int) -> None:
         connection = self._connection
         if not names or connection is None or connection.ended:
             self._close_if_unused()
@@ -251,14 +253,15 @@ class Subscriber(ConnectionListener):
         request = UnsubscribeCall(kind, names, self._clock.seconds(), self._cancels.note)
 
         def ended(result: object) -> None:
-            if not (isinstance(result, Failure) and isinstance(result.value, ReplyError)):
-                # A lost connection has ended the subscriptions, too.
+            refusal = result.value if isinstance(result, Failure) else None
+            if not isinstance(refusal, ReplyError) or refusal.code == "MOVED":
+                # A lost connection has ended the subscriptions, too; so has the server when the slot left.
                 self._close_if_unused()
                 done.callback(None)
-            elif pauses:
-                self._clock.callLater(pauses.pop(0), again)
+            elif tries > 1:
+                self._unsubscribe_again.add(again)
             else:
-                connection.abort(ConnectionLost(f"{connection.peer} refused {request.command.name}: {result.value}"))
+                connection.abort(ConnectionLost(f"{connection.peer} refused {request.command.name}: {refusal}"))
                 done.callback(None)
 
         def again() -> None:
@@ -266,7 +269,7 @@ class Subscriber(ConnectionListener):
             same = connection is self._connection
             awaited = self._awaited(kind)
             left = [name for name in names if (kind, name) not in self._parts and name not in awaited] if same else []
-            self._send_unsubscribe(kind, left, done, pauses)
+            self._send_unsubscribe(kind, left, done, tries - 1)
 
         request.addBoth(ended)
         connection.send_mixed(request)
@@ -326,7 +329,9 @@ class Subscriber(ConnectionListener):
             return
         wait = self._options.unresponsive_after / 2
         self._ping_timer.start(wait)
-        if not self.group.paused and self._clock.seconds() - connection.heard_at >= wait * 0.9:
+        quiet = self._clock.seconds() - connection.heard_at >= wait * 0.9
+        # A PING counts as a use, so it would delay the end of an unused connection.
+        if quiet and not self.group.paused and not self._unused_timer.running:
             # Without a reply, the connection ends after ``unresponsive_after``.  An error is a reply.
             connection.call("PING").addBoth(self._close_if_unused)
 
@@ -403,6 +408,7 @@ class Subscriber(ConnectionListener):
             if self.group.paused:
                 connection.resume()
             connection.drain()
+        self._unsubscribe_again.call_now()
 
     def take_waiting(self, wanted: Callable[[Request], bool]) -> list[Request]:
         """Remove and return those waiting requests for which ``wanted`` returns true."""
@@ -429,6 +435,7 @@ class Subscriber(ConnectionListener):
             self._set_parts((kind, name), [])
             for part in parts:
                 part.ended_by_server()
+            self._close_if_unused()
 
     def read_started(self) -> None:
         """Pass the start of a read to the group."""
@@ -440,6 +447,9 @@ class Subscriber(ConnectionListener):
 
     def reply_failed(self, connection: Any, request: Request, error: ReplyError) -> None:
         """Pass an error reply to the node."""
+        if isinstance(request, SubscribeCall):
+            # Nothing is subscribed, so nothing must be ended here.
+            request.where = None
         self.node.reply_failed(connection, request, error)
         self._close_if_unused()
 
@@ -550,8 +560,14 @@ class Subscribers:
 class _Several:
     """Subscriptions to the same pattern on one connection."""
 
+    text = None
+    sink = None
+
     def __init__(self, parts: Sequence[NodeSubscription]) -> None:
         self._parts = parts
+
+    def failed(self) -> None:
+        """Nothing, since there is no `sink`."""
 
     def deliver(self, push: Sequence[Any]) -> None:
         for part in self._parts:

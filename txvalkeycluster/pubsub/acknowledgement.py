@@ -79,6 +79,7 @@ class Acknowledgement:
     def confirm(self, upstream: Upstream) -> None:
         """An upstream is confirmed wherever it belongs."""
         self.missing.pop(upstream, None)
+        upstream.acknowledgements.pop(self, None)
         self.check()
 
     def remove(self, upstream: Upstream) -> None:

@@ -1,22 +1,33 @@
-"""Delivery: from the push of a message to the feeds.  It runs once for each message, so it is written for speed."""
+"""Delivery: from messages to the feeds that want them.  It runs once for each message, so it is written for speed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.logger import Logger
-
 from ..address import Address
 from ..messages import Lost, LostReason, Message
 from .feed import Feed, ListenerFeed
 
-_log = Logger()
-# Message(...) itself costs three times as much: it calls a function in Python.
+# See `subscriber_protocol`.
 _new = tuple.__new__
 
+#: Takes a message.
+Sink = Callable[[Message[Any]], object]
 #: Takes a push: its first word, the pattern if there is one, the channel and the data.
 Deliver = Callable[[Sequence[Any]], None]
+
+
+def sink_of(feeds: Sequence[Feed]) -> Sink:
+    """Return what takes the messages of some feeds.  Only a single listener can raise."""
+    if len(feeds) == 1:
+        return feeds[0].listener if isinstance(feeds[0], ListenerFeed) else feeds[0].put
+
+    def to_all(message: Message[Any]) -> None:
+        for feed in feeds:
+            feed.put(message)
+
+    return to_all
 
 
 def deliverer(
@@ -26,7 +37,7 @@ def deliverer(
     decode: Callable[[Any], Any] | None,
     feeds: Sequence[Feed],
 ) -> Deliver:
-    """Return the function that delivers the messages of one channel or pattern.
+    """Return what takes the pushes of a pattern, or of a channel of a client with an encoding.
 
     Args:
         text: The name of the channel or pattern, as the application sees it.
@@ -35,18 +46,6 @@ def deliverer(
         decode: Makes text of what the server sends; None leaves bytes.
         feeds: What gets the messages.
     """
-
-    def deliver(push: Sequence[Any]) -> None:
-        message = _new(Message, (text, push[2], None, None))
-        for feed in feeds:
-            feed.put(message)
-
-    def deliver_to_listener(push: Sequence[Any]) -> None:
-        message = _new(Message, (text, push[2], None, None))
-        try:
-            listener(message)
-        except BaseException:
-            only.failed(Message)
 
     def deliver_pattern(push: Sequence[Any]) -> None:
         _, _, channel, data = push
@@ -67,12 +66,4 @@ def deliverer(
         for feed in feeds:
             feed.put(message)
 
-    if decode is not None:
-        return deliver_text
-    if is_pattern:
-        return deliver_pattern
-    if len(feeds) == 1 and isinstance(feeds[0], ListenerFeed):
-        only = feeds[0]
-        listener = only.listener
-        return deliver_to_listener
-    return deliver
+    return deliver_text if decode is not None else deliver_pattern

@@ -193,41 +193,47 @@ class SubscriptionHub:
 
     # ---- where channels belong
 
-    def _place(self, upstream: Upstream, previous: Topology | None = None) -> None:
-        """Give an upstream its parts, if it is known at which nodes it belongs."""
-        if upstream.scope in (Scope.ANY_NODE, Scope.SLOT_OWNER):
-            if not upstream.placed:
-                upstream.parts[None] = Part(upstream, None)
-                upstream.placed = True
+    def _place(self, upstream: Upstream) -> None:
+        """Give an upstream its first parts, if it is known at which nodes it belongs."""
+        if upstream.placed:
             return
-        topology = self._router.topology
-        if not topology.version:
+        if upstream.scope in (Scope.ANY_NODE, Scope.SLOT_OWNER):
+            nodes: list[Address | None] = [None]
+        elif self._router.topology.version:
+            nodes = [*self._addresses(upstream.scope)]
+        else:
             self._router.recovery.refresher.trigger()
             return
-        nodes = topology.primaries if upstream.scope is Scope.PRIMARIES else topology.nodes
-        addresses = [node.address for node in nodes if node.address is not None]
-        if upstream.placed:
-            self._follow(upstream, addresses, previous)
-            return
         upstream.placed = True
-        for address in addresses:
-            upstream.parts[address] = Part(upstream, address)
+        upstream.parts = {node: Part(upstream, node) for node in nodes}
 
-    def _follow(self, upstream: Upstream, addresses: Sequence[Address], previous: Topology | None) -> None:
-        """Subscribe at new nodes, and end what is at nodes where it does not belong any more."""
-        gone = [address for address in upstream.parts if address not in addresses]
+    def _addresses(self, scope: Scope) -> list[Address]:
+        topology = self._router.topology
+        nodes = topology.primaries if scope is Scope.PRIMARIES else topology.nodes
+        return [node.address for node in nodes if node.address is not None]
+
+    def _follow(self, upstream: Upstream, previous: Topology | None) -> list[tuple[Part, LostReason, Address]]:
+        """Make parts for new nodes, and end what is at nodes where it does not belong any more.
+
+        Returns:
+            The gaps to be reported.
+        """
+        addresses = self._addresses(upstream.scope)
+        gone = [address for address in upstream.parts if address is not None and address not in addresses]
+        new = [address for address in addresses if address not in upstream.parts]
+        gaps: list[tuple[Part, LostReason, Address]] = []
+        # A feed that has had nothing from any node yet has no gaps.
+        begun = {feed for part in upstream.parts.values() for feed in part.told} if new else set()
         for address in gone:
             part = upstream.parts.pop(address)
-            if part.where is not None and address is not None:
-                self._report_lost([part], self._why_lost(address), "", address)
+            gaps.append((part, self._why_lost(address), address))
             self._end([part])
-        waiting = {acknowledgement.feed for acknowledgement in upstream.acknowledgements}
-        for address in addresses:
-            if address not in upstream.parts:
-                part = upstream.parts[address] = Part(upstream, address)
-                # The events of the node were missed until now.
-                part.told = {feed: True for feed in upstream.feeds if feed not in waiting}
-                self._report_lost([part], self._why_new(address, previous), "", address)
+        for address in new:
+            part = upstream.parts[address] = Part(upstream, address)
+            # The events of the node were missed until now.
+            part.told = dict.fromkeys(begun, True)
+            gaps.append((part, self._why_new(address, previous), address))
+        return gaps
 
     def _why_lost(self, address: Address) -> LostReason:
         listed = any(node.address == address for node in self._router.topology.nodes)
@@ -245,7 +251,10 @@ class SubscriptionHub:
         """Move what belongs to another node now."""
         moves: dict[tuple[Subscriber, LostReason], list[Part]] = {}
         requested: list[Part] = []
-        for upstream in list(self._upstreams.values()):
+        everywhere: list[Upstream] = []
+        gaps: dict[tuple[LostReason, Address], list[Part]] = {}
+        # First without the listeners, which can change everything.
+        for upstream in self._upstreams.values():
             if upstream.scope is Scope.SLOT_OWNER:
                 part = upstream.parts[None]
                 if part.where is not None and self._is_misplaced(part, part.where):
@@ -255,10 +264,18 @@ class SubscriptionHub:
                 ):
                     requested.append(part)
             elif upstream.scope is not Scope.ANY_NODE:
-                self._place(upstream, event.previous)
-                self._request(upstream.parts.values())
-                if upstream.complete:
-                    self._confirm(upstream)
+                everywhere.append(upstream)
+                if not upstream.placed:
+                    self._place(upstream)
+                    continue
+                for part, why, address in self._follow(upstream, event.previous):
+                    gaps.setdefault((why, address), []).append(part)
+        for (why, address), parts in gaps.items():
+            self._report_lost(parts, why, "", address)
+        self._request(part for upstream in everywhere for part in upstream.parts.values())
+        for upstream in everywhere:
+            if upstream.complete:
+                self._confirm(upstream)
         for (where, reason), parts in moves.items():
             self._move(where, reason, parts)
         # Their node may never answer.
@@ -284,11 +301,11 @@ class SubscriptionHub:
     # ---- requests
 
     def _request(self, parts: Iterable[Part]) -> None:
-        """Send requests for parts that are not subscribed: one for each slot, and one for each node and kind."""
-        batches: dict[tuple[SubscriberGroup, Kind, Target, Address | None], list[Part]] = {}
+        """Send requests for parts that are not subscribed: one for each slot, node, kind and scope."""
+        batches: dict[tuple[SubscriberGroup, Kind, Scope, Target, Address | None], list[Part]] = {}
         for part in parts:
             if part.where is None and part.call is None and part not in self._retries and self._is_wanted(part):
-                key = (part.upstream.group, part.kind, _target(part), part.node)
+                key = (part.upstream.group, part.kind, part.upstream.scope, _target(part), part.node)
                 batches.setdefault(key, []).append(part)
         for batch in batches.values():
             self._send(batch)
@@ -325,10 +342,12 @@ class SubscriptionHub:
         address = where.node.address
         regained = Resubscribed((upstream.text,), address)
         told, part.told = part.told, dict.fromkeys(upstream.feeds, True)
-        for feed in upstream.feeds:
-            if told.get(feed) is False:
+        waiting = [feed for feed, live in told.items() if not live]
+        # A listener can do anything; this part may be lost or unwanted afterwards.
+        for feed in waiting:
+            if feed in upstream.feeds:
                 feed.report(regained)
-        if False in told.values():
+        if waiting:
             self.statistics.resubscribed += 1
             self._emit(regained)
         if part.node is not None:

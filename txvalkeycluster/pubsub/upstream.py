@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..address import Address
 from ..connection.subscriber import Subscriber, SubscriberGroup
-from ..messages import LostReason
+from ..messages import LostReason, Message
 from ..requests.subscribe import PATTERN, Kind, SubscribeCall
-from .delivery import Deliver, deliverer
-from .feed import Feed
+from .delivery import Deliver, Sink, deliverer, sink_of
+from .feed import Feed, ListenerFeed
 
 if TYPE_CHECKING:
     from .acknowledgement import Acknowledgement
@@ -103,8 +103,12 @@ class Upstream:
         for part in self.parts.values():
             part.feeds_changed()
 
+    def sink(self) -> Sink | None:
+        """Return what takes the messages; None if it is a pattern, or if they are to be decoded."""
+        return None if self.kind is PATTERN or self._decode is not None else sink_of(list(self.feeds))
+
     def deliverer(self, node: Address | None) -> Deliver:
-        """Return what takes the pushes of messages; ``node`` is put into the messages."""
+        """Return what takes the pushes of messages otherwise; ``node`` is put into the messages."""
         return deliverer(self.text, node, self.kind is PATTERN, self._decode, list(self.feeds))
 
 
@@ -117,6 +121,10 @@ class Part:
         self.kind = upstream.kind
         self.name = upstream.name
         self.node = node
+        #: The channel, as it stands in messages.
+        self.text: Any = upstream.text
+        #: Takes a message; None: `deliver` takes the push.
+        self.sink: Sink | None = None
         #: Takes the push of a message.
         self.deliver: Deliver = self._first_delivery
         #: The subscriber where the server has confirmed it; None if it is not subscribed.
@@ -134,12 +142,22 @@ class Part:
         return f"<Part {self.upstream.text!r} node={self.node} where={self.where!r} call={self.call!r}>"
 
     def feeds_changed(self) -> None:
-        """Have `deliver` made anew with the next message: many feeds may come or go before it."""
+        """Have `sink` or `deliver` made anew with the next message: many feeds may come or go before it."""
+        self.sink = None
         self.deliver = self._first_delivery
 
     def _first_delivery(self, push: Sequence[Any]) -> None:
-        self.deliver = self.upstream.deliverer(self.node)
-        self.deliver(push)
+        self.sink = self.upstream.sink()
+        if self.sink is None:
+            self.deliver = self.upstream.deliverer(self.node)
+            self.deliver(push)
+        else:
+            for feed in list(self.upstream.feeds):
+                feed.put(Message(self.text, push[2]))
+
+    def failed(self) -> None:
+        """Log what a listener has raised on a message."""
+        ListenerFeed.failed(Message)
 
     def confirmed(self, where: Subscriber) -> None:
         """Note where it is subscribed."""

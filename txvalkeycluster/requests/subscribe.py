@@ -21,6 +21,7 @@ from twisted.internet.defer import Deferred
 from ..commands import Command
 from ..commands.encoder import Packed, pack
 from ..errors import ReplyError
+from ..messages import Message
 from .request import Call, Connection, Destination
 from .target import THIS_NODE, Target
 
@@ -48,13 +49,29 @@ def _kind(prefix: str) -> Kind:
 CHANNEL, PATTERN, SHARDED = _kind(""), _kind("P"), _kind("S")
 
 
-class NodeSubscription(Protocol):
+class Receiver(Protocol):
+    """What gets the messages of a channel or pattern on one connection."""
+
+    #: The channel, as it stands in a message.
+    text: Any
+
+    @property
+    def sink(self) -> Callable[[Message[Any]], object] | None:
+        """Takes a message of a channel; None: `deliver` takes the push."""
+
+    @property
+    def deliver(self) -> Callable[[Sequence[Any]], None]:
+        """Takes the push of a message."""
+
+    def failed(self) -> None:
+        """Log what `sink` has raised."""
+
+
+class NodeSubscription(Receiver, Protocol):
     """A channel or pattern that is subscribed at one node."""
 
     kind: Kind
     name: bytes
-    #: Called with each push of a message.
-    deliver: Callable[[Sequence[Any]], None]
 
     def confirmed(self, where: Any) -> None:
         """Handle the server's confirmation, on the connection of ``where``."""
@@ -154,7 +171,8 @@ class SubscribeCall(FencedCall):
             self.answer(None)
 
     def written_on(self, connection: Connection) -> None:
-        """Leave out what was removed since the request was made."""
+        """Leave out what was removed since the request was made, and forget what an earlier connection has replied."""
+        self.acknowledged, self.error = False, None
         self.payload = self._packed(self.command, list(self.parts))
 
 
