@@ -35,6 +35,8 @@ _new = tuple.__new__
 _KINDS = (CHANNEL, PATTERN, SHARDED)
 _SUBSCRIBED = {kind.subscribed: kind for kind in _KINDS}
 _UNSUBSCRIBED = {kind.unsubscribed: kind for kind in _KINDS}
+# These are no replies to PING.  SUNSUBSCRIBE gets them after the server's own ``sunsubscribe``, which acknowledges it.
+_ERRORS_OF_SLOTS = frozenset(["MOVED", "ASK", "CLUSTERDOWN"])
 
 #: What gets the messages of a connection, by the first word of the push, then by channel or pattern.
 Deliveries = dict[bytes, dict[bytes, Receiver]]
@@ -169,7 +171,8 @@ class SubscriberProtocol(RESPProtocol):
             raise ProtocolError(f"{self.peer} sent a reply without a pending command")
         request = self._sent[0]
         if reply.__class__ is ReplyError:
-            if isinstance(request, FencedCall) and not request.acknowledged and request.error is None:
+            by_slot = reply.code in _ERRORS_OF_SLOTS
+            if isinstance(request, FencedCall) and (by_slot or not request.acknowledged) and request.error is None:
                 # The reply to the PING is still to come.  After a confirmation or another error, this is the reply: a
                 # server refuses PING with NOPERM, MISCONF, LOADING or BUSY.
                 request.error = reply
