@@ -150,6 +150,8 @@ class Trails:
         self.by_channel = {numbers.channel: Trail(numbers, violation) for numbers in channels}
         #: How often a channel was lost, by reason.
         self.reasons: Counter[LostReason] = Counter()
+        #: The details of lost connections.
+        self.details: set[str] = set()
         #: How many messages came.
         self.messages = 0
 
@@ -163,6 +165,7 @@ class Trails:
             trail = self.by_channel[channel.decode()]
             if isinstance(item, Lost):
                 self.reasons[item.reason] += 1
+                self.details |= {item.detail}
                 trail.lost(item)
             else:
                 trail.resubscribed(item)
