@@ -56,7 +56,10 @@ class Acknowledgement:
         self._timer = Timer(hub.clock, self._time_out)
         if timeout is not None:
             self._timer.start(timeout)
-        feed.acknowledgements.append(self)
+        self._concerns = [*{**self.added, **self.missing}]
+        feed.acknowledgements[self] = None
+        for upstream in self._concerns:
+            feed.concerned.setdefault(upstream, {})[self] = None
         for upstream in self.missing:
             upstream.acknowledgements[self] = None
 
@@ -86,6 +89,7 @@ class Acknowledgement:
         """The feed does not want an upstream any more; `check` is to be called when all are removed."""
         self.added.pop(upstream, None)
         self.missing.pop(upstream, None)
+        upstream.acknowledgements.pop(self, None)
 
     def check(self) -> None:
         """Succeed if nothing is missing."""
@@ -135,9 +139,13 @@ class Acknowledgement:
         """Note the outcome; `tell` passes it on."""
         self.done = True
         self._error = error
-        self.feed.acknowledgements.remove(self)
-        for upstream in self.missing:
+        del self.feed.acknowledgements[self]
+        for upstream in self._concerns:
             upstream.acknowledgements.pop(self, None)
+            others = self.feed.concerned.get(upstream, {})
+            others.pop(self, None)
+            if not others:
+                self.feed.concerned.pop(upstream, None)
 
     def tell(self) -> None:
         """Pass the outcome on to the waiters."""

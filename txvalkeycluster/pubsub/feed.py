@@ -32,7 +32,9 @@ class Feed:
         #: The channels and patterns, by name.
         self.upstreams: dict[bytes, Upstream] = {}
         #: What waits for channels of this feed.
-        self.acknowledgements: list[Acknowledgement] = []
+        self.acknowledgements: dict[Acknowledgement, None] = {}
+        #: The same for each channel.
+        self.concerned: dict[Upstream, dict[Acknowledgement, None]] = {}
 
     def put(self, message: Message[Any]) -> None:
         """Take a message."""

@@ -139,9 +139,8 @@ class SubscriptionHub:
                 continue
             del feed.upstreams[upstream.name]
             upstream.remove_feed(feed)
-            for acknowledgement in feed.acknowledgements:
+            for acknowledgement in feed.concerned.pop(upstream, ()):
                 acknowledgement.remove(upstream)
-                upstream.acknowledgements.pop(acknowledgement, None)
                 affected[acknowledgement] = None
             if not upstream.feeds:
                 del self._upstreams[upstream.key]
