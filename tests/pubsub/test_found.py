@@ -295,9 +295,10 @@ class ReviewTests(SubscriptionTests):
         self.result_of(client.refresh_topology())
         self.result_of(self.subscribed(client.subscribe("a")).close())
         reference = weakref.ref(client)
-        del client
         with catch_warnings():
+            # The client warns that it was not closed.
             simplefilter("ignore")
+            del client
             gc.collect()
         left = reference()
         if left is not None:
