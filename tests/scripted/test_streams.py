@@ -202,7 +202,8 @@ class StreamTests(ScriptedTests):
 
     async def test_an_endless_stream_of_bad_commands(self) -> None:
         """An endless stream of commands that fail at once does not block the reactor, and close() ends it."""
-        client = await self.client()
+        # Each turn of the reactor takes thousands of commands.  On a busy machine, a handshake takes seconds meanwhile.
+        client = await self.client(timeout=25.0, connect_timeout=20.0)
         failed = 0
 
         def each(_: int, reply: Any) -> None:
