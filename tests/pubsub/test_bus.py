@@ -26,6 +26,3 @@ class BusTests(SubscriptionTests):
         self.spublish(channel, "2")
         name = channel.encode()
         self.assertEqual([m for m in self.items if isinstance(m, Message)], [Message(name, b"1"), Message(name, b"2")])
-
-
-BusTests.test_a_message_before_and_after_a_failover.todo = "it comes twice"  # type: ignore[attr-defined]

@@ -116,7 +116,7 @@ class GapTests(TwoProtocolsTests):
         self.cluster.ranges = [(start, end, new if node is old else node) for start, end, node in self.cluster.ranges]
         self.cluster.replicas = {new: [old]}
         self.result_of(client.refresh_topology())
-        self.network.settle()
+        self.advance(0.2)
         self.assertEqual(
             self.gaps(),
             [
@@ -141,7 +141,7 @@ class GapTests(TwoProtocolsTests):
         self.cluster.ranges = [(start, end, heir if node is gone else node) for start, end, node in self.cluster.ranges]
         self.cluster.nodes = [node for node in self.nodes if node is not gone]
         self.result_of(client.refresh_topology())
-        self.network.settle()
+        self.advance(0.2)
         self.assertEqual(self.gaps()[0], (Lost, (channel,), LostReason.NODE_REMOVED, gone.address))
         self.assertEqual(self.gaps()[1], (Resubscribed, (channel,), None, heir.address))
         self.assertEqual([type(item) for item in classic], [Lost, Resubscribed])

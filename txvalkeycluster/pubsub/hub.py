@@ -177,7 +177,8 @@ class SubscriptionHub:
         for upstream in upstreams.values():
             upstream.remove_feeds()
             for part in upstream.parts.values():
-                call, part.call, part.where = part.call, None, None
+                part.leave()
+                call, part.call = part.call, None
                 if call is not None and not call.called:
                     call.cancel()
         feeds, self._feeds = self._feeds, set()
@@ -335,6 +336,14 @@ class SubscriptionHub:
             home = group.home = chosen if isinstance(chosen, NodeConnection) else None
         return home
 
+    def may_repeat(self, scope: Scope, before: Address | None, now: Address) -> bool:
+        """Whether a node may deliver messages again that another node has delivered before."""
+        if before is None or before == now or scope not in (Scope.ANY_NODE, Scope.SLOT_OWNER):
+            return False
+        # Sharded messages do not leave their shard.
+        shards = self._router.topology.shards
+        return scope is Scope.ANY_NODE or any({before, now} <= {node.address for node in s.nodes} for s in shards)
+
     def confirmed(self, part: Part, where: Subscriber, *, asked: bool) -> None:
         """A server has confirmed a part; ``asked``: an ASK had led there, so the slot map does not."""
         upstream = part.upstream
@@ -365,7 +374,7 @@ class SubscriptionHub:
     def lost(self, where: Subscriber, parts: Sequence[Part], reason: LostReason, detail: str) -> None:
         """A server or a connection has ended parts: report the gap, and subscribe them where they belong now."""
         for part in parts:
-            part.where = None
+            part.leave()
         if not parts or self.closed is not None:
             return
         if where.group.home is where.node and reason is not LostReason.SLOT_MOVED:
@@ -465,7 +474,7 @@ class SubscriptionHub:
             timer = self._retries.pop(part, None)
             if timer is not None:
                 timer.stop()
-            where, part.where = part.where, None
+            where = part.leave()
             call, part.call = part.call, None
             if call is not None:
                 where = call.where

@@ -10,12 +10,18 @@ from ..address import Address
 from ..connection.subscriber import Subscriber, SubscriberGroup
 from ..messages import LostReason, Message
 from ..requests.subscribe import PATTERN, Kind, SubscribeCall
+from ..requests.timer import Timer
 from .delivery import Deliver, Sink, deliverer, sink_of
 from .feed import Feed, ListenerFeed
 
 if TYPE_CHECKING:
     from .acknowledgement import Acknowledgement
     from .hub import SubscriptionHub
+
+
+# Seconds for which messages are not delivered after a channel has come to another node.  They are part of the gap that
+# was reported.  The cluster bus can bring a message that the old node has delivered to the new node a little later.
+_QUARANTINE = 0.1
 
 
 class Scope(Enum):
@@ -69,7 +75,7 @@ class Upstream:
         self._decode = decode
 
     def __repr__(self) -> str:
-        live = sum(part.where is not None for part in self.parts.values())
+        live = sum(part.live for part in self.parts.values())
         return f"<Upstream {self.text!r} at {self.scope.value} live={live}/{len(self.parts)} feeds={len(self.feeds)}>"
 
     @property
@@ -80,14 +86,14 @@ class Upstream:
     @property
     def complete(self) -> bool:
         """Whether it is subscribed wherever it belongs."""
-        return self.placed and all(part.where is not None for part in self.parts.values())
+        return self.placed and all(part.live for part in self.parts.values())
 
     def add_feed(self, feed: Feed) -> None:
         """Let a feed get the messages, from now on."""
         self.feeds[feed] = None
         for part in self.parts.values():
             part.feeds_changed()
-            if part.where is not None:
+            if part.live:
                 part.told[feed] = True
 
     def remove_feed(self, feed: Feed) -> None:
@@ -126,13 +132,19 @@ class Part:
         #: Takes a message; None: `deliver` takes the push.
         self.sink: Sink | None = None
         #: Takes the push of a message.
-        self.deliver: Deliver = self._first_delivery
+        self.deliver: Deliver = _ignore
         #: The subscriber where the server has confirmed it; None if it is not subscribed.
         self.where: Subscriber | None = None
         #: The request that is to subscribe it; None if there is none.
         self.call: SubscribeCall | None = None
         #: What each feed was told: True that it is subscribed, False that it was lost.
         self.told: dict[Feed, bool] = {}
+        #: Whether its messages are delivered.
+        self.live = False
+        # The node that it was live at last.
+        self._last_node: Address | None = None
+        self._quarantine = Timer(upstream.hub.clock, self._go_live)
+        self._asked = False
         #: How many requests in a row came to nothing.
         self.failures = 0
         #: Whether the log says that the server refuses it.
@@ -144,7 +156,7 @@ class Part:
     def feeds_changed(self) -> None:
         """Have `sink` or `deliver` made anew with the next message: many feeds may come or go before it."""
         self.sink = None
-        self.deliver = self._first_delivery
+        self.deliver = self._first_delivery if self.live else _ignore
 
     def _first_delivery(self, push: Sequence[Any]) -> None:
         self.sink = self.upstream.sink()
@@ -168,11 +180,34 @@ class Part:
         self.where = where
         self.failures = 0
         self.refused = False
-        asked = call is not None and call.history is not None and call.history.asking
-        self.upstream.hub.confirmed(self, where, asked=asked)
+        self._asked = call is not None and call.history is not None and call.history.asking
+        if self.told and self.upstream.hub.may_repeat(self.upstream.scope, self._last_node, where.node.address):
+            self._quarantine.start(_QUARANTINE)
+        else:
+            self._go_live()
+
+    def _go_live(self) -> None:
+        """Deliver messages from now on."""
+        where = self.where
+        assert where is not None
+        self._last_node = where.node.address
+        self.live = True
+        self.feeds_changed()
+        self.upstream.hub.confirmed(self, where, asked=self._asked)
+
+    def leave(self) -> Subscriber | None:
+        """Deliver nothing more; return the subscriber where it was subscribed, if it was."""
+        where, self.where = self.where, None
+        self._quarantine.stop()
+        self.live = False
+        self.feeds_changed()
+        return where
 
     def ended_by_server(self) -> None:
         """Have it subscribed where it belongs now."""
-        where, self.where = self.where, None
-        if where is not None:
-            self.upstream.hub.lost(where, [self], LostReason.SLOT_MOVED, "")
+        if self.where is not None:
+            self.upstream.hub.lost(self.where, [self], LostReason.SLOT_MOVED, "")
+
+
+def _ignore(_: Sequence[Any]) -> None:
+    """Take the push of a message that is not delivered."""
