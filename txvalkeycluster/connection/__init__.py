@@ -3,8 +3,9 @@
 `factory.ClusterFactory` has one `node.NodeConnection` for each node.  A node goes through the states of `node.State`:
 idle, dialling, ready, waiting to dial again, closed.  While a node is ready, it has one `protocol.RESPProtocol`, which
 pairs replies with requests in the order in which the requests were sent.  A command that needs its own connection
-leases one from the node's `exclusive_pool`.  Subscriptions use the connections of `subscriber`, with the protocol of
-`subscriber_protocol`.
+leases one from the node's `exclusive_pool`.  For subscriptions, a node has a `subscriber.Subscriber` for each
+`subscriber_group`, with the protocol of `subscriber_protocol`; `node_subscribers` and `dial_backoff` make and limit
+them.
 
 The other modules:
 
@@ -15,7 +16,7 @@ The other modules:
 - `connect_errors` explains why a connection could not be made.
 - `forks` keeps forked child processes from using the sockets of their parent.
 
-A further kind of connection belongs beside `NodeConnection.pool`.
+A further kind of connection belongs beside `NodeConnection.pool` and `NodeConnection.subscribers`.
 
 A connection does not decide what happens to a routed request that failed.  The request decides, or the owner of the
 connection (`listener.ConnectionListener`, `node.NodeListener`).  This package does not know slots.

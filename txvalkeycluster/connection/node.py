@@ -28,8 +28,8 @@ from .connect_errors import connect_error
 from .exclusive_pool import LIVED, ExclusivePool, Lease
 from .handshake import ServerInfo, handshake
 from .listener import ConnectionListener
+from .node_subscribers import Subscribers
 from .protocol import RESPProtocol
-from .subscriber import Subscribers
 from .subscriber_protocol import SubscriberProtocol
 
 # A node that no slot map lists is kept this long without requests, in seconds.

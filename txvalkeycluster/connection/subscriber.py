@@ -22,10 +22,10 @@ from ..requests.pending_queue import PendingQueue
 from ..requests.request import Cancels, Request, for_each
 from ..requests.subscribe import CHANNEL, PATTERN, SHARDED, Kind, NodeSubscription, SubscribeCall, UnsubscribeCall
 from ..requests.timer import Timer
-from ..statistics import Statistics
-from .exclusive_pool import LIVED
+from .dial_backoff import DialBackoff
 from .listener import ConnectionListener
 from .protocol import RESPProtocol
+from .subscriber_group import SubscriberGroup
 from .subscriber_protocol import Deliveries, SubscriberProtocol
 
 
@@ -49,103 +49,6 @@ class Node(Protocol):
 _LINGER = 1.0
 # A refused UNSUBSCRIBE is sent this often, with a pause in seconds.  Then the connection is ended.
 _UNSUBSCRIBE_TRIES, _UNSUBSCRIBE_PAUSE = 4, 0.2
-
-
-class Sleeper(Protocol):
-    """What waits for messages."""
-
-    def wake(self) -> None:
-        """Let it take the messages."""
-
-
-class SubscriberGroup:
-    """Connections that are paused and resumed together, at most one for each node."""
-
-    def __init__(self, statistics: Statistics, lost: Callable[[Subscriber, list[Any], LostReason, str], None]) -> None:
-        """Make a group without connections.
-
-        Args:
-            statistics: Counts the messages.
-            lost: Called when a connection ends: the subscriber, its subscriptions, the reason, and the error's text.
-        """
-        self.lost = lost
-        #: Whether reading is stopped.
-        self.paused = False
-        #: The node of the classic channels; None if none is chosen.
-        self.home: Any = None
-        #: Whether a read is being processed.
-        self.reading = False
-        self._statistics = statistics
-        self._subscribers: set[Subscriber] = set()
-        self._sleepers: dict[Sleeper, None] = {}
-
-    def __repr__(self) -> str:
-        return f"<SubscriberGroup nodes={len(self._subscribers)} paused={self.paused}>"
-
-    def wake_after_read(self, sleeper: Sleeper) -> None:
-        """Wake a sleeper at the end of the read that is being processed; at once if there is none."""
-        if self.reading:
-            self._sleepers[sleeper] = None
-        else:
-            sleeper.wake()
-
-    def read_done(self, messages: int) -> None:
-        """Note the end of a read, which had ``messages`` messages, and wake the sleepers."""
-        self.reading = False
-        self._statistics.messages += messages
-        if self._sleepers:
-            sleepers, self._sleepers = self._sleepers, {}
-            for sleeper in sleepers:
-                sleeper.wake()
-
-    def add(self, subscriber: Subscriber) -> None:
-        """Add the connection of a node."""
-        self._subscribers.add(subscriber)
-
-    def remove(self, subscriber: Subscriber) -> None:
-        """Remove the connection of a node."""
-        self._subscribers.discard(subscriber)
-
-    def pause(self) -> None:
-        """Stop reading from every connection."""
-        if not self.paused:
-            self.paused = True
-            for subscriber in list(self._subscribers):
-                subscriber.pause()
-
-    def resume(self) -> None:
-        """Read from every connection again."""
-        if self.paused:
-            self.paused = False
-            for subscriber in list(self._subscribers):
-                subscriber.resume()
-
-
-class DialBackoff:
-    """When a node may be dialled again for subscriptions, after dials that failed and connections that did not last."""
-
-    def __init__(self, clock: IReactorTime, options: Options) -> None:
-        self._clock = clock
-        self._options = options
-        self._failures = 0
-        self._not_before = 0.0
-
-    @property
-    def delay(self) -> float:
-        """The seconds to wait before the next dial."""
-        return max(self._not_before - self._clock.seconds(), 0.0)
-
-    def failed(self) -> None:
-        """Note a dial that failed."""
-        self._failures += 1
-        self._not_before = self._clock.seconds() + self._options.backoff(self._failures)
-
-    def ended(self, connected_at: float) -> None:
-        """Note the end of a connection; one that did not last counts as a failure."""
-        if self._clock.seconds() - connected_at >= LIVED:
-            self._failures = 0
-        else:
-            self.failed()
 
 
 class Subscriber(ConnectionListener):
@@ -484,77 +387,6 @@ class Subscriber(ConnectionListener):
             return
         self._parts[key] = parts
         self._deliveries[kind.message][name] = parts[0] if len(parts) == 1 else _Several(parts)
-
-
-class Subscribers:
-    """The subscribers of one node: one for each group that has subscriptions there."""
-
-    def __init__(
-        self,
-        clock: IReactorTime,
-        options: Options,
-        cancels: Cancels,
-        establish: Callable[[], Deferred[tuple[SubscriberProtocol, Any]]],
-        node: Node,
-    ) -> None:
-        """Start without subscribers; the arguments are those of `Subscriber`."""
-        self._arguments = (clock, options, cancels, establish, node, DialBackoff(clock, options))
-        self._node = node
-        self._by_group: dict[SubscriberGroup, Subscriber] = {}
-        self._closed = False
-
-    @property
-    def in_use(self) -> bool:
-        """Whether the node has any subscriber."""
-        return bool(self._by_group)
-
-    def send(self, request: Request) -> None:
-        """Send a request on the connection of its group."""
-        assert isinstance(request, SubscribeCall)
-        if self._closed:
-            request.fail_unanswered(ConnectionLost, f"{self._node.address}: the connection was closed")
-            return
-        subscriber = self._by_group.get(request.group)
-        if subscriber is None:
-            subscriber = self._by_group[request.group] = Subscriber(*self._arguments, request.group, self._remove)
-        subscriber.send(request)
-
-    def waiting(self) -> list[Request]:
-        """Return the requests that wait for a connection."""
-        return [request for subscriber in self._by_group.values() for request in subscriber.waiting()]
-
-    def take_waiting(self, wanted: Callable[[Request], bool]) -> list[Request]:
-        """Remove and return those waiting requests for which ``wanted`` returns true."""
-        return [request for subscriber in self._by_group.values() for request in subscriber.take_waiting(wanted)]
-
-    def redial(self, connection: Any) -> None:
-        """End ``connection``, whose address now belongs to another machine, if a subscriber uses it."""
-        for subscriber in list(self._by_group.values()):
-            subscriber.redial(connection)
-
-    def close(self) -> None:
-        """Close every subscriber, because the node has left the cluster or the client closes."""
-        for subscriber in self._take():
-            subscriber.close()
-
-    def abort(self, reason: Exception) -> list[Request]:
-        """End every subscriber at once.
-
-        Args:
-            reason: Why.
-
-        Returns:
-            The requests that waited for a connection.
-        """
-        return [request for subscriber in self._take() for request in subscriber.abort(reason)]
-
-    def _take(self) -> list[Subscriber]:
-        self._closed = True
-        taken, self._by_group = list(self._by_group.values()), {}
-        return taken
-
-    def _remove(self, subscriber: Subscriber) -> None:
-        self._by_group = {group: each for group, each in self._by_group.items() if each is not subscriber}
 
 
 class _Several:

@@ -3,7 +3,10 @@
 - `subscription`: `Subscription`, what an application holds.
 - `feed`: the items of one subscription on their way to it: a bounded buffer, or a listener.
 - `upstream`: one channel or pattern of the cluster, shared by all feeds that want it; and its state at each node.
-- `hub`: `SubscriptionHub`, which places channels on nodes, and moves them when the slot map changes.
+- `placement`: where channels belong and why they are lost, as functions of the slot map.
+- `acknowledgement`: waits until the servers have confirmed channels, or have refused one.
+- `delivery`: takes messages to the feeds.
+- `hub`: `SubscriptionHub`, which subscribes channels at nodes, and moves them when the slot map changes.
 
 Invariants:
 

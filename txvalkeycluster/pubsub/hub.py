@@ -12,7 +12,8 @@ from twisted.python.failure import Failure
 from ..address import Address
 from ..connection.decoder import decoder
 from ..connection.node import NodeConnection, State
-from ..connection.subscriber import Subscriber, SubscriberGroup
+from ..connection.subscriber import Subscriber
+from ..connection.subscriber_group import SubscriberGroup
 from ..errors import ClientClosed, ReplyError, ValkeyError
 from ..events import Event, TopologyUpdated
 from ..messages import Lost, LostReason, Resubscribed
@@ -26,7 +27,8 @@ from ..topology.model import Topology
 from .acknowledgement import Acknowledgement
 from .feed import Feed
 from .keyspace import check_configuration
-from .upstream import Part, Scope, Upstream, UpstreamKey
+from .placement import Scope, addresses_of, why_node_came, why_node_left, why_slot_moved
+from .upstream import Part, Upstream, UpstreamKey
 
 _log = Logger()
 # Seconds between two tries to subscribe what a node does not take now, or has refused to subscribe again.
@@ -68,6 +70,11 @@ class SubscriptionHub:
 
     def __repr__(self) -> str:
         return f"<SubscriptionHub feeds={len(self._feeds)} upstreams={len(self._upstreams)}>"
+
+    @property
+    def topology(self) -> Topology:
+        """The current slot map."""
+        return self._router.topology
 
     def make_group(self) -> SubscriberGroup:
         """Make a group of connections: one is shared; a subscription that can stop the reading has its own."""
@@ -199,18 +206,13 @@ class SubscriptionHub:
             return
         if upstream.scope in (Scope.ANY_NODE, Scope.SLOT_OWNER):
             nodes: list[Address | None] = [None]
-        elif self._router.topology.version:
-            nodes = [*self._addresses(upstream.scope)]
+        elif self.topology.version:
+            nodes = [*addresses_of(self.topology, upstream.scope)]
         else:
             self._router.recovery.refresher.trigger()
             return
         upstream.placed = True
         upstream.parts = {node: Part(upstream, node) for node in nodes}
-
-    def _addresses(self, scope: Scope) -> list[Address]:
-        topology = self._router.topology
-        nodes = topology.primaries if scope is Scope.PRIMARIES else topology.nodes
-        return [node.address for node in nodes if node.address is not None]
 
     def _follow(self, upstream: Upstream, previous: Topology | None) -> list[tuple[Part, LostReason, Address]]:
         """Make parts for new nodes, and end what is at nodes where it does not belong any more.
@@ -218,7 +220,7 @@ class SubscriptionHub:
         Returns:
             The gaps to be reported.
         """
-        addresses = self._addresses(upstream.scope)
+        addresses = addresses_of(self.topology, upstream.scope)
         gone = [address for address in upstream.parts if address is not None and address not in addresses]
         new = [address for address in addresses if address not in upstream.parts]
         gaps: list[tuple[Part, LostReason, Address]] = []
@@ -226,26 +228,14 @@ class SubscriptionHub:
         begun = {feed for part in upstream.parts.values() for feed in part.told} if new else set()
         for address in gone:
             part = upstream.parts.pop(address)
-            gaps.append((part, self._why_lost(address), address))
+            gaps.append((part, why_node_left(self.topology, address), address))
             self._end([part])
         for address in new:
             part = upstream.parts[address] = Part(upstream, address)
             # The events of the node were missed until now.
             part.told = dict.fromkeys(begun, True)
-            gaps.append((part, self._why_new(address, previous), address))
+            gaps.append((part, why_node_came(self.topology, previous, address), address))
         return gaps
-
-    def _why_lost(self, address: Address) -> LostReason:
-        listed = any(node.address == address for node in self._router.topology.nodes)
-        return LostReason.FAILOVER if listed else LostReason.NODE_REMOVED
-
-    def _why_new(self, address: Address, previous: Topology | None) -> LostReason:
-        """The reason of a gap at a node that was not subscribed: another node of its shard was, or the shard is new."""
-        before = {node.id for node in previous.nodes} if previous is not None else set()
-        for shard in self._router.topology.shards:
-            if any(node.address == address for node in shard.nodes) and any(node.id in before for node in shard.nodes):
-                return LostReason.FAILOVER
-        return LostReason.NODE_ADDED
 
     def _topology_changed(self, event: TopologyUpdated) -> None:
         """Move what belongs to another node now."""
@@ -288,9 +278,7 @@ class SubscriptionHub:
         return isinstance(owner, NodeConnection) and owner.address != where.node.address
 
     def _why_moved(self, part: Part, where: Subscriber) -> LostReason:
-        owner = self._router.topology.shard_of(key_slot(part.name))
-        same = owner is not None and any(node.address == where.node.address for node in owner.nodes)
-        return LostReason.FAILOVER if same else LostReason.SLOT_MOVED
+        return why_slot_moved(self.topology, key_slot(part.name), where.node.address)
 
     def _move(self, where: Subscriber, reason: LostReason, parts: Sequence[Part]) -> None:
         """Stop the messages of one node, report the gap, and subscribe at the owner."""
@@ -335,14 +323,6 @@ class SubscriptionHub:
             chosen = self._router.recovery.slot_map.destination_of(ANY_NODE)
             home = group.home = chosen if isinstance(chosen, NodeConnection) else None
         return home
-
-    def may_repeat(self, scope: Scope, before: Address | None, now: Address) -> bool:
-        """Whether a node may deliver messages again that another node has delivered before."""
-        if before is None or before == now or scope not in (Scope.ANY_NODE, Scope.SLOT_OWNER):
-            return False
-        # Sharded messages do not leave their shard.
-        shards = self._router.topology.shards
-        return scope is Scope.ANY_NODE or any({before, now} <= {node.address for node in s.nodes} for s in shards)
 
     def confirmed(self, part: Part, where: Subscriber, *, asked: bool) -> None:
         """A server has confirmed a part; ``asked``: an ASK had led there, so the slot map does not."""

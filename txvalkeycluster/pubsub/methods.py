@@ -12,8 +12,8 @@ from ..requests.subscribe import CHANNEL, PATTERN, SHARDED, Kind
 from . import keyspace
 from .feed import BufferedFeed, Feed, ListenerFeed
 from .hub import SubscriptionHub
+from .placement import Scope
 from .subscription import Subscription
-from .upstream import Scope
 
 Overflow = Literal["drop", "pause"]
 _MAX_MESSAGES, _MAX_BYTES = 10_000, 8 << 20

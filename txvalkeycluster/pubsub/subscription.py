@@ -11,14 +11,14 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorFromThreads
 
 from ..commands.method_support import Key, Text
-from ..connection.subscriber import SubscriberGroup
+from ..connection.subscriber_group import SubscriberGroup
 from ..errors import ValkeyError
 from ..messages import Lost, Message, Resubscribed
 from ..requests.subscribe import Kind
 from .acknowledgement import Acknowledgement
 from .feed import BufferedFeed, Feed
 from .hub import SubscriptionHub
-from .upstream import Scope
+from .placement import Scope
 
 
 class Subscription(Generic[Text]):

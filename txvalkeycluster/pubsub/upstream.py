@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from ..address import Address
-from ..connection.subscriber import Subscriber, SubscriberGroup
+from ..connection.subscriber import Subscriber
+from ..connection.subscriber_group import SubscriberGroup
 from ..messages import LostReason, Message
 from ..requests.subscribe import PATTERN, Kind, SubscribeCall
 from ..requests.timer import Timer
 from .delivery import Deliver, Sink, deliverer, sink_of
 from .feed import Feed, ListenerFeed
+from .placement import Scope, may_repeat
 
 if TYPE_CHECKING:
     from .acknowledgement import Acknowledgement
@@ -22,15 +23,6 @@ if TYPE_CHECKING:
 # Seconds for which messages are not delivered after a channel has come to another node.  They are part of the gap that
 # was reported.  The cluster bus can bring a message that the old node has delivered to the new node a little later.
 _QUARANTINE = 0.1
-
-
-class Scope(Enum):
-    """The nodes at which a channel or pattern is subscribed."""
-
-    ANY_NODE = "any node"  # classic: every node passes on every message
-    SLOT_OWNER = "the owner of the slot"  # sharded
-    PRIMARIES = "every primary"  # events of the node's own keys
-    ALL_NODES = "every node"
 
 
 UpstreamKey = tuple[SubscriberGroup, Kind, Scope, bytes]
@@ -181,7 +173,9 @@ class Part:
         self.failures = 0
         self.refused = False
         self._asked = call is not None and call.history is not None and call.history.asking
-        if self.told and self.upstream.hub.may_repeat(self.upstream.scope, self._last_node, where.node.address):
+        if self.told and may_repeat(
+            self.upstream.hub.topology, self.upstream.scope, self._last_node, where.node.address
+        ):
             self._quarantine.start(_QUARANTINE)
         else:
             self._go_live()
