@@ -336,6 +336,20 @@ class KeyspaceTests(TwoProtocolsTests):
         self.event(self.nodes[2])
         self.assertEqual(len(self.items), 1)
 
+    def test_a_failover_that_nothing_shows(self) -> None:
+        """The client looks for new primaries every few seconds, since their events would be missed."""
+        self.cluster.ranges = [(0, 8191, self.nodes[0]), (8192, 16383, self.nodes[1])]
+        self.cluster.replicas = {self.nodes[0]: [self.nodes[2]]}
+        self.events_client()
+        self.cluster.ranges = [(0, 8191, self.nodes[2]), (8192, 16383, self.nodes[1])]
+        self.cluster.replicas = {self.nodes[2]: [self.nodes[0]]}
+        self.advance(6.0, step=0.1)
+        self.assertEqual([item.node for item in self.items if isinstance(item, Resubscribed)], [self.nodes[2].address])
+        self.result_of(self.subscription.close())
+        asked = self.cluster.count(b"CLUSTER", b"SLOTS")
+        self.advance(12.0, step=0.1)
+        self.assertLessEqual(self.cluster.count(b"CLUSTER", b"SLOTS"), asked + 1)
+
     def test_a_node_is_added_and_removed(self) -> None:
         """A new primary's events were missed until it was subscribed."""
         everything = list(self.cluster.ranges)

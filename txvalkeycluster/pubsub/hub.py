@@ -36,6 +36,9 @@ _RETRY, _LONGEST_RETRY = 0.05, 1.0
 # Seconds after a server has ended sharded channels at which the slot map is fetched again.  The map that is fetched at
 # once can still be the old one; and a primary that was demoted accepts the channels again, as a replica.
 _REFRESHES = (1.0, 2.0, 4.0, 8.0)
+# Seconds between two refreshes of the slot map while every primary is subscribed: nothing else shows a new primary, and
+# its events are missed until it is subscribed.
+_REFRESH_PERIOD = 5.0
 
 
 class SubscriptionHub:
@@ -66,6 +69,7 @@ class SubscriptionHub:
         self._retries: dict[Part, Timer] = {}
         self._refreshes: list[float] = []
         self._refresh_timer = Timer(self.clock, self._refresh_again)
+        self._period_timer = Timer(self.clock, self._refresh_for_primaries)
         router.topology_listeners.append(self._topology_changed)
 
     def __repr__(self) -> str:
@@ -180,6 +184,7 @@ class SubscriptionHub:
             timer.stop()
         self._retries.clear()
         self._refresh_timer.stop()
+        self._period_timer.stop()
         upstreams, self._upstreams = self._upstreams, {}
         for upstream in upstreams.values():
             upstream.remove_feeds()
@@ -207,6 +212,7 @@ class SubscriptionHub:
         if upstream.scope in (Scope.ANY_NODE, Scope.SLOT_OWNER):
             nodes: list[Address | None] = [None]
         elif self.topology.version:
+            self._period_timer.start(_REFRESH_PERIOD)
             nodes = [*addresses_of(self.topology, upstream.scope)]
         else:
             self._router.recovery.refresher.trigger()
@@ -387,6 +393,11 @@ class SubscriptionHub:
         self._router.recovery.refresher.trigger()
         if self._refreshes:
             self._refresh_timer.start(self._refreshes.pop(0))
+
+    def _refresh_for_primaries(self) -> None:
+        if any(upstream.scope in (Scope.PRIMARIES, Scope.ALL_NODES) for upstream in self._upstreams.values()):
+            self._router.recovery.refresher.trigger()
+            self._period_timer.start(_REFRESH_PERIOD)
 
     # ---- what becomes of a request
 
