@@ -12,7 +12,17 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
 
-from txvalkeycluster import Address, ClusterClient, Pipeline, Transaction, connect
+from txvalkeycluster import (
+    Address,
+    ClusterClient,
+    Lost,
+    Message,
+    Pipeline,
+    Resubscribed,
+    Subscription,
+    Transaction,
+    connect,
+)
 
 
 async def accepted(reactor: IReactorTime) -> None:
@@ -50,9 +60,18 @@ async def accepted(reactor: IReactorTime) -> None:
     async for field, value in client.hscan_iter("h"):
         assert_type((field, value), tuple[bytes, bytes])
 
+    async with client.subscribe("a", b"b", max_messages=10) as subscription:
+        assert_type(subscription, Subscription[bytes])
+        async for item in subscription:
+            assert_type(item, Message[bytes] | Lost | Resubscribed)
+        async for message in subscription.messages():
+            assert_type(message.data, bytes)
+        await subscription.add("c")
+
     text = await connect(reactor, "valkey://h", encoding="utf-8")
     assert_type(text, ClusterClient[str])
     assert_type(await text.get("k"), str | None)
+    assert_type(text.keyspace_events("k*", overflow="pause"), Subscription[str])
     assert_type(await text.hgetall("k"), dict[str, str])
 
     await connect(installed, seeds=["h:1", ("h", 2), Address("h", 3)], timeout=None, topology_source="shards")
@@ -80,6 +99,8 @@ async def refused(client: ClusterClient, reactor: IReactorTime) -> None:
     await client.mset(["a", "b"])  # type: ignore[list-item]
     await client.zadd("k", {"m": "high"})  # type: ignore[dict-item]
     await client.blpop("k")  # type: ignore[call-arg]
+    client.subscribe(5)  # type: ignore[arg-type]
+    client.subscribe("a", overflow="block")  # type: ignore[arg-type]
     client.pipeline().get(None)  # type: ignore[arg-type]
     client.pipeline().set("k")  # type: ignore[call-arg]
     client.transaction().expire("k", "10")  # type: ignore[arg-type]

@@ -161,7 +161,14 @@ class Subscription(Generic[Text]):
     ) -> None:
         await self.close()
 
-    async def __aiter__(self) -> AsyncIterator[Message[Text] | Lost | Resubscribed]:
+    def __aiter__(self) -> AsyncIterator[Message[Text] | Lost | Resubscribed]:
+        return self._items(object)
+
+    def messages(self) -> AsyncIterator[Message[Text]]:
+        """Iterate over the messages only, without the reports of gaps."""
+        return self._items(Message)
+
+    async def _items(self, kind: type) -> AsyncIterator[Any]:
         feed = self._feed
         if not isinstance(feed, BufferedFeed):
             raise TypeError("a subscription with a listener cannot be iterated")
@@ -169,7 +176,8 @@ class Subscription(Generic[Text]):
         while True:
             item = take()
             if item is not None:
-                yield item
+                if isinstance(item, kind):
+                    yield item
             elif feed.error is not None:
                 # Without the traceback of an earlier raise.
                 raise feed.error.with_traceback(None)
@@ -177,12 +185,6 @@ class Subscription(Generic[Text]):
                 return
             else:
                 await feed.wait()
-
-    async def messages(self) -> AsyncIterator[Message[Text]]:
-        """Iterate over the messages only, without the reports of gaps."""
-        async for item in self:
-            if isinstance(item, Message):
-                yield item
 
 
 def _name(channel: Key) -> bytes:
