@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionRefusedError
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IReactorFromThreads, IStreamClientEndpoint
 from twisted.internet.task import Clock
 from twisted.test.iosim import FakeTransport, IOPump
 from zope.interface import implementer
@@ -33,6 +35,37 @@ _ConnectionRefusedError: Callable[[], Exception] = ConnectionRefusedError
 
 def _refused() -> Deferred[Any]:
     return fail(_ConnectionRefusedError())
+
+
+@implementer(IReactorFromThreads)
+class ThreadedClock(Clock):
+    """A clock that the garbage collector can call at any moment, also while the clock sorts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._from_threads: deque[Callable[[], object]] = deque()
+
+    def callFromThread(self, callable: Callable[..., object], *args: object, **kwargs: object) -> None:
+        """Call a function at the next `advance`."""
+        self._from_threads.append(partial(callable, *args, **kwargs))
+
+    def callInThread(self, callable: Callable[..., object], *args: object, **kwargs: object) -> None:
+        """Not used."""
+        raise NotImplementedError
+
+    def getThreadPool(self) -> Any:
+        """Not used."""
+        raise NotImplementedError
+
+    def suggestThreadPoolSize(self, size: int) -> None:
+        """Not used."""
+        raise NotImplementedError
+
+    def advance(self, amount: float) -> None:
+        """Let time pass."""
+        while self._from_threads:
+            self._from_threads.popleft()()
+        super().advance(amount)
 
 
 class Network:
@@ -122,7 +155,7 @@ class MemoryTests(SynchronousTestCase):
     """Three scripted nodes that share the slots, for tests to inherit."""
 
     def setUp(self) -> None:
-        self.clock = Clock()
+        self.clock = ThreadedClock()
         self.cluster = ScriptedCluster(self.clock)
         for index, node in enumerate(self.cluster.nodes):
             node.address = Address("node", 7000 + index)
