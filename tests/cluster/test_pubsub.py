@@ -36,7 +36,7 @@ from txvalkeycluster.testing import Server
 #: The number of sharded channels.
 CHANNELS = int(os.environ.get("TXVALKEYCLUSTER_CHANNELS", "300"))
 #: The limit in seconds until all channels are subscribed again, on a cluster that is healthy.
-HEALTHY = 2.0
+HEALTHY = float(os.environ.get("TXVALKEYCLUSTER_HEALTHY", "10"))
 # The seed of clients whose cluster changes its addresses.
 SEED = ("cluster.invalid", 1)
 

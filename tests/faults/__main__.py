@@ -12,6 +12,7 @@ from rich.console import Console
 
 from txvalkeycluster.cli.running import run as run_reactor
 
+from .findings import HEALTHY
 from .report import show
 from .run import FAULTS, Run
 from .work import WORK
@@ -32,10 +33,13 @@ def _names(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, st
 @click.command()
 @click.option("--seed", default=1, show_default=True, help="The seed of all random choices.")
 @click.option("--duration", default=60.0, show_default=True, help="For how many seconds new faults start.")
+@click.option("--healthy", default=HEALTHY, show_default=True, help="The limit for a recovery, in seconds.")
 @click.option("--faults", callback=_names(FAULTS), help="Only these kinds of faults, separated by commas.")
 @click.option("--work", callback=_names(WORK), help="Only these kinds of work, separated by commas.")
 @click.option("--list", "lists", is_flag=True, help="List the kinds of faults and work, and exit.")
-def main(seed: int, duration: float, faults: tuple[str, ...], work: tuple[str, ...], lists: bool) -> None:
+def main(
+    seed: int, duration: float, healthy: float, faults: tuple[str, ...], work: tuple[str, ...], lists: bool
+) -> None:
     """Run a cluster with mixed work and faults, and check all results.
 
     The run goes on until each kind of fault has happened once.  The exit status is 1 if there was a violation.  After
@@ -48,7 +52,15 @@ def main(seed: int, duration: float, faults: tuple[str, ...], work: tuple[str, .
     console = Console(soft_wrap=True, highlight=False)
 
     async def start(reactor: Any, stack: AsyncExitStack) -> int:
-        run = Run(reactor, seed=seed, duration=duration, faults=faults, work=work, say=lambda line: click.echo(line))
+        run = Run(
+            reactor,
+            seed=seed,
+            duration=duration,
+            healthy=healthy,
+            faults=faults,
+            work=work,
+            say=lambda line: click.echo(line),
+        )
         stack.push_async_callback(run.end_at_once)
         _interrupt_gently(reactor, run)
         click.echo(f"seed {seed}; starting a cluster of 3 primaries and 3 replicas")

@@ -21,7 +21,7 @@ from .ledger import Outcome
 
 # How many violations of one kind of work are printed at once.
 _PRINTED = 10
-#: The limit in seconds for a command on a healthy cluster, and for the recovery of a client.
+#: The usual limit in seconds for a command on a healthy cluster, and for the recovery of a client.
 HEALTHY = 2.0
 
 
@@ -41,6 +41,8 @@ class Findings:
 
     reactor: Any
     say: Callable[[str], None]
+    #: The limit in seconds for a command on a healthy cluster, and for the recovery of a client.
+    healthy: float = HEALTHY
     work: dict[str, Count] = field(default_factory=dict)
     faults: Counter[str] = field(default_factory=Counter)
     #: The number of scans that ended without an error.
@@ -157,9 +159,9 @@ class Findings:
             takes: How long it blocks by itself, in seconds.
         """
         took = self.reactor.seconds() - issued
-        if took < takes + HEALTHY:
+        if took < takes + self.healthy:
             return
-        if any(began <= issued and issued + takes + HEALTHY <= ended for began, ended in self._healthy_times):
+        if any(began <= issued and issued + takes + self.healthy <= ended for began, ended in self._healthy_times):
             end = described(outcome.error) if outcome.error is not None else "a reply"
             self.violation(kind, f"{what} took {took:.2f} s while all was healthy, and ended with {end}")
 

@@ -14,7 +14,7 @@ from txvalkeycluster import ClusterClient, key_slot
 from txvalkeycluster.slots import SLOT_COUNT
 from txvalkeycluster.testing import LocalCluster, Server
 
-from .findings import HEALTHY, Findings, described
+from .findings import Findings, described
 from .ledger import Ledger, Outcome
 
 _POLL = 0.02
@@ -86,7 +86,7 @@ class Health:
             failures.append(f"{self._reactor.seconds() - began:.2f} s: {described(outcome.error)}")
             await deferLater(self._reactor, _POLL)
         took: float = self._reactor.seconds() - began
-        if took > HEALTHY + self._stalls.worst:
+        if took > self._findings.healthy + self._stalls.worst:
             how = "succeeded" if outcome.succeeded else "had not succeeded"
             text = f"{what} {how} {took:.2f} s after the cluster was healthy"
             late = f"the longest delay of the reactor was {self._stalls.worst:.2f} s"

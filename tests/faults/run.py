@@ -17,7 +17,7 @@ from txvalkeycluster.testing import LocalCluster
 from txvalkeycluster.testing.slot_moves import MigrationFailed
 
 from .ending import CLIENT_NAME, Leftovers, still_connected, still_waiting
-from .findings import Count, Findings, described
+from .findings import HEALTHY, Count, Findings, described
 from .health import Health
 from .ledger import Ledger
 from .network import NetworkFaults
@@ -63,6 +63,7 @@ class Run:
         faults: Iterable[str] = FAULTS,
         work: Iterable[str] = tuple(WORK),
         pauses: tuple[float, float] = (0.5, 3.0),
+        healthy: float = HEALTHY,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Prepare a run.
@@ -74,9 +75,10 @@ class Run:
             faults: The names of the faults.
             work: The names of the kinds of work.
             pauses: The shortest and longest pause between two faults, in seconds.
+            healthy: The limit for a command on a healthy cluster, and for the recovery of a client, in seconds.
             say: Is called with a line for each fault and each violation.
         """
-        self.findings = Findings(reactor, say)
+        self.findings = Findings(reactor, say, healthy)
         self._reactor = reactor
         self._seed = seed
         self._duration = duration
