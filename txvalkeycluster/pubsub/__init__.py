@@ -12,8 +12,8 @@ Invariants:
 
 - A message is delivered only between the server's confirmation of a channel and the report of its loss.  So a missing
   message always lies in a gap that was reported.
-- A channel is confirmed at one node at a time.  The old subscription ends, as far as the client delivers messages,
-  before the new one is requested.  So no message comes twice.
-- Only the hub sends subscribe and unsubscribe requests.  Redirects, waiting and lost connections are dealt with in
-  `routing.recovery`, as for every request.
+- A channel is subscribed at one node at a time.  The client stops the delivery from the old node before it sends the
+  request to the new one.  So no message comes twice.
+- Only the hub sends subscribe and unsubscribe requests.  `routing.recovery` handles redirects, waiting and lost
+  connections, as for every request.
 """

@@ -98,13 +98,13 @@ class Acknowledgement:
             self.tell()
 
     def refuse(self, error: Exception) -> None:
-        """A server has refused one: nothing of what was added stays subscribed.  Then the waiters are told."""
+        """Fail because a server has refused a channel.  Everything that was added is unsubscribed first."""
         if not self.done:
             self._log(error)
             self._withdraw(error).addCallback(lambda _: self.tell())
 
     def fail(self, error: Exception) -> None:
-        """Give up, and tell the waiters without waiting for a server."""
+        """Fail at once, without waiting for a server."""
         if not self.done:
             self._withdraw(error)
         self.tell()

@@ -22,7 +22,7 @@ Item = Message[Any] | Lost | Resubscribed
 
 
 class Feed:
-    """Where the items of a subscription go.  Subclasses keep them for an iterator, or hand them to a listener."""
+    """Takes the items of one subscription.  A subclass keeps them for an iterator; another one calls a listener."""
 
     def __init__(self) -> None:
         #: Whether no more items are taken.
@@ -45,7 +45,7 @@ class Feed:
         raise NotImplementedError
 
     def end(self, error: Exception | None = None) -> None:
-        """Take nothing more."""
+        """Accept no more items."""
         if not self.ended:
             self.ended = True
             self.error = error

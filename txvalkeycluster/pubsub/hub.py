@@ -101,7 +101,7 @@ class SubscriptionHub:
         *,
         first: bool,
     ) -> Acknowledgement:
-        """Let a feed get the messages of channels or patterns.
+        """Subscribe channels or patterns for a feed.
 
         Args:
             feed: The feed.
@@ -138,10 +138,10 @@ class SubscriptionHub:
         return acknowledgement
 
     def unsubscribe(self, feed: Feed, upstreams: Iterable[Upstream]) -> Deferred[None]:
-        """Let a feed get nothing more of some upstreams.
+        """Remove some upstreams from a feed.
 
         Returns:
-            A Deferred that fires when the servers do not know those any more that no other feed wants.
+            A Deferred that fires when no server has a subscription to those that no other feed wants.
         """
         unwanted: list[Part] = []
         affected: dict[Acknowledgement, None] = {}
@@ -206,7 +206,7 @@ class SubscriptionHub:
     # ---- where channels belong
 
     def _place(self, upstream: Upstream) -> None:
-        """Give an upstream its first parts, if it is known at which nodes it belongs."""
+        """Make the first parts of an upstream, if its nodes are known."""
         if upstream.placed:
             return
         if upstream.scope in (Scope.ANY_NODE, Scope.SLOT_OWNER):
@@ -221,7 +221,7 @@ class SubscriptionHub:
         upstream.parts = {node: Part(upstream, node) for node in nodes}
 
     def _follow(self, upstream: Upstream, previous: Topology | None) -> list[tuple[Part, LostReason, Address]]:
-        """Make parts for new nodes, and end what is at nodes where it does not belong any more.
+        """Make parts for new nodes, and end the parts at nodes that no longer belong to the scope.
 
         Returns:
             The gaps to be reported.
@@ -244,7 +244,7 @@ class SubscriptionHub:
         return gaps
 
     def _topology_changed(self, event: TopologyUpdated) -> None:
-        """Move what belongs to another node now."""
+        """Move the channels that belong to another node now."""
         moves: dict[tuple[Subscriber, LostReason], list[Part]] = {}
         requested: list[Part] = []
         everywhere: list[Upstream] = []
@@ -459,7 +459,7 @@ class SubscriptionHub:
         return bool(upstream.feeds) and upstream.parts.get(part.node) is part
 
     def _end(self, parts: Iterable[Part]) -> Deferred[None]:
-        """Unsubscribe parts; the Deferred fires when their servers do not know them any more."""
+        """Unsubscribe parts; the Deferred fires when no server has them any more."""
         batches: dict[tuple[Subscriber, Kind, int], list[Part]] = {}
         for part in parts:
             timer = self._retries.pop(part, None)

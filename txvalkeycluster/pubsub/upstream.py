@@ -81,7 +81,7 @@ class Upstream:
         return self.placed and all(part.live for part in self.parts.values())
 
     def add_feed(self, feed: Feed) -> None:
-        """Let a feed get the messages, from now on."""
+        """Deliver the messages to a feed from now on."""
         self.feeds[feed] = None
         for part in self.parts.values():
             part.feeds_changed()
@@ -89,14 +89,14 @@ class Upstream:
                 part.told[feed] = True
 
     def remove_feed(self, feed: Feed) -> None:
-        """Let a feed get nothing more."""
+        """Stop the delivery to a feed."""
         del self.feeds[feed]
         for part in self.parts.values():
             part.feeds_changed()
             part.told.pop(feed, None)
 
     def remove_feeds(self) -> None:
-        """Let no feed get anything more."""
+        """Stop the delivery to all feeds."""
         self.feeds.clear()
         for part in self.parts.values():
             part.feeds_changed()
@@ -146,7 +146,7 @@ class Part:
         return f"<Part {self.upstream.text!r} node={self.node} where={self.where!r} call={self.call!r}>"
 
     def feeds_changed(self) -> None:
-        """Have `sink` or `deliver` made anew with the next message: many feeds may come or go before it."""
+        """Make `sink` or `deliver` again with the next message.  Many feeds may be added or removed before it."""
         self.sink = None
         self.deliver = self._first_delivery if self.live else _ignore
 
@@ -164,7 +164,7 @@ class Part:
         ListenerFeed.failed(Message)
 
     def confirmed(self, where: Subscriber) -> None:
-        """Note where it is subscribed."""
+        """Handle the confirmation of the server on the connection of ``where``."""
         call, self.call = self.call, None
         if call is not None:
             # If the connection ends before the others are confirmed, they are requested without this one.
@@ -190,7 +190,7 @@ class Part:
         self.upstream.hub.confirmed(self, where, asked=self._asked)
 
     def leave(self) -> Subscriber | None:
-        """Deliver nothing more; return the subscriber where it was subscribed, if it was."""
+        """Stop the delivery; return the subscriber where it was subscribed, or None."""
         where, self.where = self.where, None
         self._quarantine.stop()
         self.live = False
@@ -198,7 +198,7 @@ class Part:
         return where
 
     def ended_by_server(self) -> None:
-        """Have it subscribed where it belongs now."""
+        """Handle the end of the subscription by the server: report the gap, and subscribe again."""
         if self.where is not None:
             self.upstream.hub.lost(self.where, [self], LostReason.SLOT_MOVED, "")
 
