@@ -4,12 +4,11 @@
 idle, dialling, ready, waiting to dial again, closed.  While a node is ready, it has one `protocol.RESPProtocol`, which
 pairs replies with requests in the order in which the requests were sent.  A command that needs its own connection
 leases one from the node's `exclusive_pool`.  For subscriptions, a node has a `subscriber.Subscriber` for each
-`subscriber_group`, with the protocol of `subscriber_protocol`; `node_subscribers` and `dial_backoff` make and limit
-them.
+`subscriber_group`, with the protocol of `subscriber_protocol`; `node_subscribers` makes them.
 
 The other modules:
 
-- `endpoints` dials, and `handshake` logs in.
+- `endpoints` dials, `dial_backoff` says when to dial again, and `handshake` logs in.
 - `write_scheduler` decides when queued commands are written, and `direct_write` writes to plain sockets.
 - `transport` is the part of the protocol that deals with the transport.
 - `decoder` decodes replies to text.

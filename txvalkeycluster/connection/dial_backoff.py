@@ -1,4 +1,4 @@
-"""DialBackoff: when a node may be dialled again for subscriptions."""
+"""DialBackoff: when a node may be dialled again."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from .exclusive_pool import LIVED
 
 
 class DialBackoff:
-    """When a node may be dialled again for subscriptions, after dials that failed and connections that did not last."""
+    """When a node may be dialled again, after dials that failed and connections that did not last."""
 
     def __init__(self, clock: IReactorTime, options: Options) -> None:
         self._clock = clock
         self._options = options
         self._failures = 0
         self._not_before = 0.0
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last dial failed, or its connection did not last."""
+        return self._failures > 0
 
     @property
     def delay(self) -> float:

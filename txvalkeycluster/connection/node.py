@@ -25,7 +25,8 @@ from ..requests.request import Cancels, InternalCall, MarkedCall, MultiRequest, 
 from ..requests.target import ANY_NODE, THIS_NODE
 from ..requests.timer import Timer
 from .connect_errors import connect_error
-from .exclusive_pool import LIVED, ExclusivePool, Lease
+from .dial_backoff import DialBackoff
+from .exclusive_pool import ExclusivePool, Lease
 from .handshake import ServerInfo, handshake
 from .listener import ConnectionListener
 from .node_subscribers import Subscribers
@@ -105,8 +106,7 @@ class NodeConnection(ConnectionListener):
         self._dial = dial
         self._listener = listener
         self._waiting = PendingQueue(clock, options, cancels, self._describe)
-        self._failures = 0
-        self._not_before = 0.0
+        self._dials = DialBackoff(clock, options)
         self._ready_at = 0.0
         self._dialling: Deferred[tuple[RESPProtocol, ServerInfo]] | None = None
         self._dial_timer = Timer(clock, self._dial_now)
@@ -153,7 +153,7 @@ class NodeConnection(ConnectionListener):
     @property
     def failing(self) -> bool:
         """Whether the last dial failed."""
-        return self._failures > 0 and self.state is not State.READY
+        return self._dials.failing and self.state is not State.READY
 
     def send_batch(self, batch: MultiRequest) -> None:
         """Accept a request with several replies.
@@ -267,10 +267,10 @@ class NodeConnection(ConnectionListener):
         """Start to connect if the node is idle.  After a failed dial, wait for the back-off first."""
         if self.state is not State.IDLE:
             return
-        delay = self._not_before - self._clock.seconds()
+        delay = self._dials.delay
         self.state = State.BACKING_OFF if delay > 0 else State.DIALLING
         # Dialling runs code of the application.  It is deferred to the next turn to avoid re-entrancy.
-        self._dial_timer.start(max(delay, 0))
+        self._dial_timer.start(delay)
 
     def redial(self, connection: RESPProtocol | None) -> None:
         """Replace a connection whose address now belongs to another machine.
@@ -413,7 +413,7 @@ class NodeConnection(ConnectionListener):
         reason = failure.value
         assert isinstance(reason, ValkeyError)
         self._last_failure = str(reason)
-        self._back_off()
+        self._dials.failed()
         stranded = self._waiting.take_where(self._is_stranded)
         self.state = State.IDLE
         if self._waiting:
@@ -425,17 +425,9 @@ class NodeConnection(ConnectionListener):
         asking = request.history is not None and request.history.asking
         return not self.listed or asking or request.target in (THIS_NODE, ANY_NODE)
 
-    def _back_off(self) -> None:
-        self._failures += 1
-        self._not_before = self._clock.seconds() + self._options.backoff(self._failures)
-
     def _disconnected(self) -> None:
         self._detach(State.IDLE)
-        if self._clock.seconds() - self._ready_at >= LIVED:
-            self._failures = 0
-            self._not_before = 0.0
-        else:
-            self._back_off()
+        self._dials.ended(self._ready_at)
 
     def _detach(self, state: State) -> None:
         # Unsent requests may still be written while the connection is drained.
