@@ -146,7 +146,7 @@ class Subscription(Generic[Text]):
             # In place first: an iterator that stops can close the subscription, too.
             self._closing = Deferred()
             self._hub.end(self._feed).chainDeferred(self._closing)
-        self._closing.addCallback(lambda result: _pass_on(done, result))
+        self._closing.addCallback(done.callback)
         return done
 
     async def __aenter__(self) -> Self:
@@ -193,10 +193,6 @@ def _name(channel: Key) -> bytes:
     if isinstance(channel, (bytes, bytearray, memoryview)):
         return bytes(channel)
     raise TypeError(f"a channel must be str or bytes, not {type(channel).__name__}; give several one by one")
-
-
-def _pass_on(done: Deferred[None], result: None) -> None:
-    done.callback(result)
 
 
 def _drop(hub: SubscriptionHub, feed: Feed) -> None:
