@@ -22,7 +22,6 @@ from ..requests.subscribe import PATTERN, Kind, SubscribeCall
 from ..requests.target import ANY_NODE, THIS_NODE, Target
 from ..requests.timer import Timer
 from ..routing.router import Router
-from ..slots import key_slot
 from ..topology.model import Topology
 from .acknowledgement import Acknowledgement
 from .feed import Feed
@@ -108,12 +107,12 @@ class SubscriptionHub:
             group: The connections to use.
             kind: The kind of all names.
             scope: The nodes at which they are subscribed.
-            names: Channels or patterns that the feed does not have yet.
-            timeout: Seconds until it fails, and none of them stays subscribed.  None: no limit.
+            names: Channels or patterns.  Those that the feed has already are only waited for.
+            timeout: Seconds until it fails, and none of the new ones stays subscribed.  None: no limit.
             first: Whether the feed ends if it fails.
 
         Returns:
-            An acknowledgement, which has the upstreams.
+            An acknowledgement.
         """
         found = [
             self._upstreams.get((group, kind, scope, name)) or Upstream(self, group, kind, scope, name, self.decode)
@@ -251,7 +250,7 @@ class SubscriptionHub:
         gaps: dict[tuple[LostReason, Address], list[Part]] = {}
         # First without the listeners, which can change everything.
         for upstream in self._upstreams.values():
-            if upstream.scope is Scope.SLOT_OWNER:
+            if upstream.slot is not None:
                 part = upstream.parts[None]
                 if part.where is not None and self._is_misplaced(part, part.where):
                     moves.setdefault((part.where, self._why_moved(part, part.where)), []).append(part)
@@ -280,11 +279,13 @@ class SubscriptionHub:
 
     def _is_misplaced(self, part: Part, where: Subscriber) -> bool:
         """Whether the slot of a sharded channel has another owner than the node of ``where``."""
-        owner = self._router.destinations[key_slot(part.name)]
+        slot = part.upstream.slot
+        owner = self._router.destinations[slot] if slot is not None else None
         return isinstance(owner, NodeConnection) and owner.address != where.node.address
 
     def _why_moved(self, part: Part, where: Subscriber) -> LostReason:
-        return why_slot_moved(self.topology, key_slot(part.name), where.node.address)
+        assert part.upstream.slot is not None
+        return why_slot_moved(self.topology, part.upstream.slot, where.node.address)
 
     def _move(self, where: Subscriber, reason: LostReason, parts: Sequence[Part]) -> None:
         """Stop the messages of one node, report the gap, and subscribe at the owner."""
@@ -348,7 +349,7 @@ class SubscriptionHub:
             check_configuration(self._router.factory.node_at(address), upstream.name)
         if upstream.complete:
             self._confirm(upstream)
-        if upstream.scope is Scope.SLOT_OWNER and not asked and part.where is where and self._is_misplaced(part, where):
+        if not asked and part.where is where and self._is_misplaced(part, where):
             self._move(where, self._why_moved(part, where), [part])
 
     @staticmethod
@@ -460,7 +461,7 @@ class SubscriptionHub:
 
     def _end(self, parts: Iterable[Part]) -> Deferred[None]:
         """Unsubscribe parts; the Deferred fires when no server has them any more."""
-        batches: dict[tuple[Subscriber, Kind, int], list[Part]] = {}
+        batches: dict[tuple[Subscriber, Kind, int | None], list[Part]] = {}
         for part in parts:
             timer = self._retries.pop(part, None)
             if timer is not None:
@@ -473,8 +474,7 @@ class SubscriptionHub:
                 if not call.parts:
                     call.cancel()
             if where is not None:
-                slot = key_slot(part.name) if part.upstream.scope is Scope.SLOT_OWNER else -1
-                batches.setdefault((where, part.kind, slot), []).append(part)
+                batches.setdefault((where, part.kind, part.upstream.slot), []).append(part)
         ends = [where.unsubscribe(batch, self._have_twins(batch)) for (where, _, _), batch in batches.items()]
         done: Deferred[None] = Deferred()
         DeferredList(ends).addCallback(lambda _: done.callback(None))
@@ -493,4 +493,4 @@ class SubscriptionHub:
 def _target(part: Part) -> Target:
     if part.node is not None:
         return THIS_NODE
-    return key_slot(part.name) if part.upstream.scope is Scope.SLOT_OWNER else ANY_NODE
+    return part.upstream.slot if part.upstream.slot is not None else ANY_NODE

@@ -11,6 +11,7 @@ from ..connection.subscriber_group import SubscriberGroup
 from ..messages import LostReason, Message
 from ..requests.subscribe import PATTERN, Kind, SubscribeCall
 from ..requests.timer import Timer
+from ..slots import key_slot
 from .delivery import Deliver, Sink, deliverer, sink_of
 from .feed import Feed, ListenerFeed
 from .placement import Scope, may_repeat
@@ -55,6 +56,8 @@ class Upstream:
         self.kind = kind
         self.scope = scope
         self.name = name
+        #: The slot of a sharded channel; None for others, which belong to no slot.
+        self.slot = key_slot(name) if scope is Scope.SLOT_OWNER else None
         #: Its name, as the application sees it.
         self.text: Any = decode(name) if decode is not None else name
         self.feeds: dict[Feed, None] = {}
