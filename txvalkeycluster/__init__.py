@@ -21,6 +21,7 @@ Example:
 from .address import Address
 from .client import ClusterClient, connect
 from .commands import Command, CommandTable, KeySpec
+from .credentials import Credentials
 from .errors import (
     AuthenticationFailed,
     ClientClosed,
@@ -44,12 +45,19 @@ from .errors import (
 )
 from .events import (
     Closed,
+    CommandsResumed,
+    CommandsWaiting,
     Event,
+    LoginFailed,
+    LoginRestored,
     NodeConnected,
     NodeConnectFailed,
     NodeDisconnected,
     Ready,
+    TLSReloaded,
+    TLSReloadFailed,
     TopologyRefreshFailed,
+    TopologyRefreshRestored,
     TopologyUpdated,
 )
 from .messages import Lost, LostReason, Message, Resubscribed
@@ -57,8 +65,9 @@ from .options import DEFAULT, ClientOptions, Options
 from .pipeline import Pipeline
 from .pubsub.subscription import Subscription
 from .scripting import Function, Script
+from .service import ClusterService
 from .slots import key_slot
-from .statistics import Statistics
+from .statistics import ByKind, FinishedCommand, NodeStatistics, Statistics
 from .topology.model import Node, OpenSlot, Shard, Topology
 from .transaction import Transaction, WatchSession
 
@@ -66,19 +75,27 @@ __all__ = [
     "DEFAULT",
     "Address",
     "AuthenticationFailed",
+    "ByKind",
     "ClientClosed",
     "ClientOptions",
     "Closed",
     "ClusterClient",
+    "ClusterService",
     "ClusterUnavailable",
     "Command",
     "CommandTable",
     "CommandTimeout",
+    "CommandsResumed",
+    "CommandsWaiting",
     "ConnectFailed",
     "ConnectionLost",
+    "Credentials",
     "Event",
+    "FinishedCommand",
     "Function",
     "KeySpec",
+    "LoginFailed",
+    "LoginRestored",
     "Lost",
     "LostReason",
     "MaybeExecuted",
@@ -87,6 +104,7 @@ __all__ = [
     "NodeConnectFailed",
     "NodeConnected",
     "NodeDisconnected",
+    "NodeStatistics",
     "OpenSlot",
     "Options",
     "PartialFailure",
@@ -101,10 +119,13 @@ __all__ = [
     "Statistics",
     "Subscription",
     "TLSFailed",
+    "TLSReloadFailed",
+    "TLSReloaded",
     "TooManyPending",
     "Topology",
     "TopologyError",
     "TopologyRefreshFailed",
+    "TopologyRefreshRestored",
     "TopologyUpdated",
     "Transaction",
     "TransactionAborted",

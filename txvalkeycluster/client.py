@@ -22,10 +22,12 @@ from .commands.method_support import Key, Text
 from .commands.methods import Commands
 from .errors import ClientClosed
 from .events import Closed, Event
+from .log import ClusterLog
 from .options import DEFAULT, ClientOptions, Options, check_names
 from .pipeline import Pipeline
 from .pubsub.hub import SubscriptionHub
 from .pubsub.methods import SubscriptionMethods
+from .routing.observation import CommandListener
 from .routing.router import Router, Terms
 from .scan import KeyScan, MemberScan
 from .scripting import Function, Script
@@ -98,6 +100,7 @@ class ClusterClient(Commands[Text], SubscriptionMethods[Text]):
         if not self.options.seeds:
             raise ValueError("no seeds are given: pass a URL or the option seeds")
         self._listeners: list[Callable[[Event], object]] = []
+        self._cluster_log = ClusterLog(reactor.seconds, self.options.client_name or str(self.options.seeds[0]))
         # The reactor refers to the router.  A weak reference lets an unused client be collected.
         emit = WeakMethod(self._emit)
         self._emit_weakly: Callable[[Event], None] = lambda event: (emit() or _ignore)(event)
@@ -123,8 +126,8 @@ class ClusterClient(Commands[Text], SubscriptionMethods[Text]):
 
     @property
     def statistics(self) -> Statistics:
-        """A copy of the counters since the client was made."""
-        return replace(self._router.statistics)
+        """A copy of what the client has counted since it was made, in total and for each node."""
+        return self._router.snapshot()
 
     @property
     def commands(self) -> CommandTable:
@@ -539,6 +542,35 @@ class ClusterClient(Commands[Text], SubscriptionMethods[Text]):
         refreshed: Deferred[Any] = self._router.refresh()
         return refreshed.addCallback(lambda _: self.topology)
 
+    def reauthenticate(self) -> Deferred[None]:
+        """Log in again on every open connection, with the current credentials.
+
+        Call it when the password has changed and the option ``credentials`` did not say when that would be.  Commands
+        go on meanwhile.  Connections of blocking commands and of watch sessions log in when they become free.  With
+        RESP2, the connections of subscriptions are replaced, and the subscriptions report the gap.
+
+        Returns:
+            A Deferred that fires with None when every connection that is free has logged in.  It fails with the first
+            of the errors below, after all have tried; the connections keep their old login, and the client tries again.
+
+        Raises:
+            AuthenticationFailed: A server refused the credentials, or the function gave none.
+            CommandTimeout: A server did not answer within ``connect_timeout``.
+        """
+        return self._router.factory.log_in_again()
+
+    def reload_tls(self) -> None:
+        """Read the files of ``trust_root``, ``client_certificate`` and ``client_key`` again, for new connections.
+
+        The client does this by itself when it connects and the files have changed.  Without TLS, or if the options are
+        not paths, nothing happens.
+
+        Raises:
+            ValueError: A file cannot be used.  New connections use what was read before.
+        """
+        if self._router.factory.tls is not None:
+            self._router.factory.tls.reload()
+
     def primaries(self) -> Iterator[Node]:
         """Iterate over the primaries of the slot map.
 
@@ -587,6 +619,36 @@ class ClusterClient(Commands[Text], SubscriptionMethods[Text]):
             ValueError: The listener was not added, is removed already, or the client has closed.
         """
         self._listeners.remove(listener)
+
+    def add_command_listener(self, listener: CommandListener) -> None:
+        """Call a function with every command that ends from now on, for metrics and traces.
+
+        A pipeline and a transaction are one command each.  Commands of the client itself are not reported.  As long as
+        there is no such listener, it costs nothing.
+
+        Args:
+            listener: Called with one `FinishedCommand`, before the caller of the command gets the result.  It must
+                return quickly: it is part of the time of every command.  An exception that it raises is logged.
+
+        Example:
+            def slow(finished):
+                if finished.seconds > 0.1:
+                    print(finished.name, finished.node, finished.seconds)
+
+            client.add_command_listener(slow)
+        """
+        self._router.observe(listener)
+
+    def remove_command_listener(self, listener: CommandListener) -> None:
+        """Stop calling a listener of commands.
+
+        Args:
+            listener: A function that was given to `add_command_listener`.
+
+        Raises:
+            ValueError: The listener was not added, or is removed already.
+        """
+        self._router.stop_observing(listener)
 
     def close(self) -> Deferred[None]:
         """Close the client after all commands have ended.
@@ -646,13 +708,14 @@ class ClusterClient(Commands[Text], SubscriptionMethods[Text]):
         if isinstance(event, Closed):
             listeners, self._listeners = self._listeners, []
         else:
-            listeners = list(self._listeners)
+            listeners = [self._cluster_log.note, *self._listeners]
         for listener in listeners:
             try:
                 listener(event)
             except BaseException:
                 # SystemExit too must not prevent the client from closing.  The reactor also logs it and goes on.
-                _log.failure("a listener raised an exception for {event}", event=event)
+                # Without the content of the event: channels can be secret.
+                _log.failure("a listener raised an exception for {event}", event=type(event).__name__)
 
 
 class _View(ClusterClient[Text]):

@@ -18,6 +18,7 @@ from twisted.internet.ssl import PrivateCertificate
 
 from .address import Address, parse_address
 from .commands import CommandTable
+from .credentials import Credentials, CredentialsFunction, check_text
 from .sentinel import Sentinel
 from .topology.parsers import SOURCES
 
@@ -43,6 +44,7 @@ class ClientOptions(TypedDict, total=False):
     seeds: Seeds
     username: str | None
     password: str | None
+    credentials: Credentials | CredentialsFunction | None
     db: int
     protocol: Literal[2, 3]
     encoding_errors: str
@@ -50,6 +52,7 @@ class ClientOptions(TypedDict, total=False):
     tls: bool
     trust_root: Any
     client_certificate: str | bytes | os.PathLike[str] | PrivateCertificate | None
+    client_key: str | bytes | os.PathLike[str] | None
     server_name: str | None
     timeout: float | None
     connect_timeout: float
@@ -100,6 +103,10 @@ class Options:
     username: str | None = None
     #: The password of the user.  None: the client does not log in.
     password: str | None = field(default=None, repr=False)
+    #: How to log in, in place of ``username`` and ``password``: `Credentials`, or a function that is called with the
+    #: address of the node before each login and gives `Credentials`, at once or later (a Deferred or a coroutine).  Use
+    #: a function if the password changes while the client runs.  It must not block.
+    credentials: Credentials | CredentialsFunction | None = field(default=None, repr=False)
     #: The number of the database.  Only servers from Valkey 9 on have more than database 0 in a cluster.
     db: int = 0
     #: The version of RESP, 3 or 2.  With 3, the client uses 2 at a server that does not know HELLO.  Set it to 2 for a
@@ -120,13 +127,17 @@ class Options:
     #: Whether to use TLS to every node.  The client verifies the certificate and the host name.  A ``valkeys://`` or
     #: ``rediss://`` URL sets it.
     tls: bool = False
+    #: Files of certificates and keys are read again when they have changed and a new connection is made.
     #: Which authorities to trust: the path of a PEM file, PEM bytes, or a trust root of Twisted, such as that of
     #: `twisted.internet.ssl.trustRootFromCertificates`.  None: those that the operating system trusts.  Set it if the
     #: certificates of the cluster come from an authority of your own.
     trust_root: Any = field(default=None, repr=False)
-    #: The client's certificate with its key, for servers that ask for one (``tls-auth-clients yes``): the path of a PEM
-    #: file, PEM bytes, or a `twisted.internet.ssl.PrivateCertificate`.
+    #: The client's certificate, for servers that ask for one (``tls-auth-clients yes``): the path of a PEM file, PEM
+    #: bytes, or a `twisted.internet.ssl.PrivateCertificate`.  Certificates of authorities between it and the one that
+    #: the servers trust may follow it.
     client_certificate: str | bytes | os.PathLike[str] | PrivateCertificate | None = field(default=None, repr=False)
+    #: The key of ``client_certificate``: the path of a PEM file, or PEM bytes.  None: it is in ``client_certificate``.
+    client_key: str | bytes | os.PathLike[str] | None = field(default=None, repr=False)
     #: The name that every node's certificate must hold.  None: the host name or IP address that the client connects to.
     #: Set it if the cluster announces addresses that are not in the certificates.
     server_name: str | None = None
@@ -221,11 +232,11 @@ class Options:
     def __post_init__(self) -> None:
         object.__setattr__(self, "seeds", parse_seeds(self.seeds))
         for name in ("username", "password", "encoding", "client_name", "server_name"):
-            text = getattr(self, name)
-            if not isinstance(text, (str, type(None))):
-                raise TypeError(f"{name} is {type(text).__name__}; it must be str")
-            if text is not None and any("\ud800" <= character <= "\udfff" for character in text):
-                raise ValueError(f"{name} holds half of a surrogate pair, which cannot be written in UTF-8")
+            check_text(name, getattr(self, name))
+        if self.credentials is not None and self.password is not None:
+            raise ValueError("credentials cannot be used together with username and password")
+        if not (self.credentials is None or isinstance(self.credentials, Credentials) or callable(self.credentials)):
+            raise TypeError(f"credentials is {type(self.credentials).__name__}; it must be Credentials or a function")
         if self.protocol not in (2, 3):
             raise ValueError(f"protocol is {self.protocol!r}; it must be 2 or 3")
         if self.topology_source not in ("auto", *SOURCES):
@@ -253,8 +264,16 @@ class Options:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be at least 1")
         if self.tls and self.endpoint_for is not None:
             raise ValueError("tls and endpoint_for cannot be used together: your own endpoints must use TLS themselves")
-        if not self.tls and (self.trust_root or self.client_certificate or self.server_name):
-            raise ValueError("trust_root, client_certificate and server_name need TLS: use valkeys:// or tls=True")
+        if not self.tls and (self.trust_root or self.client_certificate or self.client_key or self.server_name):
+            options = "trust_root, client_certificate, client_key and server_name"
+            raise ValueError(f"{options} need TLS: use valkeys:// or tls=True")
+        if self.client_key is not None and not isinstance(self.client_certificate, (str, bytes, os.PathLike)):
+            raise ValueError("client_key needs client_certificate as a path or as PEM bytes")
+
+    @property
+    def logs_in(self) -> bool:
+        """Whether the client logs in."""
+        return self.password is not None or self.credentials is not None
 
     def backoff(self, failures: int) -> float:
         """Draw the wait before the next attempt to connect.
@@ -396,7 +415,7 @@ def _from_text(name: str, text: str, number: int) -> Any:
     kind = get_type_hints(Options).get(name) if name not in _NOT_IN_A_QUERY else None
     kinds = get_args(kind) or (kind,)
     try:
-        if name in ("trust_root", "client_certificate") or str in kinds:
+        if name in ("trust_root", "client_certificate", "client_key") or str in kinds:
             return text
         if float in kinds:
             return None if text == "none" and NoneType in kinds else float(text)

@@ -90,6 +90,8 @@ class Pipeline(QueuedCommands[Text]):
         converts, self._converts = self._converts, {}
         results: list[Any] = [None] * len(calls)
         done = PipelineRun(self._router, calls, self._timeout, results.__setitem__, to_the_end=True).done
+        if self._router.observation is not None:
+            done = self._router.observation.watch(done, "PIPELINE", (call[0] if call else b"" for call in calls))
 
         def finish(_: object) -> list[Any]:
             for place, convert in converts.items():
@@ -133,8 +135,12 @@ class Pipeline(QueuedCommands[Text]):
             count = await client.pipeline().stream(rows, each)
         """
         if iscoroutinefunction(each):
-            return ResultsInOrder(self._router, commands, self._timeout, each).done
-        return PipelineRun(self._router, commands, self._timeout, each, to_the_end=False).done
+            done = ResultsInOrder(self._router, commands, self._timeout, each).done
+        else:
+            done = PipelineRun(self._router, commands, self._timeout, each, to_the_end=False).done
+        if self._router.observation is not None:
+            done = self._router.observation.watch(done, "PIPELINE", ())
+        return done
 
     def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Any:
         if convert is not None:

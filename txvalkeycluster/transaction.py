@@ -136,6 +136,9 @@ class Transaction(QueuedCommands[Text]):
             self._session.send(request)
         else:
             router.send(request)
+        if router.observation is not None:
+            names = [command.name for command, _, _ in calls]
+            router.observation.watch(request.deferred, "MULTI", names, request, len(calls))
         return request.deferred.addCallback(_results, calls, raise_first)
 
     def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Any:
@@ -282,6 +285,8 @@ class WatchSession(Commands[Text], Generic[Text]):
         now, deadline = router.clock.seconds(), router.deadline_of(self._timeout)
         call = Call(pack(args), command, THIS_NODE, now, deadline, canceller=router.note_cancel)
         self._give(call, call.give_to)
+        if router.observation is not None:
+            router.observation.watch_call(call, command.name, self._lease.node.address if self._lease else None)
         call.addErrback(self._explain, command)
         return call if convert is None else call.addCallback(converted, convert)
 

@@ -88,7 +88,7 @@ class PlainTests(TestCase):
         """The client has one connection to each node, however many commands run at once."""
         work = [Deferred.fromCoroutine(self.one_after_the_other(number)) for number in range(50)]
         await gatherResults(work)
-        self.assertLessEqual(self.client.statistics.connections, 6)
+        self.assertLessEqual(self.client.statistics.connections.shared, 6)
 
     async def one_after_the_other(self, worker: int) -> None:
         key = f"{self.prefix}:{worker}"

@@ -23,7 +23,7 @@ class PipeliningTests(ClusterTests):
         client = await self.connect()
         random = Random(2026)
         await gatherResults([client.execute("SET", f"k{n}", n) for n in range(300)])
-        before = client.statistics.connections
+        before = client.statistics.connections.shared
         left = [CANCELS]
 
         async def work() -> int:
@@ -54,7 +54,7 @@ class PipeliningTests(ClusterTests):
 
         cancelled = sum(await gatherResults([Deferred.fromCoroutine(work()) for _ in range(20)]))
         self.assertGreater(cancelled, CANCELS // 2)
-        self.assertEqual(client.statistics.connections, before)
+        self.assertEqual(client.statistics.connections.shared, before)
 
     async def test_100_mb(self) -> None:
         """A value of 100 MB is written and read."""

@@ -16,6 +16,7 @@ from tests.cases import SynchronousTestCase
 from tests.memory import MemoryTests
 from txvalkeycluster import ClientClosed, ClusterClient
 from txvalkeycluster.connection.endpoints import endpoint_maker
+from txvalkeycluster.connection.tls import TLSEndpoints
 from txvalkeycluster.options import Options
 from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE, Certificates
 
@@ -58,6 +59,11 @@ class Resolver:
         return resolutionReceiver
 
 
+def endpoints(reactor: Any, options: Options) -> Any:
+    """Return what makes the endpoints of a client with these options."""
+    return endpoint_maker(reactor, options, TLSEndpoints(reactor, options, print) if options.tls else None)
+
+
 def memory_reactor() -> Any:
     return MemoryReactorClock()  # type: ignore[no-untyped-call]
 
@@ -66,7 +72,7 @@ class DialTests(SynchronousTestCase):
     def dial(self, host: str, factory: Any = None, **options: Any) -> tuple[Any, Deferred[Any]]:
         reactor = memory_reactor()
         factory = factory if factory is not None else Factory.forProtocol(Protocol)
-        connecting = endpoint_maker(reactor, Options(**options))(host, 7000).connect(factory)
+        connecting = endpoints(reactor, Options(**options))(host, 7000).connect(factory)
         connecting.addErrback(lambda _: None)
         return reactor, connecting
 
@@ -82,7 +88,7 @@ class DialTests(SynchronousTestCase):
         resolver = reactor.nameResolver = Resolver()
         # The reactor for tests does not provide this in Twisted 24.10.
         alsoProvides(reactor, IReactorPluggableNameResolver)
-        dial = endpoint_maker(reactor, Options())
+        dial = endpoints(reactor, Options())
         for _ in range(2):
             dial("valkey.example", 7000).connect(Factory.forProtocol(Protocol)).addErrback(lambda _: None)
         self.assertEqual(resolver.names, ["valkey.example"] * 2)
@@ -132,7 +138,7 @@ class TLSTests(SynchronousTestCase):
         for trusted in (made.authority, self.written(made.authority), authority, None):
             for shown in (made.client, self.written(made.client), client, None):
                 reactor = memory_reactor()
-                dial = endpoint_maker(reactor, Options(tls=True, trust_root=trusted, client_certificate=shown))
+                dial = endpoints(reactor, Options(tls=True, trust_root=trusted, client_certificate=shown))
                 for _ in range(2):
                     dial("127.0.0.1", 7000).connect(Factory.forProtocol(Protocol))
                 self.assertEqual(len(reactor.tcpClients), 2)

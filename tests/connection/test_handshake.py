@@ -2,17 +2,14 @@
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
-
 from tests.connection.wire import Base, packed
-from txvalkeycluster.connection.handshake import handshake
 from txvalkeycluster.errors import AuthenticationFailed, ConnectFailed
 
 
 class HandshakeTests(Base):
     def shake(self, **options: Any) -> Any:
         self.connect(**options)
-        deferred = Deferred.fromCoroutine(handshake(self.connection, self.options))
+        deferred = self.shake_hands()
         self.clock.advance(0)
         return deferred
 

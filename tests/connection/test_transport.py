@@ -14,11 +14,10 @@ from tests.connection.wire import Base, Transport
 from tests.memory import MemoryTests
 from txvalkeycluster import ConnectFailed
 from txvalkeycluster.connection import handshake as handshake_module
-from txvalkeycluster.connection.handshake import handshake
 from txvalkeycluster.connection.protocol import RESPProtocol
 from txvalkeycluster.connection.write_scheduler import WriteScheduler
 from txvalkeycluster.errors import AuthenticationFailed, ClientClosed, ConnectionLost, ProtocolError
-from txvalkeycluster.options import Options
+from txvalkeycluster.statistics import NodeStatistics
 from txvalkeycluster.testing import DEFAULT_REPLY
 
 
@@ -27,7 +26,7 @@ class TLSTests(Base):
 
     def connect(self, **options: Any) -> None:
         super().connect(**options)
-        self.connection = RESPProtocol(self.clock, self.options, WriteScheduler(self.clock), "h:1")
+        self.connection = RESPProtocol(self.clock, self.options, WriteScheduler(self.clock), "h:1", NodeStatistics())
         self.transport = Transport()
         directlyProvides(self.transport, INegotiated)
         self.connection.makeConnection(self.transport)  # type: ignore[no-untyped-call]
@@ -35,7 +34,7 @@ class TLSTests(Base):
     def test_ready_after_the_tls_handshake(self) -> None:
         """With RESP2 and no password nothing is sent, and the connection is ready when the TLS handshake is done."""
         self.connect(protocol=2)
-        done = Deferred.fromCoroutine(handshake(self.connection, self.options))
+        done = self.shake_hands()
         self.assertNoResult(done)
         self.connection.handshakeCompleted()
         self.assertEqual(self.successResultOf(done).protocol, 2)
@@ -45,7 +44,7 @@ class TLSTests(Base):
 
     def test_lost_during_the_tls_handshake(self) -> None:
         self.connect(protocol=2)
-        done = Deferred.fromCoroutine(handshake(self.connection, self.options))
+        done = self.shake_hands()
         self.lose()
         self.failureResultOf(done, ConnectionLost)
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -110,7 +109,7 @@ class HandshakeTests(Base):
     def answered(self, *replies: bytes, **options: Any) -> Any:
         """Run a handshake whose writes are answered one after the other; return its Deferred."""
         self.connect(**options)
-        done = Deferred.fromCoroutine(handshake(self.connection, self.options))
+        done = self.shake_hands()
         for reply in replies:
             self.clock.advance(0)
             self.receive(reply)
@@ -143,7 +142,7 @@ class HandshakeTests(Base):
         module: Any = module_from_spec(spec)
         self.patch(__import__("sys"), "modules", {**__import__("sys").modules, spec.name: module})
         spec.loader.exec_module(module)
-        self.assertIn(("CLIENT", "SETINFO", "LIB-VER", "0"), module._courtesies(Options()))
+        self.assertIn(("CLIENT", "SETINFO", "LIB-VER", "0"), module._courtesies())
 
 
 class ClosedConnectionTests(MemoryTests):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -11,10 +12,13 @@ from twisted.python.failure import Failure
 from tests.cases import SynchronousTestCase
 from txvalkeycluster.commands import Command
 from txvalkeycluster.commands.encoder import Arg, pack
+from txvalkeycluster.connection.handshake import handshake
 from txvalkeycluster.connection.protocol import RESPProtocol
 from txvalkeycluster.connection.write_scheduler import WriteScheduler
+from txvalkeycluster.credentials import Credentials
 from txvalkeycluster.options import Options
 from txvalkeycluster.requests.request import Call
+from txvalkeycluster.statistics import NodeStatistics
 
 ECHO = Command("ECHO")
 
@@ -47,9 +51,15 @@ class Base(SynchronousTestCase):
         self.clock = Clock()
         self.options = Options(**options)
         self.scheduler = WriteScheduler(self.clock)
-        self.connection = RESPProtocol(self.clock, self.options, self.scheduler, "h:1")
+        self.connection = RESPProtocol(self.clock, self.options, self.scheduler, "h:1", NodeStatistics())
         self.transport: Any = Transport()
         self.connection.makeConnection(self.transport)  # type: ignore[no-untyped-call]
+
+    def shake_hands(self) -> Any:
+        """Begin the handshake, with the password of the options; return its Deferred."""
+        given = self.options
+        credentials = Credentials(given.username, given.password) if given.password is not None else None
+        return Deferred.fromCoroutine(handshake(self.connection, given, credentials))
 
     def send(self, word: str, timeout: float = 10.0, canceller: bool = False) -> Any:
         now = self.clock.seconds()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from tests.cases import SynchronousTestCase
@@ -15,7 +14,7 @@ from txvalkeycluster.address import Address
 from txvalkeycluster.commands import CommandTable
 from txvalkeycluster.commands.command_info import read_reply
 from txvalkeycluster.connection.connect_errors import connect_error
-from txvalkeycluster.connection.handshake import ServerInfo, handshake
+from txvalkeycluster.connection.handshake import ServerInfo
 from txvalkeycluster.errors import ConnectFailed, ProtocolError
 
 SECRET = "hunter2zzz"
@@ -59,7 +58,7 @@ class HelloTests(Base):
     def check(self, random: Random) -> None:
         self.connect(password=SECRET, db=random.choice((0, 1)))
         done: list[Any] = []
-        Deferred.fromCoroutine(handshake(self.connection, self.options)).addBoth(done.append)
+        self.shake_hands().addBoth(done.append)
         self.clock.advance(0)
         hello = any_reply(random) if random.random() < 0.1 else wire(damaged_value(random, HELLO))
         hello = damaged_bytes(random, hello) if random.random() < 0.2 else hello

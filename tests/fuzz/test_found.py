@@ -18,7 +18,8 @@ from txvalkeycluster import Address, ClusterUnavailable, ProtocolError, ReplyErr
 from txvalkeycluster.address import parse_address
 from txvalkeycluster.commands.command_info import read_reply
 from txvalkeycluster.commands.model import KeySpec
-from txvalkeycluster.connection import endpoints
+from txvalkeycluster.connection import tls
+from txvalkeycluster.connection.endpoints import endpoint_maker
 from txvalkeycluster.connection.handshake import ServerInfo
 from txvalkeycluster.options import Options
 from txvalkeycluster.testing import DEFAULT_REPLY, ScriptedNode
@@ -215,17 +216,18 @@ class MemoryUseTests(MemoryTests):
 
     def test_ever_more_names_with_tls(self) -> None:
         """The TLS contexts of host names are kept in a cache of limited size."""
-        self.patch(endpoints, "_CONTEXTS", 3)
+        self.patch(tls, "_CONTEXTS", 3)
         made: list[str] = []
-        verifier = endpoints._NameVerifier
+        verifier = tls._NameVerifier
 
         def recorded(creator: Any, name: str) -> Any:
             made.append(name)
             return verifier(creator, name)
 
-        self.patch(endpoints, "_NameVerifier", recorded)
+        self.patch(tls, "_NameVerifier", recorded)
         clock = MemoryReactorClock()  # type: ignore[no-untyped-call]
-        dial = endpoints.endpoint_maker(clock, Options(tls=True))
+        options = Options(tls=True)
+        dial = endpoint_maker(clock, options, tls.TLSEndpoints(clock, options, print))
         for name in ("a", "b", "c", "a", "d", "d", "a"):
             dial(name, 7000)
         self.assertEqual(made, ["a", "b", "c", "d", "a"])

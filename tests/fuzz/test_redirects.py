@@ -43,7 +43,7 @@ class RedirectTests(SynchronousTestCase):
     def dial(self, target: Address) -> None:
         """Connect to a target.  An exception for an invalid host counts as a failed connection attempt."""
         clock = MemoryReactorClock()  # type: ignore[no-untyped-call]
-        dial = endpoint_maker(clock, Options())
+        dial = endpoint_maker(clock, Options(), None)
         try:
             connecting = dial(*target).connect(Factory.forProtocol(Protocol))
         except Exception:

@@ -8,6 +8,7 @@ from twisted.logger import capturedLogs, formatEvent
 
 from tests.pubsub.base import SubscriptionTests, TwoProtocolsTests
 from txvalkeycluster import ClusterClient, Lost, LostReason, Message, Resubscribed, Subscription, key_slot
+from txvalkeycluster.pubsub import keyspace
 from txvalkeycluster.requests.request import ASKING
 from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE, ScriptedNode
 
@@ -414,7 +415,7 @@ class KeyspaceTests(TwoProtocolsTests):
         with capturedLogs() as logs:
             self.events_client()
             self.network.settle()
-        texts = [formatEvent(event) for event in logs]
+        texts = [formatEvent(event) for event in logs if event["log_namespace"] == keyspace.__name__]
         self.assertEqual(
             texts,
             [

@@ -15,6 +15,8 @@ from txvalkeycluster.errors import CommandTimeout, TooManyPending
 from txvalkeycluster.options import Options
 from txvalkeycluster.requests.request import Call, Cancels, Request
 from txvalkeycluster.requests.retry_queue import RetryQueue
+from txvalkeycluster.requests.waits import Waits
+from txvalkeycluster.statistics import NodeStatistics
 
 STEP = 0.001
 
@@ -25,7 +27,9 @@ class RetryQueueTests(SynchronousTestCase):
         self.options = Options(random=Random(1), max_pending=2000)
         self.tries = 0
         self.serving = False
-        self.queue = RetryQueue(self.clock, self.options, Cancels(), "better times", self.retry)
+        self.waits = Waits(self.clock, Cancels())
+        self.counters = NodeStatistics()
+        self.queue = RetryQueue(self.clock, self.options, self.waits, self.counters, "better times", self.retry)
 
     def retry(self, requests: Iterable[Request]) -> None:
         """Answer each request at once, as a server without latency: with an error or with a reply."""
@@ -58,6 +62,7 @@ class RetryQueueTests(SynchronousTestCase):
             self.advance(0.1)
             self.assertEqual({self.successResultOf(deferred) for deferred in waiting}, {b"OK"})
             self.assertEqual(len(self.queue), 0)
+        self.waits.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_deadlines(self) -> None:
@@ -70,6 +75,7 @@ class RetryQueueTests(SynchronousTestCase):
         self.serving = True
         self.advance(0.1)
         self.assertEqual(self.successResultOf(late), b"OK")
+        self.waits.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_a_full_queue_refuses_only_new_commands(self) -> None:

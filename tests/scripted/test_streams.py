@@ -307,7 +307,7 @@ class CallerTests(ScriptedTests):
         other = client.incr(key)
         await self.assertFailure(streaming, TypeError)
         self.assertEqual(await other, 2)
-        self.assertEqual(client.statistics.connections, 1)
+        self.assertEqual(client.statistics.connections.shared, 1)
 
     async def test_cancelled_by_a_result(self) -> None:
         """A stream that is cancelled by one of its results sends no more commands."""

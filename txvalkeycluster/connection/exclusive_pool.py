@@ -18,8 +18,10 @@ from ..errors import ClientClosed, ConnectionLost, MaybeExecuted, ReplyError, Va
 from ..options import Options
 from ..requests.exclusive import ExclusiveCall
 from ..requests.pending_queue import PendingQueue
-from ..requests.request import Cancels, MultiRequest, Request, for_each
+from ..requests.request import MultiRequest, Request, for_each
 from ..requests.timer import Timer
+from ..requests.waits import Waits
+from ..statistics import NodeStatistics, Purpose
 from .handshake import ServerInfo
 from .listener import ConnectionListener
 from .protocol import RESPProtocol
@@ -39,6 +41,8 @@ class PoolOwner(Protocol):
 
     #: The address of the node.
     address: Address
+    #: What the node has done.
+    counters: NodeStatistics
     #: When the node last refused MULTI to the user of this client, as clock.seconds(), and the server's text.
     multi_refusal: tuple[float, str] | None
 
@@ -54,7 +58,7 @@ class PoolOwner(Protocol):
     def requests_lost(self, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception) -> None:
         """Handle requests whose leased connection ended before their replies came."""
 
-    def requests_stranded(self, requests: list[Request], reason: ValkeyError) -> None:
+    def requests_stranded(self, requests: list[Request], reason: ValkeyError, purpose: Purpose) -> None:
         """Handle requests for which no connection could be made."""
 
 
@@ -72,6 +76,16 @@ class Lease(ConnectionListener):
         connection.owner = self
         # A blocking command gets no reply for a long time.  TCP keepalive detects a dead peer.
         connection.patience = inf
+
+    @property
+    def address(self) -> Address:
+        """The address of the node."""
+        return self.node.address
+
+    @property
+    def lent(self) -> bool:
+        """Whether a caller has the connection for itself now."""
+        return self in self._pool.leases
 
     def carry(self, request: ExclusiveCall) -> None:
         """Send the request that leased this connection."""
@@ -145,7 +159,7 @@ class ExclusivePool:
         self,
         clock: IReactorTime,
         options: Options,
-        cancels: Cancels,
+        waits: Waits,
         establish: Callable[[], Deferred[Made]],
         owner: PoolOwner,
     ) -> None:
@@ -156,7 +170,7 @@ class ExclusivePool:
         self._idle: list[Lease] = []
         self._leased: set[Lease] = set()
         self._dialling: set[Deferred[Made]] = set()
-        self._waiting = PendingQueue(clock, options, cancels, self._describe)
+        self._waiting = PendingQueue(clock, options, waits, owner.counters, self._describe)
         self._idle_timer = Timer(clock, self._close_idle)
         self._closed: MaybeExecuted | None = None
         self._failures = 0
@@ -280,6 +294,8 @@ class ExclusivePool:
         lease.blocked = False
         lease.idle_since = self._clock.seconds()
         self._idle.append(lease)
+        if lease.connection.login is not None:
+            lease.connection.login.connection_is_free()
         if not self._idle_timer.running and self._closed is None:
             self._idle_timer.start(_KEPT)
 
@@ -327,7 +343,7 @@ class ExclusivePool:
             reason = result.value
             assert isinstance(reason, ValkeyError)
             # The listener routes each waiting request again.
-            self.owner.requests_stranded(self._waiting.take(), reason)
+            self.owner.requests_stranded(self._waiting.take(), reason, "exclusive")
         self._serve()
 
     def _close_idle(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, DeferredList, fail, succeed
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
@@ -14,12 +14,15 @@ from ..address import Address
 from ..errors import ConnectFailed
 from ..options import Options
 from ..requests.request import Request
+from ..requests.waits import Waits
+from ..statistics import NodeStatistics, Purpose, Statistics
 from ..topology.model import Node
 from .endpoints import endpoint_maker
 from .exclusive_pool import Lease
 from .node import NodeConnection, NodeListener, State
 from .protocol import RESPProtocol
 from .subscriber_protocol import SubscriberProtocol
+from .tls import TLSEndpoints
 from .write_scheduler import WriteScheduler
 
 
@@ -28,14 +31,14 @@ class _DialledFactory(Factory):
 
     noisy = False
 
-    def __init__(self, cluster: ClusterFactory, address: Address, kind: type[RESPProtocol]) -> None:
+    def __init__(self, cluster: ClusterFactory, address: Address, purpose: Purpose) -> None:
         self._cluster = cluster
         self._address = address
-        self._kind = kind
+        self._purpose = purpose
         self._given_up = False
 
     def buildProtocol(self, addr: IAddress | None) -> RESPProtocol | None:
-        return None if self._given_up else self._cluster.make_protocol(self._address, self._kind)
+        return None if self._given_up else self._cluster.make_protocol(self._address, self._purpose)
 
     def give_up(self, failure: Failure) -> Failure:
         """Refuse a later connection of a dial that failed or was cancelled; not every endpoint supports cancelling."""
@@ -46,16 +49,19 @@ class _DialledFactory(Factory):
 class ClusterFactory:
     """The nodes of one client, by address, with their connections."""
 
-    def __init__(self, reactor: IReactorTime, options: Options) -> None:
+    def __init__(self, reactor: IReactorTime, options: Options, statistics: Statistics) -> None:
         self.listener: NodeListener
         self.nodes: dict[Address, NodeConnection] = {}
         self._reactor = reactor
         self._options = options
+        self._statistics = statistics
         self._write_scheduler = WriteScheduler(reactor)
-        #: Counts the cancelled commands of the whole client.
-        self.cancels = self._write_scheduler.cancels
-        self._endpoint_for = endpoint_maker(reactor, options)
-        self._open: set[RESPProtocol] = set()
+        #: What the queues of waiting commands share.
+        self.waits = Waits(reactor, self._write_scheduler.cancels)
+        #: Makes endpoints for TLS; None without TLS.
+        self.tls = TLSEndpoints(reactor, options, self._tls_reloaded) if options.tls else None
+        self._endpoint_for = endpoint_maker(reactor, options, self.tls)
+        self._open = _Sockets(self._socket_closed)
         self._when_empty: list[Deferred[None]] = []
         #: Whether this factory had connections when the process forked, and this process is the child.
         self.is_copy = False
@@ -73,7 +79,7 @@ class ClusterFactory:
         """Return the node at an address.  An unknown node is added, but not dialled."""
         node = self.nodes.get(address)
         if node is None:
-            node = NodeConnection(self._reactor, address, self._options, self.cancels, self._dial, self.listener)
+            node = NodeConnection(self._reactor, address, self._options, self.waits, self._dial, self.listener)
             self.nodes[address] = node
         return node
 
@@ -108,7 +114,7 @@ class ClusterFactory:
             node = self.nodes[address]
             if node.listed or node.unused:
                 moved += node.take_waiting()
-                gone.append(self.nodes.pop(address))
+                gone.append(self._remove(address))
         for address, as_told in listed.items():
             node = self.node_at(address)
             node.listed = True
@@ -126,13 +132,34 @@ class ClusterFactory:
             The removed nodes, which the caller must close.
         """
         gone = [node for node in self.nodes.values() if not node.listed and node.unused and node.idle]
-        for node in gone:
-            del self.nodes[node.address]
-        return gone
+        return [self._remove(node.address) for node in gone]
 
     def has_room_for(self, address: Address) -> bool:
         """Whether the node is known, or the limit ``max_nodes`` allows one more."""
         return address in self.nodes or len(self.nodes) < self._options.max_nodes
+
+    def snapshot(self) -> Statistics:
+        """Return a copy of the counters, with the number of open connections and of pending requests."""
+        counted: list[NodeStatistics] = [self._statistics, *(node.counters for node in self.nodes.values())]
+        copies = {id(counters): counters.copy() for counters in counted}
+        for connection in self._open:
+            copies[id(connection.counters)].open.count(connection.purpose)
+        total = copies[id(self._statistics)]
+        assert isinstance(total, Statistics)
+        for address, node in self.nodes.items():
+            total.nodes[address] = copied = copies[id(node.counters)]
+            copied.pending = node.pending
+            total.add(copied)
+        return total
+
+    def _remove(self, address: Address) -> NodeConnection:
+        node = self.nodes.pop(address)
+        # What its last connections still do counts for the client as a whole.
+        self._statistics.add(node.counters)
+        for connection in self._open:
+            if connection.counters is node.counters:
+                connection.counters = self._statistics
+        return node
 
     def everything(self) -> list[Request]:
         """Return every request that waits for a connection or is on one, draining connections included."""
@@ -140,6 +167,16 @@ class ClusterFactory:
         for connection in self._open:
             found += connection.everything()
         return found
+
+    def log_in_again(self) -> Deferred[None]:
+        """Let every open connection log in again, or put that off while a caller has the connection for itself.
+
+        Returns:
+            A Deferred that fires with None when it is done.  It fails with the first AuthenticationFailed or
+            CommandTimeout, after all have ended.
+        """
+        logins = [connection.login.renew() for connection in list(self._open) if connection.login is not None]
+        return DeferredList(logins, consumeErrors=True).addCallback(_first_failure)
 
     def unblock(self) -> None:
         """Make servers end the blocking commands of this client, as if the commands had timed out."""
@@ -188,25 +225,29 @@ class ClusterFactory:
             connection.abort(reason)
         return waiting, self._emptied()
 
-    def make_protocol(self, address: Address, kind: type[RESPProtocol] = RESPProtocol) -> RESPProtocol:
+    def make_protocol(self, address: Address, purpose: Purpose = "shared") -> RESPProtocol:
         """Make the protocol for a new connection to an address.
 
         Args:
             address: The node.
-            kind: RESPProtocol for commands, SubscriberProtocol for subscriptions.
+            purpose: What the connection is for.
         """
-        connection = _OWNED[kind](self._reactor, self._options, self._write_scheduler, str(address))
+        node = self.nodes.get(address)
+        counters = node.counters if node is not None else self._statistics
+        make = _OwnedSubscriber if purpose == "subscriber" else _Owned
+        connection = make(self._reactor, self._options, self._write_scheduler, str(address), counters)
+        if purpose != connection.purpose:
+            connection.purpose = purpose
         connection.sockets = self._open
-        connection.emptied = self._socket_closed
         return connection
 
-    def _dial(self, address: Address, kind: type[RESPProtocol]) -> Deferred[Any]:
+    def _dial(self, address: Address, purpose: Purpose) -> Deferred[Any]:
         if self.is_copy:
             text = "a forked child process cannot use the client of its parent; create a new client"
             return fail(ConnectFailed(f"{address}: {text}"))
         try:
             endpoint = self._endpoint_for(address.host, address.port)
-            factory = _DialledFactory(self, address, kind)
+            factory = _DialledFactory(self, address, purpose)
             connecting: Deferred[Any] = endpoint.connect(factory)
         except Exception:
             # endpoint_for and address_map are the application's code.  Their error is a failed dial.
@@ -215,26 +256,46 @@ class ClusterFactory:
 
     def _emptied(self) -> Deferred[None]:
         if not self._open:
-            self._write_scheduler.stop()
+            self._stop_timers()
             return succeed(None)
         waiter: Deferred[None] = Deferred()
         self._when_empty.append(waiter)
         return waiter
 
+    def _tls_reloaded(self, error: Exception | None) -> None:
+        # The listener is set after this factory is made.
+        self.listener.tls_reloaded(error)
+
+    def _stop_timers(self) -> None:
+        self._write_scheduler.stop()
+        self.waits.stop()
+
     def _socket_closed(self) -> None:
         if not self._open:
             waiters, self._when_empty = self._when_empty, []
             if waiters:
-                self._write_scheduler.stop()
+                self._stop_timers()
             for waiter in waiters:
                 waiter.callback(None)
+
+
+def _first_failure(results: list[tuple[bool, Any]]) -> Any:
+    return next((result for succeeded, result in results if not succeeded), None)
+
+
+class _Sockets(set[RESPProtocol]):
+    """The connections whose sockets are open."""
+
+    def __init__(self, closed: Callable[[], None]) -> None:
+        super().__init__()
+        #: Called when a socket has been closed.
+        self.closed = closed
 
 
 class _Owned(RESPProtocol):
     """A protocol that is in the factory's set of open sockets while it is connected."""
 
-    sockets: set[RESPProtocol]
-    emptied: Callable[[], None]
+    sockets: _Sockets
 
     def connectionMade(self) -> None:
         self.sockets.add(self)
@@ -243,11 +304,8 @@ class _Owned(RESPProtocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
         self.sockets.discard(self)
-        self.emptied()
+        self.sockets.closed()
 
 
 class _OwnedSubscriber(_Owned, SubscriberProtocol):
     """A protocol for subscriptions that is in the set of open sockets while it is connected."""
-
-
-_OWNED: dict[type[RESPProtocol], type[_Owned]] = {RESPProtocol: _Owned, SubscriberProtocol: _OwnedSubscriber}

@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.internet.defer import DeferredList
 
+from ..credentials import Credentials
 from ..errors import AuthenticationFailed, ConnectFailed, ReplyError
 from ..options import Options
 from .protocol import RESPProtocol
@@ -49,12 +50,13 @@ class ServerInfo:
         return int(first) if first.isdecimal() and len(first) < 5 else 0
 
 
-async def handshake(connection: RESPProtocol, options: Options) -> ServerInfo:
+async def handshake(connection: RESPProtocol, options: Options, credentials: Credentials | None) -> ServerInfo:
     """Log in, select the database and negotiate the protocol on a new connection.
 
     Args:
-        connection: A connection that has sent nothing yet.
+        connection: A connection that has sent nothing but handshakes.
         options: The options of the client.
+        credentials: How to log in; None: not at all.
 
     Returns:
         Facts about the server.
@@ -65,30 +67,48 @@ async def handshake(connection: RESPProtocol, options: Options) -> ServerInfo:
         MaybeExecuted: The connection ended, a reply was invalid, or no reply came in time.
     """
     if options.protocol == 3:
-        hello, replies = await _say(connection, [_hello(options), *_courtesies(options), *_select(options)])
+        hello, replies = await _say(connection, [_hello(options, credentials), *_courtesies(), *_select(options)])
         if not isinstance(hello, Exception):
             _check_select(connection, options, replies)
             return _server_info(connection, hello)
         if not _lacks_hello(hello):
-            _refuse(connection, options, "HELLO", hello)
-    answers = await _say(connection, [*_auth(options), *_select(options)])
+            _refuse(connection, credentials, "HELLO", hello)
+    answers = await _say(connection, [*_auth(credentials), *_select(options)])
     replies = [answers[0], *answers[1]]
-    if options.password is not None and isinstance(replies[0], Exception):
-        _refuse(connection, options, "AUTH", replies[0])
+    if credentials is not None and isinstance(replies[0], Exception):
+        _refuse(connection, credentials, "AUTH", replies[0])
     _check_select(connection, options, replies)
     return ServerInfo(protocol=2)
 
 
-def _hello(options: Options) -> tuple[str, ...]:
+async def authenticate(connection: RESPProtocol, credentials: Credentials | None) -> None:
+    """Log in again on a connection that is in use.
+
+    Args:
+        connection: The connection.
+        credentials: The new credentials; None: nothing is done.
+
+    Raises:
+        AuthenticationFailed: The server refused them.  The old login stays valid.
+        MaybeExecuted: The connection ended, or no reply came in time.
+    """
+    for command in _auth(credentials):
+        try:
+            await connection.call(*command)
+        except ReplyError as error:
+            raise AuthenticationFailed(f"{connection.peer} refused AUTH: {_cleaned(error, credentials)}") from None
+
+
+def _hello(options: Options, credentials: Credentials | None) -> tuple[str, ...]:
     words = ["HELLO", "3"]
-    if options.password is not None:
-        words += ["AUTH", options.username or "default", options.password]
+    if credentials is not None:
+        words += ["AUTH", credentials.username or "default", credentials.password]
     if options.client_name is not None:
         words += ["SETNAME", options.client_name]
     return tuple(words)
 
 
-def _courtesies(options: Options) -> list[tuple[str, ...]]:
+def _courtesies() -> list[tuple[str, ...]]:
     """Return commands whose refusal by the server does no harm."""
     return [
         ("CLIENT", "SETINFO", "LIB-NAME", "txvalkeycluster"),
@@ -97,11 +117,11 @@ def _courtesies(options: Options) -> list[tuple[str, ...]]:
     ]
 
 
-def _auth(options: Options) -> list[tuple[str, ...]]:
-    if options.password is None:
+def _auth(credentials: Credentials | None) -> list[tuple[str, ...]]:
+    if credentials is None:
         return []
-    user = [options.username] if options.username is not None else []
-    return [("AUTH", *user, options.password)]
+    user = [credentials.username] if credentials.username is not None else []
+    return [("AUTH", *user, credentials.password)]
 
 
 def _select(options: Options) -> list[tuple[str, ...]]:
@@ -131,14 +151,20 @@ def _lacks_hello(error: Exception) -> bool:
 
 def _check_select(connection: RESPProtocol, options: Options, replies: list[Any]) -> None:
     if options.db and isinstance(replies[-1], Exception):
-        _refuse(connection, options, f"SELECT {options.db}", replies[-1])
+        _refuse(connection, None, f"SELECT {options.db}", replies[-1])
 
 
-def _refuse(connection: RESPProtocol, options: Options, what: str, error: Exception) -> None:
+def _cleaned(error: Exception, credentials: Credentials | None) -> str:
+    """Return the text of an error without the credentials."""
     # The error for an unknown command quotes its arguments, perhaps shortened.  A shortened secret would not be found.
     text = str(error).partition(", with args")[0]
-    for secret in (options.password, options.username):
+    for secret in (credentials.password, credentials.username) if credentials is not None else ():
         text = text.replace(secret, "***") if secret else text
+    return text
+
+
+def _refuse(connection: RESPProtocol, credentials: Credentials | None, what: str, error: Exception) -> None:
+    text = _cleaned(error, credentials)
     if text.split(" ")[0] in _AUTH_CODES or "AUTH" in text:
         raise AuthenticationFailed(f"{connection.peer} refused {what}: {text}")
     raise ConnectFailed(f"{connection.peer} refused {what}: {text}")

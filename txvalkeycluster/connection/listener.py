@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 class ConnectionListener:
     """Base class for the owner of a connection.  This default owner fails every request."""
 
+    @property
+    def lent(self) -> bool:
+        """Whether a caller has the connection for itself now."""
+        return False
+
     def reply_failed(self, connection: RESPProtocol, request: Request, error: ReplyError) -> None:
         """Handle an error reply.
 

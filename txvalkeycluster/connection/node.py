@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import cached_property, partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -21,25 +21,24 @@ from ..commands.encoder import Arg
 from ..errors import ClientClosed, ConnectionLost, ReplyError, ValkeyError
 from ..options import Options
 from ..requests.pending_queue import PendingQueue
-from ..requests.request import Cancels, InternalCall, MarkedCall, MultiRequest, Request, for_each
+from ..requests.request import InternalCall, MarkedCall, MultiRequest, Request, for_each
 from ..requests.target import ANY_NODE, THIS_NODE
 from ..requests.timer import Timer
+from ..requests.waits import Waits
+from ..statistics import NodeStatistics, Purpose
 from .connect_errors import connect_error
 from .dial_backoff import DialBackoff
 from .exclusive_pool import ExclusivePool, Lease
-from .handshake import ServerInfo, handshake
+from .handshake import ServerInfo
 from .listener import ConnectionListener
+from .login import Login
 from .node_subscribers import Subscribers
 from .protocol import RESPProtocol
-from .subscriber_protocol import SubscriberProtocol
 
 # A node that no slot map lists is kept this long without requests, in seconds.
 _IDLE = 10.0
 # CLIENT UNBLOCK is repeated after this time, in seconds.
 _UNBLOCK_AGAIN = 0.05
-
-
-_P = TypeVar("_P", bound=RESPProtocol)
 
 
 class State(Enum):
@@ -61,16 +60,28 @@ class NodeListener(Protocol):
     def lost(self, node: NodeConnection, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception) -> None:
         """Handle requests whose connection ended before their replies came."""
 
-    def dial_failed(self, node: NodeConnection, stranded: list[Request], reason: ValkeyError) -> None:
+    def dial_failed(self, node: NodeConnection, stranded: list[Request], reason: ValkeyError, purpose: Purpose) -> None:
         """Handle a failed dial.  The ``stranded`` requests cannot wait in this node for the next dial."""
 
     def writes_lost(self, node: NodeConnection, why: str) -> None:
         """Note that no WAIT can confirm the earlier writes on the shared connection any more."""
 
-    def connected(self, node: NodeConnection) -> None:
-        """Handle the end of a successful handshake."""
+    def connected(self, node: NodeConnection, purpose: Purpose) -> None:
+        """Handle the end of a successful handshake.
 
-    def disconnected(self, node: NodeConnection, reason: Exception, clean: bool) -> None:
+        Of connections that are not shared, only the first one after a failed dial is reported.
+        """
+
+    def login_failed(self, node: NodeConnection, reason: Exception) -> None:
+        """Handle that an open connection could not log in again."""
+
+    def login_restored(self, node: NodeConnection) -> None:
+        """Handle the first login that worked after `login_failed`."""
+
+    def tls_reloaded(self, error: Exception | None) -> None:
+        """Handle that certificates were read again, or that they could not be used."""
+
+    def disconnected(self, node: NodeConnection, reason: Exception, clean: bool, unanswered: int) -> None:
         """Handle the end of a connection whose socket was open."""
 
 
@@ -82,11 +93,13 @@ class NodeConnection(ConnectionListener):
         clock: IReactorTime,
         address: Address,
         options: Options,
-        cancels: Cancels,
+        waits: Waits,
         dial: Callable[..., Deferred[Any]],
         listener: NodeListener,
     ) -> None:
         self.address = address
+        #: What this node has done.
+        self.counters = NodeStatistics()
         self.state = State.IDLE
         #: Facts about the server from the last handshake.
         self.info: ServerInfo | None = None
@@ -102,16 +115,19 @@ class NodeConnection(ConnectionListener):
         self.send: Callable[[Request], None] = self._wait
         self._clock = clock
         self._options = options
-        self._cancels = cancels
+        self._waits = waits
         self._dial = dial
         self._listener = listener
-        self._waiting = PendingQueue(clock, options, cancels, self._describe)
+        self._waiting = PendingQueue(clock, options, waits, self.counters, self._describe)
         self._dials = DialBackoff(clock, options)
         self._ready_at = 0.0
         self._dialling: Deferred[tuple[RESPProtocol, ServerInfo]] | None = None
         self._dial_timer = Timer(clock, self._dial_now)
         self._unblock_timer = Timer(clock, self._unblock_leases)
         self._last_failure = ""
+        self._login_failed = False
+        # The kinds of connections, other than the shared one, whose last dial failed.
+        self._failing: set[Purpose] = set()
 
     def __repr__(self) -> str:
         return f"<NodeConnection {self.address} {self.state.value} waiting={len(self._waiting)} {self.protocol!r}>"
@@ -119,14 +135,14 @@ class NodeConnection(ConnectionListener):
     @cached_property
     def pool(self) -> ExclusivePool:
         """The exclusive connections.  The pool is made at its first use, because most nodes never need one."""
-        establish = partial(self._establish, RESPProtocol)
-        return ExclusivePool(self._clock, self._options, self._cancels, establish, self)
+        establish = partial(self._establish, "exclusive")
+        return ExclusivePool(self._clock, self._options, self._waits, establish, self)
 
     @cached_property
     def subscribers(self) -> Subscribers:
         """The connections for subscriptions, made at the first subscription."""
-        establish = partial(self._establish, SubscriberProtocol)
-        return Subscribers(self._clock, self._options, self._cancels, establish, self)
+        establish = partial(self._establish, "subscriber")
+        return Subscribers(self._clock, self._options, self._waits, establish, self)
 
     def _others(self) -> list[ExclusivePool | Subscribers]:
         """Return the holders of the other connections of this node, as far as they have been made."""
@@ -362,27 +378,43 @@ class NodeConnection(ConnectionListener):
 
     def _dial_now(self) -> None:
         self.state = State.DIALLING
-        self._dialling = self._establish(RESPProtocol)
+        self._dialling = self._establish("shared")
         self._dialling.addCallbacks(self._became_ready, self._dial_ended_badly)
 
-    def _establish(self, kind: type[_P]) -> Deferred[tuple[_P, ServerInfo]]:
+    def _establish(self, purpose: Purpose) -> Deferred[tuple[Any, ServerInfo]]:
         """Connect and complete the handshake within ``connect_timeout``; fail with an error of this package.
 
         Args:
-            kind: The class of the connection.
+            purpose: What the connection is for.
         """
-        made: Deferred[Any] = Deferred.fromCoroutine(self._connect(kind))
+        made: Deferred[Any] = Deferred.fromCoroutine(self._connect(purpose))
         made.addTimeout(self._options.connect_timeout, self._clock)
         made.addErrback(self._explain)
         return made
 
-    async def _connect(self, kind: type[_P]) -> tuple[_P, ServerInfo]:
-        connection: _P = await self._dial(self.address, kind)
+    async def _connect(self, purpose: Purpose) -> tuple[RESPProtocol, ServerInfo]:
+        connection: RESPProtocol = await self._dial(self.address, purpose)
         try:
-            return connection, await handshake(connection, self._options)
+            connection.login = Login(self._clock, self._options, self.address, connection, self._login_changed)
+            info = await connection.login.begin()
         except BaseException as error:
             connection.abort(error if isinstance(error, Exception) else ConnectionLost("connecting was cancelled"))
             raise
+        self.counters.connections.count(purpose)
+        self._login_changed(None)
+        if purpose in self._failing:
+            self._failing.discard(purpose)
+            self._listener.connected(self, purpose)
+        return connection, info
+
+    def _login_changed(self, error: Exception | None) -> None:
+        """Report that an open connection could not log in again, and the first login that works after that."""
+        if error is not None:
+            self._login_failed = True
+            self._listener.login_failed(self, error)
+        elif self._login_failed:
+            self._login_failed = False
+            self._listener.login_restored(self)
 
     def _explain(self, failure: Failure) -> Failure:
         return Failure(connect_error(self.address, failure, self._options))  # type: ignore[no-untyped-call]
@@ -400,7 +432,7 @@ class NodeConnection(ConnectionListener):
         connection.owner = self
         self.send = connection.send
         for_each(self._waiting.take(), self._give_waiting)
-        self._listener.connected(self)
+        self._listener.connected(self, "shared")
 
     def _give_waiting(self, request: Request) -> None:
         assert self.protocol is not None
@@ -418,7 +450,7 @@ class NodeConnection(ConnectionListener):
         self.state = State.IDLE
         if self._waiting:
             self.dial()
-        self._listener.dial_failed(self, stranded, reason)
+        self._listener.dial_failed(self, stranded, reason, "shared")
 
     def _is_stranded(self, request: Request) -> bool:
         """Return whether a request must not wait for the next dial: it can use another node, or it fails now."""
@@ -465,13 +497,14 @@ class NodeConnection(ConnectionListener):
         """Pass the requests of an exclusive connection to the listener."""
         self._listener.lost(self, unsent, sent, reason)
 
-    def requests_stranded(self, requests: list[Request], reason: ValkeyError) -> None:
-        """Pass the requests that needed an exclusive connection to the listener."""
-        self._listener.dial_failed(self, requests, reason)
+    def requests_stranded(self, requests: list[Request], reason: ValkeyError, purpose: Purpose) -> None:
+        """Pass the requests that needed a connection of their own to the listener."""
+        self._failing.add(purpose)
+        self._listener.dial_failed(self, requests, reason, purpose)
 
     def connection_gone(self, connection: RESPProtocol, reason: Exception, *, clean: bool) -> None:
         """Tell the listener that the socket is closed."""
-        self._listener.disconnected(self, reason, clean)
+        self._listener.disconnected(self, reason, clean, connection.unanswered)
 
 
 def _is_routed(request: Request) -> bool:

@@ -10,8 +10,9 @@ from twisted.internet.interfaces import IReactorTime
 
 from ..errors import ConnectionLost
 from ..options import Options
-from ..requests.request import Cancels, Request
+from ..requests.request import Request
 from ..requests.subscribe import SubscribeCall
+from ..requests.waits import Waits
 from .dial_backoff import DialBackoff
 from .subscriber import Node, Subscriber
 from .subscriber_group import SubscriberGroup
@@ -25,12 +26,12 @@ class Subscribers:
         self,
         clock: IReactorTime,
         options: Options,
-        cancels: Cancels,
+        waits: Waits,
         establish: Callable[[], Deferred[tuple[SubscriberProtocol, Any]]],
         node: Node,
     ) -> None:
         """Start without subscribers; the arguments are those of `Subscriber`."""
-        self._arguments = (clock, options, cancels, establish, node, DialBackoff(clock, options))
+        self._arguments = (clock, options, waits, establish, node, DialBackoff(clock, options))
         self._node = node
         self._by_group: dict[SubscriberGroup, Subscriber] = {}
         self._closed = False

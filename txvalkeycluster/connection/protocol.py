@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hiredis
 from twisted.internet import protocol, tcp
@@ -23,13 +23,17 @@ from twisted.python.failure import Failure
 from ..errors import ConnectionLost, ProtocolError, ReplyError, TooManyPending
 from ..options import Options
 from ..requests.deadlines import DeadlineTimer, not_too_soon, split_expired
-from ..requests.request import ASKING, InternalCall, MultiRequest, Request, size
+from ..requests.request import ASKING, InternalCall, MultiRequest, Request, count_commands, size
 from ..sentinel import Sentinel
+from ..statistics import NodeStatistics, Purpose
 from .decoder import decoder
 from .direct_write import direct_writer
 from .listener import ConnectionListener
 from .transport import TransportProtocol
 from .write_scheduler import WriteScheduler
+
+if TYPE_CHECKING:
+    from .login import Login
 
 # A value of our own for "no complete reply": the reader's default, False, is also the RESP3 value false.
 NOTHING = Sentinel("NOTHING")
@@ -51,13 +55,27 @@ class RESPProtocol(TransportProtocol):
     on_push: Callable[[list[Any]], None] | None = None
     #: The value of `carried` for the latest writes that WAIT has confirmed.
     confirmed = 0
+    #: What the connection is for.
+    purpose: Purpose = "shared"
+    #: Logs in, and logs in again.
+    login: Login | None = None
+    #: The number of commands of callers that were without a reply when the connection ended.
+    unanswered = 0
     # Whether the connection was closed before the replies to cancelled commands came.
     _owed_at_close = False
     _draining = False
+    # The bytes that were queued while the transport had too many unsent bytes.
+    _paused_bytes = 0
+    # The number of commands in unsent batches minus the number of these batches.
+    _batched = 0
 
-    def __init__(self, clock: IReactorTime, options: Options, scheduler: WriteScheduler, peer: str) -> None:
+    def __init__(
+        self, clock: IReactorTime, options: Options, scheduler: WriteScheduler, peer: str, counters: NodeStatistics
+    ) -> None:
         #: The address of the node, for errors.
         self.peer = peer
+        #: The counters of the node.
+        self.counters = counters
         #: Gets the error replies and the requests that are left at the end.
         self.owner = ConnectionListener()
         #: Whether the connection accepts no more requests and has none left.
@@ -80,12 +98,8 @@ class RESPProtocol(TransportProtocol):
         # See `carried`.
         self._carried = 0
         self._carried_more = False
-        # The number of commands in unsent batches minus the number of these batches.
-        self._batched = 0
         # Whether the unsent requests may include batches, transactions or commands of the client itself.
         self._mixed = False
-        self._paused = False
-        self._paused_bytes = 0
         self._deadline_timer = DeadlineTimer(clock, self._sweep)
         self.heard_at = 0.0
         self._direct: tcp.Connection | None = None
@@ -225,13 +239,17 @@ class RESPProtocol(TransportProtocol):
         if data.__class__ is not bytes:
             self._write_large(unsent)
             return
+        counters = self.counters
+        counters.commands += len(unsent)
+        length = len(data)
+        counters.bytes_sent += length
         direct = self._direct
         # See `direct_write`.
         if direct is not None and not direct.dataBuffer and not direct._tempDataBuffer:
             written = direct.writeSomeData(data)
             # The result is an exception if the socket is broken; the reactor reports that later in connectionLost.
             if isinstance(written, int):
-                if written == len(data):
+                if written == length:
                     return
                 data = data[written:]
         self._transport().write(data)
@@ -239,9 +257,14 @@ class RESPProtocol(TransportProtocol):
     def _extend_sent(self, unsent: list[Request]) -> None:
         """Add an entry for each expected reply, and count the writes with commands of callers."""
         self._mixed = False
-        self._batched = 0
+        if self._batched:
+            self._batched = 0
         for request in unsent:
-            self._sent.extend([request] * len(request) if isinstance(request, MultiRequest) else [request])
+            if isinstance(request, MultiRequest):
+                self._sent.extend([request] * len(request))
+                self.counters.commands += len(request) - 1
+            else:
+                self._sent.append(request)
             if request.notes_write:
                 request.written_on(self)
             if not request.internal:
@@ -270,6 +293,8 @@ class RESPProtocol(TransportProtocol):
                 parts += payload
             else:
                 parts.append(payload)
+        self.counters.commands += len(requests)
+        self.counters.bytes_sent += sum(map(len, parts))
         self._transport().writeSequence(parts)
 
     # ---- replies in
@@ -281,6 +306,7 @@ class RESPProtocol(TransportProtocol):
         scheduler = self._write_scheduler
         outer, scheduler.held = scheduler.held, True
         self.heard_at = self.seconds()
+        self.counters.bytes_received += len(data)
         sent = self._sent
         owed = len(sent)
         decode = self._decode
@@ -325,6 +351,7 @@ class RESPProtocol(TransportProtocol):
             self._close_if_drained()
 
     def _refused(self, request: Request, error: ReplyError) -> None:
+        self.counters.count_error(error.code)
         try:
             request.refused(self, error)
         except Exception as raised:
@@ -399,6 +426,8 @@ class RESPProtocol(TransportProtocol):
         self._deadline_timer.by(not_too_soon(min(next_sent, next_unsent), now, self.pending))
         if self._sent:
             self._deadline_timer.by(self.heard_at + self.patience)
+        # A request with several replies is in the queue of the sent ones several times.
+        self.counters.timeouts += sum(not request.internal for request in late_sent) + count_commands(late_unsent)
         for written, late in ((True, late_sent), (False, late_unsent)):
             for request in late:
                 request.time_out(now, where, written=written)
@@ -474,6 +503,8 @@ class RESPProtocol(TransportProtocol):
         self.transport = None
         self._direct = None
         self._closed()
+        if self.login is not None:
+            self.login.stop()
         clean = self._draining and self._reason is None and not self.pending and not self._owed_at_close
         if not self.ended:
             error = reason.value
@@ -503,8 +534,10 @@ class RESPProtocol(TransportProtocol):
         ended = [list(chain.from_iterable(map(_dissolved, part))) for part in requests]
         self._sent.clear()
         self._unsent = []
-        self._batched = 0
+        if self._batched:
+            self._batched = 0
         unsent, sent = ([r for r in part if not r.internal and not r.called] for part in ended)
+        self.unanswered = len(sent)
         internal = [r for r in chain(*ended) if r.internal and not r.called]
         self.owner.connection_ended(self, unsent, sent, reason)
         for batch in batches:

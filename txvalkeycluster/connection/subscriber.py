@@ -19,9 +19,11 @@ from ..messages import LostReason
 from ..options import Options
 from ..requests.later_calls import LaterCalls
 from ..requests.pending_queue import PendingQueue
-from ..requests.request import Cancels, Request, for_each
+from ..requests.request import Request, for_each
 from ..requests.subscribe import CHANNEL, PATTERN, SHARDED, Kind, NodeSubscription, SubscribeCall, UnsubscribeCall
 from ..requests.timer import Timer
+from ..requests.waits import Waits
+from ..statistics import NodeStatistics, Purpose
 from .dial_backoff import DialBackoff
 from .listener import ConnectionListener
 from .protocol import RESPProtocol
@@ -34,6 +36,8 @@ class Node(Protocol):
 
     #: The address of the node.
     address: Address
+    #: What the node has done.
+    counters: NodeStatistics
 
     def reply_failed(self, connection: RESPProtocol, request: Request, error: ReplyError) -> None:
         """Handle an error reply; the request belongs to the node now."""
@@ -41,7 +45,7 @@ class Node(Protocol):
     def requests_lost(self, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception) -> None:
         """Handle requests whose connection ended before their replies came."""
 
-    def requests_stranded(self, requests: list[Request], reason: ValkeyError) -> None:
+    def requests_stranded(self, requests: list[Request], reason: ValkeyError, purpose: Purpose) -> None:
         """Handle requests for which no connection could be made."""
 
 
@@ -58,7 +62,7 @@ class Subscriber(ConnectionListener):
         self,
         clock: IReactorTime,
         options: Options,
-        cancels: Cancels,
+        waits: Waits,
         establish: Callable[[], Deferred[tuple[SubscriberProtocol, Any]]],
         node: Node,
         dials: DialBackoff,
@@ -70,7 +74,7 @@ class Subscriber(ConnectionListener):
         Args:
             clock: The clock of the client.
             options: The options of the client.
-            cancels: Counts cancelled requests.
+            waits: What all queues of the client share.
             establish: Makes a connection that has finished its handshake.
             node: The node.
             dials: Limits how often the node is dialled; all subscribers of the node share it.
@@ -81,7 +85,7 @@ class Subscriber(ConnectionListener):
         self.group = group
         self._clock = clock
         self._options = options
-        self._cancels = cancels
+        self._waits = waits
         self._establish = establish
         self._dials = dials
         self._unused = unused
@@ -91,7 +95,8 @@ class Subscriber(ConnectionListener):
         self._ping_timer = Timer(clock, self._watch)
         self._unused_timer = Timer(clock, self._end_if_unused)
         self._unsubscribe_again = LaterCalls(clock, _UNSUBSCRIBE_PAUSE)
-        self._waiting = PendingQueue(clock, options, cancels, lambda: f"waiting for a subscriber of {node.address}")
+        where = f"waiting for a subscriber of {node.address}"
+        self._waiting = PendingQueue(clock, options, waits, node.counters, lambda: where)
         self._parts: dict[tuple[Kind, bytes], list[NodeSubscription]] = {}
         self._deliveries: Deliveries = {kind.message: {} for kind in (CHANNEL, PATTERN, SHARDED)}
         self._connected_at = 0.0
@@ -153,7 +158,7 @@ class Subscriber(ConnectionListener):
             self._close_if_unused()
             done.callback(None)
             return
-        request = UnsubscribeCall(kind, names, self._clock.seconds(), self._cancels.note)
+        request = UnsubscribeCall(kind, names, self._clock.seconds(), self._waits.cancels.note)
 
         def ended(result: object) -> None:
             refusal = result.value if isinstance(result, Failure) else None
@@ -222,7 +227,7 @@ class Subscriber(ConnectionListener):
         if not self._closed:
             reason = failure.value
             assert isinstance(reason, ValkeyError)
-            self.node.requests_stranded(self._waiting.take(), reason)
+            self.node.requests_stranded(self._waiting.take(), reason, "subscriber")
             self._close_if_unused()
 
     def _watch(self) -> None:
@@ -344,9 +349,9 @@ class Subscriber(ConnectionListener):
         """Pass the start of a read to the group."""
         self.group.reading = True
 
-    def read_done(self, messages: int) -> None:
+    def read_done(self) -> None:
         """Pass the end of a read to the group."""
-        self.group.read_done(messages)
+        self.group.read_done()
 
     def reply_failed(self, connection: Any, request: Request, error: ReplyError) -> None:
         """Pass an error reply to the node."""

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..messages import LostReason
-from ..statistics import Statistics
 
 if TYPE_CHECKING:
     from .subscriber import Subscriber
@@ -22,11 +21,10 @@ class Sleeper(Protocol):
 class SubscriberGroup:
     """Connections that are paused and resumed together, at most one for each node."""
 
-    def __init__(self, statistics: Statistics, lost: Callable[[Subscriber, list[Any], LostReason, str], None]) -> None:
+    def __init__(self, lost: Callable[[Subscriber, list[Any], LostReason, str], None]) -> None:
         """Make a group without connections.
 
         Args:
-            statistics: Counts the messages.
             lost: Called when a connection ends: the subscriber, its subscriptions, the reason, and the error's text.
         """
         self.lost = lost
@@ -36,7 +34,6 @@ class SubscriberGroup:
         self.home: Any = None
         #: Whether a read is being processed.
         self.reading = False
-        self._statistics = statistics
         self._subscribers: set[Subscriber] = set()
         self._sleepers: dict[Sleeper, None] = {}
 
@@ -50,10 +47,9 @@ class SubscriberGroup:
         else:
             sleeper.wake()
 
-    def read_done(self, messages: int) -> None:
-        """Note the end of a read, which had ``messages`` messages, and wake the sleepers."""
+    def read_done(self) -> None:
+        """Note the end of a read, and wake the sleepers."""
         self.reading = False
-        self._statistics.messages += messages
         if self._sleepers:
             sleepers, self._sleepers = self._sleepers, {}
             for sleeper in sleepers:

@@ -54,13 +54,14 @@ class Listener(Protocol):
     def read_started(self) -> None:
         """Handle the start of the processing of a read."""
 
-    def read_done(self, messages: int) -> None:
-        """Handle the end of the processing of a read, which had ``messages`` messages."""
+    def read_done(self) -> None:
+        """Handle the end of the processing of a read."""
 
 
 class SubscriberProtocol(RESPProtocol):
     """One connection to one node, for subscriptions."""
 
+    purpose = "subscriber"
     _deliveries: Deliveries | None = None
     _subscriptions: Listener
 
@@ -96,6 +97,7 @@ class SubscriberProtocol(RESPProtocol):
         scheduler = self._write_scheduler
         outer, scheduler.held = scheduler.held, True
         self.heard_at = self.seconds()
+        self.counters.bytes_received += len(data)
         gets: Callable[[], Any] = self._reader.gets
         messages = 0
         self._subscriptions.read_started()
@@ -129,7 +131,8 @@ class SubscriberProtocol(RESPProtocol):
             self._broken(error, None)
         finally:
             scheduler.held = outer
-            self._subscriptions.read_done(messages)
+            self.counters.messages += messages
+            self._subscriptions.read_done()
             if not outer:
                 scheduler.read_done(0)
         if self._draining:

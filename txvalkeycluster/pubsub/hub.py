@@ -81,7 +81,7 @@ class SubscriptionHub:
 
     def make_group(self) -> SubscriberGroup:
         """Make a group of connections: one is shared; a subscription that can stop the reading has its own."""
-        return SubscriberGroup(self.statistics, self.lost)
+        return SubscriberGroup(self.lost)
 
     def dropped(self, messages: int) -> None:
         """Count messages that a full buffer has dropped."""

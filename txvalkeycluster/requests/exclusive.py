@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
+from ..address import Address
 from ..commands import Command
 from ..commands.encoder import Arg, Packed, pack
 from ..commands.overrides import block_time
@@ -18,6 +19,10 @@ from .target import Target
 class Lease(Protocol):
     """A connection that one request has leased."""
 
+    @property
+    def address(self) -> Address:
+        """The node of the connection."""
+
     def give_back(self) -> None:
         """Return the connection to its pool.  A connection with pending replies is aborted."""
 
@@ -25,7 +30,7 @@ class Lease(Protocol):
 class ExclusiveCall(Call):
     """A command that is sent on an exclusive connection from the node's pool."""
 
-    __slots__ = ("_note_cancel", "keeps_lease", "lease")
+    __slots__ = ("_note_cancel", "address", "keeps_lease", "lease")
 
     #: Whether the command may block, so that its reply may come late.
     blocks = False
@@ -56,6 +61,8 @@ class ExclusiveCall(Call):
         super().__init__(payload, command, target, since, deadline, repeatable, _cancelled)
         #: The leased connection; None while there is none.
         self.lease: Lease | None = None
+        #: The node of the last leased connection.
+        self.address: Address | None = None
         self.keeps_lease = keeps_lease
         self._note_cancel = note_cancel
 
@@ -67,6 +74,7 @@ class ExclusiveCall(Call):
         """Give the connection back, if this call has one."""
         lease, self.lease = self.lease, None
         if lease is not None:
+            self.address = lease.address
             lease.give_back()
 
     def callback(self, result: Any) -> None:

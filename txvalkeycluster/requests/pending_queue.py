@@ -8,24 +8,52 @@ from twisted.internet.interfaces import IReactorTime
 
 from ..errors import TooManyPending
 from ..options import Options
+from ..statistics import NodeStatistics
 from .deadlines import DeadlineTimer, not_too_soon, split_expired
-from .request import Cancels, MultiRequest, Request, live, size
+from .request import MultiRequest, Request, count_commands, live, size
+from .waits import LongWait, Waits
 
 
 class PendingQueue:
     """A queue with a limited size, in which every request ends at its deadline.
 
-    ``where`` returns a text such as "waiting for host:port".  The text is part of the error of a request that times out
-    or is refused.
+    What the requests wait for is part of the error of a request that times out or is refused.
     """
 
-    __slots__ = ("_bytes", "_cancels", "_cancels_seen", "_clock", "_deadline_timer", "_options", "_requests", "_where")
+    __slots__ = (
+        "_bytes",
+        "_cancels_seen",
+        "_clock",
+        "_counters",
+        "_deadline_timer",
+        "_options",
+        "_requests",
+        "_waits",
+        "_where",
+    )
 
-    def __init__(self, clock: IReactorTime, options: Options, cancels: Cancels, where: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        options: Options,
+        waits: Waits,
+        counters: NodeStatistics,
+        where: Callable[[], str],
+    ) -> None:
+        """Make an empty queue.
+
+        Args:
+            clock: Measures time.
+            options: The options of the client.
+            waits: What all queues of the client share.
+            counters: Counts the commands that time out.
+            where: Says what the requests wait for, such as "waiting for host:port".
+        """
         self._clock = clock
         self._options = options
-        self._cancels = cancels
-        self._cancels_seen = cancels.count
+        self._waits = waits
+        self._cancels_seen = waits.cancels.count
+        self._counters = counters
         self._where = where
         self._requests: list[Request] = []
         self._bytes = 0
@@ -47,6 +75,8 @@ class PendingQueue:
         """
         if request.is_new:
             self._admit()
+        if not self._requests:
+            self._waits.entered(self)
         self._requests.append(request)
         self._bytes += size(request)
         self._deadline_timer.by(request.deadline)
@@ -66,9 +96,16 @@ class PendingQueue:
 
     def drop_cancelled(self) -> None:
         """Remove the requests that were cancelled."""
-        if self._cancels_seen != self._cancels.count:
-            self._cancels_seen = self._cancels.count
+        if self._cancels_seen != self._waits.cancels.count:
+            self._cancels_seen = self._waits.cancels.count
             self._keep(live(self._requests))
+
+    def longest_wait(self) -> LongWait | None:
+        """Return the wait of the oldest command, which is nearly always the first; None if there is none."""
+        oldest = next((request for request in self._requests if not request.called), None)
+        if oldest is None:
+            return None
+        return LongWait(len(self), self._clock.seconds() - oldest.since, self._where())
 
     def take(self, limit: int | None = None) -> list[Request]:
         """Remove and return the oldest requests.
@@ -109,6 +146,7 @@ class PendingQueue:
         self._bytes = sum(map(size, requests)) if total is None else total
         if not requests:
             self._deadline_timer.stop()
+            self._waits.left(self)
 
     def _sweep(self) -> None:
         now = self._clock.seconds()
@@ -116,6 +154,7 @@ class PendingQueue:
         late, alive, earliest = split_expired(self._requests, now)
         self._keep(alive)
         self._deadline_timer.by(not_too_soon(earliest, now, len(alive)))
+        self._counters.timeouts += count_commands(late)
         for request in late:
             request.time_out(now, where, written=False)
 

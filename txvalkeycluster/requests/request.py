@@ -207,7 +207,10 @@ class Request:
             where: What the request waited for, for the error.
             written: Whether the last attempt was written.
         """
-        self.fail(timeout_error(self.command.name, now - self.since, self.history, where, written=written))
+        error = timeout_error(self.command.name, now - self.since, self.history, where, written=written)
+        if self.history is not None and written:
+            self.history.attempts += 1
+        self.fail(error)
 
 
 _R = TypeVar("_R", bound=Request)
@@ -367,6 +370,11 @@ def size(request: Request) -> int:
     """Return the number of bytes in the payload of a request."""
     payload = request.payload
     return len(payload) if isinstance(payload, bytes) else sum(map(len, payload))
+
+
+def count_commands(requests: Iterable[Request]) -> int:
+    """Return the number of commands of callers in requests."""
+    return sum(len(r) if isinstance(r, MultiRequest) else 1 for r in requests if not r.internal)
 
 
 def live(requests: list[Request]) -> list[Request]:

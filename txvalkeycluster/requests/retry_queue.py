@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterable
 from twisted.internet.interfaces import IReactorTime
 
 from ..options import Options
+from ..statistics import NodeStatistics
 from .backoff import Backoff
 from .pending_queue import PendingQueue
-from .request import Cancels, MultiRequest, Request
+from .request import MultiRequest, Request
 from .timer import Timer
+from .waits import Waits
 
 # Commands in one tick.  A tick is 45 ms on average: at most 710 commands a second for each node and reason.
 _TRIED = 32
@@ -32,14 +34,15 @@ class RetryQueue(PendingQueue):
         self,
         clock: IReactorTime,
         options: Options,
-        cancels: Cancels,
+        waits: Waits,
+        counters: NodeStatistics,
         what: str,
         retry: Callable[[Iterable[Request]], None],
         *,
         ticks: bool = True,
         on_enter: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(clock, options, cancels, self._describe)
+        super().__init__(clock, options, waits, counters, self._describe)
         self._what = what
         self._retry = retry
         self._on_enter = on_enter

@@ -7,6 +7,7 @@ fails.  After each new slot map, the waiting commands are sent again.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -17,12 +18,19 @@ from ..connection.node import NodeConnection
 from ..connection.protocol import RESPProtocol
 from ..errors import ClientClosed, ConnectionLost, MaybeExecuted, ReplyError, ValkeyError
 from ..events import (
+    CommandsResumed,
+    CommandsWaiting,
     Event,
+    LoginFailed,
+    LoginRestored,
     NodeConnected,
     NodeConnectFailed,
     NodeDisconnected,
     Ready,
+    TLSReloaded,
+    TLSReloadFailed,
     TopologyRefreshFailed,
+    TopologyRefreshRestored,
     TopologyUpdated,
 )
 from ..options import Options
@@ -31,7 +39,8 @@ from ..requests.history import History
 from ..requests.request import Request, for_each, own_slots
 from ..requests.retry_queue import RetryQueue
 from ..requests.target import ANY_NODE, THIS_NODE
-from ..statistics import Statistics
+from ..requests.waits import LongWait
+from ..statistics import NodeStatistics, Purpose, Statistics
 from .command_discovery import CommandDiscovery
 from .redirect_check import RedirectCheck
 from .refresh import TopologyRefresher
@@ -83,6 +92,7 @@ class Recovery:
         """
         #: Whether the client is being closed.  Then no lost command is sent again.
         self.closed = False
+        self._refresh_failing = False
         self._reactor = reactor
         self._options = options
         self._factory = factory
@@ -114,6 +124,7 @@ class Recovery:
             lambda on_enter: self._waits_until_released("a node to answer COMMAND INFO about the command", on_enter),
             self._any_node,
         )
+        factory.waits.changed = self._waits_changed
         self._retry_queues: dict[tuple[Address, str], RetryQueue] = {}
         #: Asks other nodes about the targets of redirects.
         self.redirect_check = RedirectCheck(
@@ -135,8 +146,10 @@ class Recovery:
         return waiting
 
     def _waits_until_released(self, what: str, on_enter: Callable[[], None]) -> RetryQueue:
-        cancels = self._factory.cancels
-        return RetryQueue(self._reactor, self._options, cancels, what, self.resend, ticks=False, on_enter=on_enter)
+        return self._queue(what, self._statistics, ticks=False, on_enter=on_enter)
+
+    def _queue(self, what: str, counters: NodeStatistics, **how: Any) -> RetryQueue:
+        return RetryQueue(self._reactor, self._options, self._factory.waits, counters, what, self.resend, **how)
 
     def _any_node(self) -> NodeConnection | None:
         destination = self.slot_map.destination_of(ANY_NODE)
@@ -176,11 +189,12 @@ class Recovery:
         key = (node.address, what)
         queue = self._retry_queues.get(key)
         if queue is None:
-            what = f"{node.address} {what}"
-            queue = RetryQueue(self._reactor, self._options, self._factory.cancels, what, self.resend)
-            self._retry_queues[key] = queue
-        self._statistics.put_off += 1
+            queue = self._retry_queues[key] = self._queue(f"{node.address} {what}", node.counters)
+        node.counters.put_off += 1
         queue.send(request)
+
+    def _waits_changed(self, wait: LongWait | None) -> None:
+        self._emit(CommandsWaiting(*wait) if wait is not None else CommandsResumed())
 
     def _ask_for_refresh(self, refresh: Refresh) -> None:
         if refresh is not Refresh.NO:
@@ -235,21 +249,23 @@ class Recovery:
             return Decision(Action.FAIL)
         return decision if self._options.repeat_scripts else Decision(Action.FAIL, decision.refresh)
 
-    def _redirected(self, decision: Decision, target: Address, history: History) -> NodeConnection:
+    def _redirected(
+        self, decision: Decision, sender: NodeConnection, target: Address, history: History
+    ) -> NodeConnection:
         """Count a redirect, and after MOVED assign the slot to the target."""
         history.redirects += 1
         node = self._factory.node_at(target)
         node.set_leads(True)
         if decision.action is Action.FOLLOW:
-            self._statistics.moved += 1
+            sender.counters.moved += 1
             self.slot_map.repoint(decision.slot, node)
         else:
-            self._statistics.asked += 1
+            sender.counters.asked += 1
         return node
 
     def _redial(self, node: NodeConnection, connection: RESPProtocol | None, history: History) -> None:
         history.redirects += 1
-        self._statistics.moved += 1
+        node.counters.moved += 1
         node.redial(connection)
 
     def _carry_out(
@@ -264,7 +280,7 @@ class Recovery:
             else:
                 self.redirect_check.hold(request, decision.target, node)
         elif decision.target is not None:
-            target = self._redirected(decision, decision.target, history)
+            target = self._redirected(decision, node, decision.target, history)
             history.asking = action is Action.ASK
             for_each([request], lambda request: request.give_to(target))
         elif action is Action.REDIAL:
@@ -296,7 +312,7 @@ class Recovery:
             if request.target is THIS_NODE or decision.action is Action.FAIL or self.closed:
                 doomed.append((request, written))
             else:
-                self._statistics.repeated += written
+                node.counters.repeated += written
                 again.append(request)
 
         for_each(sent, lambda request: judge(request, True))
@@ -308,7 +324,7 @@ class Recovery:
                 kind, f"{request.command.name} got no reply: {reason}", written=written, cause=reason
             )
 
-    def dial_failed(self, node: NodeConnection, stranded: list[Request], reason: ValkeyError) -> None:
+    def dial_failed(self, node: NodeConnection, stranded: list[Request], reason: ValkeyError, purpose: Purpose) -> None:
         """Handle a failed connection attempt: ask for a new slot map, and move or fail the waiting requests.
 
         A request for this node only fails.  All others wait in a retry queue, and move with the next slot map.
@@ -317,6 +333,7 @@ class Recovery:
             node: The node.
             stranded: The requests that waited for the connection.
             reason: Why the attempt failed.
+            purpose: What the connection is for.
         """
         self.refresher.trigger()
         routed = [request for request in stranded if request.target is not THIS_NODE]
@@ -326,20 +343,31 @@ class Recovery:
         for request in stranded:
             if request.target is THIS_NODE:
                 request.fail(reason)
-        self._emit(NodeConnectFailed(node.address, reason))
+        self._emit(NodeConnectFailed(node.address, reason, purpose))
 
     def writes_lost(self, node: NodeConnection, why: str) -> None:
         """Make the next WAIT fail."""
         self._writes_lost(node.address, why)
 
-    def connected(self, node: NodeConnection) -> None:
+    def connected(self, node: NodeConnection, purpose: Purpose) -> None:
         """Emit NodeConnected."""
-        self._statistics.connections += 1
-        self._emit(NodeConnected(node.address))
+        self._emit(NodeConnected(node.address, purpose))
 
-    def disconnected(self, node: NodeConnection, reason: Exception, clean: bool) -> None:
+    def login_failed(self, node: NodeConnection, reason: Exception) -> None:
+        """Emit LoginFailed."""
+        self._emit(LoginFailed(node.address, reason))
+
+    def login_restored(self, node: NodeConnection) -> None:
+        """Emit LoginRestored."""
+        self._emit(LoginRestored(node.address))
+
+    def tls_reloaded(self, error: Exception | None) -> None:
+        """Emit TLSReloaded or TLSReloadFailed."""
+        self._emit(TLSReloaded() if error is None else TLSReloadFailed(error))
+
+    def disconnected(self, node: NodeConnection, reason: Exception, clean: bool, unanswered: int) -> None:
         """Emit NodeDisconnected."""
-        self._emit(NodeDisconnected(node.address, reason, clean))
+        self._emit(NodeDisconnected(node.address, reason, clean, unanswered))
 
     # ---- the slot map
 
@@ -363,6 +391,9 @@ class Recovery:
         for left in gone:
             left.close()
         self.discovery.ask()
+        if self._refresh_failing:
+            self._refresh_failing = False
+            self._emit(TopologyRefreshRestored())
         if self.slot_map.topology is not previous:
             self._emit(TopologyUpdated(self.slot_map.topology, previous if previous.version else None))
             if not previous.version:
@@ -370,4 +401,6 @@ class Recovery:
 
     def _refresh_failed(self, reason: Exception) -> None:
         self.unserved.detail = str(reason)
+        self._statistics.refreshes_failed += 1
+        self._refresh_failing = True
         self._emit(TopologyRefreshFailed(reason))

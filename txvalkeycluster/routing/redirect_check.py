@@ -44,7 +44,7 @@ class RedirectCheck:
         self._factory = factory
         self._queue = queue
         self._seeds = frozenset(options.seeds)
-        self._wanted = options.check_redirects and options.password is not None and not options.tls
+        self._wanted = options.check_redirects and options.logs_in and not options.tls
         #: The waiting commands by target.
         self.queues: dict[Address, RetryQueue] = {}
         self._confirmed: set[Address] = set()

@@ -36,6 +36,7 @@ from ..slots import argument_slot
 from ..statistics import Statistics
 from ..topology.model import Node, Topology
 from .fanout import send_apart, send_parts, send_to_all
+from .observation import CommandListener, Observation
 from .plan import Scope, plan_command
 from .recovery import Recovery
 from .replica_wait import ReplicaWait
@@ -65,7 +66,7 @@ class Router:
             options: The options of the client.
             emit: Called with each event.
         """
-        #: The counters of the client.
+        #: What belongs to no node, such as refreshes, and what removed nodes have done.
         self.statistics = Statistics()
         #: The option ``max_pending``.
         self.max_pending = options.max_pending
@@ -82,7 +83,9 @@ class Router:
         #: The terms of the commands of a pipeline.
         self.admitted = Terms(options.split_keys, True)
         #: The nodes.
-        self.factory = ClusterFactory(reactor, options)
+        self.factory = ClusterFactory(reactor, options, self.statistics)
+        #: Reports finished commands; None as long as nobody listens.
+        self.observation: Observation | None = None
         #: Called with each new slot map, before the listeners of the client.
         self.topology_listeners: list[Callable[[TopologyUpdated], None]] = []
         #: Whether new commands are rejected.
@@ -131,6 +134,12 @@ class Router:
 
         return announce
 
+    def snapshot(self) -> Statistics:
+        """Return a copy of all counters."""
+        total = self.factory.snapshot()
+        total.pending += sum(map(len, self.recovery.queues()))
+        return total
+
     @property
     def topology(self) -> Topology:
         """The current slot map."""
@@ -145,6 +154,7 @@ class Router:
         timeout: float | None = DEFAULT,
         repeatable: bool = False,
         terms: Terms | None = None,
+        make: Callable[..., Call] = Call,
     ) -> Deferred[Any]:
         """Send a command to the node of its keys, or to the nodes of its request policy.
 
@@ -155,6 +165,7 @@ class Router:
             repeatable: Whether the command may be sent again if its reply is lost.
             terms: How to treat the command; None for a new command of the caller.  A new command that fails at once
                 fails in a later turn of the reactor.
+            make: Makes the call of a command for one node.
 
         Returns:
             A Deferred that fires with the reply.  It fails with any ValkeyError, with TypeError or ValueError for a
@@ -165,12 +176,13 @@ class Router:
                 raise ClientClosed(self.closed_because)
             command = self.commands[args[0]]
             if not command.keyed or len(args) < 2:
-                done = self._execute_otherwise(command.resolve(args), args, timeout, repeatable, terms or self._terms)
+                terms = terms or self._terms
+                done = self._execute_otherwise(command.resolve(args), args, timeout, repeatable, terms, make)
                 return done if convert is None else done.addCallback(converted, convert)
             slot, payload = pack_keyed(command.wire_name, args)
             now: float = self._seconds()
             deadline = now + self._limit if timeout is DEFAULT else inf if timeout is None else now + timeout
-            call = Call(payload, command, slot, now, deadline, repeatable or command.repeatable, self.note_cancel)
+            call = make(payload, command, slot, now, deadline, repeatable or command.repeatable, self.note_cancel)
             self.destinations[slot].send(call)
         except Exception as error:
             # A wrong argument or a full queue.  The caller gets every error through the Deferred.
@@ -179,14 +191,26 @@ class Router:
         return call if convert is None else call.addCallback(converted, convert)
 
     def _execute_otherwise(
-        self, command: Command, args: Sequence[Arg], timeout: float | None, repeatable: bool, terms: Terms
+        self,
+        command: Command,
+        args: Sequence[Arg],
+        timeout: float | None,
+        repeatable: bool,
+        terms: Terms,
+        make: Callable[..., Call],
     ) -> Deferred[Any]:
         """Send a command that is not `keyed`: it has no key, or several, or a key at another position."""
-        done = self._execute_by_plan(command, args, timeout, repeatable, terms.split_keys)
+        done = self._execute_by_plan(command, args, timeout, repeatable, terms.split_keys, make)
         return done if terms.admitted else self.next_turn.postponed(done)
 
     def _execute_by_plan(
-        self, command: Command, args: Sequence[Arg], timeout: float | None, repeatable: bool, split_keys: bool
+        self,
+        command: Command,
+        args: Sequence[Arg],
+        timeout: float | None,
+        repeatable: bool,
+        split_keys: bool,
+        make: Callable[..., Call],
     ) -> Deferred[Any]:
         command.check_allowed(args)
         now: float = self.clock.seconds()
@@ -204,7 +228,7 @@ class Router:
         if command.blocks(args):
             return self.route(self._blocking(command, args, plan.target, _time_left(now, deadline), repeatable))
         target = plan.target if plan.target is not ANY_NODE else self._any_target(command, args)
-        return self.route(Call(pack(args), command, target, now, deadline, repeatable, self.note_cancel))
+        return self.route(make(pack(args), command, target, now, deadline, repeatable, self.note_cancel))
 
     def _any_target(self, command: Command, args: Sequence[Arg]) -> Target:
         """Select a node for a command that every node can execute."""
@@ -214,6 +238,29 @@ class Router:
         slot = argument_slot(args[place])
         # A slot without an owner must not delay the command.
         return slot if isinstance(self.destinations[slot], NodeConnection) else ANY_NODE
+
+    def observe(self, listener: CommandListener) -> None:
+        """Call a function with each command of the application that has ended."""
+        if self.observation is None:
+            self.observation = Observation(self)
+            # From now on these are used instead of the methods.
+            self.execute = self.observation.execute  # type: ignore[method-assign, assignment]
+            self.execute_on = self.observation.execute_on  # type: ignore[method-assign]
+        self.observation.listeners = [*self.observation.listeners, listener]
+
+    def stop_observing(self, listener: CommandListener) -> None:
+        """Stop calling a function.
+
+        Raises:
+            ValueError: It is not called.
+        """
+        listeners = list(self.observation.listeners) if self.observation is not None else []
+        listeners.remove(listener)
+        if self.observation is not None:
+            self.observation.listeners = listeners
+            if not listeners:
+                self.observation = None
+                del self.execute, self.execute_on
 
     def send(self, request: _R) -> _R:
         """Send a new request and return it.  If it cannot be sent, the request fails."""
@@ -388,7 +435,7 @@ class Router:
 
     def _cancelled(self, deferred: Deferred[Any]) -> None:
         """The canceller of all commands: queues skip the cancelled request."""
-        self.factory.cancels.note(deferred)
+        self.factory.waits.cancels.note(deferred)
         self._shutdown.cancelled()
 
     # ---- the end

@@ -92,6 +92,11 @@ class TransactionRequest(MultiRequest):
         """Whether the caller has its result or has cancelled it, and no replies are due."""
         return bool(self.deferred.called) and not self._owed
 
+    @property
+    def address(self) -> Address | None:
+        """The node to which the transaction was given last."""
+        return self._node.address if self._node is not None else None
+
     # ---- sending
 
     def give_to(self, destination: Destination) -> None:
