@@ -118,23 +118,24 @@ class ClusterLog:
     def _connected(self, event: NodeConnected) -> None:
         before = self._set(event, "connected")
         if before != "connected":
-            text = "connected to {node}{purpose}" + (" again" if before is not None else "")
+            text = "connected to {node}{purpose}" + (" again" if before == "lost" else "")
             self._write(LogLevel.info, NODES, text, node=event.address, purpose=_PURPOSES[event.purpose])
 
     def _connect_failed(self, event: NodeConnectFailed) -> None:
-        refused = isinstance(event.reason, AuthenticationFailed)
-        before = self._set(event, "refused" if refused else "lost")
-        if refused and before != "refused":
-            text = "the login at {node}{purpose} failed: {reason}"
-        elif not refused and before not in ("lost", "refused"):
-            text = "cannot connect to {node}{purpose}: {reason}"
-        else:
+        if self._topology is None:
+            # The line about the whole cluster has the reason of each node.
             return
-        level = LogLevel.error if refused else LogLevel.warn
-        purpose = _PURPOSES[event.purpose]
-        self._write(
-            level, NODES, text, node=event.address, purpose=purpose, reason=_reason(event.reason, event.address)
-        )
+        before = self._nodes.get((event.address, event.purpose))
+        fields = {"purpose": _PURPOSES[event.purpose], "reason": _reason(event.reason, event.address)}
+        if isinstance(event.reason, AuthenticationFailed):
+            if before != "refused":
+                self._set(event, "refused")
+                text = "the login at {node}{purpose} failed: {reason}"
+                self._write(LogLevel.error, NODES, text, node=event.address, **fields)
+        elif before is None or before == "connected":
+            self._set(event, "unreachable" if before is None else "lost")
+            text = "cannot connect to {node}{purpose}: {reason}"
+            self._write(LogLevel.warn, NODES, text, node=event.address, **fields)
 
     def _disconnected(self, event: NodeDisconnected) -> None:
         # A server that closes an unused connection is no news.  If the node is down, the next attempt says so.
