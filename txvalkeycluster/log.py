@@ -99,8 +99,8 @@ class ClusterLog:
         self._bucket -= 1.0
         if self._left_out:
             left_out, self._left_out = self._left_out, 0
-            text = "{count} lines were left out, because there were too many"
-            self._loggers[namespace].warn(text, count=left_out, client=self._client)
+            notice = "{count} lines were left out, because there were too many"
+            self._loggers[namespace].warn(notice, count=left_out, client=self._client)
         self._loggers[namespace].emit(level, text, client=self._client, **fields)
 
     # ---- nodes
@@ -171,7 +171,7 @@ class ClusterLog:
         self._topology = now
         counts = {"primaries": len(now.primaries), "nodes": len(now.nodes)}
         if before is None:
-            text = "the cluster has {primaries} primaries and {nodes} nodes"
+            text = "reached the cluster; it has {primaries} primaries and {nodes} nodes"
             self._write(LogLevel.info, TOPOLOGY, text, **counts)
             return
         gone = {node.address for node in before.nodes} - {node.address for node in now.nodes}
@@ -199,7 +199,8 @@ class ClusterLog:
     def _refresh_restored(self, _: TopologyRefreshRestored) -> None:
         if self._refresh_failing:
             self._refresh_failing = False
-            self._write(LogLevel.info, TOPOLOGY, "the slot map can be fetched again")
+            if self._topology is not None:
+                self._write(LogLevel.info, TOPOLOGY, "the slot map can be fetched again")
 
     # ---- commands
 
