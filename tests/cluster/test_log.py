@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater
-from twisted.logger import formatEvent, globalLogPublisher
+from twisted.logger import formatEvent
 
 from tests.cluster.base import ClusterTests
+from tests.logs import observe_log
 from txvalkeycluster import ClusterService, NodeConnectFailed, ValkeyError
 from txvalkeycluster.testing import Server
 
@@ -27,8 +28,7 @@ class StoryTests(ClusterTests):
                 level, namespace = event["log_level"].name, event["log_namespace"]
                 self.lines.append(f"{namespace.rpartition('.')[2]} {level}: {formatEvent(event)}")
 
-        globalLogPublisher.addObserver(observe)
-        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        observe_log(self, observe)
         return Deferred.fromCoroutine(super().setUp())
 
     async def logged(self, text: str) -> str:
@@ -97,8 +97,7 @@ class StoryTests(ClusterTests):
             if event.get("client") == NAME:
                 history.append(formatEvent(event))
 
-        globalLogPublisher.addObserver(observe)
-        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        observe_log(self, observe)
         return history
 
     async def all_up(self, servers: list[Server]) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import LogEvent, formatEvent
 from twisted.logger import capturedLogs as captured
 
 from tests.cases import SynchronousTestCase
+from tests.logs import observe_log
 from tests.memory import MemoryTests
 from txvalkeycluster import Address, AuthenticationFailed, ClusterUnavailable, ConnectFailed
 from txvalkeycluster.events import (
@@ -47,8 +49,7 @@ class LogTests(SynchronousTestCase):
         self.clock = Clock()
         self.log = ClusterLog(self.clock.seconds, "a client")
         self.events: list[LogEvent] = []
-        globalLogPublisher.addObserver(self.events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+        observe_log(self, self.events.append)
         self.first = topology(1, Shard(node("a", HERE), (node("b", THERE, "replica"),), ((0, 16383),)))
         self.log.note(TopologyUpdated(self.first, None))
         self.assertEqual(self.lines(), ["info: reached the cluster; it has 1 primaries and 2 nodes"])
@@ -194,7 +195,7 @@ class LogTests(SynchronousTestCase):
 
 
 class ClientLogTests(MemoryTests):
-    def texts(self, events: list[LogEvent]) -> list[str]:
+    def texts(self, events: Sequence[LogEvent]) -> list[str]:
         return [f"{event['log_namespace']}: {formatEvent(event)}" for event in events]
 
     def test_commands_wait(self) -> None:
