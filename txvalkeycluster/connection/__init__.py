@@ -8,7 +8,8 @@ leases one from the node's `exclusive_pool`.  For subscriptions, a node has a `s
 
 The other modules:
 
-- `endpoints` dials, `dial_backoff` says when to dial again, and `handshake` logs in.
+- `endpoints` dials, `tls` reads certificates, and `dial_backoff` says when to dial again.
+- `login` gets the credentials, makes the `handshake`, and logs in again.
 - `write_scheduler` decides when queued commands are written, and `direct_write` writes to plain sockets.
 - `transport` is the part of the protocol that deals with the transport.
 - `decoder` decodes replies to text.

@@ -14,6 +14,8 @@ The other modules:
 - `subscribe` holds the requests that change subscriptions.
 - `delegated` holds the calls whose result comes from another Deferred.
 - `fast_deferred` is the Deferred that callers get.
+- `observed` is a call that reports its end.
+- `waits` is what all queues share; it notices commands that wait for long.
 - `history` records what has happened to a request that did not succeed at once.
 - `drain` waits for the requests that are left when a client closes.
 - `backoff` is the pause before something is tried again.

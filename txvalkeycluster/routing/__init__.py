@@ -9,7 +9,7 @@ redirects to unknown addresses.  `shutdown` closes or aborts the client.
 MULTI, the commands and EXEC as one request, and `transaction_outcome` interprets the replies.  `pipeline_run` sends
 many commands, and `results_in_order` awaits a coroutine function for each of their results.  `refresh` keeps the slot
 map up to date.  `command_discovery` asks a server about unknown commands.  `replica_wait` implements WAIT and WAITAOF
-for the whole client.
+for the whole client.  `observation` reports the ends of commands to listeners.
 
 This package does not use the public API.
 """
