@@ -122,7 +122,7 @@ class LoginFailed:
 
 @dataclass(frozen=True, slots=True)
 class LoginRestored:
-    """Emitted when a connection to a node has logged in again, after `LoginFailed`."""
+    """Emitted when no open connection to a node fails to log in again any more, after `LoginFailed`."""
 
     #: The node.
     address: Address

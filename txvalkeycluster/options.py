@@ -233,7 +233,7 @@ class Options:
         object.__setattr__(self, "seeds", parse_seeds(self.seeds))
         for name in ("username", "password", "encoding", "client_name", "server_name"):
             check_text(name, getattr(self, name))
-        if self.credentials is not None and self.password is not None:
+        if self.credentials is not None and (self.username is not None or self.password is not None):
             raise ValueError("credentials cannot be used together with username and password")
         if not (self.credentials is None or isinstance(self.credentials, Credentials) or callable(self.credentials)):
             raise TypeError(f"credentials is {type(self.credentials).__name__}; it must be Credentials or a function")

@@ -83,7 +83,7 @@ class Lease(ConnectionListener):
         return self.node.address
 
     @property
-    def lent(self) -> bool:
+    def occupied(self) -> bool:
         """Whether a caller has the connection for itself now."""
         return self in self._pool.leases
 

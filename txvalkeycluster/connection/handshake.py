@@ -120,7 +120,7 @@ def _courtesies() -> list[tuple[str, ...]]:
 def _auth(credentials: Credentials | None) -> list[tuple[str, ...]]:
     if credentials is None:
         return []
-    user = [credentials.username] if credentials.username is not None else []
+    user = [credentials.username] if credentials.username else []
     return [("AUTH", *user, credentials.password)]
 
 

@@ -16,8 +16,8 @@ class ConnectionListener:
     """Base class for the owner of a connection.  This default owner fails every request."""
 
     @property
-    def lent(self) -> bool:
-        """Whether a caller has the connection for itself now."""
+    def occupied(self) -> bool:
+        """Whether the connection cannot log in again now: a caller has it for itself, or it is not read."""
         return False
 
     def reply_failed(self, connection: RESPProtocol, request: Request, error: ReplyError) -> None:

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from twisted.python.reflect import safe_str
 
 from ..address import Address
 from ..credentials import Credentials, CredentialsFunction
@@ -25,7 +27,9 @@ from .protocol import RESPProtocol
 
 # A connection logs in again when this part of the time is over in which its password is valid.
 _EARLY, _LATE = 0.7, 0.85
-# The shortest and the longest time before a failed login is tried again, in seconds.
+# The shortest time between a login and the next one, in seconds, however soon the password expires.
+_SHORTEST = 0.1
+# The wait after the first failed login, in seconds; it doubles with each failure up to the second number.
 _AGAIN = 1.0, 30.0
 
 _T = TypeVar("_T")
@@ -40,7 +44,7 @@ class Login:
         options: Options,
         address: Address,
         connection: RESPProtocol,
-        changed: Callable[[Exception | None], None],
+        changed: Callable[[Login, Exception | None], None],
     ) -> None:
         """Make the login of a connection that has just been made.
 
@@ -49,7 +53,8 @@ class Login:
             options: The options of the client.
             address: The node.
             connection: The connection.
-            changed: Called when logging in again has failed, with the error, and with None when it has worked.
+            changed: Called with this login when logging in again has failed, with the error, and with None when it has
+                worked.
         """
         self._clock = clock
         self._options = options
@@ -62,9 +67,23 @@ class Login:
         self._protocol = 0
         self._timer = Timer(clock, self._expires)
         self._failures = 0
-        self._renewing: Deferred[None] | None = None
-        # Whether the connection must log in again as soon as no caller uses it.
-        self._due = False
+        # One login at a time: a later one must have later credentials.
+        self._under_way = True
+        self._waiters: list[Deferred[None]] = []
+        # The function's answer, while it is waited for.
+        self._answer: Deferred[Any] | None = None
+        # Credentials that came while the connection was occupied.  The timer is set for them.
+        self._kept: Credentials | None = None
+        self._stopped = False
+
+    @property
+    def failing(self) -> bool:
+        """Whether the connection is open and could not log in again."""
+        return self._failures > 0 and not self._ended
+
+    @property
+    def _ended(self) -> bool:
+        return self._stopped or self._connection.ended
 
     async def begin(self) -> ServerInfo:
         """Make the handshake.
@@ -80,103 +99,246 @@ class Login:
         """
         info = await self._with_credentials(lambda now: handshake(self._connection, self._options, now))
         self._protocol = info.protocol
+        self._under_way = False
+        if self._waiters:
+            # In the next turn, because the connection has no owner yet.
+            self._timer.start(0)
         return info
 
     def renew(self) -> Deferred[None]:
-        """Log in again, now or as soon as no caller uses the connection.
+        """Log in again, now or as soon as the connection is free.
 
         Returns:
-            A Deferred that fires with None when the server has accepted the new login, or the login is put off, or the
-            connection has ended.  It fails with AuthenticationFailed or CommandTimeout.
+            A Deferred that fires with None when the server has accepted the new login, the login has to wait until the
+            connection is free, or the connection has ended.  It fails with AuthenticationFailed or CommandTimeout.
         """
-        waiter: Deferred[None] = Deferred()
-        if self._renewing is None:
-            renewing = Deferred.fromCoroutine(self._renew())
-            if not renewing.called:
-                self._renewing = renewing
-            renewing.addBoth(self._renewed)
-            renewing.chainDeferred(waiter)
-        else:
-            self._renewing.addBoth(lambda _: self.renew()).chainDeferred(waiter)
-        return waiter
+        self._kept = None
+        return self._renew_soon()
 
     def connection_is_free(self) -> None:
-        """Log in again if that was put off."""
-        if self._due:
-            self._expires()
+        """Log in with the credentials that were kept.  AUTH is queued before this method returns."""
+        if self._kept is not None:
+            self._renew_soon().addErrback(_ignore)
 
     def stop(self) -> None:
-        """Do not log in again, because the connection has ended."""
+        """Do not log in again, because the connection ends."""
+        self._stopped = True
         self._timer.stop()
-
-    def _renewed(self, result: object) -> object:
-        self._renewing = None
-        return result
+        if self._answer is not None:
+            self._answer.cancel()
+        self._tell(None)
 
     def _expires(self) -> None:
         # Every error has been reported.
-        self.renew().addErrback(lambda _: None)
+        self.renew().addErrback(_ignore)
+
+    def _renew_soon(self) -> Deferred[None]:
+        waiter: Deferred[None] = Deferred()
+        self._waiters.append(waiter)
+        if self._ended:
+            self._tell(None)
+        elif not self._under_way:
+            Deferred.fromCoroutine(self._renew_while_wanted())
+        return waiter
+
+    def _tell(self, error: Exception | None) -> None:
+        waiters, self._waiters = self._waiters, []
+        _fire(waiters, error)
+
+    async def _renew_while_wanted(self) -> None:
+        self._under_way = True
+        while self._waiters:
+            waiters, self._waiters = self._waiters, []
+            error: Exception | None = None
+            try:
+                await self._renew()
+            except Exception as raised:
+                error = raised
+            _fire(waiters, error)
+        self._under_way = False
 
     async def _renew(self) -> None:
-        connection = self._connection
-        if connection.ended:
-            return
-        self._due = connection.owner.lent
-        if self._due:
-            return
-        if connection.purpose == "subscriber" and self._protocol == 2:
-            # With RESP2, a connection that has subscriptions accepts no AUTH.
-            connection.abort(ConnectionLost(f"{connection.peer}: a connection with RESP2 had to be replaced to log in"))
+        if self._given is None or self._ended:
             return
         try:
-            await self._with_credentials(lambda now: authenticate(connection, now))
+            logged_in = await self._with_credentials(self._authenticate)
         except (AuthenticationFailed, MaybeExecuted) as error:
-            if connection.ended:
+            if self._ended:
                 # The next connection logs in anew.
                 return
             self._failures += 1
-            self._timer.start(min(_AGAIN[0] * 2.0 ** min(self._failures, 10), _AGAIN[1]))
-            self._changed(error)
+            wait = min(_AGAIN[0] * 2.0 ** min(self._failures - 1, 10), _AGAIN[1])
+            self._timer.start(self._options.random.uniform(wait / 2, wait))
+            self._changed(self, error)
             raise
-        self._failures = 0
-        self._changed(None)
+        if logged_in:
+            self._failures = 0
+            self._changed(self, None)
+
+    async def _authenticate(self, credentials: Credentials | None) -> bool:
+        """Log in again; return False if that has to wait, or the connection ends."""
+        connection = self._connection
+        if self._ended:
+            return False
+        if connection.owner.occupied:
+            self._kept = credentials
+            return False
+        if connection.purpose == "subscriber" and self._protocol == 2:
+            # With RESP2, a connection that has subscriptions accepts no AUTH.
+            connection.abort(ConnectionLost(f"{connection.peer}: a connection with RESP2 had to be replaced to log in"))
+            return False
+        try:
+            await authenticate(connection, credentials)
+        except MaybeExecuted:
+            if self._ended or not connection.owner.occupied:
+                raise
+            # The reply may be behind much else.
+            self._kept = credentials
+            return False
+        return not self._ended
 
     async def _with_credentials(self, log_in: Callable[[Credentials | None], Awaitable[_T]]) -> _T:
         """Log in; if it is refused, do it once more with other credentials."""
-        credentials = await self._credentials()
-        try:
-            result = await log_in(credentials)
-        except AuthenticationFailed:
-            refused, credentials = credentials, await self._credentials()
-            if credentials == refused:
-                raise
-            # They have been replaced meanwhile.
-            result = await log_in(credentials)
-        if credentials is not None and credentials.expires_in is not None and not self._connection.ended:
-            # At random, so that not all connections log in at the same time.
-            self._timer.start(credentials.expires_in * self._options.random.uniform(_EARLY, _LATE))
-        return result
+        refusal: AuthenticationFailed | None = None
+        refused: Credentials | None = None
+        while True:
+            credentials, since = await self._credentials()
+            if refusal is not None and _are_same(credentials, refused):
+                raise refusal
+            try:
+                result = await log_in(credentials)
+            except AuthenticationFailed as error:
+                if refusal is not None or self._ended:
+                    raise
+                # The credentials may have been replaced meanwhile.
+                refusal, refused = error, credentials
+            except MaybeExecuted:
+                if refusal is None:
+                    raise
+                # The server has closed the connection after it had refused the login.
+                raise refusal from None
+            else:
+                self._set_timer(credentials, since)
+                return result
 
-    async def _credentials(self) -> Credentials | None:
-        """Return the credentials for the node; None if the client does not log in."""
+    def _set_timer(self, credentials: Credentials | None, since: float | None) -> None:
+        if since is None:
+            return
+        self._timer.stop()
+        if credentials is not None and credentials.expires_in is not None and not self._ended:
+            # At random, so that not all connections log in at the same time.
+            at = since + credentials.expires_in * self._options.random.uniform(_EARLY, _LATE)
+            self._timer.start(max(at - self._clock.seconds(), _SHORTEST))
+
+    async def _credentials(self) -> tuple[Credentials | None, float | None]:
+        """Return the credentials for the node, and when they came.
+
+        The credentials are None if the client does not log in.  The time is None if the timer is set for them.
+        """
+        if self._kept is not None:
+            kept, self._kept = self._kept, None
+            return kept, None
         if not callable(self._given):
-            return self._given
+            return self._given, self._clock.seconds()
         what = f"{self._address}: the function for credentials"
-        limit = self._options.connect_timeout
         try:
             answer: Any = self._given(self._address)
-            if isawaitable(answer):
-                answer = await Deferred.fromCoroutine(_wait_for(answer)).addTimeout(limit, self._clock)
-        except (CancelledError, DeferredTimeout):
-            raise AuthenticationFailed(f"{what} gave no result within {limit:g} s (connect_timeout)") from None
-        except Exception as error:
+        except BaseException as error:
             # It is code of the application.  Its error is a failed login.
-            raise AuthenticationFailed(f"{what} raised {type(error).__name__}: {error}") from error
+            raise _raised(what, error) from error
+        if isawaitable(answer):
+            answer = await self._awaited(answer, what)
         if not isinstance(answer, Credentials):
             # Without the value, which may be a password.
             raise AuthenticationFailed(f"{what} gave {type(answer).__name__}, not Credentials")
-        return answer
+        return answer, self._clock.seconds()
+
+    async def _awaited(self, answer: Awaitable[Any], what: str) -> Any:
+        """Return the result of an answer that comes later."""
+        limit = self._options.connect_timeout
+        self._answer = _answers.wait_for(answer)
+        try:
+            [result] = await self._answer.addTimeout(limit, self._clock)
+        except (CancelledError, DeferredTimeout):
+            if self._ended:
+                raise ConnectionLost(f"{self._connection.peer}: the connection ended before the login") from None
+            raise AuthenticationFailed(f"{what} gave no result within {limit:g} s (connect_timeout)") from None
+        finally:
+            self._answer = None
+        if isinstance(result, Failure):
+            error = result.value
+            assert error is not None
+            raise _raised(what, error) from error
+        return result
+
+
+class _Answers:
+    """The Deferreds and coroutines that functions for credentials have returned, and the logins that wait for them.
+
+    A function may return one Deferred to several logins.  It is cancelled when no login waits for it any more.
+    """
+
+    def __init__(self) -> None:
+        self._waiters: dict[Deferred[Any], list[Deferred[Any]]] = {}
+
+    def wait_for(self, answer: Awaitable[Any]) -> Deferred[list[Any]]:
+        """Wait for an answer.
+
+        Returns:
+            A Deferred that fires with a list that holds the result, or the Failure.  If it is cancelled, it fails at
+            once, even if the code of the application ignores that.
+        """
+        source = answer if isinstance(answer, Deferred) else Deferred.fromCoroutine(_wait_for(answer))
+        waiter: Deferred[list[Any]] = Deferred(lambda waiter: self._give_up(source, waiter))
+        waiters = self._waiters.get(source)
+        if waiters is None:
+            self._waiters[source] = [waiter]
+            source.addBoth(self._answered, source)
+        else:
+            waiters.append(waiter)
+        return waiter
+
+    def _answered(self, result: Any, source: Deferred[Any]) -> Any:
+        for waiter in self._waiters.pop(source, []):
+            if not waiter.called:
+                waiter.callback([result])
+        # The logins report a failure.
+        return None if isinstance(result, Failure) else result
+
+    def _give_up(self, source: Deferred[Any], waiter: Deferred[Any]) -> None:
+        waiters = self._waiters.get(source, [])
+        if waiter in waiters:
+            waiters.remove(waiter)
+            if not waiters:
+                del self._waiters[source]
+                source.cancel()
+
+
+_answers = _Answers()
 
 
 async def _wait_for(answer: Awaitable[Any]) -> Any:
     return await answer
+
+
+def _are_same(one: Credentials | None, other: Credentials | None) -> bool:
+    """Return whether two credentials log in the same way, whenever they expire."""
+    if one is None or other is None:
+        return one is other
+    return (one.username, one.password) == (other.username, other.password)
+
+
+def _raised(what: str, error: BaseException) -> AuthenticationFailed:
+    return AuthenticationFailed(f"{what} raised {type(error).__name__}: {safe_str(error)}")
+
+
+def _fire(waiters: list[Deferred[None]], error: Exception | None) -> None:
+    for waiter in waiters:
+        if error is None:
+            waiter.callback(None)
+        else:
+            waiter.errback(error)
+
+
+def _ignore(failure: Failure) -> None:
+    """Do nothing: the error has been reported."""

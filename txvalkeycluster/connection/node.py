@@ -76,7 +76,7 @@ class NodeListener(Protocol):
         """Handle that an open connection could not log in again."""
 
     def login_restored(self, node: NodeConnection) -> None:
-        """Handle the first login that worked after `login_failed`."""
+        """Handle that every open connection has logged in again after `login_failed`."""
 
     def tls_reloaded(self, error: Exception | None) -> None:
         """Handle that certificates were read again, or that they could not be used."""
@@ -125,7 +125,8 @@ class NodeConnection(ConnectionListener):
         self._dial_timer = Timer(clock, self._dial_now)
         self._unblock_timer = Timer(clock, self._unblock_leases)
         self._last_failure = ""
-        self._login_failed = False
+        # The logins of open connections that could not log in again.
+        self._failing_logins: set[Login] = set()
         # The kinds of connections, other than the shared one, whose last dial failed.
         self._failing: set[Purpose] = set()
 
@@ -401,20 +402,21 @@ class NodeConnection(ConnectionListener):
             connection.abort(error if isinstance(error, Exception) else ConnectionLost("connecting was cancelled"))
             raise
         self.counters.connections.count(purpose)
-        self._login_changed(None)
+        self._login_changed(connection.login, None)
         if purpose in self._failing:
             self._failing.discard(purpose)
             self._listener.connected(self, purpose)
         return connection, info
 
-    def _login_changed(self, error: Exception | None) -> None:
-        """Report that an open connection could not log in again, and the first login that works after that."""
+    def _login_changed(self, login: Login, error: Exception | None) -> None:
+        """Report that an open connection could not log in again, and the first login after which none of them fails."""
         if error is not None:
-            self._login_failed = True
+            self._failing_logins.add(login)
             self._listener.login_failed(self, error)
-        elif self._login_failed:
-            self._login_failed = False
-            self._listener.login_restored(self)
+        elif self._failing_logins:
+            self._failing_logins = {each for each in self._failing_logins if each.failing}
+            if not self._failing_logins:
+                self._listener.login_restored(self)
 
     def _explain(self, failure: Failure) -> Failure:
         return Failure(connect_error(self.address, failure, self._options))  # type: ignore[no-untyped-call]

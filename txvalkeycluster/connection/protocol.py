@@ -485,6 +485,8 @@ class RESPProtocol(TransportProtocol):
     def drain(self) -> None:
         """Accept no more requests; close the connection when the last reply has come."""
         self._draining = True
+        if self.login is not None:
+            self.login.stop()
         self.flush()
         self._close_if_drained()
 

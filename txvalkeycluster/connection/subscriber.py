@@ -259,6 +259,9 @@ class Subscriber(ConnectionListener):
     def _resumed(self, reply: object) -> None:
         if not isinstance(reply, Failure) or isinstance(reply.value, ReplyError):
             self._was_paused = self.group.paused
+            connection = self._connection
+            if connection is not None and connection.login is not None and not self._was_paused:
+                connection.login.connection_is_free()
         self._close_if_unused()
 
     def redial(self, connection: Any) -> None:
@@ -327,6 +330,11 @@ class Subscriber(ConnectionListener):
         return self._waiting.everything()
 
     # ---- called by the connection
+
+    @property
+    def occupied(self) -> bool:
+        """Whether the connection is not read, or the replies of that time have not come yet."""
+        return self._was_paused
 
     def subscribed(self, part: NodeSubscription) -> None:
         """Start to deliver the messages of a subscription."""
