@@ -9,7 +9,7 @@ from inspect import signature
 from typing import Any
 
 from OpenSSL import SSL
-from OpenSSL.crypto import FILETYPE_PEM, X509
+from OpenSSL.crypto import FILETYPE_PEM, X509, load_privatekey
 from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
 from service_identity.pyopenssl import extract_patterns
 from twisted.internet import ssl
@@ -40,10 +40,12 @@ class TLSEndpoints:
         Args:
             reactor: The clock of the TLS connections.
             options: The options of the client.
-            reloaded: Called when the files have changed: with None when they are used, else with the error.
+            reloaded: Called with None when the files have been read again, and with the error when they have changed
+                and cannot be used.
 
         Raises:
             ValueError: ``trust_root``, ``client_certificate`` or ``client_key`` cannot be used.
+            TypeError: ``client_certificate`` or ``client_key`` has a wrong type.
         """
         self._options = options
         self._reloaded = reloaded
@@ -68,8 +70,6 @@ class TLSEndpoints:
                 self.reload()
             except ValueError as error:
                 self._reloaded(error)
-            else:
-                self._reloaded(None)
         name = self._options.server_name or host
         if name not in self._contexts:
             if len(self._contexts) >= _CONTEXTS:
@@ -89,6 +89,7 @@ class TLSEndpoints:
         loaded = _load(self._options)
         self._trust_root, self._certificate, self._more = loaded
         self._contexts.clear()
+        self._reloaded(None)
 
     def _stamps(self) -> list[tuple[int, int, int] | None]:
         """Return what changes when a file is written or replaced."""
@@ -96,7 +97,7 @@ class TLSEndpoints:
         for path in self._paths:
             try:
                 status = os.stat(path)
-            except OSError:
+            except (OSError, ValueError):
                 stamps.append(None)
             else:
                 stamps.append((status.st_mtime_ns, status.st_size, status.st_ino))
@@ -156,7 +157,7 @@ def _load(options: Options) -> tuple[Any, Any, list[ssl.Certificate]]:
     own, *more = _certificates(pem, "client_certificate")
     in_file = "client_certificate" if options.client_key is None else "client_key"
     key_pem = pem if options.client_key is None else _pem(options.client_key, in_file)
-    key = _usable(in_file, partial(ssl.KeyPair.load, key_pem, FILETYPE_PEM))
+    key = _usable(in_file, partial(_key, key_pem))
     # This checks that the key fits.
     pair = _usable(in_file, partial(ssl.PrivateCertificate.fromCertificateAndKeyPair, own, key))
     return trust_root, pair, more
@@ -169,19 +170,35 @@ def _certificates(pem: bytes, option: str) -> list[ssl.Certificate]:
     return [_usable(option, partial(ssl.Certificate.loadPEM, _BEGIN + piece)) for piece in pieces]
 
 
+def _key(pem: bytes) -> Any:
+    if b"PRIVATE KEY-----" not in pem:
+        raise ValueError("it holds no PEM private key")
+
+    def refuse(_: object) -> bytes:
+        raise ValueError("the private key is encrypted; store it without a pass phrase")
+
+    # Without a function for the pass phrase, OpenSSL asks for it on the terminal, and blocks.
+    return ssl.KeyPair(load_privatekey(FILETYPE_PEM, pem, refuse))  # type: ignore[no-untyped-call]
+
+
 def _usable(option: str, load: Callable[[], Any]) -> Any:
     try:
         return load()
     except Exception as error:
         # OpenSSL raises errors of several kinds.  Their texts do not hold keys.
-        raise ValueError(f"{option} cannot be used: {error}") from error
+        words = error.args[0] if error.args else ""
+        text = "; ".join(str(entry[-1]) for entry in words) if isinstance(words, list) else str(error)
+        raise ValueError(f"{option} cannot be used: {text or type(error).__name__}") from error
 
 
 def _pem(given: str | os.PathLike[str] | bytes, option: str) -> bytes:
     if isinstance(given, bytes):
         return given
+    if not isinstance(given, (str, os.PathLike)):
+        # `open` would read from a number.
+        raise TypeError(f"{option} is {type(given).__name__}; it must be a path or PEM bytes")
     try:
         with open(given, "rb") as file:
             return file.read()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{option}: cannot read the file: {error}") from error
