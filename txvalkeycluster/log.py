@@ -162,7 +162,7 @@ class ClusterLog:
         self._write(LogLevel.error, NODES, text, reason=_reason(event.reason))
 
     def _tls_reloaded(self, _: TLSReloaded) -> None:
-        self._write(LogLevel.info, NODES, "the files of certificates have changed, and new connections use them")
+        self._write(LogLevel.info, NODES, "the files of certificates were read again, and new connections use them")
 
     # ---- the slot map
 

@@ -127,16 +127,17 @@ class Options:
     #: Whether to use TLS to every node.  The client verifies the certificate and the host name.  A ``valkeys://`` or
     #: ``rediss://`` URL sets it.
     tls: bool = False
-    #: Files of certificates and keys are read again when they have changed and a new connection is made.
     #: Which authorities to trust: the path of a PEM file, PEM bytes, or a trust root of Twisted, such as that of
     #: `twisted.internet.ssl.trustRootFromCertificates`.  None: those that the operating system trusts.  Set it if the
-    #: certificates of the cluster come from an authority of your own.
+    #: certificates of the cluster come from an authority of your own.  A file is read again when it has changed and a
+    #: new connection is made.  This is also true for the next two options.
     trust_root: Any = field(default=None, repr=False)
     #: The client's certificate, for servers that ask for one (``tls-auth-clients yes``): the path of a PEM file, PEM
     #: bytes, or a `twisted.internet.ssl.PrivateCertificate`.  Certificates of authorities between it and the one that
     #: the servers trust may follow it.
     client_certificate: str | bytes | os.PathLike[str] | PrivateCertificate | None = field(default=None, repr=False)
-    #: The key of ``client_certificate``: the path of a PEM file, or PEM bytes.  None: it is in ``client_certificate``.
+    #: The key of ``client_certificate``, without a pass phrase: the path of a PEM file, or PEM bytes.  None: it is in
+    #: ``client_certificate``.
     client_key: str | bytes | os.PathLike[str] | None = field(default=None, repr=False)
     #: The name that every node's certificate must hold.  None: the host name or IP address that the client connects to.
     #: Set it if the cluster announces addresses that are not in the certificates.

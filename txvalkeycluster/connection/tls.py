@@ -79,11 +79,13 @@ class TLSEndpoints:
         return wrapClientTLS(self._contexts[name], endpoint, **self._clock)
 
     def reload(self) -> None:
-        """Read the files again, for new connections.
+        """Read the files again, for new connections.  Without files, do nothing.
 
         Raises:
             ValueError: They cannot be used.  New connections use what was read before.
         """
+        if not self._paths:
+            return
         # Noted first: files that cannot be used are read again only when they change.
         self._seen = self._stamps()
         loaded = _load(self._options)
