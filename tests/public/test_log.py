@@ -120,7 +120,7 @@ class LogTests(SynchronousTestCase):
             lines,
             [
                 f"{text}client_key cannot be used",
-                "info: the files of certificates have changed, and new connections use them",
+                "info: the files of certificates were read again, and new connections use them",
             ],
         )
 
