@@ -135,9 +135,9 @@ class ClusterService(MultiService, Generic[_Text]):
                 failures += 1
             await deferLater(self._reactor, client.options.backoff(failures))
         self._ready = True
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.callback(client)
+        # A waiter may stop the service.
+        while self._ready and self._waiters:
+            self._waiters.pop(0).callback(client)
 
     def stopService(self) -> Deferred[None]:
         """Stop the children, then close the client; abort it if that takes longer than ``stop_timeout``.
@@ -162,9 +162,11 @@ class ClusterService(MultiService, Generic[_Text]):
 
         def too_late() -> None:
             _log.warn(
-                "{pending} commands have not ended {seconds:g} s after the service was stopped; the client is aborted",
-                pending=client.statistics.pending,
+                "the service has not stopped within {seconds:g} s, and its client is aborted: {pending} commands wait, "
+                "and the child services have {children}",
                 seconds=self._stop_timeout,
+                pending=client.statistics.pending,
+                children="stopped" if children.called else "not stopped",
             )
             client.abort()
             late.callback(None)
