@@ -16,7 +16,7 @@ from txvalkeycluster import ClientOptions, ClusterClient, ValkeyError
 from txvalkeycluster.commands import DefinitionError
 from txvalkeycluster.commands.definition import Definition, assemble, read_definitions
 
-from .methods import write_methods, write_queued
+from .methods import write_async, write_blocking, write_methods, write_queued
 from .replies import remember, remembered, reply_of
 from .server import definitions_from
 from .table import write_table
@@ -102,8 +102,8 @@ def write(
         replies: The type and the converter of each command, by name.
         folder: The folder to write to.  It is created if it does not exist.
         class_name: The name of the class of methods.
-        inside: Whether the modules are part of the package `txvalkeycluster.commands`.  Then the stub ``queued.pyi`` is
-            written too.  By default, the folder decides.
+        inside: Whether the modules are part of the package `txvalkeycluster.commands`.  Then the stubs are written
+            too.  By default, the folder decides.
 
     Returns:
         The files.
@@ -119,6 +119,8 @@ def write(
     }
     if inside:
         texts["queued.pyi"] = write_queued(definitions, f"Queued{class_name}")
+        texts["async_commands.pyi"] = write_async(definitions, replies, f"Async{class_name}")
+        texts["blocking_commands.pyi"] = write_blocking(definitions, replies, f"Blocking{class_name}")
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         (folder / name).write_text(text)

@@ -1,11 +1,11 @@
-"""Writes the typed methods: the module ``methods.py`` for clients, and the stub ``queued.pyi`` for queues."""
+"""Writes the typed methods: the module ``methods.py`` for clients, and stubs for queues, asyncio and threads."""
 
 from __future__ import annotations
 
 import builtins
 import re
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from txvalkeycluster.commands import DefinitionError, converters
 from txvalkeycluster.commands.definition import Definition
@@ -83,6 +83,16 @@ from .method_support import MISSING, AnyKey, AnyValue, Bound, Key, Text, Value
 class {name}(Generic[Text]):
 """
 
+_ASYNC = """import builtins
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Generic, Literal
+
+from ..aio.reply import Reply
+from .method_support import MISSING, AnyKey, AnyValue, Bound, Key, Text, Value
+
+class {name}(Generic[Text]):
+"""
+_BLOCKING = _ASYNC.replace("from ..aio.reply import Reply\n", "")
 
 # The names that other clients have for commands whose names are keywords of Python.
 _ALIASES = {"DEL": "delete"}
@@ -134,9 +144,45 @@ def write_queued(definitions: Iterable[Definition], queued_name: str) -> str:
         The text of ``queued.pyi``.
     """
     title = "The types of the methods of pipelines and transactions."
-    heads = [_head(definition, _signature(definition), "Self") + " ..." for definition in callable_ones(definitions)]
-    header = _HEADER.format(title=title) + _QUEUED.format(name=queued_name)
-    heads += [f"    {alias} = {name}" for name, alias in _aliases(callable_ones(definitions))]
+    return _stub(title, _QUEUED.format(name=queued_name), definitions, lambda definition: "Self")
+
+
+def write_async(definitions: Iterable[Definition], of: Mapping[str, tuple[str, str | None]], name: str) -> str:
+    """Return the source text of the stub for asyncio, whose methods return replies.
+
+    Args:
+        definitions: The commands.
+        of: The type and the converter of each command, by name.
+        name: The name of the class.
+
+    Returns:
+        The text of ``async_commands.pyi``.
+    """
+    title = "The types of the methods of the client for asyncio."
+    header = _ASYNC.format(name=name)
+    return _stub(title, header, definitions, lambda definition: f"Reply[{of[definition.name][0]}]")
+
+
+def write_blocking(definitions: Iterable[Definition], of: Mapping[str, tuple[str, str | None]], name: str) -> str:
+    """Return the source text of the stub for threads, whose methods return the replies themselves.
+
+    Args:
+        definitions: The commands.
+        of: The type and the converter of each command, by name.
+        name: The name of the class.
+
+    Returns:
+        The text of ``blocking_commands.pyi``.
+    """
+    title = "The types of the methods of the client for threads."
+    return _stub(title, _BLOCKING.format(name=name), definitions, lambda definition: of[definition.name][0])
+
+
+def _stub(title: str, opening: str, definitions: Iterable[Definition], returns: Callable[[Definition], str]) -> str:
+    chosen = callable_ones(definitions)
+    heads = [_head(definition, _signature(definition), returns(definition)) + " ..." for definition in chosen]
+    heads += [f"    {alias} = {name}" for name, alias in _aliases(chosen)]
+    header = _HEADER.format(title=title) + opening
     return _only_used(header, f"(Generic[Text]) {' '.join(heads)}") + "\n".join(heads) + "\n"
 
 

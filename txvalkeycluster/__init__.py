@@ -42,6 +42,7 @@ from .errors import (
     ValkeyError,
     WatchError,
     WritesUnconfirmed,
+    WrongThread,
 )
 from .events import (
     Closed,
@@ -134,6 +135,7 @@ __all__ = [
     "WatchError",
     "WatchSession",
     "WritesUnconfirmed",
+    "WrongThread",
     "connect",
     "key_slot",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from math import inf
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 from weakref import WeakMethod
@@ -27,6 +26,7 @@ from .options import DEFAULT, ClientOptions, Options, check_names
 from .pipeline import Pipeline
 from .pubsub.hub import SubscriptionHub
 from .pubsub.methods import SubscriptionMethods
+from .requests.request import Call
 from .routing.observation import CommandListener
 from .routing.router import Router, Terms
 from .scan import KeyScan, MemberScan
@@ -118,6 +118,10 @@ class ClusterClient(Commands[Text], SubscriptionMethods[Text]):
 
     def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Deferred[Any]:
         return self._router.execute(words, convert)
+
+    def _call(self, words: Sequence[Any], make: Callable[..., Call]) -> Deferred[Any]:
+        """Send a command as `_run` does, by another kind of call: for the interface to asyncio."""
+        return self._router.execute(words, make=make)
 
     @property
     def topology(self) -> Topology:
@@ -372,7 +376,7 @@ class ClusterClient(Commands[Text], SubscriptionMethods[Text]):
             await client.optimistically(take_one, "stock")
         """
         router = self._router
-        patience = inf if (given := self._given(timeout)) is None else given
+        patience = self._given(timeout)
         return Deferred.fromCoroutine(
             optimistically(router.clock, self.options.random, lambda: self.watch(*keys), function, attempts, patience)
         )
@@ -733,6 +737,9 @@ class _View(ClusterClient[Text]):
 
     def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Deferred[Any]:
         return self._router.execute(words, convert, self.options.timeout, self._repeatable, self._terms)
+
+    def _call(self, words: Sequence[Any], make: Callable[..., Call]) -> Deferred[Any]:
+        return self._router.execute(words, None, self.options.timeout, self._repeatable, self._terms, make)
 
     def execute(self, *args: Arg, timeout: float | None = DEFAULT, repeatable: bool = False) -> Deferred[Any]:
         return self._router.execute(args, None, self._given(timeout), repeatable or self._repeatable, self._terms)

@@ -193,6 +193,13 @@ class ConnectFailed(ValkeyError, ConnectionError):
     """
 
 
+class WrongThread(ValkeyError, RuntimeError):
+    """The client was used in another thread than that of its reactor.
+
+    Raised at the call, and only if the client notices it: it looks when it begins to write, not at every command.
+    """
+
+
 class AuthenticationFailed(ConnectFailed):
     """The server refused the user name or the password.  The command was not sent."""
 

@@ -6,7 +6,7 @@ Source: https://valkey.io/topics/transactions
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from itertools import count
+from math import inf
 from random import Random
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -341,7 +341,7 @@ async def optimistically(
     session: Callable[[], WatchSession[Text]],
     function: Callable[[WatchSession[Text]], Awaitable[_T]],
     attempts: int | None,
-    patience: float,
+    patience: float | None,
 ) -> _T:
     """Run a function with a new session until it does not fail with WatchError.
 
@@ -351,7 +351,7 @@ async def optimistically(
         session: Makes a new session.
         function: Called with the session of each attempt.
         attempts: How many times to run the function at most.  None: no limit.
-        patience: Seconds after which no new attempt begins.
+        patience: Seconds after which no new attempt begins.  None: no limit.
 
     Returns:
         What the function returns.
@@ -360,18 +360,47 @@ async def optimistically(
         WatchError: Every attempt failed with it.
         ValueError: ``attempts`` is below 1.
     """
-    if attempts is not None and attempts < 1:
-        raise ValueError(f"attempts is {attempts}; it must be at least 1")
-    give_up = clock.seconds() + patience
-    for attempt in count(1):
+    left = Attempts(clock.seconds, random, attempts, patience)
+    while True:
         try:
             async with session() as watching:
                 return await function(watching)
         except WatchError as error:
-            # If many clients tried again at the same moment, only one of them would succeed.
-            longest = _LONGEST_PAUSE if error.lost else min(_LONGEST_PAUSE, _PAUSE * 2.0 ** min(attempt, 10))
-            pause = random.uniform(0.0, longest)
-            if attempt == attempts or clock.seconds() + pause >= give_up:
-                raise
+            pause = left.pause_after(error)
         await deferLater(clock, pause)
-    raise AssertionError("count() does not end")
+
+
+class Attempts:
+    """Decides whether a function with a watch session runs again after a WatchError, and when."""
+
+    def __init__(
+        self, seconds: Callable[[], float], random: Random, attempts: int | None, patience: float | None
+    ) -> None:
+        """Allow attempts from now on.
+
+        Args:
+            seconds: Returns the time.
+            random: The source of the random pauses.
+            attempts: How many attempts there may be.  None: no limit.
+            patience: Seconds after which no new attempt begins.  None: no limit.
+
+        Raises:
+            ValueError: ``attempts`` is below 1.
+        """
+        if attempts is not None and attempts < 1:
+            raise ValueError(f"attempts is {attempts}; it must be at least 1")
+        self._seconds = seconds
+        self._random = random
+        self._most = attempts
+        self._give_up = seconds() + (inf if patience is None else patience)
+        self._count = 0
+
+    def pause_after(self, error: WatchError) -> float:
+        """Return the seconds until the next attempt; raise the error if there is none."""
+        self._count += 1
+        # If many clients tried again at the same moment, only one of them would succeed.
+        longest = _LONGEST_PAUSE if error.lost else min(_LONGEST_PAUSE, _PAUSE * 2.0 ** min(self._count, 10))
+        pause = self._random.uniform(0.0, longest)
+        if self._count == self._most or self._seconds() + pause >= self._give_up:
+            raise error
+        return pause

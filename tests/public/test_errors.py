@@ -66,7 +66,7 @@ class CopyTests(SynchronousTestCase):
     def test_every_class_is_tried(self) -> None:
         """The examples have every class."""
         self.assertEqual({type(error) for error in examples()}, set(CLASSES))
-        self.assertEqual(len(CLASSES), 19)
+        self.assertEqual(len(CLASSES), 20)
 
     def test_pickle(self) -> None:
         """Every protocol restores class, text and attributes."""

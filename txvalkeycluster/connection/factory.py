@@ -14,6 +14,7 @@ from ..address import Address
 from ..errors import ConnectFailed
 from ..options import Options
 from ..requests.request import Request
+from ..requests.thread_check import ThreadCheck
 from ..requests.waits import Waits
 from ..statistics import NodeStatistics, Purpose, Statistics
 from ..topology.model import Node
@@ -55,9 +56,10 @@ class ClusterFactory:
         self._reactor = reactor
         self._options = options
         self._statistics = statistics
-        self._write_scheduler = WriteScheduler(reactor)
+        thread = ThreadCheck()
+        self._write_scheduler = WriteScheduler(reactor, thread)
         #: What the queues of waiting commands share.
-        self.waits = Waits(reactor, self._write_scheduler.cancels)
+        self.waits = Waits(reactor, self._write_scheduler.cancels, thread)
         #: Makes endpoints for TLS; None without TLS.
         self.tls = TLSEndpoints(reactor, options, self._tls_reloaded) if options.tls else None
         self._endpoint_for = endpoint_maker(reactor, options, self.tls)

@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from ..errors import ConnectionLost
 from ..requests.request import Cancels
+from ..requests.thread_check import ThreadCheck
 from ..requests.timer import Timer
 
 # The numbers of replies in one read after which writes are delayed.
@@ -42,21 +43,32 @@ class Writer(Protocol):
 class WriteScheduler:
     """Collects the connections that have queued commands, and lets each of them write once."""
 
-    __slots__ = ("_timer", "_touched", "cancels", "held")
+    __slots__ = ("_thread", "_timer", "_touched", "cancels", "held")
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, thread: ThreadCheck | None = None) -> None:
+        """Make a scheduler without connections.
+
+        Args:
+            clock: The reactor.
+            thread: The thread of the reactor.
+        """
         #: Whether the replies of a read are being delivered now.
         self.held = False
         #: Counts cancelled commands.  A command that is cancelled before it is written is not written.
         self.cancels = Cancels()
-        self._timer = Timer(clock, self.release)
+        self._thread = thread or ThreadCheck()
+        self._timer = Timer(clock, self._end_turn)
         self._touched: list[Writer] = []
 
     def touch(self, connection: Writer) -> None:
         """Let a connection write at the end of this read, or of this reactor turn."""
+        if self.held:
+            self._touched.append(connection)
+            return
+        if not self._timer.running:
+            self._thread.check()
         self._touched.append(connection)
-        if not self.held:
-            self._schedule()
+        self._schedule()
 
     def read_done(self, replies: int) -> None:
         """Let every collected connection write, now or at the end of the turn.
@@ -70,6 +82,10 @@ class WriteScheduler:
             self._schedule()
         else:
             self.release()
+
+    def _end_turn(self) -> None:
+        self._thread.note()
+        self.release()
 
     def release(self) -> None:
         """Let every collected connection write now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, Literal
+from typing import Any, Generic, Literal, TypedDict, Unpack
 
 from ..commands.method_support import Key, Text
 from ..messages import Lost, Message, Resubscribed
@@ -16,7 +16,27 @@ from .placement import Scope
 from .subscription import Subscription
 
 Overflow = Literal["drop", "pause"]
-_MAX_MESSAGES, _MAX_BYTES = 10_000, 8 << 20
+
+
+class SubscriptionOptions(TypedDict, Generic[Text], total=False):
+    """The options of a subscription, which are keywords of `SubscriptionMethods.subscribe` and the like."""
+
+    #: Called with each item (`Message`, `Lost`, `Resubscribed`) at once and in order.  It should return quickly.  An
+    #: exception that it raises is logged.  None, the default: iterate over the subscription instead.
+    listener: Callable[[Message[Text] | Lost | Resubscribed], object] | None
+    #: What happens when an iterator is too slow and the buffer is full.  ``"drop"``, the default: the oldest messages
+    #: are dropped, and reported as `Lost` with their number.  ``"pause"``: the client stops reading.  The subscription
+    #: then has connections of its own; the server keeps the messages up to its limit ``client-output-buffer-limit
+    #: pubsub``, and then closes the connection.
+    overflow: Overflow
+    #: The number of items that the buffer holds; by default 10,000.
+    max_messages: int
+    #: The bytes of channels and data that the buffer holds; by default 8 MiB.  Python needs about 200 bytes more for
+    #: each message.  One message is kept even if it is larger.
+    max_bytes: int
+    #: Seconds until `Subscription.ready` and `Subscription.add` fail with CommandTimeout.  None: no limit.  If not
+    #: given, the option ``timeout`` of the client applies.
+    timeout: float | None
 
 
 class SubscriptionMethods(Generic[Text]):
@@ -31,11 +51,7 @@ class SubscriptionMethods(Generic[Text]):
     def subscribe(
         self,
         *channels: Key,
-        listener: Callable[[Message[Text] | Lost | Resubscribed], object] | None = None,
-        overflow: Overflow = "drop",
-        max_messages: int = _MAX_MESSAGES,
-        max_bytes: int = _MAX_BYTES,
-        timeout: float | None = DEFAULT,
+        **how: Unpack[SubscriptionOptions[Text]],
     ) -> Subscription[Text]:
         """Subscribe to classic channels.
 
@@ -45,17 +61,7 @@ class SubscriptionMethods(Generic[Text]):
 
         Args:
             *channels: The channels.  More can be added later.
-            listener: Called with each item (`Message`, `Lost`, `Resubscribed`) at once and in order.  It should return
-                quickly.  An exception that it raises is logged.  None: iterate over the subscription instead.
-            overflow: What happens when an iterator is too slow and the buffer is full.  ``"drop"``: the oldest messages
-                are dropped, and reported as `Lost` with their number.  ``"pause"``: the client stops reading.  The
-                subscription then has connections of its own; the server keeps the messages up to its limit
-                ``client-output-buffer-limit pubsub``, and then closes the connection.
-            max_messages: The number of items that the buffer holds.
-            max_bytes: The bytes of channels and data that the buffer holds.  Python needs about 200 bytes more for each
-                message.  One message is kept even if it is larger.
-            timeout: Seconds until `Subscription.ready` and `Subscription.add` fail with CommandTimeout.  None: no
-                limit.  If not given, the option ``timeout`` applies.
+            **how: The fields of `SubscriptionOptions`.
 
         Returns:
             A subscription, at once.  Its ``ready()`` tells when the servers have acknowledged the channels.
@@ -69,18 +75,12 @@ class SubscriptionMethods(Generic[Text]):
                 async for message in subscription.messages():
                     print(message.data)
         """
-        return self._subscription(
-            CHANNEL, Scope.ANY_NODE, b"", channels, listener, overflow, max_messages, max_bytes, timeout
-        )
+        return self._subscription(CHANNEL, Scope.ANY_NODE, b"", channels, **how)
 
     def psubscribe(
         self,
         *patterns: Key,
-        listener: Callable[[Message[Text] | Lost | Resubscribed], object] | None = None,
-        overflow: Overflow = "drop",
-        max_messages: int = _MAX_MESSAGES,
-        max_bytes: int = _MAX_BYTES,
-        timeout: float | None = DEFAULT,
+        **how: Unpack[SubscriptionOptions[Text]],
     ) -> Subscription[Text]:
         """Subscribe to all classic channels that match glob patterns such as ``news.*``.
 
@@ -88,27 +88,17 @@ class SubscriptionMethods(Generic[Text]):
 
         Args:
             *patterns: The patterns.
-            listener: As in `subscribe`.
-            overflow: As in `subscribe`.
-            max_messages: As in `subscribe`.
-            max_bytes: As in `subscribe`.
-            timeout: As in `subscribe`.
+            **how: As in `subscribe`.
 
         Returns:
             A subscription, as `subscribe` does.
         """
-        return self._subscription(
-            PATTERN, Scope.ANY_NODE, b"", patterns, listener, overflow, max_messages, max_bytes, timeout
-        )
+        return self._subscription(PATTERN, Scope.ANY_NODE, b"", patterns, **how)
 
     def ssubscribe(
         self,
         *channels: Key,
-        listener: Callable[[Message[Text] | Lost | Resubscribed], object] | None = None,
-        overflow: Overflow = "drop",
-        max_messages: int = _MAX_MESSAGES,
-        max_bytes: int = _MAX_BYTES,
-        timeout: float | None = DEFAULT,
+        **how: Unpack[SubscriptionOptions[Text]],
     ) -> Subscription[Text]:
         """Subscribe to sharded channels, whose messages (SPUBLISH) stay within the shard that owns the slot.
 
@@ -117,18 +107,12 @@ class SubscriptionMethods(Generic[Text]):
 
         Args:
             *channels: The channels.
-            listener: As in `subscribe`.
-            overflow: As in `subscribe`.
-            max_messages: As in `subscribe`.
-            max_bytes: As in `subscribe`.
-            timeout: As in `subscribe`.
+            **how: As in `subscribe`.
 
         Returns:
             A subscription, as `subscribe` does.
         """
-        return self._subscription(
-            SHARDED, Scope.SLOT_OWNER, b"", channels, listener, overflow, max_messages, max_bytes, timeout
-        )
+        return self._subscription(SHARDED, Scope.SLOT_OWNER, b"", channels, **how)
 
     def keyspace_events(
         self,
@@ -136,11 +120,7 @@ class SubscriptionMethods(Generic[Text]):
         *,
         db: int = 0,
         replicas: bool = False,
-        listener: Callable[[Message[Text] | Lost | Resubscribed], object] | None = None,
-        overflow: Overflow = "drop",
-        max_messages: int = _MAX_MESSAGES,
-        max_bytes: int = _MAX_BYTES,
-        timeout: float | None = DEFAULT,
+        **how: Unpack[SubscriptionOptions[Text]],
     ) -> Subscription[Text]:
         """Subscribe to the events of keys: the channel of a message ends with the key, its data is the event.
 
@@ -155,20 +135,14 @@ class SubscriptionMethods(Generic[Text]):
             db: The number of the database.
             replicas: Whether to subscribe at replicas too.  A replica sends the events of the writes that it gets from
                 its primary.
-            listener: As in `subscribe`.
-            overflow: As in `subscribe`.
-            max_messages: As in `subscribe`.
-            max_bytes: As in `subscribe`.
-            timeout: As in `subscribe`.
+            **how: As in `subscribe`.
 
         Returns:
             A subscription, as `subscribe` does.
         """
         scope = Scope.ALL_NODES if replicas else Scope.PRIMARIES
         name = keyspace.prefix("keyspace", db)
-        return self._subscription(
-            PATTERN, scope, name, (pattern,), listener, overflow, max_messages, max_bytes, timeout
-        )
+        return self._subscription(PATTERN, scope, name, (pattern,), **how)
 
     def keyevent_events(
         self,
@@ -176,11 +150,7 @@ class SubscriptionMethods(Generic[Text]):
         *,
         db: int = 0,
         replicas: bool = False,
-        listener: Callable[[Message[Text] | Lost | Resubscribed], object] | None = None,
-        overflow: Overflow = "drop",
-        max_messages: int = _MAX_MESSAGES,
-        max_bytes: int = _MAX_BYTES,
-        timeout: float | None = DEFAULT,
+        **how: Unpack[SubscriptionOptions[Text]],
     ) -> Subscription[Text]:
         """As `keyspace_events`, by event: the channel of a message ends with the event, its data is the key.
 
@@ -188,18 +158,14 @@ class SubscriptionMethods(Generic[Text]):
             event: The event, such as ``expired``, or a glob pattern.
             db: The number of the database.
             replicas: As in `keyspace_events`.
-            listener: As in `subscribe`.
-            overflow: As in `subscribe`.
-            max_messages: As in `subscribe`.
-            max_bytes: As in `subscribe`.
-            timeout: As in `subscribe`.
+            **how: As in `subscribe`.
 
         Returns:
             A subscription, as `subscribe` does.
         """
         scope = Scope.ALL_NODES if replicas else Scope.PRIMARIES
         name = keyspace.prefix("keyevent", db)
-        return self._subscription(PATTERN, scope, name, (event,), listener, overflow, max_messages, max_bytes, timeout)
+        return self._subscription(PATTERN, scope, name, (event,), **how)
 
     def _subscription(
         self,
@@ -207,11 +173,12 @@ class SubscriptionMethods(Generic[Text]):
         scope: Scope,
         prefix: bytes,
         names: tuple[Key, ...],
-        listener: Callable[[Any], object] | None,
-        overflow: Overflow,
-        max_messages: int,
-        max_bytes: int,
-        timeout: float | None,
+        *,
+        listener: Callable[[Any], object] | None = None,
+        overflow: Overflow = "drop",
+        max_messages: int = 10_000,
+        max_bytes: int = 8 << 20,
+        timeout: float | None = DEFAULT,
     ) -> Subscription[Text]:
         if overflow not in ("drop", "pause"):
             raise ValueError(f"overflow is {overflow!r}, not 'drop' or 'pause'")

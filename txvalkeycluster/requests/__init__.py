@@ -15,6 +15,7 @@ The other modules:
 - `delegated` holds the calls whose result comes from another Deferred.
 - `fast_deferred` is the Deferred that callers get.
 - `observed` is a call that reports its end.
+- `thread_check` notices the use of a client in a wrong thread.
 - `waits` is what all queues share; it notices commands that wait for long.
 - `history` records what has happened to a request that did not succeed at once.
 - `drain` waits for the requests that are left when a client closes.

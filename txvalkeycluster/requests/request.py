@@ -10,6 +10,7 @@ package `routing`, which interprets their replies.
 
 from __future__ import annotations
 
+from asyncio import _get_running_loop, current_task
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -270,6 +271,12 @@ class Call(FastDeferred[Any], Request):
         self.deadline = deadline
         self.repeatable = repeatable
         self.history = None
+
+    def __repr__(self) -> str:
+        text = Request.__repr__(self)
+        # asyncio prints it in "Task got bad yield".
+        in_a_task = _get_running_loop() is not None and current_task() is not None
+        return f"{text[:-1]}; a Deferred, which asyncio cannot await: use txvalkeycluster.aio>" if in_a_task else text
 
 
 def own_slots(request: Request) -> Collection[int]:

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from twisted.internet.interfaces import IReactorTime
 
 from .request import Cancels
+from .thread_check import ThreadCheck
 from .timer import Timer
 
 #: A command that has waited for this many seconds since its call waits for long.
@@ -37,7 +38,7 @@ class Queue(Protocol):
 class Waits:
     """The queues of a client that hold commands."""
 
-    def __init__(self, clock: IReactorTime, cancels: Cancels) -> None:
+    def __init__(self, clock: IReactorTime, cancels: Cancels, thread: ThreadCheck | None = None) -> None:
         #: Counts cancelled commands.
         self.cancels = cancels
         #: Called when the first command has waited for long, and with None when no command does so any more.
@@ -45,9 +46,15 @@ class Waits:
         self._queues: dict[Queue, None] = {}
         self._timer = Timer(clock, self._look)
         self._long = False
+        self._thread = thread or ThreadCheck()
 
     def entered(self, queue: Queue) -> None:
-        """Note that a queue holds commands now."""
+        """Note that a queue will hold commands.
+
+        Raises:
+            WrongThread: This is not the thread of the reactor.
+        """
+        self._thread.check()
         self._queues[queue] = None
         if not self._timer.running:
             self._timer.start(_PERIOD)

@@ -6,8 +6,9 @@ As long as nobody listens, there is no observation, and commands take their usua
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -15,11 +16,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..address import Address
-from ..commands.encoder import Arg
+from ..commands.converters import Convert, converted
+from ..commands.encoder import Arg, pack_keyed
 from ..connection.node import NodeConnection
 from ..options import DEFAULT
-from ..requests.observed import ObservedCall
-from ..requests.target import Target
+from ..requests.observed import ObservedCall, attempts_of
+from ..requests.request import Call
 from ..statistics import FinishedCommand
 from ..topology.model import Node
 
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
 _log = Logger()
 _T = TypeVar("_T")
 CommandListener = Callable[[FinishedCommand], object]
-# FinishedCommand(...) costs three times as much: it calls a function that is written in Python.
-_new = tuple.__new__
 
 
 class Observation:
@@ -38,33 +38,72 @@ class Observation:
 
     def __init__(self, router: Router) -> None:
         self._router = router
-        self._seconds = router.clock.seconds
+        self._commands = router.commands
+        self._destinations = router.destinations
+        self._limit = router._limit
+        self._note_cancel = router.note_cancel
         self._execute = router.execute
         self._execute_on = router.execute_on
         self._make = partial(ObservedCall, self)
-        #: Called with each finished command.
-        self.listeners: list[CommandListener] = []
+        self._listeners: list[CommandListener] = []
+        #: Returns the current time.
+        self.seconds: Callable[[], float] = router.clock.seconds
+        #: Calls the listeners; the only listener itself if there is one.
+        self.report: Callable[[FinishedCommand], object] = self._report_to_all
+
+    @property
+    def listeners(self) -> list[CommandListener]:
+        """Called with each finished command."""
+        return self._listeners
+
+    @listeners.setter
+    def listeners(self, listeners: list[CommandListener]) -> None:
+        self._listeners = listeners
+        self.report = listeners[0] if len(listeners) == 1 else self._report_to_all
 
     # ---- in place of the methods of the router
 
     def execute(
         self,
         args: Sequence[Arg],
-        convert: Any = None,
+        convert: Convert | None = None,
         timeout: float | None = DEFAULT,
         repeatable: bool = False,
         terms: Terms | None = None,
+        make: Callable[..., Call] = Call,
     ) -> Deferred[Any]:
-        """Do as `Router.execute`, and report the end.  A part of a pipeline or of a delayed command is not reported."""
+        """Do as `Router.execute`, and report the end.
+
+        A part of a pipeline or of a delayed command is not reported.  The call of any other command for one node is an
+        `ObservedCall`, whatever ``make`` is.
+        """
         if terms is not None and terms.admitted:
-            return self._execute(args, convert, timeout, repeatable, terms)
-        since = self._seconds()
+            return self._execute(args, convert, timeout, repeatable, terms, make)
+        seconds = self.seconds
+        since = seconds()
+        try:
+            command = self._commands[args[0]]
+            if command.keyed and len(args) > 1 and not self._router.closed:
+                # The same as in Router.execute, because a call of it would cost 3% of a command.
+                slot, payload = pack_keyed(command.wire_name, args)
+                deadline = since + self._limit if timeout is DEFAULT else inf if timeout is None else since + timeout
+                call = ObservedCall(
+                    self, payload, command, slot, since, deadline, repeatable or command.repeatable, self._note_cancel
+                )
+                destination = self._destinations[slot]
+                if destination.__class__ is NodeConnection:
+                    call.address = destination.address
+                destination.send(call)
+                return call if convert is None else call.addCallback(converted, convert)
+        except Exception:
+            # Nothing was sent.  The router fails in the same way, and makes the error for the caller.
+            pass
         done = self._execute(args, convert, timeout, repeatable, terms, self._make)
         return done if isinstance(done, ObservedCall) else self._watch(done, self._name(args), since, done)
 
     def execute_on(self, where: Node | Address | str, args: Sequence[Arg], timeout: float | None) -> Deferred[Any]:
         """Do as `Router.execute_on`, and report the end."""
-        since = self._seconds()
+        since = self.seconds()
         done = self._execute_on(where, args, timeout)
         try:
             node = self._router.recovery.slot_map.address_of(where)
@@ -83,20 +122,28 @@ class Observation:
         Args:
             done: Its Deferred.
             kind: "PIPELINE" or "MULTI".
-            names: The names of its commands.
+            names: The names of its commands, as far as they are known.
             request: The request, if there is only one.
-            count: The number of its commands; None if that is the result of ``done``.
+            count: The number of its commands.  None: that of the names, or the result of ``done`` if there are none.
 
         Returns:
             The same Deferred.
         """
-        different = {self._name((name,)) for name in names}
+        listed = list(names)
+        try:
+            spellings = set(listed)
+        except TypeError:
+            # A name that is a bytearray, or no name at all.
+            spellings = set(map(self._name_of, listed))
+        different = set(map(self._name_of, spellings))
         name = f"{kind} {different.pop()}" if len(different) == 1 else kind
-        return self._watch(done, name, self._seconds(), request, count)
+        if count is None and listed:
+            count = len(listed)
+        return self._watch(done, name, self.seconds(), request, count)
 
     def watch_call(self, call: Deferred[_T], name: str, node: Address | None) -> Deferred[_T]:
         """Report the end of one command to one node; return its Deferred."""
-        return self._watch(call, name, self._seconds(), call, node=node)
+        return self._watch(call, name, self.seconds(), call, node=node)
 
     def _watch(
         self,
@@ -113,48 +160,33 @@ class Observation:
             error = result.value if isinstance(result, Failure) else None
             commands = count if count is not None else result if isinstance(result, int) else 0
             address = node or getattr(request, "address", None)
-            self._tell(name, address, since, getattr(request, "history", None), error, commands, context)
+            attempts = attempts_of(getattr(request, "history", None), error)
+            finished = FinishedCommand(name, address, self.seconds() - since, attempts, error, commands, context)
+            self._report_to_all(finished)
             return result
 
         return done.addBoth(ended)
 
     def _name(self, args: Sequence[Arg]) -> str:
         try:
-            return self._router.commands[args[0]].resolve(args).name
+            return self._commands[args[0]].resolve(args).name
         except Exception:
             # The command fails for the same reason.
             return "INVALID"
 
-    # ---- the observer of calls
+    def _name_of(self, name: Any) -> str:
+        return self._name((name,))
 
-    def address_of(self, target: Target) -> Address | None:
-        """Return the node of a slot; None if the slot has no owner, or the target is another one."""
-        if isinstance(target, int):
-            destination = self._router.destinations[target]
-            return destination.address if isinstance(destination, NodeConnection) else None
-        return None
+    # ---- the listeners
 
-    def call_ended(self, call: ObservedCall, error: Any) -> None:
-        """Report the end of a call."""
-        if isinstance(error, Failure):
-            error = error.value
-        self._tell(call.command.name, call.address, call.since, call.history, error, 1, call.context)
-
-    def _tell(
-        self,
-        name: str,
-        node: Address | None,
-        since: float,
-        history: Any,
-        error: BaseException | None,
-        commands: int,
-        context: Context,
-    ) -> None:
-        attempts = 1 if history is None else history.attempts + 1 if error is None else max(history.attempts, 1)
-        finished = _new(FinishedCommand, (name, node, self._seconds() - since, attempts, error, commands, context))
-        for listener in self.listeners:
+    def _report_to_all(self, finished: FinishedCommand) -> None:
+        for listener in self._listeners:
             try:
                 listener(finished)
             except BaseException:
                 # SystemExit too must not keep a command from ending.
-                _log.failure("a listener raised an exception for a finished {name}", name=name)
+                self.report_failed(finished)
+
+    def report_failed(self, finished: FinishedCommand) -> None:
+        """Log that a listener has raised an exception."""
+        _log.failure("a listener raised an exception for a finished {name}", name=finished.name)

@@ -23,7 +23,7 @@ from ..connection.factory import ClusterFactory
 from ..connection.forks import in_forked_children
 from ..connection.node import NodeConnection
 from ..connection.protocol import RESPProtocol
-from ..errors import ClientClosed, RoutingError, ValkeyError
+from ..errors import ClientClosed, RoutingError, ValkeyError, WrongThread
 from ..events import Event, TopologyUpdated
 from ..options import DEFAULT, Options
 from ..requests.delegated import DelegatedCall, UnroutedCall
@@ -184,6 +184,8 @@ class Router:
             deadline = now + self._limit if timeout is DEFAULT else inf if timeout is None else now + timeout
             call = make(payload, command, slot, now, deadline, repeatable or command.repeatable, self.note_cancel)
             self.destinations[slot].send(call)
+        except WrongThread:
+            raise
         except Exception as error:
             # A wrong argument or a full queue.  The caller gets every error through the Deferred.
             failed = failure(_explained(error, args))
@@ -244,7 +246,7 @@ class Router:
         if self.observation is None:
             self.observation = Observation(self)
             # From now on these are used instead of the methods.
-            self.execute = self.observation.execute  # type: ignore[method-assign, assignment]
+            self.execute = self.observation.execute  # type: ignore[method-assign]
             self.execute_on = self.observation.execute_on  # type: ignore[method-assign]
         self.observation.listeners = [*self.observation.listeners, listener]
 
@@ -272,6 +274,8 @@ class Router:
             if self.closed:
                 raise ClientClosed(self.closed_because)
             give()
+        except WrongThread:
+            raise
         except ValkeyError as error:
             self.next_turn.add(partial(request.fail, error))
         return request
@@ -319,6 +323,8 @@ class Router:
                 now = self.clock.seconds()
                 call = Call(pack(args), command, THIS_NODE, now, deadline, canceller=self.note_cancel)
             call.give_to(node)
+        except WrongThread:
+            raise
         except Exception as error:
             return self.next_turn.postponed(failure(_explained(error, args)))
         return call
