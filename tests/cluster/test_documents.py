@@ -39,6 +39,7 @@ SAMPLES: dict[str, list[str]] = {
     "docs/blocking.md": [PROGRAM, CLIENT],
     "docs/client.md": [CLIENT] * 5,
     "docs/commands.md": [PROGRAM, CLIENT],
+    "docs/credentials.md": [CLIENT] * 3,
     "docs/delivery.md": [CLIENT],
     "docs/modules.md": [PROGRAM, GENERATED],
     "docs/options.md": [],
