@@ -28,6 +28,8 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = "program"
 #: The sample runs inside a coroutine, with ``reactor`` and a connected ``client`` that decodes replies as UTF-8.
 CLIENT = "client"
+#: The sample is a file for twistd: it defines ``application``, which has a ClusterService.
+APPLICATION = "application"
 #: The sample is a complete program that needs the output of the page's ``python -m gencmd`` line.
 GENERATED = "generated"
 
@@ -45,8 +47,10 @@ SAMPLES: dict[str, list[str]] = {
     "docs/options.md": [],
     "docs/pipelines.md": [CLIENT] * 3,
     "docs/pubsub.md": [CLIENT] * 4,
+    "docs/reactors.md": [PROGRAM, PROGRAM],
     "docs/scans.md": [CLIENT] * 2,
     "docs/scripts.md": [CLIENT] * 2,
+    "docs/service.md": [APPLICATION, APPLICATION, PROGRAM, PROGRAM],
     "docs/testing.md": [PROGRAM],
     "docs/transactions.md": [CLIENT] * 3,
     "docs/upstream/hiredis-py.md": [],
@@ -67,6 +71,32 @@ async def main(reactor, name, sample, url):
         running = eval(code, {"reactor": reactor, "client": client})
         if code.co_flags & inspect.CO_COROUTINE:
             await running
+
+react(lambda reactor: ensureDeferred(main(reactor, *sys.argv[1:])))
+"""
+
+# Runs a sample with the surroundings APPLICATION until it is ready.  Arguments: the name of the sample, the sample.
+RUN_APPLICATION = """
+import sys
+from twisted.application.service import IService, MultiService
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.task import react
+from txvalkeycluster import ClusterService
+
+def below(service):
+    for child in service if isinstance(service, MultiService) else ():
+        yield child
+        yield from below(child)
+
+async def main(reactor, name, sample):
+    defined = {}
+    exec(compile(sample, name, "exec"), defined)
+    application = IService(defined["application"])
+    application.privilegedStartService()
+    application.startService()
+    (cluster,) = (each for each in below(application) if isinstance(each, ClusterService))
+    await (await cluster.whenReady()).ping()
+    await application.stopService()
 
 react(lambda reactor: ensureDeferred(main(reactor, *sys.argv[1:])))
 """
@@ -131,7 +161,11 @@ class SampleTests(ClusterTests):
         """Run one sample; return why it failed, or nothing."""
         url = f"valkey://{self.cluster.addresses[0]}"
         program = sample.replace(ADDRESS, str(self.cluster.addresses[0]))
-        words = [program] if kind != CLIENT else [RUN_WITH_CLIENT, name, program, url]
+        words = [program]
+        if kind == CLIENT:
+            words = [RUN_WITH_CLIENT, name, program, url]
+        elif kind == APPLICATION:
+            words = [RUN_APPLICATION, name, program]
         if kind == GENERATED:
             for line in re.findall(r"^    python (-m gencmd .*)$", (ROOT / name.partition(",")[0]).read_text(), re.M):
                 _, error, code = await self.python(shlex.split(line), folder)
@@ -188,7 +222,9 @@ class PageTests(SynchronousTestCase):
         self.assertEqual(sorted(SAMPLES), sorted(pages()))
         counts = {page: len(surroundings) for page, surroundings in SAMPLES.items()}
         self.assertEqual(counts, {page: len(samples_of(page)) for page in pages()})
-        self.assertLessEqual({kind for kinds in SAMPLES.values() for kind in kinds}, {PROGRAM, CLIENT, GENERATED})
+        self.assertLessEqual(
+            {kind for kinds in SAMPLES.values() for kind in kinds}, {PROGRAM, CLIENT, APPLICATION, GENERATED}
+        )
         for page in pages():
             for sample in samples_of(page):
                 printed_by(sample)
