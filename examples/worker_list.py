@@ -22,12 +22,13 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
+from twisted.python.failure import Failure
 from twisted.python.reflect import namedAny
 
 from txvalkeycluster import ClientClosed, ClusterClient, ClusterService, TooManyPending, ValkeyError
 
 log = Logger()
-Handler = Callable[[ClusterClient[str], str], Awaitable[object]]
+Handler = Callable[[ClusterClient[bytes], bytes], Awaitable[object]]
 # A worker that waits for a job asks again after this many seconds, so that it notices that it is to stop.
 BLOCK = 1.0
 # KEYS: the sign of life and the list of a worker, the queue, the ids of all workers.  ARGV: the id of the worker.
@@ -40,7 +41,7 @@ return jobs
 """
 
 
-async def count_words(client: ClusterClient[str], job: str) -> None:
+async def count_words(client: ClusterClient[bytes], job: bytes) -> None:
     """Handle a job: count the words of a text.  Pass your own function with ``--handler``."""
     for word in job.split():
         await client.hincrby("words", word, 1)
@@ -49,7 +50,7 @@ async def count_words(client: ClusterClient[str], job: str) -> None:
 class Worker(Service):
     """Takes one job after the other."""
 
-    def __init__(self, cluster: ClusterService[str], queue: str, handler: Handler, lease: float) -> None:
+    def __init__(self, cluster: ClusterService[bytes], queue: str, handler: Handler, lease: float) -> None:
         self._cluster = cluster
         self._handler = handler
         self._lease = lease
@@ -63,6 +64,7 @@ class Worker(Service):
         self._last_sign = -lease
         # After an error, the server may have put a job into the list of this worker.
         self._uncertain = False
+        self.exit_status = 0
 
     def _keys_of(self, worker: str) -> tuple[str, str]:
         return f"{self._tag}:lives:{worker}", f"{self._tag}:taken:{worker}"
@@ -71,8 +73,15 @@ class Worker(Service):
         """Begin to work."""
         super().startService()
         self._signs = LoopingCall(self._live)
-        self._signs.start(self._lease / 3)
-        self._worked = Deferred.fromCoroutine(self._work())
+        self._signs.start(self._lease / 3).addErrback(self._broken)
+        self._worked = Deferred.fromCoroutine(self._work()).addErrback(self._broken)
+
+    def _broken(self, failure: Failure) -> None:
+        # An error of this program.  Whatever has started it can start it again.
+        log.failure("the worker ends because of an error", failure)
+        self.exit_status = 1
+        if self.running:
+            reactor.stop()
 
     def stopService(self) -> Deferred[None]:
         """End the job in hand, and sign off."""
@@ -93,8 +102,8 @@ class Worker(Service):
             await self._give_sign()
             take_over = self._cluster.client.script(TAKE_OVER)
             for worker in await self._cluster.client.smembers(self._workers):
-                if jobs := await take_over([*self._keys_of(worker), self._waiting, self._workers], worker):
-                    log.warn("took over {jobs} jobs of the dead worker {worker}", jobs=jobs, worker=worker)
+                if jobs := await take_over([*self._keys_of(worker.decode()), self._waiting, self._workers], worker):
+                    log.warn("took over {jobs} jobs of the dead worker {worker}", jobs=jobs, worker=worker.decode())
         except ValkeyError as error:
             log.warn("no sign of life was given: {error}", error=error)
 
@@ -125,7 +134,7 @@ class Worker(Service):
                 self._uncertain = True
                 await deferLater(reactor, 1.0)
 
-    async def _do(self, client: ClusterClient[str], job: str) -> None:
+    async def _do(self, client: ClusterClient[bytes], job: bytes) -> None:
         try:
             await self._handler(client, job)
         except (ClientClosed, TooManyPending, ConnectionError, TimeoutError):
@@ -147,11 +156,13 @@ class Worker(Service):
 def main(url: str, queue: str, handler: str, lease: float, stop_timeout: float) -> None:
     """Take jobs from a list and do them."""
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)])
-    cluster = ClusterService(reactor, url, stop_timeout=stop_timeout, encoding="utf-8", client_name="worker")
-    Worker(cluster, queue, namedAny(handler), lease).setServiceParent(cluster)
+    cluster = ClusterService(reactor, url, stop_timeout=stop_timeout, client_name="worker")
+    worker = Worker(cluster, queue, namedAny(handler), lease)
+    worker.setServiceParent(cluster)
     cluster.startService()
     reactor.addSystemEventTrigger("before", "shutdown", cluster.stopService)
     reactor.run()
+    sys.exit(worker.exit_status)
 
 
 if __name__ == "__main__":

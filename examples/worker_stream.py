@@ -23,42 +23,51 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
+from twisted.python.failure import Failure
 from twisted.python.reflect import namedAny
 
 from txvalkeycluster import ClientClosed, ClusterClient, ClusterService, ReplyError, TooManyPending, ValkeyError
 
 log = Logger()
-Job = dict[str, str]
-Handler = Callable[[ClusterClient[str], Job], Awaitable[object]]
+Job = dict[bytes, bytes]
+Handler = Callable[[ClusterClient[bytes], Job], Awaitable[object]]
 # A worker that waits for a job asks again after this many milliseconds, so that it notices that it is to stop.
 BLOCK = 1000
 # A job that workers took this often without an end has probably killed them.
 MOST_DELIVERIES = 5
 
 
-async def count_words(client: ClusterClient[str], job: Job) -> None:
+async def count_words(client: ClusterClient[bytes], job: Job) -> None:
     """Handle a job: count the words of a text.  Pass your own function with ``--handler``."""
-    for word in job["text"].split():
+    for word in job[b"text"].split():
         await client.hincrby("words", word, 1)
 
 
 class Worker(Service):
     """Takes one job after the other."""
 
-    def __init__(self, cluster: ClusterService[str], stream: str, group: str, handler: Handler, lease: float) -> None:
+    def __init__(self, cluster: ClusterService[bytes], stream: str, group: str, handler: Handler, lease: float) -> None:
         self._cluster = cluster
         self._stream, self._group = stream, group
         self._handler = handler
         self._lease = int(lease * 1000)
         self._name = f"{socket.gethostname()}-{os.urandom(6).hex()}"
-        self._in_hand: str | None = None
+        self._in_hand: bytes | None = None
+        self.exit_status = 0
 
     def startService(self) -> None:
         """Begin to work."""
         super().startService()
         self._signs = LoopingCall(self._keep)
-        self._signs.start(self._lease / 3000, now=False)
-        self._worked = Deferred.fromCoroutine(self._work())
+        self._signs.start(self._lease / 3000, now=False).addErrback(self._broken)
+        self._worked = Deferred.fromCoroutine(self._work()).addErrback(self._broken)
+
+    def _broken(self, failure: Failure) -> None:
+        # An error of this program.  Whatever has started it can start it again.
+        log.failure("the worker ends because of an error", failure)
+        self.exit_status = 1
+        if self.running:
+            reactor.stop()
 
     def stopService(self) -> Deferred[None]:
         """End the job in hand, and leave the group."""
@@ -84,7 +93,7 @@ class Worker(Service):
             except ValkeyError as error:
                 log.warn("the job in hand was not claimed again: {error}", error=error)
 
-    def _claim(self, client: ClusterClient[str], id: str, idle: int = 0) -> Awaitable[object]:
+    def _claim(self, client: ClusterClient[bytes], id: bytes, idle: int = 0) -> Awaitable[object]:
         # JUSTID: it does not count as a delivery.
         return client.xclaim(self._stream, self._group, self._name, 0, id, idle=idle, justid=True)
 
@@ -102,7 +111,7 @@ class Worker(Service):
                 # after an error.  With ">" it gives new ones.
                 block = BLOCK if own == ">" else None
                 read = await client.xreadgroup(self._group, self._name, {self._stream: own}, count=1, block=block)
-                jobs = read.get(self._stream, [])
+                jobs = read.get(self._stream.encode(), [])
                 own = "0" if jobs and own == "0" else ">"
                 for id, job in jobs:
                     if self.running:
@@ -115,24 +124,26 @@ class Worker(Service):
                 own = "0"
                 await deferLater(reactor, 1.0)
 
-    async def _make_group(self, client: ClusterClient[str]) -> None:
+    async def _make_group(self, client: ClusterClient[bytes]) -> None:
         try:
             await client.xgroup_create(self._stream, self._group, "0", mkstream=True)
         except ReplyError as error:
             if error.code != "BUSYGROUP":
                 raise
 
-    async def _take_over(self, client: ClusterClient[str]) -> None:
+    async def _take_over(self, client: ClusterClient[bytes]) -> None:
+        start: Any = b"0"
         while self.running:
-            reply: Any = await client.xautoclaim(self._stream, self._group, self._name, self._lease, "0", count=1)
-            if not reply[1]:
+            reply: Any = await client.xautoclaim(self._stream, self._group, self._name, self._lease, start, count=1)
+            start, jobs, _ = reply
+            for id, job in jobs:
+                log.warn("took over the job {id}", id=id.decode())
+                pending: list[Any] = await client.xpending(self._stream, self._group, start=id, end=id, count=1)
+                await self._do(client, id, job, hopeless=bool(pending) and pending[0][3] > MOST_DELIVERIES)
+            if start == b"0-0":
                 return
-            id, job = reply[1][0]
-            log.warn("took over the job {id}", id=id)
-            pending: list[Any] = await client.xpending(self._stream, self._group, start=id, end=id, count=1)
-            await self._do(client, id, job, hopeless=bool(pending) and pending[0][3] > MOST_DELIVERIES)
 
-    async def _do(self, client: ClusterClient[str], id: str, job: Job | None, *, hopeless: bool = False) -> None:
+    async def _do(self, client: ClusterClient[bytes], id: bytes, job: Job | None, *, hopeless: bool = False) -> None:
         self._in_hand = id
         # The tag puts the failed jobs into the slot of the stream, as the transaction needs it.
         transaction, failed = client.transaction(), f"{{{self._stream}}}:failed"
@@ -146,7 +157,7 @@ class Worker(Service):
             raise
         except Exception:
             log.failure("a job failed, and was moved to {failed}", failed=failed)
-            transaction.xadd(failed, "*", job or {"deleted": id})
+            transaction.xadd(failed, "*", job or {b"deleted": id})
         finally:
             self._in_hand = None
         await transaction.xack(self._stream, self._group, id).xdel(self._stream, id).execute(raise_first=True)
@@ -162,11 +173,13 @@ class Worker(Service):
 def main(url: str, stream: str, group: str, handler: str, lease: float, stop_timeout: float) -> None:
     """Take jobs from a stream and do them."""
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)])
-    cluster = ClusterService(reactor, url, stop_timeout=stop_timeout, encoding="utf-8", client_name="worker")
-    Worker(cluster, stream, group, namedAny(handler), lease).setServiceParent(cluster)
+    cluster = ClusterService(reactor, url, stop_timeout=stop_timeout, client_name="worker")
+    worker = Worker(cluster, stream, group, namedAny(handler), lease)
+    worker.setServiceParent(cluster)
     cluster.startService()
     reactor.addSystemEventTrigger("before", "shutdown", cluster.stopService)
     reactor.run()
+    sys.exit(worker.exit_status)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ class ExampleTests(CommandLine):
         self.cluster = LocalCluster(reactor, replicas=0, password=SECRET)
         self.addCleanup(self.cluster.stop)
         await self.cluster.start()
-        self.client = self.cluster.client(encoding="utf-8")
+        self.client = self.cluster.client(encoding="utf-8", encoding_errors="backslashreplace")
         self.addCleanup(self.client.abort)
         self.folder = Path(self.mktemp()).absolute()
         self.folder.mkdir()
