@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from math import ceil
 
 import click
-from twisted.application.internet import StreamServerEndpointService
+from twisted.application import strports
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import serverFromString
 from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
@@ -128,7 +127,7 @@ def main(url: str, listen: str, rate: float, burst: int) -> None:
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)])
     cluster = ClusterService(reactor, url, encoding="utf-8", client_name="limiter")
     site = Site(Limited(RateLimiter(cluster.client, "web", rate=rate, burst=burst)))
-    StreamServerEndpointService(serverFromString(reactor, listen), site).setServiceParent(cluster)
+    strports.service(listen, site).setServiceParent(cluster)
     cluster.startService()
     reactor.addSystemEventTrigger("before", "shutdown", cluster.stopService)
     reactor.run()

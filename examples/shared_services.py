@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 
 from twisted.application.internet import TimerService
 from twisted.application.service import Application, MultiService, Service
@@ -19,7 +20,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from txvalkeycluster import ClientClosed, ClusterService, Lost, Message, ValkeyError
+from txvalkeycluster import ClusterClient, ClusterService, Lost, Message, ValkeyError
 
 log = Logger()
 HOST = socket.gethostname()
@@ -72,21 +73,23 @@ class Alarms(Service):
         return self._listening
 
     async def _listen(self) -> None:
-        while self.running:
-            try:
+        with suppress(CancelledError):
+            while True:
                 # A subscription fails after ``timeout``, as each command does.  This waits as long as it takes.
                 client = await self._cluster.whenReady()
-                async with client.ssubscribe(ALARMS) as subscription:
-                    async for item in subscription:
-                        if isinstance(item, Message):
-                            log.info("alarm: {alarm}", alarm=item.data)
-                        elif isinstance(item, Lost):
-                            log.warn("alarms may be missing: {reason}", reason=item.reason)
-            except (CancelledError, ClientClosed):
-                return
-            except ValkeyError as error:
-                log.warn("cannot listen for alarms; the next attempt is in 5 s: {error}", error=error)
+                try:
+                    await self._log_alarms(client)
+                except ValkeyError as error:
+                    log.warn("cannot listen for alarms; the next attempt is in 5 s: {error}", error=error)
                 await deferLater(reactor, 5.0)
+
+    async def _log_alarms(self, client: ClusterClient[str]) -> None:
+        async with client.ssubscribe(ALARMS) as subscription:
+            async for item in subscription:
+                if isinstance(item, Message):
+                    log.info("alarm: {alarm}", alarm=item.data)
+                elif isinstance(item, Lost):
+                    log.warn("alarms may be missing: {reason}", reason=item.reason)
 
 
 class Uptime(TimerService):
