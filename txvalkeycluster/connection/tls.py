@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
-from inspect import signature
 from typing import Any
 
 from OpenSSL import SSL
@@ -14,9 +13,15 @@ from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identit
 from service_identity.pyopenssl import extract_patterns
 from twisted.internet import ssl
 from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.endpoints import wrapClientTLS
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IReactorTime, IStreamClientEndpoint
-from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -51,8 +56,7 @@ class TLSEndpoints:
         self._reloaded = reloaded
         given = [getattr(options, name) for name in _FILES]
         self._paths = [path for path in given if isinstance(path, (str, os.PathLike))]
-        # Before Twisted 26.4, wrapClientTLS always uses the global reactor.
-        self._clock = {"clock": reactor} if "clock" in signature(wrapClientTLS).parameters else {}
+        self._clock = reactor
         # One context for each name and not for each connection, because a new context reads every trusted certificate.
         self._contexts: dict[str, _NameVerifier] = {}
         self._seen = self._stamps()
@@ -76,7 +80,7 @@ class TLSEndpoints:
                 # A cluster can announce new names without end.
                 self._contexts.clear()
             self._contexts[name] = self._creator(name)
-        return wrapClientTLS(self._contexts[name], endpoint, **self._clock)
+        return _TLSEndpoint(self._contexts[name], endpoint, self._clock)
 
     def reload(self) -> None:
         """Read the files again, for new connections.  Without files, do nothing.
@@ -111,6 +115,23 @@ class TLSEndpoints:
             name, trustRoot=self._trust_root, clientCertificate=self._certificate, extraCertificateOptions=more
         )
         return _NameVerifier(creator, name)
+
+
+@implementer(IStreamClientEndpoint)
+class _TLSEndpoint:
+    """Adds TLS to an endpoint, as wrapClientTLS does, which uses the global reactor before Twisted 26.4."""
+
+    def __init__(
+        self, creator: IOpenSSLClientConnectionCreator, endpoint: IStreamClientEndpoint, clock: IReactorTime
+    ) -> None:
+        self._creator = creator
+        self._endpoint = endpoint
+        self._clock = clock
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        factory = TLSMemoryBIOFactory(self._creator, True, protocolFactory, clock=self._clock)
+        connected: Deferred[Any] = self._endpoint.connect(factory)
+        return connected.addCallback(lambda protocol: protocol.wrappedProtocol)
 
 
 @implementer(IOpenSSLClientConnectionCreator)
