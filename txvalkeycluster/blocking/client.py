@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from contextvars import copy_context
 from functools import partial
 from itertools import islice
-from threading import Lock
+from threading import RLock
 from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack, overload
@@ -22,6 +23,7 @@ from ..commands.converters import Convert, converted
 from ..commands.encoder import Arg
 from ..commands.method_support import Key, Text
 from ..commands.queued import QueuedCommands
+from ..connection.forks import in_forked_children
 from ..errors import ClientClosed, WatchError
 from ..events import Event
 from ..messages import Lost, Message, Resubscribed
@@ -35,7 +37,7 @@ from ..statistics import Statistics
 from ..topology.model import Node, Topology
 from ..transaction import Attempts, Transaction, WatchSession
 from . import background
-from .bridge import Bridge, ThreadCall
+from .bridge import ThreadCall
 from .iteration import BlockingIteration
 
 _T = TypeVar("_T")
@@ -43,57 +45,107 @@ _T = TypeVar("_T")
 _STREAMED = 4096
 
 
-class _Connection:
-    """The client in the reactor's thread, which a forked child makes anew."""
+class _Link:
+    """A client in the reactor's thread, and the way to it.
+
+    Everything that uses the client refers to its link.  If the last of them is garbage-collected, the client ends.
+    """
 
     def __init__(self, url: str | None, options: dict[str, Any]) -> None:
-        self._url = url
-        self._options = options
-        self._lock = Lock()
-        self._closed = False
-        self._pid = 0
-        self._background: background.Background
-        self._client: ClusterClient[Any]
-        self.get()
-
-    def get(self) -> tuple[Bridge, ClusterClient[Any]]:
-        """Return the bridge to the reactor and the client of this process."""
-        if self._closed:
-            raise ClientClosed("the client is closed")
-        if self._pid != os.getpid():
-            self._open()
-        return self._background.bridge, self._client
-
-    def _open(self) -> None:
-        # A lock that another thread of the parent held stays locked in the child, where that thread does not exist.
-        lock = self._lock if not self._pid else Lock()
-        with lock:
-            if self._closed:
-                raise ClientClosed("the client is closed")
-            used = background.acquire()
-            try:
-                make = partial(ClusterClient[Any], used.bridge.reactor, self._url, **self._options)
-                self._client = used.bridge.run(make)
-            except BaseException:
-                background.release(used)
-                raise
-            self._background = used
-            self._pid = os.getpid()
-
-    def end(self, how: Callable[[ClusterClient[Any]], Any]) -> None:
-        """Close or abort the client, and give the reactor back."""
-        with self._lock:
-            if self._closed or self._pid != os.getpid():
-                self._closed = True
-                return
-            self._closed = True
+        self._background = used = background.acquire()
+        #: Leads to the reactor.
+        self.bridge = used.bridge
+        self._is_open = False
         try:
-            self._background.bridge.run(partial(how, self._client))
+            #: The client.
+            self.client: ClusterClient[Any] = used.bridge.run(
+                partial(ClusterClient[Any], used.bridge.reactor, url, **options)
+            )
+            self._is_open = True
+        finally:
+            if not self._is_open:
+                background.release(used)
+
+    def end(self, how: Callable[[ClusterClient[Any]], Any], first: bool) -> None:
+        """Close or abort the client; the first call gives the reactor back."""
+        if first:
+            self._is_open = False
+        try:
+            self.bridge.run(partial(how, self.client))
         except ClientClosed:
             # The reactor has stopped, and the connections with it.
             pass
         finally:
-            background.release(self._background)
+            if first:
+                background.release(self._background)
+
+    def forked(self) -> None:
+        """Leave everything to the parent process."""
+        self._is_open = False
+
+    def __del__(self) -> None:
+        if "_is_open" not in vars(self) or not self._is_open:
+            return
+        # The garbage collector may be at work in any thread, also in that of the reactor: nothing here may wait.
+        used, client = self._background, self.client
+        self.bridge.post(lambda: client.abort().addBoth(lambda _: background.release(used)))
+        if client._router.connected and not self.bridge.ended:
+            text = f"<BlockingClient {client!r}> was garbage-collected without close() or abort()"
+            warnings.warn(text, ResourceWarning, 2, self)
+
+
+class _Connection:
+    """The link of a client and its views, which a forked child makes anew."""
+
+    def __init__(self, url: str | None, options: dict[str, Any]) -> None:
+        self._url = url
+        self._options = options
+        self._lock = RLock()
+        self._closed = False
+        self._link: _Link | None = None
+        self._parents: _Link | None = None
+        in_forked_children(self, _Connection._forked)
+        self.get()
+
+    def __repr__(self) -> str:
+        link = self._link
+        return "forked" if link is None else repr(link.client)
+
+    def get(self) -> _Link:
+        """Return the link of this process."""
+        link = self._link
+        return self._open() if link is None or self._closed else link
+
+    def last(self) -> _Link:
+        """Return the link of this process, also if the client is closed."""
+        return self._link or self._open()
+
+    def _open(self) -> _Link:
+        with self._lock:
+            if self._closed:
+                raise ClientClosed("the client is closed")
+            if self._link is None:
+                self._link, self._parents = _Link(self._url, self._options), None
+            return self._link
+
+    def end(self, how: Callable[[ClusterClient[Any]], Any]) -> None:
+        """Close or abort the client.  Every call waits for the end, and the first gives the reactor back."""
+        link = self._link
+        if link is not None:
+            link.bridge.check_thread()
+        with self._lock:
+            first, self._closed = not self._closed, True
+            link = self._link
+        if link is not None:
+            link.end(how, first)
+
+    def _forked(self) -> None:
+        # Another thread of the parent may have held the lock.
+        self._lock = RLock()
+        if self._link is not None:
+            # Its sockets are closed in a moment.
+            self._parents, self._link = self._link, None
+            self._parents.forked()
 
 
 class BlockingClient(BlockingCommands[Text], AbstractContextManager["BlockingClient[Text]"]):
@@ -133,45 +185,68 @@ class BlockingClient(BlockingCommands[Text], AbstractContextManager["BlockingCli
             ValueError: As for `ClusterClient`.
         """
         self._connection = _Connection(url, options)
-        self._view: dict[str, Any] | None = None
+        # The arguments of each call of `with_options`, and the link and the client for which they were used.
+        self._views: list[dict[str, Any]] = []
+        self._made: tuple[_Link, ClusterClient[Any]] | None = None
 
     def __repr__(self) -> str:
-        return f"<BlockingClient {self._connection._client!r}>"
+        return f"<BlockingClient {self._connection!r}>"
 
-    def _inside(self) -> tuple[Bridge, ClusterClient[Any]]:
-        bridge, client = self._connection.get()
-        return bridge, client if self._view is None else client.with_options(**self._view)
+    def _of(self, link: _Link) -> ClusterClient[Any]:
+        """Return the client of a link, with the options of this view."""
+        if not self._views:
+            return link.client
+        made = self._made
+        if made is None or made[0] is not link:
+            client = link.client
+            for view in self._views:
+                client = client.with_options(**view)
+            self._made = made = link, client
+        return made[1]
+
+    def _inside(self) -> tuple[_Link, ClusterClient[Any]]:
+        link = self._connection.get()
+        return link, self._of(link)
 
     def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Any:
-        bridge, client = self._inside()
-        reply = bridge.run(partial(client._call, words, ThreadCall))
+        link, client = self._inside()
+        start: Callable[[], Any] = partial(client._call, words, ThreadCall)
+        if client._router.observation is not None:
+            # Listeners of commands get the context of the caller.
+            start = partial(copy_context().run, start)
+        reply = link.bridge.run(start)
         return reply if convert is None else converted(reply, convert)
 
     def _do(self, what: Callable[[ClusterClient[Any]], Any]) -> Any:
         """Call a function with the client in the reactor's thread, and return its result."""
-        bridge, client = self._inside()
-        return bridge.run(partial(what, client))
+        link, client = self._inside()
+        return link.bridge.run(partial(copy_context().run, what, client))
 
     @property
     def options(self) -> Options:
         """The options."""
-        return self._inside()[1].options
+        return self._of(self._connection.last()).options
 
     @property
     def topology(self) -> Topology:
         """As `ClusterClient.topology`."""
-        return self._inside()[1].topology
+        return self._connection.last().client.topology
 
     @property
     def statistics(self) -> Statistics:
         """As `ClusterClient.statistics`."""
-        found: Statistics = self._do(lambda client: client.statistics)
+        link = self._connection.last()
+        try:
+            found: Statistics = link.bridge.run(lambda: link.client.statistics)
+        except ClientClosed:
+            # Nothing changes any more.
+            found = link.client.statistics
         return found
 
     @property
     def commands(self) -> CommandTable:
         """As `ClusterClient.commands`."""
-        return self._inside()[1].commands
+        return self._connection.last().client.commands
 
     def execute(self, *args: Arg, timeout: float | None = DEFAULT, repeatable: bool = False) -> Any:
         """As `ClusterClient.execute`."""
@@ -187,14 +262,16 @@ class BlockingClient(BlockingCommands[Text], AbstractContextManager["BlockingCli
         """As `ClusterClient.with_options`."""
         view: BlockingClient[Text] = BlockingClient.__new__(type(self))
         view._connection = self._connection
-        view._view = {"timeout": timeout, "repeatable": repeatable, "split_keys": split_keys}
+        view._views = [*self._views, {"timeout": timeout, "repeatable": repeatable, "split_keys": split_keys}]
+        view._made = None
+        # Raises ValueError.
         view._inside()
         return view
 
     def pipeline(self, *, timeout: float | None = DEFAULT) -> BlockingPipeline[Text]:
         """As `ClusterClient.pipeline`."""
-        bridge, client = self._inside()
-        return BlockingPipeline(bridge, client.pipeline(timeout=timeout))
+        link, client = self._inside()
+        return BlockingPipeline(link, client.pipeline(timeout=timeout))
 
     def stream(
         self,
@@ -208,13 +285,13 @@ class BlockingClient(BlockingCommands[Text], AbstractContextManager["BlockingCli
 
     def transaction(self, *, timeout: float | None = DEFAULT) -> BlockingTransaction[Text]:
         """As `ClusterClient.transaction`."""
-        bridge, client = self._inside()
-        return BlockingTransaction(bridge, client.transaction(timeout=timeout))
+        link, client = self._inside()
+        return BlockingTransaction(link, client.transaction(timeout=timeout))
 
     def watch(self, *keys: Key, timeout: float | None = DEFAULT) -> BlockingWatchSession[Text]:
         """As `ClusterClient.watch`; use it with ``with``."""
-        bridge, client = self._inside()
-        return BlockingWatchSession(bridge, client.watch(*keys, timeout=timeout))
+        link, client = self._inside()
+        return BlockingWatchSession(link, client.watch(*keys, timeout=timeout))
 
     def optimistically(
         self,
@@ -247,27 +324,27 @@ class BlockingClient(BlockingCommands[Text], AbstractContextManager["BlockingCli
         self, match: Key | None = None, *, count: int | None = None, type: str | None = None
     ) -> Iterator[Text]:
         """As `ClusterClient.scan_iter`."""
-        bridge, client = self._inside()
-        return BlockingIteration(bridge, client.scan_iter(match, count=count, type=type))
+        link, client = self._inside()
+        return BlockingIteration(link.bridge, client.scan_iter(match, count=count, type=type), link)
 
     def hscan_iter(
         self, key: Key, match: Key | None = None, *, count: int | None = None
     ) -> Iterator[tuple[Text, Text]]:
         """As `ClusterClient.hscan_iter`."""
-        bridge, client = self._inside()
-        return BlockingIteration(bridge, client.hscan_iter(key, match, count=count))
+        link, client = self._inside()
+        return BlockingIteration(link.bridge, client.hscan_iter(key, match, count=count), link)
 
     def sscan_iter(self, key: Key, match: Key | None = None, *, count: int | None = None) -> Iterator[Text]:
         """As `ClusterClient.sscan_iter`."""
-        bridge, client = self._inside()
-        return BlockingIteration(bridge, client.sscan_iter(key, match, count=count))
+        link, client = self._inside()
+        return BlockingIteration(link.bridge, client.sscan_iter(key, match, count=count), link)
 
     def zscan_iter(
         self, key: Key, match: Key | None = None, *, count: int | None = None
     ) -> Iterator[tuple[Text, float]]:
         """As `ClusterClient.zscan_iter`."""
-        bridge, client = self._inside()
-        return BlockingIteration(bridge, client.zscan_iter(key, match, count=count))
+        link, client = self._inside()
+        return BlockingIteration(link.bridge, client.zscan_iter(key, match, count=count), link)
 
     def subscribe(self, *channels: Key, **how: Unpack[SubscriptionOptions[Text]]) -> BlockingSubscription[Text]:
         """As `ClusterClient.subscribe`.  A listener is called in the reactor's thread."""
@@ -294,8 +371,8 @@ class BlockingClient(BlockingCommands[Text], AbstractContextManager["BlockingCli
         return self._subscription(lambda client: client.keyevent_events(event, db=db, replicas=replicas, **how))
 
     def _subscription(self, make: Callable[[ClusterClient[Any]], Subscription[Any]]) -> BlockingSubscription[Text]:
-        bridge, client = self._inside()
-        return BlockingSubscription(bridge, bridge.run(partial(make, client)))
+        link, client = self._inside()
+        return BlockingSubscription(link, link.bridge.run(partial(copy_context().run, make, client)))
 
     def refresh_topology(self) -> Topology:
         """As `ClusterClient.refresh_topology`."""
@@ -312,11 +389,11 @@ class BlockingClient(BlockingCommands[Text], AbstractContextManager["BlockingCli
 
     def primaries(self) -> Iterator[Node]:
         """As `ClusterClient.primaries`."""
-        return self._inside()[1].primaries()
+        return self._connection.last().client.primaries()
 
     def nodes(self) -> Iterator[Node]:
         """As `ClusterClient.nodes`."""
-        return self._inside()[1].nodes()
+        return self._connection.last().client.nodes()
 
     def add_listener(self, listener: Callable[[Event], object]) -> None:
         """As `ClusterClient.add_listener`.  The listener is called in the reactor's thread."""
@@ -351,8 +428,8 @@ class BlockingClient(BlockingCommands[Text], AbstractContextManager["BlockingCli
 class BlockingPipeline(QueuedCommands[Text]):
     """A `Pipeline` for threads; `BlockingClient.pipeline` makes one.  Only one thread may use it at a time."""
 
-    def __init__(self, bridge: Bridge, pipeline: Pipeline[Any]) -> None:
-        self._bridge = bridge
+    def __init__(self, link: _Link, pipeline: Pipeline[Any]) -> None:
+        self._link = link
         self._pipeline = pipeline
 
     def __len__(self) -> int:
@@ -372,7 +449,7 @@ class BlockingPipeline(QueuedCommands[Text]):
 
     def execute(self, *, raise_first: bool = False) -> list[Any]:
         """As `Pipeline.execute`."""
-        results: list[Any] = self._bridge.run(partial(self._pipeline.execute, raise_first=raise_first))
+        results: list[Any] = self._link.bridge.run(partial(self._pipeline.execute, raise_first=raise_first))
         return results
 
     def stream(self, commands: Iterable[Sequence[Arg]], each: Callable[[int, Any], object]) -> int:
@@ -380,7 +457,7 @@ class BlockingPipeline(QueuedCommands[Text]):
         count, left = 0, iter(commands)
         while chunk := list(islice(left, _STREAMED)):
             results: list[Any] = [None] * len(chunk)
-            self._bridge.run(partial(self._pipeline.stream, chunk, results.__setitem__))
+            self._link.bridge.run(partial(self._pipeline.stream, chunk, results.__setitem__))
             for result in results:
                 each(count, result)
                 count += 1
@@ -390,8 +467,8 @@ class BlockingPipeline(QueuedCommands[Text]):
 class BlockingTransaction(QueuedCommands[Text]):
     """A `Transaction` for threads; `BlockingClient.transaction` makes one.  Only one thread may use it at a time."""
 
-    def __init__(self, bridge: Bridge, transaction: Transaction[Any]) -> None:
-        self._bridge = bridge
+    def __init__(self, link: _Link, transaction: Transaction[Any]) -> None:
+        self._link = link
         self._transaction = transaction
 
     def __len__(self) -> int:
@@ -411,39 +488,39 @@ class BlockingTransaction(QueuedCommands[Text]):
 
     def execute(self, *, raise_first: bool = True) -> list[Any]:
         """As `Transaction.execute`."""
-        results: list[Any] = self._bridge.run(partial(self._transaction.execute, raise_first=raise_first))
+        results: list[Any] = self._link.bridge.run(partial(self._transaction.execute, raise_first=raise_first))
         return results
 
 
 class BlockingWatchSession(BlockingCommands[Text]):
     """A `WatchSession` for threads; `BlockingClient.watch` makes one.  Only one thread may use it at a time."""
 
-    def __init__(self, bridge: Bridge, session: WatchSession[Any]) -> None:
-        self._bridge = bridge
+    def __init__(self, link: _Link, session: WatchSession[Any]) -> None:
+        self._link = link
         self._session = session
 
     def __repr__(self) -> str:
         return f"<BlockingWatchSession slot={self._session.slot}>"
 
     def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Any:
-        return self._bridge.run(partial(self._session._run, words, convert))
+        return self._link.bridge.run(partial(self._session._run, words, convert))
 
     def execute(self, *args: Arg) -> Any:
         """As `WatchSession.execute`."""
-        return self._bridge.run(partial(self._session.execute, *args))
+        return self._link.bridge.run(partial(self._session.execute, *args))
 
     def transaction(self) -> BlockingTransaction[Text]:
         """As `WatchSession.transaction`."""
-        return BlockingTransaction(self._bridge, self._session.transaction())
+        return BlockingTransaction(self._link, self._session.transaction())
 
     def __enter__(self) -> Self:
-        self._bridge.run(lambda: Deferred.fromCoroutine(self._session.__aenter__()))
+        self._link.bridge.run(lambda: Deferred.fromCoroutine(self._session.__aenter__()))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bridge.run(lambda: Deferred.fromCoroutine(self._session.__aexit__(kind, error, trace)))
+        self._link.bridge.run(lambda: Deferred.fromCoroutine(self._session.__aexit__(kind, error, trace)))
 
 
 class BlockingScript:
@@ -469,8 +546,8 @@ class BlockingSubscription(Generic[Text]):
     Only one thread may iterate over it at a time.
     """
 
-    def __init__(self, bridge: Bridge, subscription: Subscription[Any]) -> None:
-        self._bridge = bridge
+    def __init__(self, link: _Link, subscription: Subscription[Any]) -> None:
+        self._link = link
         self._subscription = subscription
         self._items: BlockingIteration[Message[Text] | Lost | Resubscribed] | None = None
 
@@ -484,20 +561,24 @@ class BlockingSubscription(Generic[Text]):
 
     def ready(self) -> Self:
         """As `Subscription.ready`."""
-        self._bridge.run(self._subscription.ready)
+        self._link.bridge.run(self._subscription.ready)
         return self
 
     def add(self, *channels: Key) -> None:
         """As `Subscription.add`."""
-        self._bridge.run(partial(self._subscription.add, *channels))
+        self._link.bridge.run(partial(self._subscription.add, *channels))
 
     def remove(self, *channels: Key) -> None:
         """As `Subscription.remove`."""
-        self._bridge.run(partial(self._subscription.remove, *channels))
+        self._link.bridge.run(partial(self._subscription.remove, *channels))
 
     def close(self) -> None:
         """As `Subscription.close`."""
-        self._bridge.run(self._subscription.close)
+        try:
+            self._link.bridge.run(self._subscription.close)
+        except ClientClosed:
+            # The subscription has ended with the client.
+            pass
 
     def get(self, timeout: float | None = None) -> Message[Text] | Lost | Resubscribed | None:
         """Wait for the next item.
@@ -523,11 +604,11 @@ class BlockingSubscription(Generic[Text]):
     def _iteration(self) -> BlockingIteration[Message[Text] | Lost | Resubscribed]:
         # One for all calls: it may hold items.
         if self._items is None:
-            self._items = BlockingIteration(self._bridge, aiter(self._subscription))
+            self._items = BlockingIteration(self._link.bridge, aiter(self._subscription), self._link)
         return self._items
 
     def __enter__(self) -> Self:
-        self._bridge.run(lambda: Deferred.fromCoroutine(self._subscription.__aenter__()))
+        self._link.bridge.run(lambda: Deferred.fromCoroutine(self._subscription.__aenter__()))
         return self
 
     def __exit__(

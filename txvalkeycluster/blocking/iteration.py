@@ -1,13 +1,16 @@
-"""BlockingIteration: gives the items of an asynchronous iterator to a thread."""
+"""BlockingIteration: gives the items of an asynchronous iterator to threads."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
+from threading import Lock
+from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 
+from ..errors import ClientClosed
 from .bridge import Bridge, Waiter
 
 _T = TypeVar("_T")
@@ -18,24 +21,26 @@ _AT_ONCE = 500
 
 
 class BlockingIteration(Iterator[_T], Generic[_T]):
-    """An iterator whose `next` waits for the next item.  Only one thread may use it at a time.
+    """An iterator whose `next` waits for the next item.  If several threads use it, each item goes to one of them.
 
     One visit to the reactor takes all items that are there.  If a wait is given up, nothing is lost: the item belongs
     to the next call.
     """
 
-    def __init__(self, bridge: Bridge, iterator: AsyncIterator[_T]) -> None:
+    def __init__(self, bridge: Bridge, iterator: AsyncIterator[_T], owner: object = None) -> None:
         """Make an iterator.
 
         Args:
             bridge: Leads to the reactor of the iterator.
             iterator: The iterator.
+            owner: An object that must not be garbage-collected before the iterator.
         """
         self._bridge = bridge
-        self._iterator = iterator
+        self._reader = _Reader(iterator)
+        self._owner = owner
+        self._lock = Lock()
         self._items: deque[_T] = deque()
-        # For the thread of the reactor: a step whose result nobody has taken.
-        self._step: Deferred[_Step] | None = None
+        # The visit whose result nobody has taken.
         self._waiter: Waiter | None = None
 
     def __iter__(self) -> BlockingIteration[_T]:
@@ -57,69 +62,115 @@ class BlockingIteration(Iterator[_T], Generic[_T]):
         Raises:
             StopIteration: There are no more items.
             TimeoutError: The time is up.
+            ClientClosed: The client is closed.
             BaseException: Whatever the iterator raises.
         """
-        if not self._items:
-            waiter, self._waiter = self._waiter or self._bridge.begin(self._visit), None
-            try:
-                there = waiter.wait(timeout)
-            except BaseException:
-                # KeyboardInterrupt.  The items belong to the next call.
-                self._waiter = waiter
-                raise
-            if not there:
-                self._waiter = waiter
-                raise TimeoutError(f"there was no item within {timeout:g} s")
-            try:
-                self._items.extend(self._bridge.done(waiter))
-            except StopAsyncIteration:
-                raise StopIteration from None
-        return self._items.popleft()
+        left = timeout
+        if not self._lock.acquire(blocking=False):
+            # Another thread waits for an item.
+            begun = monotonic()
+            if not self._lock.acquire(timeout=-1 if timeout is None else max(timeout, 0.0)):
+                raise _late(timeout)
+            left = None if timeout is None else timeout - (monotonic() - begun)
+        try:
+            if not self._items:
+                if self._waiter is None:
+                    self._waiter = self._bridge.begin(self._reader.visit)
+                # After a timeout or KeyboardInterrupt the visit goes on, for the next call.
+                if not self._bridge.wait(self._waiter, left):
+                    raise _late(timeout)
+                waiter, self._waiter = self._waiter, None
+                try:
+                    self._items.extend(self._bridge.done(waiter))
+                except StopAsyncIteration:
+                    raise StopIteration from None
+            return self._items.popleft()
+        finally:
+            self._lock.release()
 
     def close(self) -> None:
-        """End the iteration early."""
+        """End the iteration early.  A thread that waits for an item gets StopIteration."""
         self._items.clear()
-        close = getattr(self._iterator, "aclose", None)
-        if close is not None and not self._bridge.ended:
-            self._bridge.run(self._cancel)
+        try:
+            self._bridge.run(self._reader.close)
+        except ClientClosed:
+            # The iteration has ended with the reactor.
+            pass
 
-    # ---- in the thread of the reactor
+    def __del__(self) -> None:
+        if "_items" in vars(self):
+            if self._waiter is not None:
+                self._bridge.cancel(self._waiter)
+            self._bridge.post(self._reader.drop)
 
-    def _visit(self) -> Deferred[list[_T]]:
+
+class _Reader:
+    """Takes the items in the thread of the reactor."""
+
+    def __init__(self, iterator: AsyncIterator[Any]) -> None:
+        self._iterator = iterator
+        self._closed = False
+        # The latest step, and whether its result is for the next visit.
+        self._step: Deferred[_Step] | None = None
+        self._left_over = False
+
+    def visit(self) -> Deferred[list[Any]]:
         """Return all items that are there, at least one; wait for one if there is none."""
-        step, self._step = self._step or self._next(), None
-        return step.addCallback(self._with_more)
+        step = self._step if self._left_over and self._step is not None else self._next()
+        self._left_over = False
+        items: Deferred[list[Any]] = Deferred(lambda _: step.cancel())
 
-    def _with_more(self, first: _Step) -> list[_T]:
+        def got(first: _Step) -> None:
+            # If it has fired, the visit was cancelled.
+            if not items.called:
+                self._add_more(first, items)
+
+        step.addCallback(got)
+        return items
+
+    def _add_more(self, first: _Step, items: Deferred[list[Any]]) -> None:
         if isinstance(first, Exception):
-            raise first
-        items = [*first]
-        while len(items) < _AT_ONCE:
+            items.errback(first)
+            return
+        found = [*first]
+        while len(found) < _AT_ONCE:
             step = self._next()
             results: list[_Step] = []
             if step.called:
                 step.addCallback(results.append)
             if not results or isinstance(results[0], Exception):
-                # For the next visit.
+                self._left_over = True
                 self._step = succeed(results[0]) if results else step
                 break
-            items += results[0]
-        return items
+            found += results[0]
+        items.callback(found)
 
     def _next(self) -> Deferred[_Step]:
         """Return a Deferred that fires with a tuple of the next item, or with an exception.  It does not fail."""
-        return Deferred.fromCoroutine(_anext(self._iterator))
+        self._step = Deferred.fromCoroutine(self._anext())
+        return self._step
 
-    def _cancel(self) -> Deferred[None]:
-        if self._step is not None:
-            step, self._step = self._step, None
-            step.cancel()
+    async def _anext(self) -> _Step:
+        try:
+            if self._closed:
+                raise StopAsyncIteration
+            return (await anext(self._iterator),)
+        except Exception as error:
+            return StopAsyncIteration() if self._closed else error
+
+    def close(self) -> Deferred[None]:
+        """End the iteration; a visit fails with StopAsyncIteration."""
+        self.drop()
+        self._left_over = False
         close: Any = getattr(self._iterator, "aclose", None)
         return Deferred.fromCoroutine(close()) if close is not None else succeed(None)
 
+    def drop(self) -> None:
+        """Cancel the step that waits."""
+        self._closed = True
+        if self._step is not None:
+            self._step.cancel()
 
-async def _anext(iterator: AsyncIterator[Any]) -> _Step:
-    try:
-        return (await anext(iterator),)
-    except Exception as error:
-        return error
+
+def _late(timeout: float | None) -> TimeoutError:
+    return TimeoutError(f"there was no item within {timeout or 0.0:g} s")
