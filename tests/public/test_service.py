@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from math import nan
 from typing import Any
+from weakref import ref
 
 from twisted.application.service import Application, IService, MultiService, Service
 from twisted.internet.defer import CancelledError, Deferred
@@ -169,6 +171,10 @@ class ServiceTests(MemoryTests):
         during, given_up = service.whenReady(), service.whenReady()
         given_up.cancel()
         self.failureResultOf(given_up, CancelledError)
+        forgotten = ref(given_up)
+        del given_up
+        gc.collect()
+        self.assertIsNone(forgotten())
         for ready in (before, during):
             self.assertIs(self.result_of(ready), service.client)
         self.assertIs(self.successResultOf(service.whenReady()), service.client)
@@ -187,6 +193,23 @@ class ServiceTests(MemoryTests):
         self.error_of(second, ClientClosed)
         self.result_of(stopped[0])
 
+    def test_restarted_by_the_first_waiter(self) -> None:
+        """If a waiter starts the service again, the next waiters get the new client."""
+        service = self.service()
+        old = service.client
+        later: list[Deferred[ClusterClient[bytes]]] = []
+
+        def restart(client: ClusterClient[bytes]) -> None:
+            service.stopService()
+            service.startService()
+            later.append(service.whenReady())
+
+        service.whenReady().addCallback(restart)
+        service.startService()
+        self.error_of(service.whenReady(), ClientClosed)
+        self.assertIs(self.result_of(later[0]), service.client)
+        self.assertIsNot(service.client, old)
+
     # ---- stop
 
     def test_stop_while_it_connects(self) -> None:
@@ -200,6 +223,8 @@ class ServiceTests(MemoryTests):
         self.result_of(service.stopService())
         self.failureResultOf(ready, ClientClosed)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+        # A Deferred that nobody has handled logs its error when it is collected.
+        gc.collect()
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_stop_between_attempts(self) -> None:
