@@ -79,13 +79,27 @@ class ServiceTests(MemoryTests):
         ready = service.whenReady()
         self.advance(60)
         self.assertNoResult(ready)
-        # The pauses grow to at most one second.
-        self.assertTrue(60 < service.client.statistics.refreshes < 180, service.client.statistics.refreshes)
         self.network.instead.clear()
         self.advance(2)
         self.assertIs(self.successResultOf(ready), service.client)
         # One line when it was down, and one when it came up.
         self.assertEqual(len(self.lines("txvalkeycluster.topology")), 2, self.lines("txvalkeycluster.topology"))
+
+    def test_servers_without_a_slot_map(self) -> None:
+        """Servers that refuse to give the slot map are soon asked only once in a second."""
+        for node in self.nodes:
+            node.script = lambda node, words, _: b"-NOPERM no\r\n" if words[0] == b"CLUSTER" else DEFAULT_REPLY
+        service = self.service()
+        service.startService()
+        ready = service.whenReady()
+        self.advance(60)
+        self.assertNoResult(ready)
+        refreshes = service.client.statistics.refreshes
+        self.assertTrue(60 < refreshes < 180, refreshes)
+        for node in self.nodes:
+            node.script = None
+        self.advance(2)
+        self.successResultOf(ready)
 
     def test_a_cluster_that_refuses_the_login(self) -> None:
         """It tries again, also if the function of the credentials fails, and is ready when the login works."""
