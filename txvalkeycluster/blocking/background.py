@@ -59,12 +59,16 @@ class Background:
             bridge.post(self._unshare)
             bridge.end()
         elif thread.ident == get_ident():
-            bridge.end()
-            bridge.reactor.stop()
+            self._stop()
         else:
-            bridge.post(bridge.reactor.stop)
+            bridge.post(self._stop)
             thread.join(_PATIENCE)
             bridge.end()
+
+    def _stop(self) -> None:
+        if not self.bridge.ended:
+            self.bridge.end()
+            self.bridge.reactor.stop()
 
     def _share(self) -> None:
         # Not during the shutdown: then the reactor waits for its threads, which may be waiting here.
@@ -159,6 +163,8 @@ def _close(reactor: Any) -> None:
         reactor.removeReader(reader)
         # Another thread may be about to write to the waker: its descriptors must not be closed before that.
         if reader is waker:
+            # The function refers to the waker: it would live until a garbage collection.
+            vars(waker).pop("fileno", None)
             finalize(waker, _close_descriptors, waker.i, waker.o).atexit = False
         else:
             reader.connectionLost(None)

@@ -10,6 +10,7 @@ import sys
 from _thread import allocate_lock, get_ident
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -56,11 +57,9 @@ class Waiter:
         if not self._done:
             self._done = True
             self._result, self._error = result, error
-            try:
+            # If another thread has ended the wait at the same moment, that is an error.
+            with suppress(RuntimeError):
                 self._lock.release()
-            except RuntimeError:
-                # Another thread has ended the wait at the same moment.
-                pass
 
     def wait(self, timeout: float) -> bool:
         """Wait for the result.

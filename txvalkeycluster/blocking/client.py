@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from contextvars import copy_context
 from functools import partial
 from itertools import islice
@@ -574,11 +574,9 @@ class BlockingSubscription(Generic[Text]):
 
     def close(self) -> None:
         """As `Subscription.close`."""
-        try:
+        # A closed client has ended the subscription.
+        with suppress(ClientClosed):
             self._link.bridge.run(self._subscription.close)
-        except ClientClosed:
-            # The subscription has ended with the client.
-            pass
 
     def get(self, timeout: float | None = None) -> Message[Text] | Lost | Resubscribed | None:
         """Wait for the next item.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from threading import Lock
 from time import monotonic
 from typing import Any, Generic, TypeVar
@@ -91,11 +92,9 @@ class BlockingIteration(Iterator[_T], Generic[_T]):
     def close(self) -> None:
         """End the iteration early.  A thread that waits for an item gets StopIteration."""
         self._items.clear()
-        try:
+        # If the reactor has stopped, the iteration has ended with it.
+        with suppress(ClientClosed):
             self._bridge.run(self._reader.close)
-        except ClientClosed:
-            # The iteration has ended with the reactor.
-            pass
 
     def __del__(self) -> None:
         if "_items" in vars(self):
