@@ -41,6 +41,7 @@ class BlockingIteration(Iterator[_T], Generic[_T]):
         self._owner = owner
         self._lock = Lock()
         self._items: deque[_T] = deque()
+        self._over = False
         # The visit whose result nobody has taken.
         self._waiter: Waiter | None = None
 
@@ -75,6 +76,8 @@ class BlockingIteration(Iterator[_T], Generic[_T]):
             left = None if timeout is None else timeout - (monotonic() - begun)
         try:
             if not self._items:
+                if self._over:
+                    raise StopIteration
                 if self._waiter is None:
                     self._waiter = self._bridge.begin(self._reader.visit)
                 # After a timeout or KeyboardInterrupt the visit goes on, for the next call.
@@ -84,6 +87,7 @@ class BlockingIteration(Iterator[_T], Generic[_T]):
                 try:
                     self._items.extend(self._bridge.done(waiter))
                 except StopAsyncIteration:
+                    self._over = True
                     raise StopIteration from None
             return self._items.popleft()
         finally:
