@@ -24,7 +24,10 @@ class CounterTests(ExampleTests):
         return self.start_example(*TWISTD, f"--python={EXAMPLES / 'counter/counter.tac'}")
 
     async def test_requests(self) -> None:
-        """The counter counts, refuses what is no number or no name, and shows its metrics."""
+        """The counter counts, refuses what is no number or no name, and shows its metrics.
+
+        A request that is being answered when SIGTERM comes gets its answer.
+        """
         counter = self.start_tac()
         site = await self.site_of(counter)
         await self.until_status(f"{site}/readyz", 200)
@@ -52,7 +55,22 @@ class CounterTests(ExampleTests):
         await self.client.set("counter:text", "text")
         answer = await self.http("POST", f"{site}/counters/text")
         self.assertEqual(answer[:2], (503, {"error": "no answer", "maybe_counted": False}))
-        self.assertEqual(await self.terminate(counter), -signal.SIGTERM)
+
+        for server in self.cluster.servers:
+            await self.cluster.pause(server)
+        last = ensureDeferred(self.http("POST", f"{site}/counters/last"))
+
+        async def arrived() -> object:
+            _, metrics, _ = await self.http("GET", f"{site}/metrics")
+            return re.search(r'(?m)^valkey_client_pending_commands{client="counter"} [1-9]', metrics)
+
+        await self.until(arrived)
+        counter.process.send_signal(signal.SIGTERM)
+        await counter.until_printed("Received SIGTERM")
+        for server in self.cluster.servers:
+            await self.cluster.resume(server)
+        self.assertEqual((await last)[:2], (200, {"name": "last", "value": 1}))
+        self.assertEqual(await counter.ended(), -signal.SIGTERM)
 
     async def test_a_cluster_that_stops(self) -> None:
         """While the cluster is down, the counter is alive and not ready; also if it was down at the start."""
@@ -75,27 +93,6 @@ class CounterTests(ExampleTests):
             await self.until_status(f"{each}/readyz", 200)
         for program in (first, second):
             self.assertEqual(await self.terminate(program), -signal.SIGTERM)
-
-    async def test_a_request_at_the_end(self) -> None:
-        """A request that is being answered when SIGTERM comes gets its answer."""
-        counter = self.start_tac()
-        site = await self.site_of(counter)
-        await self.until_status(f"{site}/readyz", 200)
-        for server in self.cluster.servers:
-            await self.cluster.pause(server)
-        answer = ensureDeferred(self.http("POST", f"{site}/counters/last"))
-
-        async def arrived() -> object:
-            _, metrics, _ = await self.http("GET", f"{site}/metrics")
-            return re.search(r'(?m)^valkey_client_pending_commands{client="counter"} [1-9]', metrics)
-
-        await self.until(arrived)
-        counter.process.send_signal(signal.SIGTERM)
-        await counter.until_printed("Received SIGTERM")
-        for server in self.cluster.servers:
-            await self.cluster.resume(server)
-        self.assertEqual((await answer)[:2], (200, {"name": "last", "value": 1}))
-        self.assertEqual(await counter.ended(), -signal.SIGTERM)
 
     async def test_plugin(self) -> None:
         """The counter runs as a plugin of twist and of twistd.  It ends at once if it cannot run."""
@@ -134,6 +131,7 @@ class RateLimiterTests(ExampleTests):
             status, _, headers = await self.http("GET", site)
             self.assertEqual(status, 429)
             self.assertIn(int(headers["retry-after"]), range(900, 1001))
+        await self.check_bucket()
         for server in self.cluster.servers:
             await self.cluster.kill(server)
         await self.until_status(first, 200)
@@ -141,8 +139,8 @@ class RateLimiterTests(ExampleTests):
         for program in programs:
             self.assertEqual(await self.terminate(program), 0)
 
-    async def test_the_bucket(self) -> None:
-        """A bucket fills again, takes several tokens at once or none, and expires when it is full."""
+    async def check_bucket(self) -> None:
+        """Check that a bucket fills again, takes several tokens at once or none, and expires when it is full."""
         module = load("rate_limiter")
         limiter = module.RateLimiter(self.client, "test", rate=20.0, burst=5)
         self.assertEqual(await limiter.take("a", 5), module.Decision(True, 0, 0.0))
