@@ -184,6 +184,8 @@ def _close_descriptors(*descriptors: Any) -> None:
 
 def _at_exit() -> None:
     if _current is not None:
+        # Daemon threads that wait would print the error.
+        _current.bridge.freeze()
         _current.end()
 
 

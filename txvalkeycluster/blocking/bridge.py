@@ -240,7 +240,8 @@ class Bridge:
                 self.reactor.callFromThread(self._drain)
                 raise
         if self.ended:
-            self._end_all()
+            self._waiting.discard(waiter)
+            self._end_one(waiter)
 
     def _look(self) -> None:
         """Notice a reactor that ended without its triggers, and a wake-up that was lost."""
@@ -277,16 +278,22 @@ class Bridge:
     def end(self) -> None:
         """Let every thread that waits fail with ClientClosed, because the reactor has stopped."""
         self.ended = True
-        self._end_all()
-
-    def _end_all(self) -> None:
         while self._waiting:
             try:
                 waiter = self._waiting.pop()
             except KeyError:
                 # Another thread took the last one.
                 break
-            waiter.fail(ClientClosed(self._why, maybe_executed=waiter.started))
+            self._end_one(waiter)
+
+    def _end_one(self, waiter: Waiter) -> None:
+        waiter.fail(ClientClosed(self._why, maybe_executed=waiter.started))
+
+    def freeze(self) -> None:
+        """Let the threads that wait now wait until the process ends."""
+        waiting, self._waiting = self._waiting, set()
+        for waiter in waiting:
+            waiter._done = True
 
     def _forked(self) -> None:
         # The threads that wait do not exist in the child.
