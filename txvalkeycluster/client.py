@@ -663,6 +663,7 @@ class ClusterClient(Commands[Text], SubscriptionMethods[Text]):
         Returns:
             A Deferred that fires with None when every command has ended and every socket is closed.  It does not fail.
         """
+        self._router.factory.thread.check()
         self._end_subscriptions("the client is closed")
         return self._end(self._router.close)
 
@@ -674,6 +675,7 @@ class ClusterClient(Commands[Text], SubscriptionMethods[Text]):
         Returns:
             A Deferred that fires with None when every socket is closed.  It does not fail.
         """
+        self._router.factory.thread.check()
         self._end_subscriptions("the client was aborted")
         return self._end(self._router.abort, again=True)
 

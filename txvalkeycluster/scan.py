@@ -24,7 +24,16 @@ from .address import Address
 from .commands import Command
 from .commands.encoder import Arg, pack
 from .commands.method_support import Key
-from .errors import ClientClosed, CommandTimeout, ConnectFailed, ConnectionLost, ProtocolError, ReplyError, ValkeyError
+from .errors import (
+    ClientClosed,
+    CommandTimeout,
+    ConnectFailed,
+    ConnectionLost,
+    ProtocolError,
+    ReplyError,
+    ValkeyError,
+    WrongThread,
+)
 from .requests.request import Call, Connection, Destination
 from .routing.retry_policy import NOT_HERE_OR_NOT_NOW
 from .routing.router import Router
@@ -117,7 +126,7 @@ class KeyScan:
         """
         try:
             await self._router.refresh()
-        except ClientClosed:
+        except (ClientClosed, WrongThread):
             raise
         except ValkeyError as error:
             # The scan goes on with the old map, which says nothing about slots without owner.

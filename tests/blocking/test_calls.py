@@ -109,10 +109,14 @@ class CallTests(BlockingTests):
     def test_a_session_that_an_exception_left(self) -> None:
         """Its connection is used again."""
         client = self.client()
-        for _ in range(5):
-            with self.assertRaises(Interrupt), client.watch("left") as session:
+
+        def leave() -> None:
+            with client.watch("left") as session:
                 session.get("left")
                 raise Interrupt
+
+        for _ in range(5):
+            self.assertRaises(Interrupt, leave)
         with client.watch("left") as session:
             session.transaction().set("left", 1).execute()
         self.assertEqual(client.get("left"), "1")
@@ -330,7 +334,7 @@ class EndTests(BlockingTests):
                     client = rng.choice(clients)
                     match rng.randrange(12):
                         case 0:
-                            client.set(key, object())
+                            client.execute("SET", key, object())  # type: ignore[arg-type]
                         case 1:
                             client.lpush(f"{key}:list", 1)
                         case 2:

@@ -159,8 +159,7 @@ class ScanTests(BlockingTests):
         scan = client.scan_iter()
         next(scan)
         client.close()
-        with self.assertRaises(ClientClosed):
-            list(scan)
+        self.assertRaises(ClientClosed, list, scan)
 
 
 class SubscriptionTests(BlockingTests):

@@ -56,7 +56,8 @@ class ClusterFactory:
         self._reactor = reactor
         self._options = options
         self._statistics = statistics
-        thread = ThreadCheck()
+        #: Notices a wrong thread.
+        self.thread = thread = ThreadCheck(reactor)
         self._write_scheduler = WriteScheduler(reactor, thread)
         #: What the queues of waiting commands share.
         self.waits = Waits(reactor, self._write_scheduler.cancels, thread)
@@ -176,7 +177,11 @@ class ClusterFactory:
         Returns:
             A Deferred that fires with None when it is done.  It fails with the first AuthenticationFailed or
             CommandTimeout, after all have ended.
+
+        Raises:
+            WrongThread: This is not the thread of the reactor.
         """
+        self.thread.check()
         logins = [connection.login.renew() for connection in list(self._open) if connection.login is not None]
         return DeferredList(logins, consumeErrors=True).addCallback(_first_failure)
 
@@ -194,6 +199,7 @@ class ClusterFactory:
             Whether there was any connection.
         """
         self._options.random.seed()
+        self.thread.forget()
         self.is_copy = bool(self._open)
         for connection in self._open:
             connection.give_up_copy()

@@ -56,8 +56,8 @@ class WriteScheduler:
         self.held = False
         #: Counts cancelled commands.  A command that is cancelled before it is written is not written.
         self.cancels = Cancels()
-        self._thread = thread or ThreadCheck()
-        self._timer = Timer(clock, self._end_turn)
+        self._thread = thread or ThreadCheck(clock)
+        self._timer = Timer(clock, self.release)
         self._touched: list[Writer] = []
 
     def touch(self, connection: Writer) -> None:
@@ -82,10 +82,6 @@ class WriteScheduler:
             self._schedule()
         else:
             self.release()
-
-    def _end_turn(self) -> None:
-        self._thread.note()
-        self.release()
 
     def release(self) -> None:
         """Let every collected connection write now."""

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
+from ..errors import WrongThread
+from .thread_check import ThreadCheck
 from .timer import Timer
 
 _T = TypeVar("_T")
@@ -16,16 +18,23 @@ _T = TypeVar("_T")
 class LaterCalls:
     """Calls each function once, ``delay`` seconds after the first was added; 0 is the next turn of the reactor."""
 
-    def __init__(self, clock: IReactorTime, delay: float) -> None:
+    def __init__(self, clock: IReactorTime, delay: float, thread: ThreadCheck | None = None) -> None:
         self._delay = delay
+        self._thread = thread
         self._waiting: list[Callable[[], object]] = []
         self._timer = Timer(clock, self.call_now)
 
     def add(self, function: Callable[[], object]) -> None:
-        """Add a function, which is called once."""
-        self._waiting.append(function)
+        """Add a function, which is called once.
+
+        Raises:
+            WrongThread: This is not the thread of the reactor, and the timer does not run yet.
+        """
         if not self._timer.running:
+            if self._thread is not None:
+                self._thread.check()
             self._timer.start(self._delay)
+        self._waiting.append(function)
 
     def call_now(self) -> None:
         """Call all added functions now, for example because the client closes."""
@@ -55,7 +64,12 @@ class LaterCalls:
             if not later.called:
                 later.callback(result)
 
-        self.add(lambda: ended.addBoth(pass_on))
+        try:
+            self.add(lambda: ended.addBoth(pass_on))
+        except WrongThread:
+            # The caller gets this error instead.
+            ended.addErrback(lambda _: None)
+            raise
         return later
 
 

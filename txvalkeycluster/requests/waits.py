@@ -46,7 +46,7 @@ class Waits:
         self._queues: dict[Queue, None] = {}
         self._timer = Timer(clock, self._look)
         self._long = False
-        self._thread = thread or ThreadCheck()
+        self._thread = thread or ThreadCheck(clock)
 
     def entered(self, queue: Queue) -> None:
         """Note that a queue will hold commands.

@@ -114,9 +114,9 @@ class Router:
         #: The destination of each slot: its owner, or the queue of the requests that wait for an owner.
         self.destinations = recovery.slot_map.destinations
         #: Functions to call again after full queues have rejected something.
-        self.retries = LaterCalls(reactor, 0.01)
+        self.retries = LaterCalls(reactor, 0.01, self.factory.thread)
         #: Passes on immediate failures in the next turn of the reactor.
-        self.next_turn = LaterCalls(reactor, 0.0)
+        self.next_turn = LaterCalls(reactor, 0.0, self.factory.thread)
         self._shutdown = Shutdown(reactor, self.factory, recovery, self._replica_wait, self.retries)
 
     def __repr__(self) -> str:
@@ -385,6 +385,7 @@ class Router:
         self, command: Command, args: Sequence[Arg], only: NodeConnection | None = None
     ) -> Deferred[Any]:
         """Send WAIT or WAITAOF, which have a timeout argument and no deadline."""
+        self.factory.thread.check()
         return self.delegate(command, Deferred.fromCoroutine(self._replica_wait.wait(tuple(args), only)))
 
     def delegate(self, command: Command, deferred: Deferred[Any]) -> DelegatedCall:
@@ -398,7 +399,11 @@ class Router:
 
         Returns:
             The call.
+
+        Raises:
+            WrongThread: This is not the thread of the reactor.
         """
+        self.factory.thread.check()
         call = DelegatedCall(b"", command, self.clock.seconds(), inf, False, self.note_cancel)
         self._shutdown.watch(call)
         call.follow(deferred)
@@ -435,7 +440,11 @@ class Router:
         Returns:
             A Deferred that fires with None when the client uses the new map.  It fails with ClusterUnavailable,
             TopologyError or ClientClosed.
+
+        Raises:
+            WrongThread: This is not the thread of the reactor.
         """
+        self.factory.thread.check()
         refreshed = self.recovery.refresher.refresh()
         return self.next_turn.postponed(refreshed)
 
