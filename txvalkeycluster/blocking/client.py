@@ -236,11 +236,10 @@ class BlockingClient(BlockingCommands[Text], AbstractContextManager["BlockingCli
     def statistics(self) -> Statistics:
         """As `ClusterClient.statistics`."""
         link = self._connection.last()
-        try:
-            found: Statistics = link.bridge.run(lambda: link.client.statistics)
-        except ClientClosed:
+        if link.bridge.ended:
             # Nothing changes any more.
-            found = link.client.statistics
+            return link.client.statistics
+        found: Statistics = link.bridge.run(lambda: link.client.statistics)
         return found
 
     @property
