@@ -18,6 +18,7 @@ from twisted.python import threadable
 from twisted.python.failure import Failure
 
 from ..connection.forks import in_forked_children
+from ..connection.write_scheduler import WriteScheduler
 from ..errors import ClientClosed
 from ..requests.request import Call
 
@@ -126,6 +127,8 @@ class Bridge:
         self.reactor = reactor
         #: The identifier of its thread.
         self.thread = thread
+        #: The schedulers of the clients: the commands of one visit to the reactor are written together.
+        self.schedulers: list[WriteScheduler] = []
         self._alive = alive
         self._queue: deque[tuple[Callable[[], Any], Waiter]] = deque()
         self._waiting: set[Waiter] = set()
@@ -253,9 +256,21 @@ class Bridge:
     def _drain(self) -> None:
         # Before the queue is read: a thread that comes later wakes the reactor again.
         self._awake = False
-        queue = self._queue
         # Not more: the connections must have their turn.
-        for _ in range(len(queue)):
+        count = len(self._queue)
+        schedulers = list(self.schedulers)
+        for scheduler in schedulers:
+            scheduler.held = True
+        try:
+            self._start(count)
+        finally:
+            for scheduler in schedulers:
+                scheduler.held = False
+                scheduler.read_done(count)
+
+    def _start(self, count: int) -> None:
+        queue = self._queue
+        for _ in range(count):
             start, waiter = queue.popleft()
             if waiter.given_up:
                 continue

@@ -58,13 +58,20 @@ class _Link:
         self._is_open = False
         try:
             #: The client.
-            self.client: ClusterClient[Any] = used.bridge.run(
-                partial(ClusterClient[Any], used.bridge.reactor, url, **options)
-            )
+            self.client: ClusterClient[Any] = used.bridge.run(partial(self._make, url, options))
             self._is_open = True
         finally:
             if not self._is_open:
                 background.release(used)
+
+    def _make(self, url: str | None, options: dict[str, Any]) -> ClusterClient[Any]:
+        client = ClusterClient[Any](self.bridge.reactor, url, **options)
+        self.bridge.schedulers.append(client._router.factory.write_scheduler)
+        return client
+
+    def _release(self) -> None:
+        self.bridge.schedulers.remove(self.client._router.factory.write_scheduler)
+        background.release(self._background)
 
     def end(self, how: Callable[[ClusterClient[Any]], Any], first: bool) -> None:
         """Close or abort the client; the first call gives the reactor back."""
@@ -77,7 +84,7 @@ class _Link:
             pass
         finally:
             if first:
-                background.release(self._background)
+                self._release()
 
     def forked(self) -> None:
         """Leave everything to the parent process."""
@@ -87,8 +94,14 @@ class _Link:
         if "_is_open" not in vars(self) or not self._is_open:
             return
         # The garbage collector may be at work in any thread, also in that of the reactor: nothing here may wait.
-        used, client = self._background, self.client
-        self.bridge.post(lambda: client.abort().addBoth(lambda _: background.release(used)))
+        used, client, schedulers = self._background, self.client, self.bridge.schedulers
+        scheduler = client._router.factory.write_scheduler
+
+        def release(_: object) -> None:
+            schedulers.remove(scheduler)
+            background.release(used)
+
+        self.bridge.post(lambda: client.abort().addBoth(release))
         if client._router.connected and not self.bridge.ended:
             text = f"<BlockingClient {client!r}> was garbage-collected without close() or abort()"
             warnings.warn(text, ResourceWarning, 2, self)

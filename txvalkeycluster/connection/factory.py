@@ -58,9 +58,10 @@ class ClusterFactory:
         self._statistics = statistics
         #: Notices a wrong thread.
         self.thread = thread = ThreadCheck(reactor)
-        self._write_scheduler = WriteScheduler(reactor, thread)
+        #: Decides when the connections write.
+        self.write_scheduler = WriteScheduler(reactor, thread)
         #: What the queues of waiting commands share.
-        self.waits = Waits(reactor, self._write_scheduler.cancels, thread)
+        self.waits = Waits(reactor, self.write_scheduler.cancels, thread)
         #: Makes endpoints for TLS; None without TLS.
         self.tls = TLSEndpoints(reactor, options, self._tls_reloaded) if options.tls else None
         self._endpoint_for = endpoint_maker(reactor, options, self.tls)
@@ -243,7 +244,7 @@ class ClusterFactory:
         node = self.nodes.get(address)
         counters = node.counters if node is not None else self._statistics
         make = _OwnedSubscriber if purpose == "subscriber" else _Owned
-        connection = make(self._reactor, self._options, self._write_scheduler, str(address), counters)
+        connection = make(self._reactor, self._options, self.write_scheduler, str(address), counters)
         if purpose != connection.purpose:
             connection.purpose = purpose
         connection.sockets = self._open
@@ -275,7 +276,7 @@ class ClusterFactory:
         self.listener.tls_reloaded(error)
 
     def _stop_timers(self) -> None:
-        self._write_scheduler.stop()
+        self.write_scheduler.stop()
         self.waits.stop()
 
     def _socket_closed(self) -> None:
