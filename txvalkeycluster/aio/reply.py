@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Generator
-from typing import Any, TypeVar
+from asyncio import _get_running_loop
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from ..client import ClusterClient
 from ..commands.converters import Convert, converted
+from ..errors import WrongThread
 from ..requests.request import Call
 
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
 
 
 class Reply(asyncio.Future[_T], Coroutine[Any, Any, _T]):
     """A future of asyncio, for a command that has been sent already.
 
-    Await it, give it to `asyncio.gather` or `asyncio.wait_for`, or make a task of it as of a coroutine
-    (``group.create_task(client.get("key"))``).  To cancel it cancels the command: a command that is not written yet is
-    not sent.
+    Await it as often as needed, give it to `asyncio.gather` or `asyncio.wait_for`, or make a task of it as of a
+    coroutine (``group.create_task(client.get("key"))``).  `asyncio.wait` accepts only such tasks.  To cancel a reply
+    cancels the command: a command that is not written yet is not sent.
     """
 
     # What is cancelled with this reply.
     _source: Deferred[Any] | None = None
-    _steps: Generator[Any, Any, _T] | None = None
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Cancel the command, and this reply.
@@ -44,35 +46,75 @@ class Reply(asyncio.Future[_T], Coroutine[Any, Any, _T]):
             source.cancel()
         return True
 
+    # ---- what tasks use of a coroutine.  There is no state, so that several tasks can be made of one reply.
+
     def send(self, value: Any) -> Any:
         """Run the next step, as of a coroutine; for tasks of asyncio."""
-        return self._running().send(value)
+        if self.done():
+            raise StopIteration(self.result())
+        self._asyncio_future_blocking = True
+        return self
 
-    def throw(self, *error: Any) -> Any:
-        """Raise an error, as in a coroutine; for tasks of asyncio."""
-        return self._running().throw(*error)
+    def throw(self, kind: Any, error: Any = None, trace: Any = None, /) -> Any:
+        """Raise an error, as in a coroutine; for tasks of asyncio.  The command is cancelled, if it has not ended."""
+        self.cancel()
+        if error is None:
+            error = kind() if isinstance(kind, type) else kind
+        raise error.with_traceback(trace) if trace is not None else error
 
     def close(self) -> None:
-        """End the steps, as of a coroutine; for tasks of asyncio."""
-        self._running().close()
-
-    def _running(self) -> Generator[Any, Any, _T]:
-        if self._steps is None:
-            self._steps = self.__await__()
-        return self._steps
+        """Cancel the command, if it has not ended; for tasks of asyncio."""
+        self.cancel()
 
 
-def reply_of(deferred: Deferred[_T]) -> Reply[_T]:
-    """Return a reply that gets the result of a Deferred.  Call it in a coroutine or a callback of the event loop."""
-    reply: Reply[_T] = Reply(loop=asyncio.get_running_loop())
-    reply._source = deferred
+def check_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Check that an event loop runs in this thread.
+
+    Raises:
+        WrongThread: It does not.
+    """
+    running = _get_running_loop()
+    if running is not loop:
+        where = "outside of an event loop" if running is None else "in another event loop"
+        raise WrongThread(
+            f"the client was used {where}; nothing was sent: "
+            "a client belongs to the event loop that ran when it was made, and can be used only there"
+        )
+
+
+def reply_by(
+    loop: asyncio.AbstractEventLoop, start: Callable[_P, Deferred[_T]], *args: _P.args, **kwargs: _P.kwargs
+) -> Reply[_T]:
+    """Call a function, and return a reply with the result of the Deferred that it returns.
+
+    Args:
+        loop: The event loop of the client.
+        start: The function.
+        *args: Its arguments.
+        **kwargs: Its arguments.
+
+    Raises:
+        WrongThread: The loop does not run in this thread.
+    """
+    check_loop(loop)
+    reply: Reply[_T] = Reply(loop=loop)
+    reply._source = deferred = start(*args, **kwargs)
     deferred.addCallbacks(_succeeded, _failed, callbackArgs=(reply,), errbackArgs=(reply,))
     return reply
 
 
-def reply_from(coroutine: Coroutine[Deferred[Any], Any, _T]) -> Reply[_T]:
-    """Run a coroutine that awaits Deferreds, and return a reply that gets its result."""
-    return reply_of(Deferred.fromCoroutine(coroutine))
+def reply_from(
+    loop: asyncio.AbstractEventLoop,
+    function: Callable[_P, Coroutine[Deferred[Any], Any, _T]],
+    *args: _P.args,
+    **kwargs: _P.kwargs,
+) -> Reply[_T]:
+    """Do as `reply_by` with a function that returns a coroutine, which awaits Deferreds."""
+
+    def start() -> Deferred[_T]:
+        return Deferred.fromCoroutine(function(*args, **kwargs))
+
+    return reply_by(loop, start)
 
 
 def _succeeded(result: Any, reply: Reply[Any]) -> None:
@@ -88,7 +130,7 @@ def _failed(failure: Failure, reply: Reply[Any]) -> None:
 
 
 def _fail(reply: Reply[Any], error: Any) -> None:
-    if isinstance(error, CancelledError):
+    if isinstance(error, (CancelledError, asyncio.CancelledError)):
         asyncio.Future.cancel(reply)
     elif isinstance(error, StopIteration):
         # A future refuses it.
@@ -138,33 +180,75 @@ class AsyncCall(Call):
             _fail(reply, fail.value if isinstance(fail, Failure) else fail)
 
 
-def send(client: ClusterClient[Any], words: Any, convert: Convert | None) -> Reply[Any]:
-    """Send a command, and return a reply with its converted result."""
+def send(
+    client: ClusterClient[Any], loop: asyncio.AbstractEventLoop, words: Any, convert: Convert | None
+) -> Reply[Any]:
+    """Send a command, and return a reply with its converted result.
+
+    Raises:
+        WrongThread: The loop does not run in this thread.
+    """
+    if _get_running_loop() is not loop:
+        check_loop(loop)
     call = client._call(words, AsyncCall)
     if isinstance(call, AsyncCall) and not call.called:
-        reply: Reply[Any] = Reply(loop=asyncio.get_running_loop())
+        reply: Reply[Any] = Reply(loop=loop)
         call.convert, call.reply, reply._source = convert, reply, call
         return reply
-    return reply_of(call if convert is None else call.addCallback(converted, convert))
+    return reply_by(loop, lambda: call if convert is None else call.addCallback(converted, convert))
 
 
 class AsyncIteration(AsyncIterator[_T]):
-    """Iterates over what an iterator gives whose steps await Deferreds."""
+    """Iterates over what an iterator gives whose steps await Deferreds.
 
-    def __init__(self, iterator: AsyncIterator[_T]) -> None:
+    To cancel a step ends the iteration, as with an asynchronous generator.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, iterator: AsyncIterator[_T]) -> None:
+        self._loop = loop
         self._iterator = iterator
+        # The step whose item nobody has taken.
+        self._step: Reply[_T] | None = None
+        self._waiting = False
+        self._cancelled = False
 
     def __aiter__(self) -> AsyncIteration[_T]:
         return self
 
-    def __anext__(self) -> Awaitable[_T]:
-        return reply_from(_next(self._iterator))
+    async def __anext__(self) -> _T:
+        if self._cancelled:
+            # StopAsyncIteration would say that it is complete.
+            raise RuntimeError("the iteration was cancelled before its end; begin a new one")
+        if self._waiting:
+            raise RuntimeError("another task waits for the next item of this iteration")
+        step = self._step
+        if step is None:
+            step = self._step = reply_from(self._loop, _next, self._iterator)
+        self._waiting = True
+        try:
+            item = await step
+        except asyncio.CancelledError:
+            if step.cancelled():
+                self._cancelled = True
+                self._step = None
+            # Else the task was cancelled after the step had ended.  The item belongs to the next call.
+            raise
+        except BaseException:
+            self._step = None
+            raise
+        finally:
+            self._waiting = False
+        self._step = None
+        return item
 
     async def aclose(self) -> None:
         """End the iteration early."""
-        close = getattr(self._iterator, "aclose", None)
+        if self._step is not None:
+            self._step.cancel()
+            self._step = None
+        close: Any = getattr(self._iterator, "aclose", None)
         if close is not None:
-            await reply_from(close())
+            await reply_from(self._loop, close)
 
 
 async def _next(iterator: AsyncIterator[_T]) -> _T:
