@@ -45,7 +45,7 @@ class PackagingTests(SynchronousTestCase):
         config = read("setup.cfg")
         extras = config["options.extras_require"]
         allowed = required(config["options"]["install_requires"])
-        for extra in ("cli", "embedded", "test"):
+        for extra in ("cli", "embedded", "opentelemetry", "prometheus", "test"):
             allowed |= required(extras[extra])
         self.assertEqual(required(read("tox.ini")["testenv:lowest"]["deps"]), allowed)
 

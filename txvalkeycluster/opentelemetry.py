@@ -1,0 +1,124 @@
+"""`ClusterInstrumentation`: the traces and the metrics of a client for OpenTelemetry.
+
+It needs the package opentelemetry-api: ``pip install 'txvalkeycluster[opentelemetry]'``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from opentelemetry.context import get_current
+from opentelemetry.metrics import MeterProvider, get_meter
+from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider, get_tracer
+
+from .address import Address
+from .client import ClusterClient
+from .errors import ReplyError
+from .statistics import FinishedCommand, Labels
+
+#: The upper bounds of the buckets of durations in seconds, which the semantic conventions advise.
+#: Source: https://opentelemetry.io/docs/specs/semconv/db/database-metrics/
+BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
+
+_NAME = "txvalkeycluster"
+# The version of the conventions in which those for databases are stable.
+_SCHEMA = "https://opentelemetry.io/schemas/1.33.0"
+# A name that the command table does not know can be an argument of the application.  The conventions have this word for
+# an error of an unknown kind.
+_OTHER = "_OTHER"
+
+_Attributes = dict[str, str | int]
+
+
+class ClusterInstrumentation:
+    """Makes one span for each finished command of a client, and records how long it took.
+
+    Names and attributes follow https://opentelemetry.io/docs/specs/semconv/db/redis/.  No key, no value and no text of
+    an error is recorded.  A span is made when the command has ended.  Its parent is the span that was current at the
+    call, and the current span of the caller never changes.
+
+    Example:
+        instrumentation = ClusterInstrumentation(client)
+    """
+
+    def __init__(
+        self,
+        client: ClusterClient[Any],
+        *,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+    ) -> None:
+        """Begin to observe the client.
+
+        Args:
+            client: The client.
+            tracer_provider: What makes the spans.  Default: the global provider.
+            meter_provider: What records the histogram.  Default: the global provider.
+        """
+        self._client = client
+        self._tracer = get_tracer(_NAME, tracer_provider=tracer_provider, schema_url=_SCHEMA)
+        self._durations = get_meter(_NAME, meter_provider=meter_provider, schema_url=_SCHEMA).create_histogram(
+            "db.client.operation.duration",
+            unit="s",
+            description="Duration of database client operations.",
+            explicit_bucket_boundaries_advisory=BUCKETS,
+        )
+        self._labels = Labels(client.commands, _OTHER)
+        # What all commands have in common.
+        self._common: _Attributes = {"db.system.name": "redis", "db.namespace": str(client.options.db)}
+        # The attributes of successful commands, by name and node.
+        self._known: dict[tuple[str, Address | None], _Attributes] = {}
+        self._listener: Callable[[FinishedCommand], None] | None = self._note
+        client.add_command_listener(self._listener)
+
+    def close(self) -> None:
+        """Stop to observe the client.  It may be called again, also after the client was closed."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            self._client.remove_command_listener(listener)
+
+    def _note(self, finished: FinishedCommand) -> None:
+        end = time.time_ns()
+        attributes = self._attributes_of(self._labels.of_command(finished.name), finished.node)
+        error = finished.error
+        if error is not None:
+            attributes = attributes | self._attributes_of_error(error)
+        # The context of the caller also lets a metric point to its trace.
+        context = finished.context.run(get_current)
+        self._durations.record(finished.seconds, attributes, context=context)
+        if finished.commands > 1:
+            attributes = attributes | {"db.operation.batch.size": finished.commands}
+        span = self._tracer.start_span(
+            str(attributes["db.operation.name"]),
+            context=context,
+            kind=SpanKind.CLIENT,
+            attributes=attributes,
+            start_time=end - int(finished.seconds * 1e9),
+            # The error is recorded as attributes, because its text can contain an argument.
+            record_exception=False,
+        )
+        if error is not None:
+            span.set_status(Status(StatusCode.ERROR))
+        span.end(end)
+
+    def _attributes_of(self, name: str, node: Address | None) -> _Attributes:
+        """Return the attributes of a successful command.  Nobody changes the dictionary afterwards."""
+        key = name, node
+        attributes = self._known.get(key)
+        if attributes is None:
+            if len(self._known) >= 10_000:
+                # Nodes that have left the cluster must not stay in memory.
+                self._known.clear()
+            attributes = self._known[key] = self._common | {"db.operation.name": name}
+            if node is not None:
+                attributes["server.address"] = node.host
+                attributes["server.port"] = node.port
+        return attributes
+
+    def _attributes_of_error(self, error: BaseException) -> _Attributes:
+        if isinstance(error, ReplyError):
+            code = self._labels.of_code(error.code)
+            return {"db.response.status_code": code, "error.type": code}
+        return {"error.type": type(error).__name__}
