@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from contextvars import Context
 from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 from .address import Address
 
 # A node that invents error codes must not fill the memory.  Further codes are counted as this one.
 _MOST_CODES = 64
 _OTHER = "other"
+# The same for the names of commands, which can be what a user of the application has typed.
+_MOST_NAMES = 300
+_WORD = re.compile(r"[A-Z0-9_.-]{1,40}")
 
 
-class FinishedCommand(NamedTuple):
+@dataclass(slots=True)
+class FinishedCommand:
     """One command of the application that has ended, for `ClusterClient.add_command_listener`.
 
-    A pipeline and a transaction are one record each.
+    A pipeline and a transaction are one record each.  All listeners get the same record, so they must not change it.
     """
 
     #: The name in upper case: ``"GET"``, ``"CONFIG SET"``.  A pipeline is ``"PIPELINE"`` and a transaction ``"MULTI"``,
@@ -34,7 +40,8 @@ class FinishedCommand(NamedTuple):
     error: BaseException | None
     #: The number of commands: 1, or those of the pipeline or the transaction.
     commands: int
-    #: The context variables at the call.
+    #: The context variables at the call.  They are left out, to save time, if every listener has an attribute
+    #: ``needs_context`` that is False.
     context: Context
 
 
@@ -140,3 +147,40 @@ class Statistics(NodeStatistics):
     resubscribed: int = 0
     #: The nodes by address: those of the slot map, the seeds, and the targets of redirects.
     nodes: dict[Address, NodeStatistics] = field(default_factory=dict)
+
+
+class Labels:
+    """Makes labels of metrics from the names of commands and the codes of errors.
+
+    There are few different labels, and none holds an argument: a program can pass ``"GET secret"`` as the name of a
+    command, and a script can return any text as an error.
+    """
+
+    def __init__(self, commands: Mapping[Any, Any], other: str) -> None:
+        """Begin without names.
+
+        Args:
+            commands: The table of commands, which knows the subcommands.
+            other: The label of everything that is no name or no code, and of names after the first 300.
+        """
+        self._commands = commands
+        self._other = other
+        self._names: set[str] = set()
+
+    def of_command(self, name: str) -> str:
+        """Return the label of `FinishedCommand.name`."""
+        if name in self._names:
+            return name
+        if len(self._names) >= _MOST_NAMES or not self._is_name(name):
+            return self._other
+        self._names.add(name)
+        return name
+
+    def of_code(self, code: str) -> str:
+        """Return the label of an error code."""
+        return code if _WORD.fullmatch(code) else self._other
+
+    def _is_name(self, name: str) -> bool:
+        kind, _, rest = name.partition(" ")
+        first, _, sub = (rest if rest and kind in ("PIPELINE", "MULTI") else name).partition(" ")
+        return bool(_WORD.fullmatch(first)) and (not sub or sub in self._commands[first].subcommands)

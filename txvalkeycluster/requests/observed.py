@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from contextvars import copy_context
+from collections.abc import Callable
+from contextvars import Context
 from typing import Any, Protocol
+
+from twisted.internet import defer
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from ..address import Address
 from ..commands import Command
-from ..commands.encoder import Packed
+from ..statistics import FinishedCommand
+from .history import History
 from .request import Call, Destination
-from .target import Target
+from .target import UNROUTED
+
+# FinishedCommand(...) costs 0.15 us more: it calls a function that is written in Python.
+_new = object.__new__
+# super().callback(...) costs 0.1 us more.
+_fire = Call.callback
 
 
 class Observer(Protocol):
     """What gets the reports."""
 
-    def address_of(self, target: Target) -> Address | None:
-        """Return the node to which a new request for a target goes now; None if it waits for a node."""
+    #: Returns the current time.
+    seconds: Callable[[], float]
+    #: Called with each finished command.  It may raise anything.
+    report: Callable[[FinishedCommand], object]
+    #: Returns the context variables of the caller.
+    context: Callable[[], Context]
 
-    def call_ended(self, call: ObservedCall, error: Any) -> None:
-        """Handle the end of a call.
-
-        Args:
-            call: The call; its caller has not got the result yet.
-            error: An exception or a Failure; None if the call succeeded.
-        """
+    def report_failed(self, finished: FinishedCommand) -> None:
+        """Handle that `report` has raised an exception."""
 
 
 class ObservedCall(Call):
@@ -33,16 +43,22 @@ class ObservedCall(Call):
     A callback on an ordinary call would do the same, but cost 1 us: it prevents the direct resumption of a coroutine.
     """
 
-    def __init__(
-        self, observer: Observer, payload: Packed, command: Command, target: Target, *rest: Any, **canceller: Any
-    ) -> None:
-        """Make the call; all arguments but ``observer`` are those of `Call`."""
-        Call.__init__(self, payload, command, target, *rest, **canceller)
+    __slots__ = ("_observer", "address", "context")
+
+    def __init__(self, observer: Observer, *call: Any, **rest: Any) -> None:
+        """Make the call.  `routing.observation` makes most calls without this method, to save time.
+
+        Args:
+            observer: Gets the report.
+            *call: The arguments of `Call`.
+            **rest: As ``call``.
+        """
+        super().__init__(*call, **rest)
         self._observer = observer
-        #: The node that gets this call.
-        self.address = observer.address_of(target)
+        #: The node that this call was given to last; None if there was none yet.
+        self.address: Address | None = None
         #: The context variables of the caller.
-        self.context = copy_context()
+        self.context: Context = observer.context()
 
     def give_to(self, destination: Destination) -> None:
         """Give this call to a destination, and note which node that is."""
@@ -51,10 +67,84 @@ class ObservedCall(Call):
 
     def callback(self, result: Any) -> None:
         """Report the success, then give the caller the reply."""
-        self._observer.call_ended(self, None)
-        super().callback(result)
+        observer = self._observer
+        seconds, report = observer.seconds, observer.report
+        history = self.history
+        finished = _new(FinishedCommand)
+        finished.name = self.command.name
+        finished.node = self.address
+        finished.seconds = seconds() - self.since
+        finished.attempts = 1 if history is None else history.attempts + 1
+        finished.error = None
+        finished.commands = 1
+        finished.context = self.context
+        try:
+            report(finished)
+        except BaseException:
+            # SystemExit too must not keep a command from ending.
+            observer.report_failed(finished)
+        _fire(self, result)
 
     def errback(self, fail: Any = None) -> None:
         """Report the error, then give it to the caller."""
-        self._observer.call_ended(self, fail)
+        observer = self._observer
+        error = fail.value if isinstance(fail, Failure) else fail
+        seconds = observer.seconds() - self.since
+        attempts = attempts_of(self.history, error)
+        finished = FinishedCommand(self.command.name, self.address, seconds, attempts, error, 1, self.context)
+        try:
+            observer.report(finished)
+        except BaseException:
+            observer.report_failed(finished)
         super().errback(fail)
+
+
+def attempts_of(history: History | None, error: BaseException | None) -> int:
+    """Return how often a request was tried that has ended now, with an error or without.
+
+    Args:
+        history: The history of the request; None if it has none.
+        error: The error; None if it succeeded.
+    """
+    if history is None:
+        return 1
+    return history.attempts + 1 if error is None else max(history.attempts, 1)
+
+
+def _put_forward() -> None:
+    """Let Twisted find the type of an `ObservedCall` early: it looks for the type of an awaited object in a list.
+
+    Behind the other classes of this package, this look-up costs 0.1 us.
+    """
+    known: Any = getattr(defer, "_DEFERRED_SUBCLASSES", None)
+    if isinstance(known, list) and Call in known and ObservedCall in known:
+        known.remove(ObservedCall)
+        known.insert(known.index(Call) + 1, ObservedCall)
+
+
+class _Nobody:
+    """An observer that ignores the reports."""
+
+    def __init__(self) -> None:
+        self.seconds: Callable[[], float] = lambda: 0.0
+        self.report: Callable[[FinishedCommand], object] = lambda finished: None
+        self.context: Callable[[], Context] = Context
+
+    def report_failed(self, finished: FinishedCommand) -> None:
+        """Not called."""
+
+
+async def _wait_for(call: ObservedCall) -> None:
+    await call
+
+
+def _lay_out() -> None:
+    """Run one call from its start to its end, for the reason that `request` names: later calls cost 10% less."""
+    call = ObservedCall(_Nobody(), b"", Command("a first call"), UNROUTED, 0.0, 0.0)
+    waiting = Deferred.fromCoroutine(_wait_for(call))
+    call.callback(None)
+    waiting.addErrback(lambda _: None)
+
+
+_put_forward()
+_lay_out()

@@ -6,7 +6,7 @@ As long as nobody listens, there is no observation, and commands take their usua
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,6 +31,17 @@ if TYPE_CHECKING:
 _log = Logger()
 _T = TypeVar("_T")
 CommandListener = Callable[[FinishedCommand], object]
+_new = object.__new__
+_NO_CONTEXT = Context()
+_no_context = _NO_CONTEXT.copy
+
+
+def _cancel(call: Deferred[Any]) -> None:
+    """Do nothing; the canceller of a Deferred that is never cancelled."""
+
+
+# Whether Deferred.__init__ does what `Observation.execute` does in its place.
+_IS_PLAIN = vars(Deferred(_cancel)) == {"_callbacks": [], "_canceller": _cancel}
 
 
 class Observation:
@@ -50,6 +61,9 @@ class Observation:
         self.seconds: Callable[[], float] = router.clock.seconds
         #: Calls the listeners; the only listener itself if there is one.
         self.report: Callable[[FinishedCommand], object] = self._report_to_all
+        self._needs_context = True
+        #: Returns the context variables of the caller, or an empty context if no listener needs them.
+        self.context: Callable[[], Context] = copy_context
 
     @property
     def listeners(self) -> list[CommandListener]:
@@ -60,6 +74,8 @@ class Observation:
     def listeners(self, listeners: list[CommandListener]) -> None:
         self._listeners = listeners
         self.report = listeners[0] if len(listeners) == 1 else self._report_to_all
+        self._needs_context = any(getattr(listener, "needs_context", True) for listener in listeners)
+        self.context = copy_context if self._needs_context else _no_context
 
     # ---- in place of the methods of the router
 
@@ -83,16 +99,26 @@ class Observation:
         since = seconds()
         try:
             command = self._commands[args[0]]
-            if command.keyed and len(args) > 1 and not self._router.closed:
-                # The same as in Router.execute, because a call of it would cost 3% of a command.
+            if command.keyed and len(args) > 1 and _IS_PLAIN and not self._router.closed:
+                # The same as Router.execute, ObservedCall.__init__ and Deferred.__init__.  With calls of these, a
+                # listener would cost 8% of a command more.
                 slot, payload = pack_keyed(command.wire_name, args)
-                deadline = since + self._limit if timeout is DEFAULT else inf if timeout is None else since + timeout
-                call = ObservedCall(
-                    self, payload, command, slot, since, deadline, repeatable or command.repeatable, self._note_cancel
-                )
                 destination = self._destinations[slot]
-                if destination.__class__ is NodeConnection:
-                    call.address = destination.address
+                call = _new(ObservedCall)
+                call._callbacks = []
+                call._canceller = self._note_cancel
+                call.payload = payload
+                call.command = command
+                call.target = slot
+                call.since = since
+                call.deadline = (
+                    since + self._limit if timeout is DEFAULT else inf if timeout is None else since + timeout
+                )
+                call.repeatable = repeatable or command.repeatable
+                call.history = None
+                call._observer = self
+                call.address = destination.address if destination.__class__ is NodeConnection else None
+                call.context = copy_context() if self._needs_context else _NO_CONTEXT
                 destination.send(call)
                 return call if convert is None else call.addCallback(converted, convert)
         except Exception:
@@ -154,7 +180,7 @@ class Observation:
         count: int | None = 1,
         node: Address | None = None,
     ) -> Deferred[Any]:
-        context = copy_context()
+        context = self.context()
 
         def ended(result: Any) -> Any:
             error = result.value if isinstance(result, Failure) else None
