@@ -9,6 +9,8 @@ from .report import FLOOR, OURS, Results
 from .scale import Scale
 from .workloads import AT_ONCE, BY_HAND, LARGE, ONE_CHANNEL, SHARDED, SPLIT, TLS, set_and_get
 
+ASYNCIO, REDIS = "ours_asyncio", "redis_py"
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -49,6 +51,10 @@ def _cpu_of_peer(workload: str) -> Callable[[Results, Scale | None], float | Non
 def _round_trips(results: Results, scale: Scale | None) -> float | None:
     round_trip = results.median(FLOOR, set_and_get(1), "seconds_each")
     return scale.stall / round_trip if scale is not None and round_trip is not None else None
+
+
+def _interface(one: str, other: str, workload: str, figure: str) -> Callable[[Results, Scale | None], float | None]:
+    return lambda results, _: results.ratio((one, workload), (other, workload), figure)
 
 
 _MESSAGES = {"one channel": ONE_CHANNEL, "1,000 sharded channels": SHARDED}
@@ -103,6 +109,23 @@ GOALS = [
             at_most=False,
         )
         for name, workload in _MESSAGES.items()
+    ),
+    Goal(
+        "asyncio: rate / rate of redis-py's cluster client on asyncio, 50 in flight",
+        4.0,
+        _interface(ASYNCIO, REDIS, set_and_get(50), "rate"),
+        at_most=False,
+    ),
+    Goal(
+        "asyncio: CPU per command / CPU with Deferreds, 50 in flight",
+        1.4,
+        _interface(ASYNCIO, OURS, set_and_get(50), "cpu"),
+    ),
+    Goal(
+        "asyncio: rate / rate of redis-py's cluster client on asyncio, pipeline of 10,000",
+        5.0,
+        _interface(ASYNCIO, REDIS, AT_ONCE, "rate"),
+        at_most=False,
     ),
     Goal(
         "slot map of 1,000 nodes and 16,384 ranges, longest stall in round trips of the bare Twisted loop",

@@ -20,6 +20,7 @@ Addresses: TypeAlias = list[tuple[str, int]]
 NAMES = {
     "floor": "bare Twisted loop",
     "ours": "txvalkeycluster",
+    "ours_asyncio": "txvalkeycluster, asyncio",
     "ours_iterator": "txvalkeycluster, iterator",
     "ours_uvloop": "txvalkeycluster, uvloop",
     "valkey_py": "valkey-py",
