@@ -33,6 +33,7 @@ PACKAGES = [f"tests.{name}" for name in FOLDERS]
 SUITES = {
     **dict.fromkeys(CLUSTER, ("default",)),
     "tests.cluster.test_failover": EVERYWHERE,
+    "tests.blocking": ("default",),
     "tests.examples": ("default",),
     "tests.faults": ("default",),
     "tests.scripted": EVERYWHERE,

@@ -214,6 +214,16 @@ class CallTests(BlockingTests):
         self.assertRaises(OSError, blocking.connect, "valkey://127.0.0.1:1")
         self.assertEqual(threading.active_count(), before)
 
+    def test_a_lazy_client(self) -> None:
+        """A client that was never used has no reactor; it can be shown and closed."""
+        before = threading.active_count()
+        client = blocking.BlockingClient("valkey://10.0.0.1:7000", timeout=3.0)
+        self.assertEqual(repr(client), "<BlockingClient 10.0.0.1:7000 not connected>")
+        self.assertEqual(client.options.timeout, 3.0)
+        self.assertEqual(threading.active_count(), before)
+        client.close()
+        self.assertRaises(ClientClosed, client.ping)
+
     def test_a_dropped_client(self) -> None:
         """A client that is garbage-collected without close() warns, and its connections and its thread end."""
         before = threading.active_count()

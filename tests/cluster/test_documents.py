@@ -53,6 +53,7 @@ SAMPLES: dict[str, list[str]] = {
     "docs/scripts.md": [CLIENT] * 2,
     "docs/service.md": [APPLICATION, APPLICATION, PROGRAM, PROGRAM],
     "docs/testing.md": [PROGRAM],
+    "docs/threads.md": [PROGRAM] * 2,
     "docs/transactions.md": [CLIENT] * 3,
     "docs/upstream/hiredis-py.md": [],
 }

@@ -27,7 +27,7 @@ from ..connection.forks import in_forked_children
 from ..errors import ClientClosed, WatchError
 from ..events import Event
 from ..messages import Lost, Message, Resubscribed
-from ..options import DEFAULT, ClientOptions, Options
+from ..options import DEFAULT, ClientOptions, Options, check_names
 from ..pipeline import Pipeline
 from ..pubsub.methods import SubscriptionOptions
 from ..pubsub.subscription import Subscription
@@ -113,16 +113,21 @@ class _Connection:
     def __init__(self, url: str | None, options: dict[str, Any]) -> None:
         self._url = url
         self._options = options
+        check_names(options)
+        #: The options of the client.
+        self.options = Options.from_url(url, **options) if url is not None else Options(**options)
+        if not self.options.seeds:
+            raise ValueError("no seeds are given: pass a URL or the option seeds")
         self._lock = RLock()
         self._closed = False
         self._link: _Link | None = None
         self._parents: _Link | None = None
         in_forked_children(self, _Connection._forked)
-        self.get()
 
     def __repr__(self) -> str:
         link = self._link
-        return "forked" if link is None else repr(link.client)
+        seeds = ", ".join(map(str, self.options.seeds))
+        return f"{seeds} not connected" if link is None else repr(link.client)
 
     def get(self) -> _Link:
         """Return the link of this process."""
@@ -186,14 +191,13 @@ class BlockingClient(BlockingCommands[Text], AbstractContextManager["BlockingCli
     ) -> None: ...
 
     def __init__(self, url: str | None = None, **options: Any) -> None:
-        """Make a lazy client: it connects at the first command.
+        """Make a lazy client: its reactor starts, and it connects, at the first command.
 
         Args:
             url: As for `ClusterClient`.
             **options: Every field of `Options` is a keyword.
 
         Raises:
-            RuntimeError: This is the thread of a running reactor.
             TypeError: As for `ClusterClient`.
             ValueError: As for `ClusterClient`.
         """
@@ -238,7 +242,7 @@ class BlockingClient(BlockingCommands[Text], AbstractContextManager["BlockingCli
     @property
     def options(self) -> Options:
         """The options."""
-        return self._of(self._connection.last()).options
+        return self._of(self._connection.last()).options if self._views else self._connection.options
 
     @property
     def topology(self) -> Topology:
