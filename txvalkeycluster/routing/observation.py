@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context, copy_context
-from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,12 +15,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..address import Address
+from ..commands import Command
 from ..commands.converters import Convert, converted
-from ..commands.encoder import Arg, pack_keyed
+from ..commands.encoder import Arg, Packed, pack_keyed
 from ..connection.node import NodeConnection
 from ..options import DEFAULT
 from ..requests.observed import ObservedCall, attempts_of
 from ..requests.request import Call
+from ..requests.target import Target
 from ..statistics import FinishedCommand
 from ..topology.model import Node
 
@@ -55,7 +56,6 @@ class Observation:
         self._note_cancel = router.note_cancel
         self._execute = router.execute
         self._execute_on = router.execute_on
-        self._make = partial(ObservedCall, self)
         self._listeners: list[CommandListener] = []
         #: Returns the current time.
         self.seconds: Callable[[], float] = router.clock.seconds
@@ -126,6 +126,13 @@ class Observation:
             pass
         done = self._execute(args, convert, timeout, repeatable, terms, self._make)
         return done if isinstance(done, ObservedCall) else self._watch(done, self._name(args), since, done)
+
+    def _make(self, payload: Packed, command: Command, target: Target, *rest: Any) -> ObservedCall:
+        call = ObservedCall(self, payload, command, target, *rest)
+        if isinstance(target, int):
+            # `Router.execute` gives a call to the node of its slot without `ObservedCall.give_to`.
+            call.address = getattr(self._destinations[target], "address", None)
+        return call
 
     def execute_on(self, where: Node | Address | str, args: Sequence[Arg], timeout: float | None) -> Deferred[Any]:
         """Do as `Router.execute_on`, and report the end."""
