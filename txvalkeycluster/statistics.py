@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from contextvars import Context
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
 from .address import Address
@@ -115,7 +115,9 @@ class NodeStatistics:
 
     def copy(self) -> Self:
         """Return a copy that does not change."""
-        changing = {name: copy(getattr(self, name)) for name in ("errors", "connections", "open")}
+        changing: dict[str, Any] = {
+            each.name: copy(getattr(self, each.name)) for each in fields(self) if each.type != "int"
+        }
         return replace(self, **changing)
 
     def add(self, other: NodeStatistics) -> None:
