@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
+from twisted.internet.task import Clock
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.python.reflect import namedAny
 
@@ -17,8 +18,9 @@ import txvalkeycluster
 from tests.cases import SynchronousTestCase
 from tests.cluster.base import ClusterTests
 from tests.cluster.command_line import CommandLine
-from txvalkeycluster import ClusterClient, Event, LostReason, Options, Statistics, ValkeyError
+from txvalkeycluster import ClusterClient, Event, FinishedCommand, LostReason, Options, Statistics, ValkeyError
 from txvalkeycluster.commands.overrides import REFUSED
+from txvalkeycluster.prometheus import ClusterCollector
 from txvalkeycluster.testing.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
@@ -289,6 +291,35 @@ class PageTests(SynchronousTestCase):
         """docs/observability.md has each counter of `Statistics`, and no other."""
         named = re.findall(r"^\| `(\w+)` \|", self.section("docs/observability.md", "## Statistics"), re.M)
         self.assertEqual(named, [field.name for field in fields(Statistics)])
+
+    def test_every_attribute_of_a_finished_command_is_documented(self) -> None:
+        """docs/observability.md has each attribute of `FinishedCommand`, and no other."""
+        section = self.section("docs/observability.md", "## Listeners of commands")
+        named = re.findall(r"^\| `(\w+)` \|", section, re.M)
+        self.assertEqual(named, [field.name for field in fields(FinishedCommand)])
+
+    def test_every_metric_is_documented(self) -> None:
+        """docs/observability.md has each metric with its type and its labels, and no other."""
+        section = self.section("docs/observability.md", "## Prometheus")
+        rows = re.findall(r"^\| `(\w+)` \| (\w+) \|(.*?)\|", section, re.M)
+        documented = {name: (kind, re.findall(r"`(\w+)`", labels)) for name, kind, labels in rows}
+        metrics, of_nodes = {}, set()
+        for metric in ClusterCollector(self.unconnected(), registry=None).describe():
+            name = metric.name.removeprefix("valkey_client_") + "_total" * (metric.type == "counter")
+            if name.startswith("node_"):
+                of_nodes.add(name.removeprefix("node_"))
+            else:
+                metrics[name] = (metric.type, metric._labelnames[1:])  # type: ignore[attr-defined]
+        self.assertEqual(documented, {name: (kind, list(labels)) for name, (kind, labels) in metrics.items()})
+        self.assertEqual(list(documented)[: len(of_nodes)], [name for name in documented if name in of_nodes])
+        self.assertEqual(len(of_nodes), 12)
+        self.assertIn("The first twelve metrics also exist per node", section)
+
+    def unconnected(self) -> ClusterClient[bytes]:
+        """Return a client that is not connected."""
+        client = ClusterClient(Clock(), "valkey://node:7000")
+        self.addCleanup(client.abort)
+        return client
 
     def test_every_argument_of_with_options_is_documented(self) -> None:
         """docs/client.md has each argument of `with_options`, and no other."""
