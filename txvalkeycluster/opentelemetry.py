@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Protocol
 
 from opentelemetry.context import get_current
 from opentelemetry.metrics import MeterProvider, get_meter
 from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider, get_tracer
 
 from .address import Address
-from .client import ClusterClient
-from .errors import ReplyError
+from .commands import CommandTable
+from .errors import ClientClosed, ReplyError
+from .options import Options
 from .statistics import FinishedCommand, Labels
 
 #: The upper bounds of the buckets of durations in seconds, which the semantic conventions advise.
@@ -32,6 +34,24 @@ _OTHER = "_OTHER"
 _Attributes = dict[str, str | int]
 
 
+class ObservableClient(Protocol):
+    """A `ClusterClient`, a `BlockingClient` or an `AsyncClient`."""
+
+    @property
+    def options(self) -> Options:
+        """The options."""
+
+    @property
+    def commands(self) -> CommandTable:
+        """The table of commands."""
+
+    def add_command_listener(self, listener: Callable[[FinishedCommand], object]) -> None:
+        """Call a function with every command that ends from now on."""
+
+    def remove_command_listener(self, listener: Callable[[FinishedCommand], object]) -> None:
+        """Stop calling a listener of commands."""
+
+
 class ClusterInstrumentation:
     """Makes one span for each finished command of a client, and records how long it took.
 
@@ -45,7 +65,7 @@ class ClusterInstrumentation:
 
     def __init__(
         self,
-        client: ClusterClient[Any],
+        client: ObservableClient,
         *,
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
@@ -53,7 +73,7 @@ class ClusterInstrumentation:
         """Begin to observe the client.
 
         Args:
-            client: The client.
+            client: The client, of Twisted, of threads or of asyncio.
             tracer_provider: What makes the spans.  Default: the global provider.
             meter_provider: What records the histogram.  Default: the global provider.
         """
@@ -77,7 +97,9 @@ class ClusterInstrumentation:
         """Stop to observe the client.  It may be called again, also after the client was closed."""
         listener, self._listener = self._listener, None
         if listener is not None:
-            self._client.remove_command_listener(listener)
+            # A client of threads that is closed has no listeners any more.
+            with suppress(ClientClosed):
+                self._client.remove_command_listener(listener)
 
     def _note(self, finished: FinishedCommand) -> None:
         end = time.time_ns()
