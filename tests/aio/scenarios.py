@@ -78,6 +78,39 @@ async def commands(url: str) -> None:
         assert "AsyncClient" in repr(client)
 
 
+async def tasks_that_wait(url: str) -> None:
+    """Tasks and callbacks that wait for the same command, and a task that ends another command, all continue."""
+    async with await aio.connect(url) as client:
+        called: list[asyncio.Future[Any]] = []
+        for end in ("result", "error", "cancel"):
+            reply = client.get("key") if end != "error" else client.execute("NOSUCH")
+            reply.add_done_callback(called.append)
+
+            async def wait(reply: aio.Reply[Any] = reply) -> Any:
+                return await reply
+
+            tasks = [asyncio.create_task(wait()) for _ in range(3)] + [asyncio.create_task(reply)]
+            await asyncio.sleep(0)
+            if end == "cancel":
+                reply.cancel()
+            async with asyncio.timeout(3):
+                results = await asyncio.gather(*tasks, return_exceptions=True)
+            kinds = {"result": type(None), "error": ReplyError, "cancel": asyncio.CancelledError}
+            assert all(isinstance(result, kinds[end]) for result in results), results
+        await asyncio.sleep(0)
+        assert len(called) == 3
+        # A read that brings many replies goes on after each task.
+        events: list[int] = []
+
+        async def follow(number: int) -> None:
+            await client.incr("n")
+            events.append(number)
+            await client.incr("n")
+
+        await asyncio.gather(*(follow(number) for number in range(200)))
+        assert events == list(range(200))
+
+
 async def encoding(url: str) -> None:
     """With an encoding, every interface gives str."""
     async with aio.AsyncClient(url, encoding="utf-8") as client:

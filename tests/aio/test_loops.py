@@ -75,6 +75,28 @@ loop.close()
 """
         self.assertEqual(await self.run_program(program), ("", ""))
 
+    async def test_exit_in_a_task(self) -> None:
+        """sys.exit() in a task that has got a result ends the program in time, and closes the client."""
+        program = """
+async def main():
+    async with await aio.connect(url) as client:
+        async def leave():
+            await client.incr("n")
+            sys.exit("left")
+        others = [asyncio.create_task(client.incr("n")) for _ in range(5)]
+        async with asyncio.TaskGroup() as group:
+            group.create_task(leave())
+            group.create_task(client.blpop("list", 0))
+
+try:
+    asyncio.run(asyncio.wait_for(main(), 5))
+except SystemExit as error:
+    print(error, len(loops._uses))
+"""
+        # asyncio itself reports the tasks that sys.exit() has ended.
+        out, _ = await self.run_program(program)
+        self.assertEqual(out, "left 0\n")
+
     async def test_forgotten_loops(self) -> None:
         """Loops that ended before their clients leave no files and no reactors."""
         program = (

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio import _get_running_loop
+from asyncio import Task, _get_running_loop, current_task
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextvars import Context
 from typing import Any, ParamSpec, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from ..client import ClusterClient
+from ..commands import Command
 from ..commands.converters import Convert, converted
+from ..commands.encoder import Packed
 from ..errors import WrongThread
-from ..requests.request import Call
+from ..requests.history import History
+from ..requests.request import Request
+from ..requests.target import Target
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
@@ -139,45 +144,129 @@ def _fail(reply: Reply[Any], error: Any) -> None:
         reply.set_exception(error)
 
 
-class AsyncCall(Call):
-    """A call that gives its result to a reply directly.
+class CommandReply(Reply[Any]):
+    """A reply that is also the request of its command.
 
-    With 50 commands in flight, a callback on an ordinary call costs 43% more CPU time than a Deferred that a coroutine
-    awaits; this costs 20% more.
+    It has the attributes and methods of `Request`, but cannot inherit from it: both have memory layouts of their own.
+    The task that waits for it continues within the read that brings the result, as a coroutine does that waits for a
+    `FastDeferred`.  The usual way of asyncio, a callback in the next turn of the loop, costs 1 us more: 7% of a command
+    with 50 in flight.
     """
 
-    #: Gets the result; None: the callbacks get it, as those of any Deferred.
-    reply: Reply[Any] | None = None
-    #: Converts the result for the reply.
+    internal = False
+    raw = False
+    notes_write = False
+    #: Converts the result.
     convert: Convert | None = None
+    #: Whether it has ended.
+    called = False
+    history: History | None = None
+    # Continues the task that was the first to wait, and the context of the task.
+    _task: Callable[[Any], object] | None = None
+    _context: Context | None = None
+
+    def __init__(
+        self,
+        payload: Packed,
+        command: Command,
+        target: Target,
+        since: float,
+        deadline: float,
+        repeatable: bool,
+        canceller: Callable[[Any], None],
+    ) -> None:
+        """Make the request, with the arguments of `Call`.  It belongs to the running loop."""
+        super().__init__()
+        self.payload = payload
+        self.command = command
+        self.target = target
+        self.since = since
+        self.deadline = deadline
+        self.repeatable = repeatable
+        self._canceller = canceller
+
+    is_new = Request.is_new
+    admit = Request.admit
+    give_to = Request.give_to
+    _send_to = Request._send_to
+    written_on = Request.written_on
+    refused = Request.refused
+    undecodable = Request.undecodable
+    failed_attempt = Request.failed_attempt
+    answer = Request.answer
+    _replied = Request._replied
+    fail = Request.fail
+    fail_unanswered = Request.fail_unanswered
+    _end = Request._end
+    _ended = Request._ended
+    time_out = Request.time_out
+
+    def add_done_callback(self, function: Callable[[Any], object], /, *, context: Context | None = None) -> None:
+        """Call a function in the next turn of the loop after the end; a task that waits continues at once.
+
+        Args:
+            function: Called with this reply.
+            context: The context variables of the call.
+        """
+        if self._task is None and not self.called and getattr(function, "__self__", None).__class__ is Task:
+            self._task, self._context = function, context
+        else:
+            super().add_done_callback(function, context=context)
 
     def callback(self, result: Any) -> None:
-        """Give the result to the reply."""
-        reply = self.reply
-        if reply is None:
-            super().callback(result)
-            return
+        """End with a result."""
         self.called = True
-        self.reply = reply._source = None
-        if not reply.done():
-            if self.convert is not None:
-                try:
-                    result = converted(result, self.convert)
-                except Exception as error:
-                    reply.set_exception(error)
-                    return
-            reply.set_result(result)
+        if self.convert is not None:
+            try:
+                result = converted(result, self.convert)
+            except Exception as error:
+                self.errback(error)
+                return
+        self.set_result(result)
+        if self._task is None:
+            return
+        if self._context is None or current_task() is not None:
+            # One task cannot run within a step of another one.
+            self._continue_later()
+            return
+        try:
+            self._context.run(self._task, self)
+        except BaseException as error:
+            # SystemExit and KeyboardInterrupt end the loop, but must not end the read that has brought this reply.
+            self.get_loop().call_soon(_raise, error)
 
     def errback(self, fail: Any = None) -> None:
-        """Give the error to the reply."""
-        reply = self.reply
-        if reply is None:
-            super().errback(fail)
-            return
+        """End with an error."""
         self.called = True
-        self.reply = reply._source = None
-        if not reply.done():
-            _fail(reply, fail.value if isinstance(fail, Failure) else fail)
+        _fail(self, fail.value if isinstance(fail, Failure) else fail)
+        self._continue_later()
+
+    def _continue_later(self) -> None:
+        if self._task is not None:
+            self.get_loop().call_soon(self._task, self, context=self._context)
+
+    def addBoth(self, function: Callable[[Any], object]) -> None:
+        """Call a function with the result or the Failure.  Only `LaterCalls.postponed` does this, after the end."""
+        error = self.exception()
+        function(self.result() if error is None else Failure(error))  # type: ignore[no-untyped-call]
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Cancel the command, as `Reply.cancel` does."""
+        if self.called:
+            return False
+        self._canceller(self)
+        self.called = True
+        asyncio.Future.cancel(self, msg)
+        self._continue_later()
+        return True
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+# The router makes a request of any kind that has the methods of `Call`.
+_make: Any = CommandReply
 
 
 def send(
@@ -190,11 +279,11 @@ def send(
     """
     if _get_running_loop() is not loop:
         check_loop(loop)
-    call = client._call(words, AsyncCall)
-    if isinstance(call, AsyncCall) and not call.called:
-        reply: Reply[Any] = Reply(loop=loop)
-        call.convert, call.reply, reply._source = convert, reply, call
-        return reply
+    call: Any = client._call(words, _make)
+    if call.__class__ is CommandReply:
+        if convert is not None:
+            call.convert = convert
+        return call
     return reply_by(loop, lambda: call if convert is None else call.addCallback(converted, convert))
 
 
