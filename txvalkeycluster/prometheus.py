@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from math import inf
 from threading import Lock
 from typing import Any
@@ -196,7 +197,7 @@ class ClusterCollector(Collector):
 
 def _bounds(buckets: Sequence[float]) -> list[float]:
     bounds = [float(bound) for bound in buckets]
-    if sorted(set(bounds)) != bounds:
+    if not all(low < high for low, high in pairwise([-inf, *bounds])):
         raise ValueError("the buckets must be ascending numbers")
     return bounds[:-1] if bounds and bounds[-1] == inf else bounds
 
