@@ -19,6 +19,7 @@ from txvalkeycluster import (
     ConnectionLost,
     FinishedCommand,
     PartialFailure,
+    ProtocolError,
     ReplyError,
     RoutingError,
     TooManyPending,
@@ -158,6 +159,20 @@ class SuccessTests(ListenerTests):
         self.assertEqual(self.result_of(client.smembers(self.key)), {b"a", b"b"})
         self.check("SMEMBERS", self.node.address)
 
+    def test_a_reply_that_cannot_be_converted(self) -> None:
+        """The error of a conversion is that of the caller only: the command itself has succeeded."""
+        self.answer(b"SMEMBERS", b":1\r\n")
+        client = self.observed()
+        self.error_of(client.smembers(self.key), ProtocolError)
+        self.check("SMEMBERS", self.node.address)
+
+    def test_a_subcommand(self) -> None:
+        """The name contains the subcommand."""
+        self.answer(b"OBJECT", b":3\r\n")
+        client = self.observed()
+        self.result_of(client.execute("object", "freq", self.key))
+        self.check("OBJECT FREQ", self.node.address)
+
     def test_the_options_of_a_call(self) -> None:
         """``timeout`` and ``repeatable`` mean the same with a listener, and a cancelled command is not sent."""
         client = self.observed(timeout=2.0, unresponsive_after=60.0)
@@ -214,6 +229,8 @@ class SuccessTests(ListenerTests):
             self.answer(b"DBSIZE", b":2\r\n", node)
         self.assertEqual(self.result_of(client.dbsize()), 6)
         self.check("DBSIZE", None)
+        self.result_of(client.flushall())
+        self.check("FLUSHALL", None)
 
     def test_a_blocking_command(self) -> None:
         """The time includes the time for which it blocked."""
@@ -301,6 +318,14 @@ class BatchTests(ListenerTests):
         self.result_of(client.pipeline().get(self.key).set(self.key, "v").execute())
         self.check("PIPELINE", None, commands=2)
 
+    def test_a_pipeline_with_what_is_no_name(self) -> None:
+        """It is counted with the others, and has no effect on them."""
+        client = self.observed()
+        pipeline = client.pipeline().get(self.key).add([], self.key).get(self.key)  # type: ignore[arg-type]
+        results = self.result_of(pipeline.execute())
+        self.assertEqual([type(result) for result in results], [type(None), TypeError, type(None)])
+        self.check("PIPELINE", None, commands=3)
+
     def test_an_empty_pipeline(self) -> None:
         client = self.observed()
         self.result_of(client.pipeline().execute())
@@ -347,6 +372,16 @@ class BatchTests(ListenerTests):
         self.result_of(client.stream([("GET", self.key)], each))
         self.check("PIPELINE", None)
         self.assertEqual(len(got), 4)
+
+    def test_a_stream_that_fails(self) -> None:
+        """The number of its commands is unknown."""
+        client = self.observed()
+
+        def each(index: int, result: Any) -> None:
+            raise ZeroDivisionError
+
+        self.error_of(client.stream([("GET", self.key)], each), ZeroDivisionError)
+        self.check("PIPELINE", None, commands=0, error=ZeroDivisionError)
 
     def test_a_transaction(self) -> None:
         """A transaction is one record with the node that executed it."""
@@ -572,22 +607,29 @@ class ListeningTests(ListenerTests):
     """Adding, removing and failing listeners."""
 
     def test_a_listener_that_raises(self) -> None:
-        """Its error is logged; commands and other listeners do not notice it."""
-        client = self.client()
+        """Its error is logged; commands of every kind, their callers and other listeners do not notice it."""
+        for exception in (ZeroDivisionError, SystemExit):
 
-        def broken(finished: FinishedCommand) -> None:
-            raise SystemExit(f"no {finished.name}")
+            def broken(finished: FinishedCommand, exception: type[BaseException] = exception) -> None:
+                raise exception(f"no {finished.name}")
 
-        client.add_command_listener(broken)
-        self.assertEqual(self.result_of(client.set(self.key, "v")), b"OK")
-        self.answer(b"GET", b"-ERR no\r\n")
-        self.error_of(client.get(self.key), ReplyError)
-        self.result_of(client.pipeline().set(self.key, "v").execute())
-        client.add_command_listener(self.finished.append)
-        self.result_of(client.set(self.key, "v"))
-        self.check("SET", self.node.address)
-        errors = [str(failure.value) for failure in self.flushLoggedErrors(SystemExit)]
-        self.assertEqual(errors, ["no SET", "no GET", "no PIPELINE SET", "no SET"])
+            client = self.client()
+            client.add_command_listener(broken)
+            # It is called alone, and then with another one.
+            for number in (0, 6):
+                self.answer(b"GET", b"-ERR no\r\n")
+                self.assertEqual(self.result_of(client.set(self.key, "v")), b"OK")
+                self.error_of(client.get(self.key), ReplyError)
+                self.result_of(client.pipeline().set(self.key, "v").execute())
+                self.result_of(client.delete(*map(self.key_of, self.nodes)))
+                self.error_of(client.execute("SUBSCRIBE", "a"), RoutingError)
+                self.result_of(client.execute_on(self.node.address, "PING"))
+                errors = [str(failure.value) for failure in self.flushLoggedErrors(exception)]
+                names = ["SET", "GET", "PIPELINE SET", "DEL", "SUBSCRIBE", "PING"]
+                self.assertEqual(errors, [f"no {name}" for name in names])
+                self.assertEqual(len(self.finished), number)
+                client.add_command_listener(self.finished.append)
+            self.finished.clear()
 
     def test_several_listeners(self) -> None:
         """All get the same record, in the order in which they were added; one can be added twice."""
@@ -632,6 +674,19 @@ class ListeningTests(ListenerTests):
             each.cancel()
             self.failureResultOf(each, CancelledError)
         self.assertEqual(self.finished, [])
+
+    def test_added_while_a_command_is_under_way(self) -> None:
+        """A command is reported if there was a listener at its call, to those that listen at its end."""
+        client = self.client()
+        self.answer(b"GET", SILENCE)
+        early = client.get(self.key)
+        client.add_command_listener(lambda finished: None)
+        late = client.get(self.key)
+        client.add_command_listener(self.finished.append)
+        self.network.settle()
+        self.node.connections[-1].write(b"_\r\n_\r\n")
+        self.result_of(gatherResults([early, late]))
+        self.check("GET", self.node.address)
 
     def test_a_listener_that_removes_itself(self) -> None:
         client = self.client()

@@ -250,8 +250,8 @@ class CollectorTests(MemoryTests):
         for buckets in ([0.1, 1], [0.1, 1, float("inf")], (), [float("inf")]):
             collector = self.collected(buckets=buckets)
             self.result_of(self.connected.get(self.key))
-            bounds = {sample.labels["le"] for sample in self.samples(collector) if "le" in sample.labels}
-            self.assertEqual(bounds, {"+Inf", *(str(float(bound)) for bound in buckets if bound <= 1)})
+            bounds = [sample.labels["le"] for sample in self.samples(collector) if "le" in sample.labels]
+            self.assertEqual(bounds, [*(str(float(bound)) for bound in buckets if bound <= 1), "+Inf"])
             collector.close()
         for wrong in ([1, 1], [2, 1], [float("nan")]):
             self.assertRaises(ValueError, self.collected, buckets=wrong)
@@ -431,6 +431,16 @@ class CollectorTests(MemoryTests):
                 self.assertEqual(self.value("command_duration_seconds_count", command="GET"), number + 1)
         self.result_of(gatherResults(done))
         self.assertEqual(self.bucket("GET", "+Inf"), 1200)
+
+    def test_the_cost_of_a_command(self) -> None:
+        """The context of a call is not copied, and the times do not stay in memory."""
+        collector = self.collected()
+        self.result_of(gatherResults([self.connected.get(self.key) for _ in range(2000)]))
+        observation, times = self.connected._router.observation, collector._times
+        assert observation is not None
+        assert times is not None
+        self.assertEqual(list(observation.context()), [])
+        self.assertLess(len(times._times["GET"]), 500)
 
     def test_a_timeout_is_no_defect(self) -> None:
         """Whatever ends a command, the collector goes on."""
