@@ -161,10 +161,10 @@ class SuccessTests(ListenerTests):
 
     def test_a_reply_that_cannot_be_converted(self) -> None:
         """The error of a conversion is that of the caller only: the command itself has succeeded."""
-        self.answer(b"INCRBYFLOAT", b"+text\r\n")
+        self.answer(b"ZSCORE", b"+text\r\n")
         client = self.observed()
-        self.error_of(client.incrbyfloat(self.key, 1.5), ProtocolError)
-        self.check("INCRBYFLOAT", self.node.address)
+        self.error_of(client.zscore(self.key, "member"), ProtocolError)
+        self.check("ZSCORE", self.node.address)
 
     def test_a_subcommand(self) -> None:
         """The name contains the subcommand."""
