@@ -34,6 +34,7 @@ SUITES = {
     **dict.fromkeys(CLUSTER, ("default",)),
     "tests.cluster.test_failover": EVERYWHERE,
     "tests.blocking": ("default",),
+    "tests.aio": ("default",),
     "tests.examples": ("default",),
     "tests.faults": ("default",),
     "tests.scripted": EVERYWHERE,
