@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from math import inf
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary, ref
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import REGISTRY, Collector, CollectorRegistry
 from prometheus_client.utils import floatToGoString
 
-from .client import ClusterClient
+from .commands import CommandTable
+from .errors import ClientClosed
+from .options import Options
 from .statistics import FinishedCommand, Labels, NodeStatistics, Statistics
 
 #: The upper bounds of the buckets of command times, in seconds.
@@ -81,6 +84,28 @@ _TIMES = "command_duration_seconds"
 _FAILURES = "command_failures"
 
 
+class MeasurableClient(Protocol):
+    """A `ClusterClient`, a `BlockingClient` or an `AsyncClient`."""
+
+    @property
+    def options(self) -> Options:
+        """The options."""
+
+    @property
+    def commands(self) -> CommandTable:
+        """The table of commands."""
+
+    @property
+    def statistics(self) -> Statistics:
+        """What the client has counted."""
+
+    def add_command_listener(self, listener: Callable[[FinishedCommand], object]) -> None:
+        """Call a function with every command that ends from now on."""
+
+    def remove_command_listener(self, listener: Callable[[FinishedCommand], object]) -> None:
+        """Stop calling a listener of commands."""
+
+
 class ClusterCollector(Collector):
     """Gives Prometheus the statistics of a client, and how long its commands take.
 
@@ -99,7 +124,7 @@ class ClusterCollector(Collector):
 
     def __init__(
         self,
-        client: ClusterClient[Any],
+        client: MeasurableClient,
         *,
         name: str | None = None,
         registry: CollectorRegistry | None = REGISTRY,
@@ -110,7 +135,7 @@ class ClusterCollector(Collector):
         """Begin to collect.
 
         Args:
-            client: The client.
+            client: The client, of Twisted, of threads or of asyncio.
             name: The label ``client`` of all its metrics.  Default: the option ``client_name``, else the first seed.
             registry: Where to register.  None: nowhere; `collect` returns the metrics.
             command_times: Whether to record how long commands take.  It adds about a tenth to the CPU time of a
@@ -143,7 +168,9 @@ class ClusterCollector(Collector):
             group.leave(self)
         times, self._times = self._times, None
         if times is not None:
-            self._client.remove_command_listener(times.note)
+            # A client of threads that is closed has no listeners any more.
+            with suppress(ClientClosed):
+                self._client.remove_command_listener(times.note)
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics of this client; for the registry."""
