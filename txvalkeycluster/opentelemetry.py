@@ -8,11 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from ipaddress import ip_address
 from typing import Protocol
 
 from opentelemetry.context import get_current
-from opentelemetry.metrics import MeterProvider, get_meter
-from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider, get_tracer
+from opentelemetry.metrics import MeterProvider, NoOpHistogram, get_meter
+from opentelemetry.trace import NoOpTracer, SpanKind, Status, StatusCode, TracerProvider, get_tracer
 
 from .address import Address
 from .commands import CommandTable
@@ -30,6 +31,7 @@ _SCHEMA = "https://opentelemetry.io/schemas/1.33.0"
 # A name that the command table does not know can be an argument of the application.  The conventions have this word for
 # an error of an unknown kind.
 _OTHER = "_OTHER"
+_BATCHES = ("PIPELINE ", "MULTI ")
 
 _Attributes = dict[str, str | int]
 
@@ -86,6 +88,10 @@ class ClusterInstrumentation:
             explicit_bucket_boundaries_advisory=BUCKETS,
         )
         self._labels = Labels(client.commands, _OTHER)
+        self._traces = not isinstance(self._tracer, NoOpTracer)
+        self._measures = not isinstance(self._durations, NoOpHistogram)
+        # Whether the address of a node is that of the connection.
+        self._connects_directly = client.options.address_map is None and client.options.endpoint_for is None
         # What all commands have in common.
         self._common: _Attributes = {"db.system.name": "redis", "db.namespace": str(client.options.db)}
         # The attributes of successful commands, by name and node.
@@ -102,16 +108,23 @@ class ClusterInstrumentation:
                 self._client.remove_command_listener(listener)
 
     def _note(self, finished: FinishedCommand) -> None:
+        if not self._traces and not self._measures:
+            return
         end = time.time_ns()
-        attributes = self._attributes_of(self._labels.of_command(finished.name), finished.node)
+        name = finished.name
+        if finished.commands == 1 and name.startswith(_BATCHES):
+            # The conventions: a batch with one command is not a batch.
+            name = name.partition(" ")[2]
+        attributes = self._attributes_of(self._labels.of_command(name), finished.node)
         error = finished.error
         if error is not None:
             attributes = attributes | self._attributes_of_error(error)
         # The context of the caller also lets a metric point to its trace.
         context = finished.context.run(get_current)
-        self._durations.record(finished.seconds, attributes, context=context)
-        if finished.commands > 1:
-            attributes = attributes | {"db.operation.batch.size": finished.commands}
+        if self._measures:
+            self._durations.record(finished.seconds, attributes, context=context)
+        if not self._traces:
+            return
         span = self._tracer.start_span(
             str(attributes["db.operation.name"]),
             context=context,
@@ -121,6 +134,13 @@ class ClusterInstrumentation:
             # The error is recorded as attributes, because its text can contain an argument.
             record_exception=False,
         )
+        if not span.is_recording():
+            return
+        if finished.commands > 1 or (not finished.commands and error is None):
+            span.set_attribute("db.operation.batch.size", finished.commands)
+        if finished.attempts > 1:
+            # The conventions have no attribute for this.
+            span.set_attribute("txvalkeycluster.attempts", finished.attempts)
         if error is not None:
             span.set_status(Status(StatusCode.ERROR))
         span.end(end)
@@ -137,6 +157,9 @@ class ClusterInstrumentation:
             if node is not None:
                 attributes["server.address"] = node.host
                 attributes["server.port"] = node.port
+                if self._connects_directly and _is_ip(node.host):
+                    attributes["network.peer.address"] = node.host
+                    attributes["network.peer.port"] = node.port
         return attributes
 
     def _attributes_of_error(self, error: BaseException) -> _Attributes:
@@ -144,3 +167,11 @@ class ClusterInstrumentation:
             code = self._labels.of_code(error.code)
             return {"db.response.status_code": code, "error.type": code}
         return {"error.type": type(error).__name__}
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

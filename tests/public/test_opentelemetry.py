@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
+from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind, StatusCode, get_current_span
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import NoOpTracerProvider, SpanKind, StatusCode, get_current_span
 from twisted.internet.defer import Deferred, gatherResults
 
 from tests.memory import MemoryTests
 from tests.scripted.base import moved, transactional
-from txvalkeycluster import CommandTimeout, ReplyError
+from txvalkeycluster import Address, CommandTimeout, ReplyError
 from txvalkeycluster.opentelemetry import BUCKETS, ClusterInstrumentation
 from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE
 
@@ -102,6 +105,22 @@ class InstrumentationTests(MemoryTests):
         self.result_of(client.get(self.key))
         self.assertEqual((self.span().attributes or {})["db.namespace"], "3")
 
+    def test_the_address_of_the_connection(self) -> None:
+        """It is recorded if the node has an IP address, and the client connects to that."""
+        for index, node in enumerate(self.nodes):
+            node.address = Address("10.0.0.1", 7000 + index)
+            self.network.add(node)
+        peer = {"network.peer.address": "10.0.0.1", "network.peer.port": 7000}
+        address = {"server.address": "10.0.0.1", "server.port": 7000}
+        for direct in (False, True):
+            client = self.client()
+            # In memory, all clients have the option ``endpoint_for``.
+            options = replace(client.options, endpoint_for=None) if direct else client.options
+            self.patch(client, "options", options)
+            self.instrument(client)
+            self.result_of(client.get(self.key))
+            self.assertEqual(self.span().attributes, self.usual("GET") | address | (peer if direct else {}))
+
     def test_an_error_reply(self) -> None:
         """The code is an attribute. The text, which can contain an argument, is recorded nowhere."""
         self.answer(b"INCR", f"-WRONGTYPE {SECRET} is no number\r\n".encode())
@@ -147,7 +166,8 @@ class InstrumentationTests(MemoryTests):
         """There is one span for all attempts, with the node of the last one."""
         self.answer(b"GET", moved(self.key, self.nodes[1].address))
         self.result_of(self.connected.get(self.key))
-        self.assertEqual(self.span().attributes, self.usual("GET") | {"server.port": 7001})
+        expected = self.usual("GET") | {"server.port": 7001, "txvalkeycluster.attempts": 2}
+        self.assertEqual(self.span().attributes, expected)
 
     def test_a_pipeline(self) -> None:
         """A pipeline is one span without a node, with the number of its commands."""
@@ -162,10 +182,31 @@ class InstrumentationTests(MemoryTests):
         self.result_of(self.connected.pipeline().get(self.key).set(self.key, 1).execute())
         self.assertEqual(self.span().name, "PIPELINE")
 
-    def test_a_pipeline_with_one_command(self) -> None:
-        """The conventions forbid the batch size 1."""
-        self.result_of(self.connected.pipeline().get(self.key).execute())
-        self.assertNotIn("db.operation.batch.size", self.span().attributes or {})
+    def test_a_batch_with_one_command(self) -> None:
+        """The conventions say that this is not a batch."""
+        self.nodes[0].script = transactional
+        for batch in (self.connected.pipeline(), self.connected.transaction()):
+            self.result_of(batch.get(self.key).execute())
+            span = self.span()
+            self.assertEqual((span.name, (span.attributes or {})["db.operation.name"]), ("GET", "GET"))
+            self.assertNotIn("db.operation.batch.size", span.attributes or {})
+
+    def test_an_empty_pipeline(self) -> None:
+        """It is a batch of the size 0."""
+        self.result_of(self.connected.pipeline().execute())
+        span = self.span()
+        self.assertEqual((span.name, (span.attributes or {})["db.operation.batch.size"]), ("PIPELINE", 0))
+
+    def test_a_stream_that_fails(self) -> None:
+        """The number of its commands is unknown."""
+
+        def each(index: int, result: object) -> None:
+            raise ZeroDivisionError
+
+        self.error_of(self.connected.stream([("GET", self.key)], each), ZeroDivisionError)
+        span = self.span()
+        self.assertEqual((span.name, (span.attributes or {})["error.type"]), ("PIPELINE", "ZeroDivisionError"))
+        self.assertNotIn("db.operation.batch.size", span.attributes or {})
 
     def test_a_transaction(self) -> None:
         self.nodes[0].script = transactional
@@ -219,6 +260,34 @@ class InstrumentationTests(MemoryTests):
     def test_close_after_the_client(self) -> None:
         self.result_of(self.connected.close())
         self.instrumentation.close()
+
+    def test_nothing_is_recorded(self) -> None:
+        """Without a tracer, there is only the histogram; without a meter, only spans; without both, nothing."""
+        self.instrumentation.close()
+        for tracers, meters in ((NoOpTracerProvider(), self.meters), (self.tracers, NoOpMeterProvider())):
+            instrumentation = ClusterInstrumentation(self.connected, tracer_provider=tracers, meter_provider=meters)
+            self.result_of(self.connected.get(self.key))
+            instrumentation.close()
+            traced = tracers is self.tracers
+            self.assertEqual(len(self.spans()), int(traced))
+        (point,) = self.points()
+        self.assertEqual(point.count, 1)
+        instrumentation = ClusterInstrumentation(
+            self.connected, tracer_provider=NoOpTracerProvider(), meter_provider=NoOpMeterProvider()
+        )
+        self.result_of(self.connected.get(self.key))
+        instrumentation.close()
+        self.assertEqual(instrumentation._known, {})
+
+    def test_a_span_that_is_not_sampled(self) -> None:
+        """It is neither filled nor ended; the histogram has the command."""
+        self.instrumentation.close()
+        sampler = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
+        sampler.add_span_processor(SimpleSpanProcessor(self.exporter))
+        ClusterInstrumentation(self.connected, tracer_provider=sampler, meter_provider=self.meters)
+        self.result_of(self.connected.get(self.key))
+        self.assertEqual(self.spans(), [])
+        self.assertEqual([point.count for point in self.points()], [1])
 
     def test_the_global_providers(self) -> None:
         """Without providers, the global ones are used, which do nothing by default."""
