@@ -144,6 +144,9 @@ def _fail(reply: Reply[Any], error: Any) -> None:
         reply.set_exception(error)
 
 
+_init = asyncio.Future.__init__
+
+
 class CommandReply(Reply[Any]):
     """A reply that is also the request of its command.
 
@@ -176,7 +179,8 @@ class CommandReply(Reply[Any]):
         canceller: Callable[[Any], None],
     ) -> None:
         """Make the request, with the arguments of `Call`.  It belongs to the running loop."""
-        super().__init__()
+        # super().__init__() costs 0.05 us more.
+        _init(self)
         self.payload = payload
         self.command = command
         self.target = target
