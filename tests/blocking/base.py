@@ -79,6 +79,8 @@ class BlockingTests(SynchronousTestCase):
             Its exit status, output and error output.
         """
         command = [sys.executable, *options, "-c", program, url(), *words]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        # Coverage does not recover from KeyboardInterrupt in its own functions.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+        environment["PYTHONPATH"] = str(ROOT)
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
         return done.returncode, done.stdout, done.stderr

@@ -27,8 +27,7 @@ class ExampleTests(BlockingTests):
     def test_django_cache(self) -> None:
         """The backend does what Django's own backends do."""
         module = self.load("django_cache", "django")
-        from django.conf import settings
-
+        settings = importlib.import_module("django.conf").settings
         if not settings.configured:
             settings.configure()
         cache = module.ValkeyClusterCache(url(), {"KEY_PREFIX": "shop*", "TIMEOUT": 60, "OPTIONS": {"timeout": 5.0}})

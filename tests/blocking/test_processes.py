@@ -242,7 +242,8 @@ def work(number):
     try:
         client.with_options(timeout=None).blpop(f"stopped:{number}", 0)
     except ClientClosed as error:
-        print("ClientClosed", error, error.maybe_executed)
+        # One write: other threads print, too.
+        sys.stdout.write(f"ClientClosed {error} {error.maybe_executed}\n")
 
 for number in range(2):
     # Threads of the reactor, for which it waits when it stops, and other threads.
