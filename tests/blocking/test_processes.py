@@ -243,7 +243,7 @@ def work(number):
         client.with_options(timeout=None).blpop(f"stopped:{number}", 0)
     except ClientClosed as error:
         # One write: other threads print, too.
-        sys.stdout.write(f"ClientClosed {error} {error.maybe_executed}\n")
+        sys.stdout.write(f"ClientClosed {error} {error.maybe_executed}" + chr(10))
 
 for number in range(2):
     # Threads of the reactor, for which it waits when it stops, and other threads.
