@@ -156,7 +156,7 @@ class ClusterCollector(Collector):
         self._times = _CommandTimes(self._labels, _bounds(buckets)) if command_times else None
         self._group = _joined(registry, self) if registry is not None else None
         if self._times is not None:
-            client.add_command_listener(self._times.note)
+            client.add_command_listener(self._times)
 
     def __repr__(self) -> str:
         return f"<ClusterCollector {self.name}>"
@@ -170,7 +170,7 @@ class ClusterCollector(Collector):
         if times is not None:
             # A client of threads that is closed has no listeners any more.
             with suppress(ClientClosed):
-                self._client.remove_command_listener(times.note)
+                self._client.remove_command_listener(times)
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics of this client; for the registry."""
@@ -289,7 +289,7 @@ class _Times(list[float]):
 
 
 class _CommandTimes:
-    """The times and the failures of commands, by name."""
+    """A listener of commands that keeps their times and their failures, by name."""
 
     def __init__(self, labels: Labels, bounds: list[float]) -> None:
         self._labels = labels
@@ -299,27 +299,29 @@ class _CommandTimes:
         self._failures: dict[tuple[str, str], int] = {}
         # Held while times go into buckets, and while another thread copies them.
         self._lock = Lock()
-        #: Records a finished command.
-        self.note = self._recorder()
+        #: Records a command in place of `__call__`.
+        self.note_time = self._recorder()
 
-    def _recorder(self) -> Callable[[FinishedCommand], None]:
+    def __call__(self, finished: FinishedCommand) -> None:
+        self.note_time(finished.name, finished.seconds, finished.error)
+
+    def _recorder(self) -> Callable[[str, float, BaseException | None], None]:
         # Local names, because this function runs for each command.
         times_of = self._times
         times_by_label, failed, sort_in = self._times_by_label, self._failed, self._sort_in
 
-        def note(finished: FinishedCommand) -> None:
+        def note_time(name: str, seconds: float, error: BaseException | None) -> None:
             try:
-                times = times_of[finished.name]
+                times = times_of[name]
             except KeyError:
-                times = times_by_label(finished.name)
-            times.append(finished.seconds)
-            if finished.error is not None:
-                failed(finished.name, finished.error)
+                times = times_by_label(name)
+            times.append(seconds)
+            if error is not None:
+                failed(name, error)
             if len(times) >= _TOGETHER:
                 sort_in(times)
 
-        note.needs_context = False  # type: ignore[attr-defined]
-        return note
+        return note_time
 
     def _times_by_label(self, name: str) -> _Times:
         label = self._labels.of_command(name)

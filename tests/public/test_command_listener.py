@@ -76,6 +76,16 @@ class ListenerTests(MemoryTests):
         if seconds is not None:
             self.assertLess(abs(finished.seconds - seconds), 0.015, finished)
 
+    def numbers(self, call: Callable[[], Deferred[Any]]) -> list[int]:
+        """Call with a number in the context, end the command without it, and return the numbers in the records."""
+        token = NUMBER.set(7)
+        done = call()
+        NUMBER.reset(token)
+        done.addErrback(lambda _: None)
+        self.result_of(done)
+        finished, self.finished[:] = list(self.finished), []
+        return [each.context[NUMBER] for each in finished]
+
 
 class SuccessTests(ListenerTests):
     def test_a_command(self) -> None:
@@ -731,16 +741,6 @@ class ListeningTests(ListenerTests):
 
 
 class ContextTests(ListenerTests):
-    def numbers(self, call: Callable[[], Deferred[Any]]) -> list[int]:
-        """Call with a number in the context, end the command without it, and return the numbers in the records."""
-        token = NUMBER.set(7)
-        done = call()
-        NUMBER.reset(token)
-        done.addErrback(lambda _: None)
-        self.result_of(done)
-        finished, self.finished[:] = list(self.finished), []
-        return [each.context[NUMBER] for each in finished]
-
     def test_every_kind_of_command(self) -> None:
         """The record has the context variables of the call."""
         self.node.script = transactional
@@ -774,19 +774,71 @@ class ContextTests(ListenerTests):
         self.assertEqual(sorted(each.context[NUMBER] for each in self.finished), sorted([1, 2, 3, 4, 5] * 3))
         self.assertEqual(NUMBER.get(), 0)
 
-    def test_nobody_needs_it(self) -> None:
-        """If no listener needs the context, it is left out; as soon as one does, it is there for all."""
-        client = self.client()
+
+class TimeTests(ListenerTests):
+    """A listener with the attribute ``note_time``, which needs no records."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.times: list[tuple[str, float, type[BaseException] | None]] = []
 
         def listener(finished: FinishedCommand) -> None:
             self.finished.append(finished)
 
-        listener.needs_context = False  # type: ignore[attr-defined]
-        client.add_command_listener(listener)
-        for call in (client.get, lambda key: client.pipeline().get(key).execute(), lambda key: client.execute("PING")):
-            token = NUMBER.set(7)
-            self.result_of(call(self.key))
-            NUMBER.reset(token)
-            self.assertEqual(list(self.the_only().context), [])
-        client.add_command_listener(lambda finished: None)
-        self.assertEqual(self.numbers(lambda: client.get(self.key)), [7])
+        listener.note_time = self.note_time  # type: ignore[attr-defined]
+        self.listener = listener
+        self.connected = self.client()
+        self.connected.add_command_listener(listener)
+
+    def note_time(self, name: str, seconds: float, error: BaseException | None) -> None:
+        self.times.append((name, round(seconds, 2), None if error is None else type(error)))
+
+    def test_calls(self) -> None:
+        """It gets name, time and error of a command for one node; there is no record and no context."""
+        self.answer(b"GET", SILENCE)
+        waiting = self.connected.get(self.key)
+        self.advance(0.25)
+        self.node.connections[0].write(b"$1\r\nv\r\n")
+        self.assertEqual(self.result_of(waiting), b"v")
+        self.answer(b"INCR", b"-ERR no\r\n")
+        self.error_of(self.connected.incr(self.key), ReplyError)
+        self.result_of(self.connected.execute("ECHO", "text"))
+        self.assertEqual(self.times, [("GET", 0.25, None), ("INCR", 0.0, ReplyError), ("ECHO", 0.0, None)])
+        self.assertEqual(self.finished, [])
+        observation = self.connected._router.observation
+        assert observation is not None
+        self.assertEqual(list(observation.context()), [])
+
+    def test_other_commands(self) -> None:
+        """A command that is not one call makes a record, with an empty context."""
+        token = NUMBER.set(7)
+        done = self.connected.pipeline().get(self.key).execute()
+        NUMBER.reset(token)
+        self.result_of(done)
+        self.assertEqual(self.times, [])
+        (finished,) = self.finished
+        self.assertEqual((finished.name, list(finished.context)), ("PIPELINE GET", []))
+
+    def test_several_listeners(self) -> None:
+        """With another listener there are records for both, with the context; afterwards there are none again."""
+        records: list[FinishedCommand] = []
+        self.connected.add_command_listener(records.append)
+        self.assertEqual(self.numbers(lambda: self.connected.get(self.key)), [7])
+        self.assertEqual((len(records), self.times), (1, []))
+        self.connected.remove_command_listener(records.append)
+        self.result_of(self.connected.get(self.key))
+        self.assertEqual((self.times, self.finished), ([("GET", 0.0, None)], []))
+
+    def test_it_raises(self) -> None:
+        """The error is logged; the caller gets the result."""
+
+        def broken(name: str, seconds: float, error: BaseException | None) -> None:
+            raise SystemExit(f"no {name}")
+
+        client = self.client()
+        self.listener.note_time = broken  # type: ignore[attr-defined]
+        client.add_command_listener(self.listener)
+        self.assertEqual(self.result_of(client.set(self.key, "v")), b"OK")
+        self.answer(b"GET", b"-ERR no\r\n")
+        self.error_of(client.get(self.key), ReplyError)
+        self.assertEqual([str(failure.value) for failure in self.flushLoggedErrors(SystemExit)], ["no SET", "no GET"])

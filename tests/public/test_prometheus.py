@@ -433,12 +433,13 @@ class CollectorTests(MemoryTests):
         self.assertEqual(self.bucket("GET", "+Inf"), 1200)
 
     def test_the_cost_of_a_command(self) -> None:
-        """The context of a call is not copied, and the times do not stay in memory."""
+        """There is no record, the context of a call is not copied, and the times do not stay in memory."""
         collector = self.collected()
         self.result_of(gatherResults([self.connected.get(self.key) for _ in range(2000)]))
         observation, times = self.connected._router.observation, collector._times
         assert observation is not None
         assert times is not None
+        self.assertIs(observation.note_time, times.note_time)
         self.assertEqual(list(observation.context()), [])
         self.assertLess(len(times._times["GET"]), 500)
 

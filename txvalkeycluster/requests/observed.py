@@ -23,6 +23,10 @@ _new = object.__new__
 _fire = Call.callback
 
 
+#: Gets the name of a command that has ended, how long it took, and its error.
+NoteTime = Callable[[str, float, BaseException | None], object]
+
+
 class Observer(Protocol):
     """What gets the reports."""
 
@@ -30,11 +34,13 @@ class Observer(Protocol):
     seconds: Callable[[], float]
     #: Called with each finished command.  It may raise anything.
     report: Callable[[FinishedCommand], object]
+    #: If it is not None, it is called with name, seconds and error instead.  It may raise anything.
+    note_time: NoteTime | None
     #: Returns the context variables of the caller.
     context: Callable[[], Context]
 
-    def report_failed(self, finished: FinishedCommand) -> None:
-        """Handle that `report` has raised an exception."""
+    def report_failed(self, name: str) -> None:
+        """Handle that `report` or `note_time` has raised an exception for a command with this name."""
 
 
 class ObservedCall(Call):
@@ -68,7 +74,15 @@ class ObservedCall(Call):
     def callback(self, result: Any) -> None:
         """Report the success, then give the caller the reply."""
         observer = self._observer
-        seconds, report = observer.seconds, observer.report
+        seconds, report, note_time = observer.seconds, observer.report, observer.note_time
+        if note_time is not None:
+            try:
+                note_time(self.command.name, seconds() - self.since, None)
+            except BaseException:
+                # SystemExit too must not keep a command from ending.
+                observer.report_failed(self.command.name)
+            _fire(self, result)
+            return
         history = self.history
         finished = _new(FinishedCommand)
         finished.name = self.command.name
@@ -81,21 +95,22 @@ class ObservedCall(Call):
         try:
             report(finished)
         except BaseException:
-            # SystemExit too must not keep a command from ending.
-            observer.report_failed(finished)
+            observer.report_failed(self.command.name)
         _fire(self, result)
 
     def errback(self, fail: Any = None) -> None:
         """Report the error, then give it to the caller."""
         observer = self._observer
         error = fail.value if isinstance(fail, Failure) else fail
-        seconds = observer.seconds() - self.since
-        attempts = attempts_of(self.history, error)
-        finished = FinishedCommand(self.command.name, self.address, seconds, attempts, error, 1, self.context)
+        seconds, name = observer.seconds() - self.since, self.command.name
         try:
-            observer.report(finished)
+            if observer.note_time is not None:
+                observer.note_time(name, seconds, error)
+            else:
+                attempts = attempts_of(self.history, error)
+                observer.report(FinishedCommand(name, self.address, seconds, attempts, error, 1, self.context))
         except BaseException:
-            observer.report_failed(finished)
+            observer.report_failed(name)
         super().errback(fail)
 
 
@@ -128,9 +143,10 @@ class _Nobody:
     def __init__(self) -> None:
         self.seconds: Callable[[], float] = lambda: 0.0
         self.report: Callable[[FinishedCommand], object] = lambda finished: None
+        self.note_time: NoteTime | None = None
         self.context: Callable[[], Context] = Context
 
-    def report_failed(self, finished: FinishedCommand) -> None:
+    def report_failed(self, name: str) -> None:
         """Not called."""
 
 

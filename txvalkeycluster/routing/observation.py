@@ -20,7 +20,7 @@ from ..commands.converters import Convert, converted
 from ..commands.encoder import Arg, Packed, pack_keyed
 from ..connection.node import NodeConnection
 from ..options import DEFAULT
-from ..requests.observed import ObservedCall, attempts_of
+from ..requests.observed import NoteTime, ObservedCall, attempts_of
 from ..requests.request import Call
 from ..requests.target import Target
 from ..statistics import FinishedCommand
@@ -34,7 +34,6 @@ _T = TypeVar("_T")
 CommandListener = Callable[[FinishedCommand], object]
 _new = object.__new__
 _NO_CONTEXT = Context()
-_no_context = _NO_CONTEXT.copy
 
 
 def _cancel(call: Deferred[Any]) -> None:
@@ -61,8 +60,9 @@ class Observation:
         self.seconds: Callable[[], float] = router.clock.seconds
         #: Calls the listeners; the only listener itself if there is one.
         self.report: Callable[[FinishedCommand], object] = self._report_to_all
-        self._needs_context = True
-        #: Returns the context variables of the caller, or an empty context if no listener needs them.
+        #: What is called in place of the only listener, if it needs neither a record nor a context.
+        self.note_time: NoteTime | None = None
+        #: Returns the context variables of the caller, or an empty context if nobody needs them.
         self.context: Callable[[], Context] = copy_context
 
     @property
@@ -73,9 +73,10 @@ class Observation:
     @listeners.setter
     def listeners(self, listeners: list[CommandListener]) -> None:
         self._listeners = listeners
-        self.report = listeners[0] if len(listeners) == 1 else self._report_to_all
-        self._needs_context = any(getattr(listener, "needs_context", True) for listener in listeners)
-        self.context = copy_context if self._needs_context else _no_context
+        only = listeners[0] if len(listeners) == 1 else None
+        self.report = only or self._report_to_all
+        self.note_time = getattr(only, "note_time", None)
+        self.context = copy_context if self.note_time is None else _NO_CONTEXT.copy
 
     # ---- in place of the methods of the router
 
@@ -118,7 +119,7 @@ class Observation:
                 call.history = None
                 call._observer = self
                 call.address = destination.address if destination.__class__ is NodeConnection else None
-                call.context = copy_context() if self._needs_context else _NO_CONTEXT
+                call.context = copy_context() if self.note_time is None else _NO_CONTEXT
                 destination.send(call)
                 return call if convert is None else call.addCallback(converted, convert)
         except Exception:
@@ -218,8 +219,8 @@ class Observation:
                 listener(finished)
             except BaseException:
                 # SystemExit too must not keep a command from ending.
-                self.report_failed(finished)
+                self.report_failed(finished.name)
 
-    def report_failed(self, finished: FinishedCommand) -> None:
+    def report_failed(self, name: str) -> None:
         """Log that a listener has raised an exception."""
-        _log.failure("a listener raised an exception for a finished {name}", name=finished.name)
+        _log.failure("a listener raised an exception for a finished {name}", name=name)
