@@ -13,7 +13,17 @@ from contextlib import aclosing, suppress
 from contextvars import ContextVar
 from typing import Any
 
-from txvalkeycluster import ClientClosed, CommandTimeout, FinishedCommand, Message, ReplyError, WatchError, aio
+from txvalkeycluster import (
+    Address,
+    ClientClosed,
+    CommandTimeout,
+    Credentials,
+    FinishedCommand,
+    Message,
+    ReplyError,
+    WatchError,
+    aio,
+)
 from txvalkeycluster.errors import WrongThread
 from txvalkeycluster.pubsub.feed import BufferedFeed
 
@@ -654,6 +664,25 @@ async def dropped(url: str) -> None:
     await inside.abort().asFuture(asyncio.get_running_loop())
     await asyncio.sleep(0)
     await asyncio.sleep(0)
+
+
+async def credentials(url: str) -> None:
+    """The function for credentials may be a coroutine function of asyncio, or an ordinary one."""
+    async with await aio.connect(url) as admin:
+        for node in admin.nodes():
+            await admin.execute_on(node, "ACL", "SETUSER", "app", "on", ">secret", "+@all", "~*")
+    asked = 0
+
+    async def later(address: Address) -> Credentials:
+        nonlocal asked
+        await asyncio.sleep(0)
+        asked += 1
+        return Credentials("app", "secret")
+
+    for function in (later, lambda address: Credentials("app", "secret")):
+        async with await aio.connect(url, credentials=function) as client:
+            assert await client.acl_whoami() == b"app"
+    assert asked > 0
 
 
 async def names(url: str) -> None:

@@ -219,6 +219,14 @@ class CounterTests(MemoryTests):
         self.result_of(gatherResults(waiting))
         self.assertEqual(client.statistics.pending, 0)
 
+    def test_pending_on_an_exclusive_connection(self) -> None:
+        """A blocked command is pending at its node."""
+        client = self.connected()
+        self.answer(b"BLPOP", SILENCE)
+        client.blpop(self.key, 0).addErrback(lambda _: None)
+        self.network.settle()
+        self.assertEqual((self.of(client, self.node).pending, client.statistics.pending), (1, 1))
+
     def test_connections_by_kind(self) -> None:
         """Connections are counted when their handshake is done, and while they are open, by what they are for."""
         client = self.client()

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextvars import copy_context
 from functools import partial
-from inspect import iscoroutinefunction
+from inspect import isawaitable, iscoroutinefunction
 from time import monotonic
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack, overload
@@ -79,6 +79,8 @@ class AsyncClient(AsyncCommands[Text]):
             self._loop = asyncio.get_running_loop()
         except RuntimeError:
             raise RuntimeError("no event loop is running: make the client in a coroutine") from None
+        if callable(options.get("credentials")):
+            options["credentials"] = partial(_credentials, options["credentials"])
         use = loops.acquire(self._loop)
         try:
             self._client: ClusterClient[Any] = ClusterClient[Any](use.reactor, url, **options)
@@ -550,3 +552,11 @@ def _release(loop: asyncio.AbstractEventLoop, event: Event) -> None:
     if isinstance(event, Closed):
         # Not in a callback of the reactor that ends.
         loop.call_soon(loops.release, loop)
+
+
+def _credentials(function: Callable[[Address], Any], address: Address) -> Any:
+    """Call the application's function for credentials, which may be a coroutine function of asyncio."""
+    answer = function(address)
+    if isawaitable(answer) and not isinstance(answer, Deferred):
+        return Deferred.fromFuture(asyncio.ensure_future(answer))
+    return answer

@@ -147,12 +147,14 @@ class ClusterFactory:
         counted: list[NodeStatistics] = [self._statistics, *(node.counters for node in self.nodes.values())]
         copies = {id(counters): counters.copy() for counters in counted}
         for connection in self._open:
-            copies[id(connection.counters)].open.count(connection.purpose)
+            copied = copies[id(connection.counters)]
+            copied.open.count(connection.purpose)
+            copied.pending += connection.pending
         total = copies[id(self._statistics)]
         assert isinstance(total, Statistics)
         for address, node in self.nodes.items():
             total.nodes[address] = copied = copies[id(node.counters)]
-            copied.pending = node.pending
+            copied.pending += len(node.waiting())
             total.add(copied)
         return total
 
