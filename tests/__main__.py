@@ -21,7 +21,16 @@ CLUSTER = sorted(f"tests.cluster.{file.stem}" for file in Path(__file__).parent.
 # Modules that run without a reactor: values, parsers and decisions.
 WITHOUT_TWISTED = ",".join(
     f"txvalkeycluster/{name}"
-    for name in ("commands/*", "topology/*", "address.py", "errors.py", "events.py", "slots.py", "statistics.py")
+    for name in (
+        "commands/*",
+        "topology/*",
+        "address.py",
+        "errors.py",
+        "credentials.py",
+        "events.py",
+        "slots.py",
+        "statistics.py",
+    )
 ) + "".join(
     f",txvalkeycluster/routing/{name}.py" for name in ("plan", "response_policy", "retry_policy", "transaction_outcome")
 )
@@ -32,7 +41,7 @@ FOLDERS = ("cli", "commands", "connection", "fuzz", "public", "pubsub", "request
 PACKAGES = [f"tests.{name}" for name in FOLDERS]
 SUITES = {
     **dict.fromkeys(CLUSTER, ("default",)),
-    "tests.cluster.test_failover": EVERYWHERE,
+    "tests.cluster.test_failover": ("default", "uvloop"),
     "tests.blocking": ("default",),
     "tests.aio": ("default",),
     "tests.examples": ("default",),
