@@ -312,7 +312,9 @@ class ServiceTests(MemoryTests):
         for command in commands:
             self.failureResultOf(command, ClientClosed, ConnectionLost)
         (line,) = self.lines()
-        self.assertRegex(line, r"within 3 s, .* (1[5-9]|[2-4][0-9]) commands wait, and the child services have stopped$")
+        self.assertRegex(
+            line, r"within 3 s, .* (1[5-9]|[2-4][0-9]) commands wait, and the child services have stopped$"
+        )
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_no_time_to_stop(self) -> None:
