@@ -19,7 +19,9 @@ from ..commands import Command
 from ..commands.converters import Convert, converted
 from ..commands.encoder import Arg, Packed, pack_keyed
 from ..connection.node import NodeConnection
+from ..errors import WrongThread
 from ..options import DEFAULT
+from ..requests.later_calls import failure
 from ..requests.observed import NoteTime, ObservedCall, attempts_of
 from ..requests.request import Call
 from ..requests.target import Target
@@ -96,35 +98,40 @@ class Observation:
         """
         if terms is not None and terms.admitted:
             return self._execute(args, convert, timeout, repeatable, terms, make)
-        seconds = self.seconds
-        since = seconds()
+        since = self.seconds()
         try:
             command = self._commands[args[0]]
-            if command.keyed and len(args) > 1 and _IS_PLAIN and not self._router.closed:
-                # The same as Router.execute, ObservedCall.__init__ and Deferred.__init__.  With calls of these, a
-                # listener would cost 8% of a command more.
-                slot, payload = pack_keyed(command.wire_name, args)
-                destination = self._destinations[slot]
-                call = _new(ObservedCall)
-                call._callbacks = []
-                call._canceller = self._note_cancel
-                call.payload = payload
-                call.command = command
-                call.target = slot
-                call.since = since
-                call.deadline = (
-                    since + self._limit if timeout is DEFAULT else inf if timeout is None else since + timeout
-                )
-                call.repeatable = repeatable or command.repeatable
-                call.history = None
-                call._observer = self
-                call.address = destination.address if destination.__class__ is NodeConnection else None
-                call.context = copy_context() if self.note_time is None else _NO_CONTEXT
-                destination.send(call)
-                return call if convert is None else call.addCallback(converted, convert)
+            plain = command.keyed and len(args) > 1 and _IS_PLAIN and not self._router.closed
+            slot, payload = pack_keyed(command.wire_name, args) if plain else (0, b"")
         except Exception:
-            # Nothing was sent.  The router fails in the same way, and makes the error for the caller.
-            pass
+            # A wrong argument.  The router fails in the same way, and makes the error for the caller.
+            plain = False
+        if plain:
+            # The same as Router.execute, ObservedCall.__init__ and Deferred.__init__.  With calls of these, a listener
+            # would cost 8% of a command more.
+            destination = self._destinations[slot]
+            call = _new(ObservedCall)
+            call._callbacks = []
+            call._canceller = self._note_cancel
+            call.payload = payload
+            call.command = command
+            call.target = slot
+            call.since = since
+            call.deadline = since + self._limit if timeout is DEFAULT else inf if timeout is None else since + timeout
+            call.repeatable = repeatable or command.repeatable
+            call.history = None
+            call._observer = self
+            call.address = destination.address if destination.__class__ is NodeConnection else None
+            call.context = copy_context() if self.note_time is None else _NO_CONTEXT
+            try:
+                destination.send(call)
+            except WrongThread:
+                raise
+            except Exception as error:
+                # A full queue.
+                refused = self._router.next_turn.postponed(failure(error))
+                return self._watch(refused, command.name, since, None)
+            return call if convert is None else call.addCallback(converted, convert)
         done = self._execute(args, convert, timeout, repeatable, terms, self._make)
         return done if isinstance(done, ObservedCall) else self._watch(done, self._name(args), since, done)
 
