@@ -7,14 +7,13 @@ from contextvars import Context
 from typing import Any, Protocol
 
 from twisted.internet import defer
-from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from ..address import Address
 from ..commands import Command
 from ..statistics import FinishedCommand
 from .history import History
-from .request import Call, Destination
+from .request import Call, Destination, lay_out
 from .target import UNROUTED
 
 # FinishedCommand(...) costs 0.15 us more: it calls a function that is written in Python.
@@ -150,17 +149,5 @@ class _Nobody:
         """Not called."""
 
 
-async def _wait_for(call: ObservedCall) -> None:
-    await call
-
-
-def _lay_out() -> None:
-    """Run one call from its start to its end, for the reason that `request` names: later calls cost 10% less."""
-    call = ObservedCall(_Nobody(), b"", Command("a first call"), UNROUTED, 0.0, 0.0)
-    waiting = Deferred.fromCoroutine(_wait_for(call))
-    call.callback(None)
-    waiting.addErrback(lambda _: None)
-
-
 _put_forward()
-_lay_out()
+lay_out(ObservedCall(_Nobody(), b"", Command("a first call"), UNROUTED, 0.0, 0.0))

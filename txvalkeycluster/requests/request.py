@@ -409,19 +409,18 @@ async def _wait_for(call: Call) -> None:
     await call
 
 
-def _lay_out() -> None:
-    """Run one call from its start to its end, so that CPython sees all attributes of `Call` early.
+def lay_out(call: Call) -> None:
+    """Run the first call of a class from its start to its end, so that CPython sees all of its attributes early.
 
     CPython chooses the layout of a class's attributes from its first instances.  If these are many calls that have not
     ended, the layout has no room for the attributes that are set at the end, and every later command costs 7% more.
     """
-    call = Call(b"", _INTERNAL, THIS_NODE, 0.0, 0.0)
     waiting = Deferred.fromCoroutine(_wait_for(call))
     call.callback(None)
     waiting.addErrback(lambda _: None)
 
 
-_lay_out()
+lay_out(Call(b"", _INTERNAL, THIS_NODE, 0.0, 0.0))
 ASKING = InternalCall(("ASKING",), 0.0, float("inf"))
 # The reply to ASKING is always dropped.
 ASKING.callback(None)
