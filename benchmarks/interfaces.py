@@ -86,7 +86,7 @@ def _in_threads(count: int) -> Measure:
                     key = KEYS[number % len(KEYS)]
                     client.set(key, SMALL)
                     if client.get(key) != SMALL:
-                        raise WrongReply(f"GET {key}")
+                        raise WrongReply(f"GET {key} did not give the value that was written")
                     number += 1
                     done[thread] += 2
             except Exception as error:
@@ -115,7 +115,7 @@ def _pipelines(client: Any, seconds: float) -> Figures:
             else:
                 pipeline.get(words[1])
         if len(pipeline.execute()) != len(PIPELINE):
-            raise WrongReply("pipeline")
+            raise WrongReply("a pipeline did not give the values that were written")
         done += len(PIPELINE)
     return Figures(done, perf_counter() - begun, process_time() - cpu)
 

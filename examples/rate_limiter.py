@@ -98,7 +98,9 @@ class Limited(Resource):
 
     def render_GET(self, request: Request) -> int:
         """Begin to answer."""
-        Deferred.fromCoroutine(self._answer(request)).addErrback(lambda failure: log.failure("no answer", failure))
+        Deferred.fromCoroutine(self._answer(request)).addErrback(
+            lambda failure: log.failure("a request got no answer", failure)
+        )
         return NOT_DONE_YET
 
     async def _answer(self, request: Request) -> None:

@@ -22,7 +22,7 @@ from .commands.methods import Commands
 from .errors import ClientClosed
 from .events import Closed, Event
 from .log import ClusterLog
-from .options import DEFAULT, ClientOptions, Options, check_names
+from .options import DEFAULT, ClientOptions, Options, options_of_client
 from .pipeline import Pipeline
 from .pubsub.hub import SubscriptionHub
 from .pubsub.methods import SubscriptionMethods
@@ -95,10 +95,7 @@ class ClusterClient(Commands[Text], SubscriptionMethods[Text]):
             raise TypeError(
                 "the first argument must be the reactor, as in connect(reactor, url); import it from twisted.internet"
             )
-        check_names(options)
-        self.options = Options.from_url(url, **options) if url is not None else Options(**options)
-        if not self.options.seeds:
-            raise ValueError("no seeds are given: pass a URL or the option seeds")
+        self.options = options_of_client(url, options)
         self._listeners: list[Callable[[Event], object]] = []
         self._cluster_log = ClusterLog(reactor.seconds, self.options.client_name or str(self.options.seeds[0]))
         # The reactor refers to the router.  A weak reference lets an unused client be collected.
@@ -120,7 +117,7 @@ class ClusterClient(Commands[Text], SubscriptionMethods[Text]):
         return self._router.execute(words, convert)
 
     def _call(self, words: Sequence[Any], make: Callable[..., Call]) -> Deferred[Any]:
-        """Send a command as `_run` does, by another kind of call: for the interface to asyncio."""
+        """Send a command as `_run` does, by another kind of call: for the interfaces to asyncio and to threads."""
         return self._router.execute(words, make=make)
 
     @property
@@ -625,7 +622,7 @@ class ClusterClient(Commands[Text], SubscriptionMethods[Text]):
         self._listeners.remove(listener)
 
     def add_command_listener(self, listener: CommandListener) -> None:
-        """Call a function with every command that ends from now on, for metrics and traces.
+        """Call a function with every command that is called from now on, when it has ended; for metrics and traces.
 
         A pipeline and a transaction are one command each.  Commands of the client itself are not reported.  As long as
         there is no such listener, it costs nothing.

@@ -336,6 +336,27 @@ class Options:
         return cls(**values)
 
 
+def options_of_client(url: str | None, options: Mapping[str, Any]) -> Options:
+    """Read the options that a client was given.
+
+    Args:
+        url: The URL, or None.
+        options: The options as keywords; they override the URL.
+
+    Returns:
+        The options, which have seeds.
+
+    Raises:
+        TypeError: There is no such option, or an option has a wrong type.
+        ValueError: The URL or the value of an option is not valid, or there are no seeds.
+    """
+    check_names(options)
+    read = Options.from_url(url, **options) if url is not None else Options(**options)
+    if not read.seeds:
+        raise ValueError("no seeds are given: pass a URL or the option seeds")
+    return read
+
+
 def check_names(names: Iterable[str]) -> None:
     """Check that options exist.
 

@@ -38,7 +38,7 @@ class FinishedCommand:
     #: The time from the call to the end, in seconds.
     seconds: float
     #: How often the command was tried: 1, and one more for each redirect, repetition and lost connection.  A command
-    #: that the client splits, a pipeline and a transaction count as 1.
+    #: that the client splits and a pipeline count as 1.
     attempts: int
     #: None if the command succeeded.  The results of a pipeline or a transaction can still hold errors.
     error: BaseException | None

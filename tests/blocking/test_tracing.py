@@ -26,6 +26,11 @@ class TracingTests(BlockingTests):
             with provider.get_tracer("test").start_as_current_span(f"parent {number}") as own:
                 for key in range(20):
                     client.set(f"{number}:{key}", "value")
+                client.pipeline().get("a").get("b").execute()
+                client.pipeline().stream([("GET", "a")], lambda index, result: None)
+                client.transaction().get("{t}a").get("{t}b").execute()
+                with client.watch(f"{number}:w") as session:
+                    session.get(f"{number}:w")
                 kept.append(get_current_span() is own)
 
         self.join(in_threads(work, 5))
@@ -37,7 +42,7 @@ class TracingTests(BlockingTests):
         for span in spans:
             if span.parent is not None:
                 counts[parents[span.parent.span_id]] += 1
-        self.assertEqual(set(counts.values()), {20})
+        self.assertEqual(set(counts.values()), {24})
         instrumentation.close()
         client.get("a")
         self.assertEqual(len(exporter.get_finished_spans()), len(spans))

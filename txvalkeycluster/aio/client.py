@@ -20,7 +20,6 @@ from ..commands.async_commands import AsyncCommands
 from ..commands.converters import Convert
 from ..commands.encoder import Arg
 from ..commands.method_support import Key, Text
-from ..commands.queued import QueuedCommands
 from ..errors import WatchError
 from ..events import Closed, Event
 from ..messages import Lost, Message, Resubscribed
@@ -34,6 +33,7 @@ from ..scripting import Function, Keys, Script, Values
 from ..statistics import Statistics
 from ..topology.model import Node, Topology
 from ..transaction import Attempts, Transaction, WatchSession
+from ..wrapped_queue import WrappedQueue
 from . import loops
 from .reply import AsyncIteration, Reply, check_loop, reply_by, reply_from, send
 
@@ -289,31 +289,16 @@ class AsyncClient(AsyncCommands[Text]):
         await self.close()
 
 
-class AsyncPipeline(QueuedCommands[Text]):
+class AsyncPipeline(WrappedQueue[Pipeline[Any], Text]):
     """A `Pipeline` for asyncio; `AsyncClient.pipeline` makes one."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, pipeline: Pipeline[Any]) -> None:
+        super().__init__(pipeline)
         self._loop = loop
-        self._pipeline = pipeline
-
-    def __len__(self) -> int:
-        return len(self._pipeline)
-
-    def __repr__(self) -> str:
-        return f"<AsyncPipeline of {len(self)} commands>"
-
-    def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Any:
-        self._pipeline._run(words, convert)
-        return self
-
-    def add(self, *args: Arg) -> Self:
-        """As `Pipeline.add`."""
-        self._pipeline.add(*args)
-        return self
 
     def execute(self, *, raise_first: bool = False) -> Reply[list[Any]]:
         """As `Pipeline.execute`."""
-        return reply_by(self._loop, self._pipeline.execute, raise_first=raise_first)
+        return reply_by(self._loop, self._queue.execute, raise_first=raise_first)
 
     async def stream(self, commands: Iterable[Sequence[Arg]], each: Callable[[int, Any], object]) -> int:
         """As `Pipeline.stream`.  ``each`` is an ordinary function, or a coroutine function of asyncio.
@@ -327,7 +312,7 @@ class AsyncPipeline(QueuedCommands[Text]):
                 # A copy, since an ``each`` that closes the client can lead to other calls before it ends.
                 context.copy().run(each, index, result)
 
-            return await reply_by(self._loop, self._pipeline.stream, commands, call)
+            return await reply_by(self._loop, self._queue.stream, commands, call)
 
         running: asyncio.Task[Any] | None = None
 
@@ -336,7 +321,7 @@ class AsyncPipeline(QueuedCommands[Text]):
             running = self._loop.create_task(each(index, result), context=context)
             await Deferred.fromFuture(running)
 
-        reply = reply_by(self._loop, self._pipeline.stream, commands, awaited)
+        reply = reply_by(self._loop, self._queue.stream, commands, awaited)
         try:
             return await reply
         finally:
@@ -346,31 +331,16 @@ class AsyncPipeline(QueuedCommands[Text]):
                 await asyncio.wait([running])
 
 
-class AsyncTransaction(QueuedCommands[Text]):
+class AsyncTransaction(WrappedQueue[Transaction[Any], Text]):
     """A `Transaction` for asyncio; `AsyncClient.transaction` makes one."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, transaction: Transaction[Any]) -> None:
+        super().__init__(transaction)
         self._loop = loop
-        self._transaction = transaction
-
-    def __len__(self) -> int:
-        return len(self._transaction)
-
-    def __repr__(self) -> str:
-        return f"<AsyncTransaction of {len(self)} commands>"
-
-    def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Any:
-        self._transaction._run(words, convert)
-        return self
-
-    def add(self, *args: Arg) -> Self:
-        """As `Transaction.add`."""
-        self._transaction.add(*args)
-        return self
 
     def execute(self, *, raise_first: bool = True) -> Reply[list[Any]]:
         """As `Transaction.execute`."""
-        return reply_by(self._loop, self._transaction.execute, raise_first=raise_first)
+        return reply_by(self._loop, self._queue.execute, raise_first=raise_first)
 
 
 class AsyncWatchSession(AsyncCommands[Text]):

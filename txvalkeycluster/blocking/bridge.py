@@ -11,6 +11,7 @@ from _thread import allocate_lock, get_ident
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import Context, copy_context
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -130,7 +131,7 @@ class Bridge:
         #: The schedulers of the clients: the commands of one visit to the reactor are written together.
         self.schedulers: list[WriteScheduler] = []
         self._alive = alive
-        self._queue: deque[tuple[Callable[[], Any], Waiter]] = deque()
+        self._queue: deque[tuple[Context, Callable[[], Any], Waiter]] = deque()
         self._waiting: set[Waiter] = set()
         self._awake = False
         #: Whether the reactor has stopped.
@@ -142,7 +143,8 @@ class Bridge:
         """Run a function in the reactor's thread, and wait for its result.
 
         Args:
-            start: The function; it returns the result, or a Deferred of it.
+            start: The function; it returns the result, or a Deferred of it.  It gets the context variables of the
+                caller.
 
         Returns:
             The result.
@@ -232,7 +234,8 @@ class Bridge:
 
     def _enter(self, start: Callable[[], Any], waiter: Waiter) -> None:
         self._waiting.add(waiter)
-        self._queue.append((start, waiter))
+        # Listeners of commands get the context of the caller.
+        self._queue.append((copy_context(), start, waiter))
         if not self._awake:
             try:
                 self._awake = True
@@ -271,12 +274,12 @@ class Bridge:
     def _start(self, count: int) -> None:
         queue = self._queue
         for _ in range(count):
-            start, waiter = queue.popleft()
+            context, start, waiter = queue.popleft()
             if waiter.given_up:
                 continue
             waiter.started = True
             try:
-                result = start()
+                result = context.run(start)
             except BaseException as error:
                 # It belongs to the thread that waits.
                 waiter.fail(error)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
-from contextvars import copy_context
 from functools import partial
 from itertools import islice
 from threading import RLock
@@ -22,12 +21,11 @@ from ..commands.blocking_commands import BlockingCommands
 from ..commands.converters import Convert, converted
 from ..commands.encoder import Arg
 from ..commands.method_support import Key, Text
-from ..commands.queued import QueuedCommands
 from ..connection.forks import in_forked_children
 from ..errors import ClientClosed, WatchError
 from ..events import Event
 from ..messages import Lost, Message, Resubscribed
-from ..options import DEFAULT, ClientOptions, Options, check_names
+from ..options import DEFAULT, ClientOptions, Options, options_of_client
 from ..pipeline import Pipeline
 from ..pubsub.methods import SubscriptionOptions
 from ..pubsub.subscription import Subscription
@@ -36,6 +34,7 @@ from ..scripting import Function, Keys, Script, Values
 from ..statistics import Statistics
 from ..topology.model import Node, Topology
 from ..transaction import Attempts, Transaction, WatchSession
+from ..wrapped_queue import WrappedQueue
 from . import background
 from .bridge import ThreadCall
 from .iteration import BlockingIteration
@@ -113,11 +112,8 @@ class _Connection:
     def __init__(self, url: str | None, options: dict[str, Any]) -> None:
         self._url = url
         self._options = options
-        check_names(options)
         #: The options of the client.
-        self.options = Options.from_url(url, **options) if url is not None else Options(**options)
-        if not self.options.seeds:
-            raise ValueError("no seeds are given: pass a URL or the option seeds")
+        self.options = options_of_client(url, options)
         self._lock = RLock()
         self._closed = False
         self._link: _Link | None = None
@@ -227,17 +223,13 @@ class BlockingClient(BlockingCommands[Text], AbstractContextManager["BlockingCli
 
     def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Any:
         link, client = self._inside()
-        start: Callable[[], Any] = partial(client._call, words, ThreadCall)
-        if client._router.observation is not None:
-            # Listeners of commands get the context of the caller.
-            start = partial(copy_context().run, start)
-        reply = link.bridge.run(start)
+        reply = link.bridge.run(partial(client._call, words, ThreadCall))
         return reply if convert is None else converted(reply, convert)
 
     def _do(self, what: Callable[[ClusterClient[Any]], Any]) -> Any:
         """Call a function with the client in the reactor's thread, and return its result."""
         link, client = self._inside()
-        return link.bridge.run(partial(copy_context().run, what, client))
+        return link.bridge.run(partial(what, client))
 
     @property
     def options(self) -> Options:
@@ -388,7 +380,7 @@ class BlockingClient(BlockingCommands[Text], AbstractContextManager["BlockingCli
 
     def _subscription(self, make: Callable[[ClusterClient[Any]], Subscription[Any]]) -> BlockingSubscription[Text]:
         link, client = self._inside()
-        return BlockingSubscription(link, link.bridge.run(partial(copy_context().run, make, client)))
+        return BlockingSubscription(link, link.bridge.run(partial(make, client)))
 
     def refresh_topology(self) -> Topology:
         """As `ClusterClient.refresh_topology`."""
@@ -441,31 +433,16 @@ class BlockingClient(BlockingCommands[Text], AbstractContextManager["BlockingCli
         self.close()
 
 
-class BlockingPipeline(QueuedCommands[Text]):
+class BlockingPipeline(WrappedQueue[Pipeline[Any], Text]):
     """A `Pipeline` for threads; `BlockingClient.pipeline` makes one.  Only one thread may use it at a time."""
 
     def __init__(self, link: _Link, pipeline: Pipeline[Any]) -> None:
+        super().__init__(pipeline)
         self._link = link
-        self._pipeline = pipeline
-
-    def __len__(self) -> int:
-        return len(self._pipeline)
-
-    def __repr__(self) -> str:
-        return f"<BlockingPipeline of {len(self)} commands>"
-
-    def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Any:
-        self._pipeline._run(words, convert)
-        return self
-
-    def add(self, *args: Arg) -> Self:
-        """As `Pipeline.add`."""
-        self._pipeline.add(*args)
-        return self
 
     def execute(self, *, raise_first: bool = False) -> list[Any]:
         """As `Pipeline.execute`."""
-        results: list[Any] = self._link.bridge.run(partial(self._pipeline.execute, raise_first=raise_first))
+        results: list[Any] = self._link.bridge.run(partial(self._queue.execute, raise_first=raise_first))
         return results
 
     def stream(self, commands: Iterable[Sequence[Arg]], each: Callable[[int, Any], object]) -> int:
@@ -473,38 +450,23 @@ class BlockingPipeline(QueuedCommands[Text]):
         count, left = 0, iter(commands)
         while chunk := list(islice(left, _STREAMED)):
             results: list[Any] = [None] * len(chunk)
-            self._link.bridge.run(partial(self._pipeline.stream, chunk, results.__setitem__))
+            self._link.bridge.run(partial(self._queue.stream, chunk, results.__setitem__))
             for result in results:
                 each(count, result)
                 count += 1
         return count
 
 
-class BlockingTransaction(QueuedCommands[Text]):
+class BlockingTransaction(WrappedQueue[Transaction[Any], Text]):
     """A `Transaction` for threads; `BlockingClient.transaction` makes one.  Only one thread may use it at a time."""
 
     def __init__(self, link: _Link, transaction: Transaction[Any]) -> None:
+        super().__init__(transaction)
         self._link = link
-        self._transaction = transaction
-
-    def __len__(self) -> int:
-        return len(self._transaction)
-
-    def __repr__(self) -> str:
-        return f"<BlockingTransaction of {len(self)} commands>"
-
-    def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Any:
-        self._transaction._run(words, convert)
-        return self
-
-    def add(self, *args: Arg) -> Self:
-        """As `Transaction.add`."""
-        self._transaction.add(*args)
-        return self
 
     def execute(self, *, raise_first: bool = True) -> list[Any]:
         """As `Transaction.execute`."""
-        results: list[Any] = self._link.bridge.run(partial(self._transaction.execute, raise_first=raise_first))
+        results: list[Any] = self._link.bridge.run(partial(self._queue.execute, raise_first=raise_first))
         return results
 
 
