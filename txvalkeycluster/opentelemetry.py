@@ -9,16 +9,14 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_address
-from typing import Protocol
 
 from opentelemetry.context import get_current
 from opentelemetry.metrics import MeterProvider, NoOpHistogram, get_meter
 from opentelemetry.trace import NoOpTracer, SpanKind, Status, StatusCode, TracerProvider, get_tracer
 
 from .address import Address
-from .commands import CommandTable
 from .errors import ClientClosed, ReplyError
-from .options import Options
+from .routing.observation import ObservableClient
 from .statistics import FinishedCommand, Labels
 
 #: The upper bounds of the buckets of durations in seconds, which the semantic conventions advise.
@@ -34,24 +32,6 @@ _OTHER = "_OTHER"
 _BATCHES = ("PIPELINE ", "MULTI ")
 
 _Attributes = dict[str, str | int]
-
-
-class ObservableClient(Protocol):
-    """A `ClusterClient`, a `BlockingClient` or an `AsyncClient`."""
-
-    @property
-    def options(self) -> Options:
-        """The options."""
-
-    @property
-    def commands(self) -> CommandTable:
-        """The table of commands."""
-
-    def add_command_listener(self, listener: Callable[[FinishedCommand], object]) -> None:
-        """Call a function with every command that ends from now on."""
-
-    def remove_command_listener(self, listener: Callable[[FinishedCommand], object]) -> None:
-        """Stop calling a listener of commands."""
 
 
 class ClusterInstrumentation:

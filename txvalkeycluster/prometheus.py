@@ -18,9 +18,8 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import REGISTRY, Collector, CollectorRegistry
 from prometheus_client.utils import floatToGoString
 
-from .commands import CommandTable
 from .errors import ClientClosed
-from .options import Options
+from .routing.observation import ObservableClient
 from .statistics import FinishedCommand, Labels, NodeStatistics, Statistics
 
 #: The upper bounds of the buckets of command times, in seconds.
@@ -84,26 +83,12 @@ _TIMES = "command_duration_seconds"
 _FAILURES = "command_failures"
 
 
-class MeasurableClient(Protocol):
+class MeasurableClient(ObservableClient, Protocol):
     """A `ClusterClient`, a `BlockingClient` or an `AsyncClient`."""
-
-    @property
-    def options(self) -> Options:
-        """The options."""
-
-    @property
-    def commands(self) -> CommandTable:
-        """The table of commands."""
 
     @property
     def statistics(self) -> Statistics:
         """What the client has counted."""
-
-    def add_command_listener(self, listener: Callable[[FinishedCommand], object]) -> None:
-        """Call a function with every command that ends from now on."""
-
-    def remove_command_listener(self, listener: Callable[[FinishedCommand], object]) -> None:
-        """Stop calling a listener of commands."""
 
 
 class ClusterCollector(Collector):

@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context, copy_context
 from math import inf
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..address import Address
-from ..commands import Command
+from ..commands import Command, CommandTable
 from ..commands.converters import Convert, converted
 from ..commands.encoder import Arg, Packed, pack_keyed
 from ..connection.node import NodeConnection
 from ..errors import WrongThread
-from ..options import DEFAULT
+from ..options import DEFAULT, Options
 from ..requests.later_calls import failure
 from ..requests.observed import NoteTime, ObservedCall, attempts_of
 from ..requests.request import Call
@@ -34,6 +34,26 @@ if TYPE_CHECKING:
 _log = Logger()
 _T = TypeVar("_T")
 CommandListener = Callable[[FinishedCommand], object]
+
+
+class ObservableClient(Protocol):
+    """A client of any interface: of Twisted, of threads or of asyncio."""
+
+    @property
+    def options(self) -> Options:
+        """The options."""
+
+    @property
+    def commands(self) -> CommandTable:
+        """The table of commands."""
+
+    def add_command_listener(self, listener: CommandListener) -> None:
+        """Call a function with every command that is called from now on, when it has ended."""
+
+    def remove_command_listener(self, listener: CommandListener) -> None:
+        """Stop calling a listener of commands."""
+
+
 _new = object.__new__
 _NO_CONTEXT = Context()
 
