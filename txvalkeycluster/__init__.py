@@ -65,6 +65,7 @@ from .messages import Lost, LostReason, Message, Resubscribed
 from .options import DEFAULT, ClientOptions, Options
 from .pipeline import Pipeline
 from .pubsub.subscription import Subscription
+from .relay import RelayBatch
 from .scripting import Function, Script
 from .service import ClusterService
 from .slots import key_slot
@@ -112,6 +113,7 @@ __all__ = [
     "Pipeline",
     "ProtocolError",
     "Ready",
+    "RelayBatch",
     "ReplyError",
     "Resubscribed",
     "RoutingError",

@@ -26,6 +26,7 @@ from .options import DEFAULT, ClientOptions, Options, options_of_client
 from .pipeline import Pipeline
 from .pubsub.hub import SubscriptionHub
 from .pubsub.methods import SubscriptionMethods
+from .relay import OnReplies, RelayBatch
 from .requests.request import Call
 from .routing.observation import CommandListener
 from .routing.router import Router, Terms
@@ -293,6 +294,47 @@ class ClusterClient(Commands[Text], SubscriptionMethods[Text]):
             count = await client.stream((("SET", f"key:{n}", n) for n in range(1_000_000)), each)
         """
         return self.pipeline(timeout=timeout).stream(commands, each)
+
+    def relay_batch(self) -> RelayBatch:
+        """Return an empty batch of encoded requests, for `submit`."""
+        return RelayBatch(self._router)
+
+    def submit(
+        self,
+        batch: RelayBatch,
+        on_replies: OnReplies,
+        *,
+        on_delay: Callable[[Any], object] | None = None,
+        timeout: float | None = DEFAULT,
+    ) -> Deferred[None] | None:
+        """Send the encoded requests of a batch at once, as one record per node.
+
+        Redirects, repetitions and deadlines are those of any other command.  This is for programs that pass on the
+        requests of others: there is no Deferred and no check for each of them.
+
+        Args:
+            batch: The requests.  The batch must not be used again.
+            on_replies: Called with a sequence of tags and one of as many replies, as they come.  The replies of one
+                node come in order.  A reply is the server's own bytes with the option ``raw_replies``, else a value;
+                or an error that `execute` lists.  It must not raise.
+            on_delay: Called with the tag of a request that is redirected, refused, or has to wait.  Requests that are
+                submitted afterwards can be executed before it.  It must only take note of that.
+            timeout: Seconds for each request.  None: no limit.  If not given, the option ``timeout`` applies.
+
+        Returns:
+            None if all nodes have room.  Else a Deferred: requests wait in the batch because the queue of their node is
+            full, and it fires with None when there is room again.
+
+        Raises:
+            ClientClosed: The client is closed or aborted.
+            WrongThread: This is not the thread of the reactor.
+
+        Example:
+            batch = client.relay_batch()
+            batch.add("a tag", client.commands["GET"], key_slot(b"key"), encoded)
+            client.submit(batch, lambda tags, replies: print(tags, replies))
+        """
+        return batch.submit(on_replies, on_delay, self._given(timeout))
 
     def transaction(self, *, timeout: float | None = DEFAULT) -> Transaction[Text]:
         """Return a queue of commands that the server executes as one transaction (MULTI, EXEC).

@@ -49,6 +49,7 @@ class ClientOptions(TypedDict, total=False):
     protocol: Literal[2, 3]
     encoding_errors: str
     client_name: str | None
+    raw_replies: bool
     tls: bool
     trust_root: Any
     client_certificate: str | bytes | os.PathLike[str] | PrivateCertificate | None
@@ -121,6 +122,9 @@ class Options:
     #: The name that the server shows for the client's connections in CLIENT LIST: printable ASCII without spaces.
     #: None: no name.  Needs ``protocol=3``.
     client_name: str | None = None
+    #: Whether the replies to requests of `ClusterClient.submit` are the server's own bytes.  All other replies cost
+    #: more then.  False: they are values, as for other commands.
+    raw_replies: bool = False
 
     # ---- TLS
 

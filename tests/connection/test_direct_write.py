@@ -9,7 +9,7 @@ from twisted.internet.testing import StringTransport
 
 from tests.cases import SynchronousTestCase
 from tests.scripted.base import ScriptedTests
-from txvalkeycluster.connection.direct_write import direct_writer
+from txvalkeycluster.direct_write import direct_writer
 
 
 class Transport(tcp.Connection):

@@ -6,6 +6,9 @@ import re
 from configparser import ConfigParser
 from pathlib import Path
 
+from twisted.application.service import IServiceMaker
+from twisted.plugin import getPlugins
+
 from tests.cases import SynchronousTestCase
 
 ROOT = Path(__file__).parents[2]
@@ -27,11 +30,11 @@ def required(lines: str) -> dict[str, str]:
 
 class PackagingTests(SynchronousTestCase):
     def test_every_package_is_installed(self) -> None:
-        """Each folder with an ``__init__`` is listed in setup.cfg, with its files that are not modules."""
+        """Each folder with an ``__init__`` is listed in setup.cfg, with its other files; the plugins, too."""
         config = read("setup.cfg")
         folders = [file.parent for name in ("gencmd", "txvalkeycluster") for file in (ROOT / name).rglob("__init__.py")]
         names = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
-        self.assertEqual(set(config["options"]["packages"].split()), names)
+        self.assertEqual(set(config["options"]["packages"].split()), {*names, "twisted.plugins"})
         listed = {
             file
             for package, patterns in config["options.package_data"].items()
@@ -39,6 +42,12 @@ class PackagingTests(SynchronousTestCase):
             for file in (ROOT / package.replace(".", "/")).glob(pattern)
         }
         self.assertEqual(listed, {file for folder in folders for data in DATA for file in folder.glob(data)})
+
+    def test_the_plugin(self) -> None:
+        """Twistd finds the plugin once.  An ``__init__`` beside it would hide the plugins of other packages."""
+        found = [each for each in getPlugins(IServiceMaker) if each.tapname == "valkey-proxy"]
+        self.assertEqual([getattr(each, "module", "") for each in found], ["txvalkeycluster.proxy.tap"])
+        self.assertEqual(list((ROOT / "twisted").rglob("__init__.py")), [])
 
     def test_lowest_versions(self) -> None:
         """``tox -e lowest`` pins the lowest version of everything that the package and its tests need."""

@@ -10,7 +10,8 @@ The other modules:
 
 - `endpoints` dials, `tls` reads certificates, and `dial_backoff` says when to dial again.
 - `login` gets the credentials, makes the `handshake`, and logs in again.
-- `write_scheduler` decides when queued commands are written, and `direct_write` writes to plain sockets.
+- `write_scheduler` decides when queued commands are written.
+- `raw_protocol` is a protocol that passes on the bytes of replies.
 - `transport` is the part of the protocol that deals with the transport.
 - `decoder` decodes replies to text.
 - `connect_errors` explains why a connection could not be made.

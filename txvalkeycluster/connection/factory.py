@@ -22,6 +22,7 @@ from .endpoints import endpoint_maker
 from .exclusive_pool import Lease
 from .node import NodeConnection, NodeListener, State
 from .protocol import RESPProtocol
+from .raw_protocol import RawProtocol
 from .subscriber_protocol import SubscriberProtocol
 from .tls import TLSEndpoints
 from .write_scheduler import WriteScheduler
@@ -245,7 +246,11 @@ class ClusterFactory:
         """
         node = self.nodes.get(address)
         counters = node.counters if node is not None else self._statistics
-        make = _OwnedSubscriber if purpose == "subscriber" else _Owned
+        make: type[_Owned] = _Owned
+        if purpose == "subscriber":
+            make = _OwnedSubscriber
+        elif self._options.raw_replies:
+            make = _OwnedRaw
         connection = make(self._reactor, self._options, self.write_scheduler, str(address), counters)
         if purpose != connection.purpose:
             connection.purpose = purpose
@@ -316,6 +321,10 @@ class _Owned(RESPProtocol):
         super().connectionLost(reason)
         self.sockets.discard(self)
         self.sockets.closed()
+
+
+class _OwnedRaw(_Owned, RawProtocol):
+    """A protocol for raw replies that is in the set of open sockets while it is connected."""
 
 
 class _OwnedSubscriber(_Owned, SubscriberProtocol):

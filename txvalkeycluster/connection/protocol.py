@@ -20,6 +20,7 @@ from twisted.internet import protocol, tcp
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from ..direct_write import direct_writer
 from ..errors import ConnectionLost, ProtocolError, ReplyError, TooManyPending
 from ..options import Options
 from ..requests.deadlines import DeadlineTimer, not_too_soon, split_expired
@@ -27,7 +28,6 @@ from ..requests.request import ASKING, InternalCall, MultiRequest, Request, coun
 from ..sentinel import Sentinel
 from ..statistics import NodeStatistics, Purpose
 from .decoder import decoder
-from .direct_write import direct_writer
 from .listener import ConnectionListener
 from .transport import TransportProtocol
 from .write_scheduler import WriteScheduler
@@ -307,8 +307,19 @@ class RESPProtocol(TransportProtocol):
         outer, scheduler.held = scheduler.held, True
         self.heard_at = self.seconds()
         self.counters.bytes_received += len(data)
+        owed = len(self._sent)
+        try:
+            self._deliver(data)
+        finally:
+            scheduler.held = outer
+            if not outer:
+                # TLS transports batch their writes themselves.
+                scheduler.read_done(owed - len(self._sent) if self._direct is not None else 0)
+        if self._draining:
+            self._close_if_drained()
+
+    def _deliver(self, data: bytes) -> None:
         sent = self._sent
-        owed = len(sent)
         decode = self._decode
         request: Request | None = None
         gets: Callable[[], Any] = self._reader.gets
@@ -342,13 +353,6 @@ class RESPProtocol(TransportProtocol):
                 sent[0].hand_over()
         except Exception as error:
             self._broken(error, request)
-        finally:
-            scheduler.held = outer
-            if not outer:
-                # TLS transports batch their writes themselves.
-                scheduler.read_done(owed - len(sent) if self._direct is not None else 0)
-        if self._draining:
-            self._close_if_drained()
 
     def _refused(self, request: Request, error: ReplyError) -> None:
         self.counters.count_error(error.code)

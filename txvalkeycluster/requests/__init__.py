@@ -9,7 +9,7 @@ Code that finds a request that has ended skips it.
 The other modules:
 
 - `target` defines where a request goes.
-- `batch` sends many commands to one node as one request.
+- `batch` sends many commands to one node as one request, and `raw_batch` many encoded requests of others.
 - `exclusive` holds the requests that need their own connection.
 - `subscribe` holds the requests that change subscriptions.
 - `delegated` holds the calls whose result comes from another Deferred.

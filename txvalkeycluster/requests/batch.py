@@ -23,7 +23,7 @@ class Collector(Protocol):
     def called(self) -> bool:
         """Whether nobody waits for the results any more."""
 
-    def answered(self, places: Sequence[int], replies: Sequence[Any]) -> None:
+    def answered(self, places: Sequence[Any], replies: Sequence[Any]) -> None:
         """Accept replies.
 
         Args:
@@ -31,7 +31,7 @@ class Collector(Protocol):
             replies: As many replies.
         """
 
-    def failed(self, place: int, error: Any) -> None:
+    def failed(self, place: Any, error: Any) -> None:
         """Accept the error of one sub-request.
 
         Args:
@@ -48,7 +48,7 @@ class SubRequest(Request):
     def __init__(
         self,
         collector: Collector,
-        place: int,
+        place: Any,
         payload: Packed,
         command: Command,
         target: Target,
@@ -102,7 +102,7 @@ class Batch(MultiRequest):
         self.called = False
         self._collector = collector
         # Four lists: with a tuple for each command, garbage collection would take a tenth of the time.
-        self._places: list[int] = []
+        self._places: list[Any] = []
         self._packed: list[bytes] = []
         self._commands: list[Command] = []
         self._slots: list[int] = []

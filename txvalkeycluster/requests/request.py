@@ -61,6 +61,8 @@ class Request:
     internal = False
     #: Whether the reply must stay as the server sent it, without decoding.
     raw = False
+    #: Whether the caller gets the bytes of the reply, unparsed; only on a `RawProtocol`.
+    unparsed = False
     #: Whether the connection must call `written_on`.
     notes_write = False
 

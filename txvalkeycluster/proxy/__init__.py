@@ -1,0 +1,16 @@
+"""A proxy: programs connect to it as to a single server, and it uses a cluster.
+
+- ``tap``: the options of ``twistd valkey-proxy``.  ``settings``: all settings.  ``service``: the Twisted service.
+- ``server``: what all clients share.  ``session``: one client.
+- ``request_framer``, ``inline``: bytes of a client to requests.  ``replies``: values to bytes.
+- ``dispatch``: what happens to each command.  ``upstream``: the way to the cluster.  ``mget``: MGET over slots.
+- ``connection_commands``, ``server_commands``, ``info``, ``scans``: what the proxy answers itself.
+- ``users``: the proxy's own users.
+"""
+
+from __future__ import annotations
+
+from .service import ProxyService
+from .settings import ProxySettings, SettingsError
+
+__all__ = ["ProxyService", "ProxySettings", "SettingsError"]

@@ -1,0 +1,108 @@
+"""Says for each command what the proxy does with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum, auto
+
+from ..commands import Command, CommandTable
+
+
+class Way(Enum):
+    """What happens to a command."""
+
+    #: It goes to the owner of its keys, unchanged.  If they are in several slots, it is split or refused.
+    KEYS = auto()
+    #: It goes to one node, unchanged.
+    ANY_NODE = auto()
+    #: It goes to every primary or node, and the replies are combined.
+    CLUSTER = auto()
+    #: The proxy answers it.
+    PROXY = auto()
+    #: It is refused.
+    REFUSED = auto()
+
+
+_LATER = "is not supported by this proxy yet"
+_NODES = "acts on one server; send it to that server directly"
+_NO_CLUSTER = "This instance has cluster support disabled"
+
+#: Commands that are refused, with the text of the error after ``ERR``.
+REFUSED: Mapping[str, str] = {
+    **{
+        name: f"{name} {_LATER}"
+        for name in (
+            *("MULTI", "EXEC", "DISCARD", "WATCH", "UNWATCH", "BLPOP", "BRPOP", "BLMOVE", "BRPOPLPUSH", "BLMPOP"),
+            *("BZPOPMIN", "BZPOPMAX", "BZMPOP", "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE"),
+            *("PUNSUBSCRIBE", "SUNSUBSCRIBE"),
+        )
+    },
+    **{
+        name: f"{name} {_NODES}"
+        for name in (
+            *("ACL", "BGREWRITEAOF", "BGSAVE", "DEBUG", "FAILOVER", "LATENCY", "MEMORY", "MIGRATE", "MODULE"),
+            *("PFDEBUG", "PFSELFTEST", "PSYNC", "REPLCONF", "REPLICAOF", "RESTORE-ASKING", "ROLE", "SAVE"),
+            *("SHUTDOWN", "SLAVEOF", "SYNC", "COMMANDLOG", "LASTSAVE"),
+        )
+    },
+    "MONITOR": "MONITOR is not available through a proxy",
+    "SWAPDB": "SWAPDB is not allowed: the cluster has one database",
+    "MOVE": "MOVE is not allowed: the cluster has one database",
+    **dict.fromkeys(["CLUSTER", "READONLY", "READWRITE", "ASKING", "CLUSTERSCAN"], _NO_CLUSTER),
+}
+#: Commands that the proxy answers.
+PROXY = frozenset(
+    [
+        *("PING", "ECHO", "QUIT", "RESET", "HELLO", "AUTH", "SELECT", "CLIENT", "SCAN", "INFO", "SLOWLOG"),
+        *("POST", "HOST:", "TIME", "CONFIG"),
+    ]
+)
+#: Commands of which the reply of any node is right.
+ANY_NODE = frozenset(["COMMAND", "LOLWUT"])
+#: Arguments that make a command block.
+_BLOCKING = frozenset(["XREAD", "XREADGROUP"])
+
+
+class Routes(dict[bytes, Command | None]):
+    """The commands whose only key is their first argument, by name as clients write it; None for all others.
+
+    A look-up of a known spelling is one access.  A name may have its length before it, with a line break after it.
+    """
+
+    # A client may send any name.  The limit bounds the memory.
+    _MOST = 10_000
+
+    def __init__(self, commands: CommandTable) -> None:
+        super().__init__()
+        self._commands = commands
+
+    def __missing__(self, name: bytes) -> Command | None:
+        command = self._commands[name.rpartition(b"\n")[2]]
+        if not command.known:
+            return None
+        found = command if command.keyed and way_of(command) is Way.KEYS else None
+        if len(self) < self._MOST:
+            self[name] = found
+        return found
+
+
+def way_of(command: Command) -> Way:
+    """Return what the proxy does with a command."""
+    name = command.name.partition(" ")[0]
+    if name in REFUSED:
+        return Way.REFUSED
+    if name in PROXY:
+        return Way.PROXY
+    if name in ANY_NODE:
+        return Way.ANY_NODE
+    if command.key_specs or any(sub.key_specs for sub in command.subcommands.values()):
+        return Way.KEYS
+    return Way.CLUSTER
+
+
+def refusal(command: Command, words: list[bytes]) -> str:
+    """Return why a command is refused, after its code; empty if it is not."""
+    text = REFUSED.get(command.name.partition(" ")[0], "")
+    if not text and command.name in _BLOCKING and command.blocks(words):
+        text = f"{command.name} with BLOCK {_LATER}"
+    return text

@@ -1,0 +1,316 @@
+"""Cuts the bytes of a client into requests, as a server does: RESP arrays of bulk strings, and inline commands.
+
+The texts of the errors are those of Valkey (``networking.c``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import hiredis
+
+from ..framing import Sampler
+from .inline import UnbalancedQuotes, split_inline
+
+# A request of two or three words, up to its key.  Nearly all requests are of this kind.
+_SHORT = re.compile(rb"\*([23])\r\n\$([1-9]\d?)\r\n([^\r\n]+)\r\n\$(0|[1-9]\d{0,5})\r\n").match
+_LAST_WORD = re.compile(rb"\r\n\$(0|[1-9]\d{0,8})\r\n").match
+_COUNT = re.compile(rb"\*(-?\d{1,10})\r\n").match
+_LENGTH = re.compile(rb"\$(0|[1-9]\d{0,9})\r\n").match
+_STAR = ord("*")
+_LINE = 65536
+_MOST_WORDS = 1 << 20
+_UNKNOWN_WORDS, _UNKNOWN_BYTES = 10, 16384
+
+
+#: One request of a client: the request as RESP, the name of the command as the client wrote it, and the word after the
+#: name, or None if there is none.
+Request = tuple[bytes, bytes, bytes | None]
+
+
+def words_of(frame: bytes) -> list[bytes]:
+    """Return the name and all arguments of a request."""
+    reader = hiredis.Reader()
+    reader.feed(frame)
+    words: list[bytes] = reader.gets()
+    return words
+
+
+@dataclass(slots=True)
+class RequestLimits:
+    """What a client may send."""
+
+    #: The largest request, in bytes.
+    request: int = 512 << 20
+    #: Whether the client has logged in.  Before that, the limits are much lower.
+    known: bool = True
+
+
+class _Invalid(Exception):
+    """The bytes are no request.  The text is for the client."""
+
+
+class RequestFramer:
+    """Collects the bytes of one client, and returns its complete requests."""
+
+    __slots__ = ("_done", "_done_size", "_left", "_need", "_rest", "_rest_size", "error", "limits")
+
+    def __init__(self, limits: RequestLimits) -> None:
+        """Make a framer without bytes.
+
+        Args:
+            limits: What the client may send.
+        """
+        #: Why the connection must be closed, as text for the client; empty as long as there is no reason.
+        self.error = ""
+        #: What the client may send.
+        self.limits = limits
+        # The scanned bytes of the request that is not complete, and the number of words that it still needs.
+        self._done: list[bytes] = []
+        self._done_size = 0
+        self._left = 0
+        # The bytes that are not scanned yet.  With fewer bytes than `_need` there is nothing to scan.
+        self._rest: list[bytes] = []
+        self._rest_size = 0
+        self._need = 0
+
+    @property
+    def partial(self) -> int:
+        """The number of bytes of the request that is not complete."""
+        return self._done_size + self._rest_size
+
+    def feed_simple(self, data: bytes) -> tuple[Sequence[bytes], Sequence[bytes], list[bytes]] | None:
+        """Take the next bytes of the client, if they are complete requests of the usual shapes and nothing else.
+
+        Args:
+            data: The bytes.
+
+        Returns:
+            The requests, the names and the keys; None if the bytes are something else, and were not taken.  A name has
+            its length before it, with a line break after the length.
+        """
+        if self._rest_size or self._left or not self.limits.known or self.error:
+            return None
+        return _shapes.columns(data)
+
+    def feed(self, data: bytes) -> list[Request]:
+        """Take the next bytes of the client.
+
+        Args:
+            data: The bytes.
+
+        Returns:
+            The requests that are complete now.  If `error` is not empty afterwards, the bytes behind them are invalid.
+        """
+        if self.error:
+            return []
+        if self._rest_size:
+            self._rest.append(data)
+            self._rest_size += len(data)
+            if self._rest_size < self._need:
+                return []
+            data = b"".join(self._rest)
+            self._rest, self._rest_size = [], 0
+        requests: list[Request] = []
+        try:
+            self._scan(data, requests)
+        except _Invalid as error:
+            self.error = f"ERR Protocol error: {error}"
+            self._done, self._rest = [], []
+        return requests
+
+    def _scan(self, data: bytes, requests: list[Request]) -> None:
+        pos = start = 0
+        left = self._left
+        end = len(data)
+        quick = self.limits.known
+        if quick and not left:
+            start = pos = _shapes.find(data, 0, requests)
+        while pos < end:
+            if left:
+                after = self._word(data, pos, start)
+                if not after:
+                    break
+                pos = after
+                left -= 1
+                if not left:
+                    requests.append(_request(self._completed(data[start:pos])))
+                    start = pos
+                continue
+            match = _SHORT(data, pos) if quick else None
+            if match is not None:
+                count, name_size, name, key_size = match.groups()
+                key_at = match.end()
+                key_end = after = key_at + int(key_size)
+                value_size = -1
+                if count == b"3":
+                    last = _LAST_WORD(data, after)
+                    value_size = int(last[1]) if last is not None else end
+                    after = last.end() + value_size if last is not None else end
+                if len(name) == int(name_size) and data.startswith(b"\r\n", after):
+                    pos = after + 2
+                    requests.append((data[start:pos], name, data[key_at:key_end]))
+                    _shapes.missed(key_end - key_at, value_size)
+                    start = pos = _shapes.find(data, pos, requests)
+                    continue
+            if data[pos] != _STAR:
+                after = self._inline(data, pos, requests)
+                if not after:
+                    break
+                pos = start = after
+                continue
+            match = _COUNT(data, pos)
+            if match is None:
+                self._wait_for_line(data, pos, "invalid multibulk length", "too big mbulk count string")
+                break
+            count_of_words = int(match[1])
+            pos = match.end()
+            if count_of_words > _MOST_WORDS:
+                raise _Invalid("invalid multibulk length")
+            if count_of_words > _UNKNOWN_WORDS and not self.limits.known:
+                raise _Invalid("unauthenticated multibulk length")
+            if count_of_words <= 0:
+                # The server ignores an empty request.
+                start = pos
+            else:
+                left = count_of_words
+        self._left = left
+        if pos > start:
+            self._done.append(data[start:pos])
+            self._done_size += pos - start
+        if pos < end:
+            self._rest.append(data[pos:] if pos else data)
+            self._rest_size = end - pos
+
+    def _word(self, data: bytes, pos: int, start: int) -> int:
+        """Return where the word at ``pos`` ends; 0 if it is not complete."""
+        match = _LENGTH(data, pos)
+        if match is None:
+            if not data.startswith(b"$", pos):
+                raise _Invalid(f"expected '$', got '{chr(data[pos])}'")
+            self._wait_for_line(data, pos, "invalid bulk length", "too big bulk count string")
+            return 0
+        size = int(match[1])
+        if size > self.limits.request:
+            raise _Invalid("invalid bulk length")
+        if size > _UNKNOWN_BYTES and not self.limits.known:
+            raise _Invalid("unauthenticated bulk length")
+        after = match.end() + size + 2
+        if self._done_size + after - start > self.limits.request + _LINE:
+            raise _Invalid(f"the request is larger than {self.limits.request} bytes")
+        if after > len(data):
+            self._need = after - pos
+            return 0
+        if not data.startswith(b"\r\n", after - 2):
+            raise _Invalid("expected a line break after an argument")
+        return after
+
+    def _inline(self, data: bytes, pos: int, requests: list[Request]) -> int:
+        """Read an inline command; return where it ends, or 0 if it is not complete."""
+        line_end = data.find(b"\n", pos)
+        if line_end < 0 or line_end - pos > _LINE:
+            if len(data) - pos > _LINE:
+                raise _Invalid("too big inline request")
+            self._need = len(data) - pos + 1
+            return 0
+        try:
+            words = split_inline(data[pos:line_end].removesuffix(b"\r"))
+        except UnbalancedQuotes:
+            raise _Invalid("unbalanced quotes in request") from None
+        if words:
+            frame = b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+            requests.append((frame, words[0], words[1] if len(words) > 1 else None))
+        return line_end + 1
+
+    def _wait_for_line(self, data: bytes, pos: int, invalid: str, too_long: str) -> None:
+        if data.find(b"\r\n", pos) >= 0:
+            raise _Invalid(invalid)
+        if len(data) - pos > _LINE:
+            raise _Invalid(too_long)
+        self._need = len(data) - pos + 1
+
+    def _completed(self, last: bytes) -> bytes:
+        if not self._done:
+            return last
+        frame = b"".join([*self._done, last])
+        self._done, self._done_size = [], 0
+        return frame
+
+
+def _request(frame: bytes) -> Request:
+    at = frame.index(b"\n") + 1
+    name, at = _word_at(frame, at)
+    key = _word_at(frame, at)[0] if at < len(frame) else None
+    return frame, name, key
+
+
+def _word_at(frame: bytes, at: int) -> tuple[bytes, int]:
+    match = _LENGTH(frame, at)
+    assert match is not None
+    end = match.end() + int(match[1])
+    return frame[match.end() : end], end + 2
+
+
+class _RequestShapes:
+    """The regular expression for requests with one key, and perhaps one more word, of the usual lengths.
+
+    It finds a request in 0.5 us, where `RequestFramer` needs 1.2 us.
+    """
+
+    # The name of a command has 2 to 9 characters.
+    _NAME = b"|".join(b"%d\r\n[^\r\n]{%d}" % (length, length) for length in range(2, 10))
+    # All lengths of keys have two digits, so that the key begins at a fixed place of what is found.
+    _KEYS = range(10, 100)
+    _LONGEST = 2048
+
+    def __init__(self) -> None:
+        self._sampler: Sampler[tuple[int, int]] = Sampler(16)
+        self._compile([])
+
+    def _compile(self, lengths: list[tuple[int, int]]) -> None:
+        self._known = frozenset(lengths)
+        keys = {key for key, _ in lengths} or {16}
+        values = {value for _, value in lengths if value >= 0} or {64}
+        key = b"|".join(b"%d\r\n.{%d}" % (length, length) for length in sorted(keys))
+        value = b"|".join(b"%d\r\n.{%d}" % (length, length) for length in sorted(values))
+        words = b"\\r\\n\\$(?:%b)\\r\\n\\$(?:%b)" % (self._NAME, key)
+        one = rb"\*(?:2%b|3%b\r\n\$(?:%b))\r\n" % (words, words, value)
+        self._run = re.compile(b"(?s:%b)*+" % one).match
+        # Groups: the request, "3" if it has three words, the name and the key, each of them with its length.
+        shape = rb"(\*(?:2|(3))\r\n\$(%b)\r\n\$(%b)(?(2)\r\n\$(?:%b))\r\n)" % (self._NAME, key, value)
+        self._findall = re.compile(b"(?s:%b)" % shape).findall
+
+    def find(self, data: bytes, pos: int, requests: list[Request]) -> int:
+        """Append the requests of known shapes from a position on, and return where they end."""
+        match = self._run(data, pos)
+        # The expression also matches no request at all.
+        assert match is not None
+        end = match.end()
+        if end > pos:
+            requests += [(frame, name[3:], key[4:]) for frame, _, name, key in self._findall(data, pos, end)]
+        return end
+
+    def columns(self, data: bytes) -> tuple[Sequence[bytes], Sequence[bytes], list[bytes]] | None:
+        """Return the requests, the names and the keys, if the data has only requests of known shapes."""
+        match = self._run(data)
+        if match is None or match.end() != len(data):
+            return None
+        frames, _, names, keys = zip(*self._findall(data), strict=True)
+        return frames, names, [key[4:] for key in keys]
+
+    def missed(self, key: int, value: int) -> None:
+        """Note a request that the expression has not matched.
+
+        Args:
+            key: The length of the key.
+            value: The length of the word after it; -1 if there is none.
+        """
+        if key in self._KEYS and value <= self._LONGEST and (key, value) not in self._known:
+            usual = self._sampler.note((key, value))
+            if usual is not None:
+                self._compile(usual)
+
+
+_shapes = _RequestShapes()

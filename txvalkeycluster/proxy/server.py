@@ -1,0 +1,377 @@
+"""What all clients of a proxy share: limits, logins, and the end of each turn of the reactor."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from ..client import ClusterClient
+from ..commands import Command
+from ..slots import key_slot
+from ..topology.model import Topology
+from . import connection_commands, server_commands
+from .connection_commands import Answer
+from .dispatch import REFUSED, Way, refusal, way_of
+from .mget import SplitCell, send_mget
+from .replies import error
+from .request_framer import Request, RequestLimits, words_of
+from .scans import Scans
+from .session import ClientSession
+from .settings import ProxySettings
+from .upstream import Cell, Upstream, Upstreams
+from .users import Users
+
+_log = Logger()
+# How often clients that do not read, do not send or are idle are looked for, in seconds.
+_SWEEP = 1.0
+_NOT_KNOWN = error("NOAUTH Authentication required.")
+_BEFORE_LOGIN = frozenset(["AUTH", "HELLO", "QUIT", "RESET", "POST", "HOST:"])
+_Handler = Callable[["ProxyServer", ClientSession, list[bytes]], Answer]
+_HANDLERS: dict[str, _Handler] = {
+    "PING": connection_commands.ping,
+    "ECHO": connection_commands.echo,
+    "QUIT": connection_commands.quit_,
+    "POST": connection_commands.no_http,
+    "HOST:": connection_commands.no_http,
+    "SELECT": connection_commands.select,
+    "RESET": connection_commands.reset,
+    "AUTH": connection_commands.auth,
+    "HELLO": connection_commands.hello,
+    "CLIENT": connection_commands.client,
+    "SCAN": server_commands.scan,
+    "INFO": server_commands.info,
+    "CONFIG": server_commands.config,
+    "SLOWLOG": server_commands.slowlog,
+    "TIME": server_commands.time,
+}
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the proxy has done."""
+
+    clients: int = 0
+    refused_clients: int = 0
+    refused_logins: int = 0
+    cut: int = 0
+    slow: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SlowCommand:
+    """An entry of SLOWLOG."""
+
+    number: int
+    time: int
+    microseconds: int
+    words: list[bytes]
+    peer: str
+    name: bytes
+
+    def reply(self) -> list[Any]:
+        """Return the entry as SLOWLOG GET shows it."""
+        words = [word if len(word) <= 128 else word[:128] + b"..." for word in self.words[:32]]
+        return [self.number, self.time, self.microseconds, words, self.peer.encode(), self.name]
+
+
+class ProxyServer(Factory):
+    """The factory of the sessions, with everything that they share."""
+
+    noisy = False
+
+    def __init__(self, reactor: IReactorTime, settings: ProxySettings) -> None:
+        """Make a server without clients.
+
+        Args:
+            reactor: The reactor.
+            settings: The settings.
+
+        Raises:
+            ValueError: The file of users is not valid.
+            OSError: The file of users cannot be read.
+        """
+        self.settings = settings
+        self.reactor = reactor
+        self.seconds = reactor.seconds
+        self.wall_clock = time.time
+        self.begun = reactor.seconds()
+        self.own_version = version("txvalkeycluster")
+        #: The version of the servers, for HELLO.
+        self.version = "8.0.0"
+        self.users = Users(Path(settings.users)) if settings.users else None
+        self.passes_logins_through = settings.pass_through
+        self.known_limits = RequestLimits(settings.max_request)
+        self.unknown_limits = RequestLimits(settings.max_request, known=False)
+        self.most_pending = settings.max_pending
+        self.counters = Counters()
+        self.sessions: dict[int, ClientSession] = {}
+        #: The sessions whose clients do not read.
+        self.slow: set[ClientSession] = set()
+        self.scans = Scans(reactor)
+        self.upstreams = Upstreams(reactor, self._connect, self.wake, self._replied, settings.max_logins + 2)
+        self.slowlog: deque[SlowCommand] = deque(maxlen=settings.slowlog_max_len)
+        self._slower_than = settings.slowlog_slower_than / 1e6
+        self._number = 0
+        self._touched: set[ClientSession] = set()
+        self._awake = False
+        self._sweeping = LoopingCall(self._sweep)
+        self._sweeping.clock = reactor
+        self._emptied: Deferred[None] | None = None
+        self._stopping = False
+
+    @property
+    def lets_everybody_in(self) -> bool:
+        """Whether a client need not log in."""
+        return self.users is None and not self.passes_logins_through
+
+    @property
+    def topology(self) -> Topology:
+        """The current slot map."""
+        upstream: Upstream | None = next(iter(self.upstreams), None)
+        return upstream.client.topology if upstream is not None else Topology(0, ())
+
+    def upstream_user(self, user: str | None) -> str | None:
+        """Return the user of the cluster for a user of the proxy; None for the proxy's own."""
+        return user if self.passes_logins_through else None
+
+    def _connect(self, protocol: int, user: str | None, password: str | None) -> ClusterClient[bytes]:
+        login: dict[str, Any] = {} if user is None else {"username": user, "password": password}
+        if user == "default":
+            login["username"] = None
+        options: dict[str, Any] = {"protocol": protocol, "raw_replies": True, "timeout": self.settings.timeout, **login}
+        return ClusterClient(self.reactor, self.settings.cluster, **options)
+
+    # ---- clients
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        """Make the session of a new client."""
+        if len(self.sessions) >= self.settings.max_clients or self._stopping:
+            self.counters.refused_clients += 1
+            return _Refusal(b"-ERR max number of clients reached\r\n")
+        self._number += 1
+        return ClientSession(self, self._number)
+
+    def joined(self, session: ClientSession) -> None:
+        """Note a new client."""
+        self.counters.clients += 1
+        self.sessions[session.number] = session
+        if not self._sweeping.running:
+            self._sweeping.start(_SWEEP, now=False)
+
+    def left(self, session: ClientSession) -> None:
+        """Note the end of a client."""
+        self.sessions.pop(session.number, None)
+        self.slow.discard(session)
+        self._touched.discard(session)
+        if not self.sessions and self._emptied is not None:
+            emptied, self._emptied = self._emptied, None
+            emptied.callback(None)
+
+    def address_of(self, transport: Any, which: str) -> str:
+        """Return the address of one end of a connection as text."""
+        address = getattr(transport, which)() if transport is not None else None
+        host, port = getattr(address, "host", None), getattr(address, "port", None)
+        if host is not None:
+            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        name = getattr(address, "name", None) or b"/unixsocket"
+        return f"{name.decode() if isinstance(name, bytes) else name}:0"
+
+    def describe(self, session: ClientSession) -> bytes:
+        """Return the line of CLIENT LIST of a client."""
+        now = self.seconds()
+        fields = {
+            "id": session.number,
+            "addr": session.peer,
+            "laddr": self.address_of(session.transport, "getHost"),
+            "name": session.name.decode("utf-8", "replace"),
+            "age": int(now - session.begun),
+            "idle": int(now - session.heard_at),
+            "flags": "N",
+            "db": self.settings.database,
+            "multi": -1,
+            "qbuf": session.partial,
+            "omem": session.unread,
+            "cmd": session.last_command.decode("utf-8", "replace").lower() or "NULL",
+            "user": session.user or "default",
+            "resp": session.protocol,
+            "lib-name": session.library.decode("utf-8", "replace"),
+            "lib-ver": session.library_version.decode("utf-8", "replace"),
+            "tot-net-in": session.bytes_in,
+            "tot-net-out": session.bytes_out,
+            "tot-cmds": session.commands,
+        }
+        return " ".join(f"{name}={value}" for name, value in fields.items()).encode()
+
+    # ---- requests
+
+    def handle(self, session: ClientSession, request: Request) -> Answer:
+        """Handle a request that is not simply passed on."""
+        frame, spelled, _ = request
+        name = spelled.upper().decode("utf-8", "replace")
+        if not session.known and name not in _BEFORE_LOGIN:
+            return _NOT_KNOWN
+        handler = _HANDLERS.get(name)
+        if handler is not None:
+            return handler(self, session, words_of(frame))
+        upstream = session.upstream
+        assert upstream is not None
+        words = words_of(frame)
+        command = upstream.client.commands[spelled]
+        if not command.known:
+            return error(f"ERR {REFUSED[name]}") if name in REFUSED else lambda: server_commands.run(session, words)
+        way = way_of(command)
+        reason = refusal(command, words)
+        if reason:
+            return error(f"ERR {reason}")
+        command = command.resolve(words)
+        if way is Way.KEYS:
+            return self._by_keys(session, frame, command, words)
+        if way is Way.ANY_NODE:
+            session.relay(frame, key_slot(b"%d" % session.number))
+            return None
+        return lambda: server_commands.run(session, words)
+
+    def _by_keys(self, session: ClientSession, frame: bytes, command: Command, words: list[bytes]) -> Answer:
+        upstream = session.upstream
+        assert upstream is not None
+        places = command.places(words)
+        slots = {key_slot(words[place]) for place in places}
+        if len(slots) == 1:
+            session.relay(frame, slots.pop())
+            return None
+        if not slots:
+            if command.name == "PUBLISH" or command.request_policy is None:
+                # A call without keys, or a wrong one: any node has the right reply.
+                session.relay(frame, key_slot(words[1] if len(words) > 1 else b""))
+                return None
+            return lambda: server_commands.run(session, words)
+        if command.name == "MGET" and session.reply_mode == "on":
+            cell = SplitCell(session, frame)
+            session.cells.append(cell)
+            send_mget(cell, upstream, words[1:])
+            return None
+        return lambda: server_commands.run(session, words)
+
+    # ---- the end of a turn
+
+    def touch(self, session: ClientSession) -> None:
+        """Write the replies of a session at the end of this turn of the reactor."""
+        self._touched.add(session)
+        self.wake()
+
+    def wake(self) -> None:
+        """Send and write everything at the end of this turn of the reactor."""
+        if not self._awake:
+            self._awake = True
+            self.reactor.callLater(0, self._end_of_turn)
+
+    def _replied(self, started: float, cells: Sequence[Cell]) -> None:
+        touched = self._touched
+        for cell in cells:
+            touched.add(cell[1])
+        if not self._awake:
+            self.wake()
+        if self.seconds() - started >= self._slower_than:
+            self._note_slow(started, cells)
+
+    def _note_slow(self, started: float, cells: Sequence[Cell]) -> None:
+        microseconds = int((self.seconds() - started) * 1e6)
+        for _, session, frame in cells[: self.settings.slowlog_max_len]:
+            self.counters.slow += 1
+            words = words_of(frame)
+            peer = session.peer if not session.closed else ""
+            now = int(self.wall_clock())
+            self.slowlog.append(SlowCommand(self.counters.slow, now, microseconds, words, peer, session.name))
+
+    def _end_of_turn(self) -> None:
+        self._awake = False
+        touched, self._touched = self._touched, set()
+        for session in touched:
+            try:
+                session.flush()
+            except Exception:
+                _log.failure("{session!r} is cut, because its replies cannot be written", session=session)
+                session.cut("its replies cannot be written")
+        self.upstreams.submit(self.seconds())
+
+    # ---- limits
+
+    def _sweep(self) -> None:
+        now = self.seconds()
+        settings = self.settings
+        for session in list(self.slow):
+            if session.is_stuck(now, settings.output_timeout):
+                session.cut("it has not read its replies")
+        unread = {session: session.unread for session in self.slow}
+        total = sum(unread.values())
+        for session in sorted(unread, key=lambda session: session.stuck_since):
+            if total <= settings.max_output:
+                break
+            total -= unread[session]
+            session.cut("the replies that wait for clients need too much memory")
+        for session in list(self.sessions.values()):
+            if session.is_late(now, settings.request_timeout):
+                session.cut("it did not complete its request")
+            elif settings.idle_timeout and session.is_idle(now, settings.idle_timeout):
+                session.cut("it was idle")
+        self.upstreams.expire()
+
+    # ---- start and end
+
+    def start(self) -> None:
+        """Connect to the cluster."""
+        upstream = self.upstreams.of(2)
+        assert upstream is not None
+        if self.lets_everybody_in:
+            upstream.client.refresh_topology().addErrback(lambda _: None)
+
+    def stop(self) -> Deferred[None]:
+        """Accept no more clients; close the connections when their requests have ended.
+
+        Returns:
+            A Deferred that fires with None when there are no clients any more.
+        """
+        self._stopping = True
+        for session in list(self.sessions.values()):
+            session.end("the proxy stops")
+        if not self.sessions:
+            return succeed(None)
+        self._emptied = Deferred()
+        return self._emptied
+
+    def abort(self) -> None:
+        """End all requests and connections at once."""
+        self.upstreams.abort()
+        for session in list(self.sessions.values()):
+            session.cut("the proxy stops, and its requests have not ended in time")
+
+    def close(self) -> Deferred[Any]:
+        """End everything that is left."""
+        for session in list(self.sessions.values()):
+            session.cut("the proxy stops")
+        if self._sweeping.running:
+            self._sweeping.stop()
+        return self.upstreams.close()
+
+
+class _Refusal(Protocol):
+    """Tells a client why it is refused, and closes."""
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.write(self._text)
+        self.transport.loseConnection()

@@ -1,0 +1,402 @@
+"""One client of the proxy: its requests in, the replies in the same order out.
+
+A request gets a cell, which waits for its reply in `ClientSession.cells`.  Replies can come in any order; they are
+written from the first cell on.  Requests that cannot be started yet wait in a queue, and the session reads nothing more
+until the queue is empty.  That is so while
+
+- a command runs that must not overlap with others of this client, such as AUTH or DBSIZE;
+- a command is delayed by a redirect or a failover: the next one could be executed before it;
+- as many requests are under way as the window allows.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ..direct_write import direct_writer
+from . import replies
+from .request_framer import Request, RequestFramer
+from .upstream import Cell, Upstream
+
+if TYPE_CHECKING:
+    from .server import ProxyServer
+
+_log = Logger()
+# The replies that the requests under way may have together, as far as earlier replies tell, in bytes.
+_WINDOW_BYTES = 1 << 20
+_LEAST_WINDOW = 2
+
+
+class _Muted(list[Any]):
+    """The cell of a request whose reply the client does not want (CLIENT REPLY)."""
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        super().__setitem__(index, b"" if index == 0 else value)
+
+
+@implementer(IPushProducer)
+class ClientSession(Protocol):
+    """The connection of one client."""
+
+    #: The name and the library that the client has given.
+    name = b""
+    library = b""
+    library_version = b""
+    #: The version of RESP.
+    protocol = 2
+    #: The user that has logged in; None if there was no login.
+    user: str | None = None
+    password: str | None = None
+    #: Whether replies are sent: "on", "off", or "skip" for the next one.
+    reply_mode = "on"
+    #: Why this session ends; empty as long as it does not.
+    ending = ""
+    closed = False
+    # A command runs that must not overlap with others.
+    _alone = False
+    _reading = True
+    # The transport has too many unsent bytes.
+    _paused = False
+    # The number of requests that may be under way.
+    _window = 64
+    # When the client last read something while bytes were waiting for it, and how many were waiting then.
+    stuck_since = 0.0
+    _unread_seen = 0
+    # When the client began its request that is not complete.
+    _partial_since = 0.0
+    _direct: Any = None
+
+    def __init__(self, server: ProxyServer, number: int) -> None:
+        """Make a session for a connection that is made now.
+
+        Args:
+            server: What all sessions share.
+            number: The number of the client.
+        """
+        self.server = server
+        self.number = number
+        self.begun = self.heard_at = server.seconds()
+        self.commands = 0
+        self.bytes_in = self.bytes_out = 0
+        self.last_command = b""
+        #: Whether the client may send commands.
+        self.known = server.lets_everybody_in
+        self._framer = RequestFramer(server.known_limits if self.known else server.unknown_limits)
+        self.cells: deque[Cell] = deque()
+        #: The cells of requests that are delayed.
+        self.delayed: list[Cell] = []
+        self._queue: deque[Request] = deque()
+        self.upstream: Upstream | None = None
+
+    def __repr__(self) -> str:
+        return f"<ClientSession {self.number} {self.peer} pending={len(self.cells)} queued={len(self._queue)}>"
+
+    # ---- the transport
+
+    def connectionMade(self) -> None:
+        """Start to read."""
+        transport: Any = self.transport
+        self._direct = direct_writer(transport)
+        if self._direct is not None and getattr(transport.protocol, "_wrappedProtocol", None) is self:
+            transport.protocol = self
+        transport.registerProducer(self, True)
+        if hasattr(transport, "setTcpNoDelay"):
+            transport.setTcpNoDelay(True)
+            transport.setTcpKeepAlive(True)
+        if self.known:
+            self.use(self.server.upstreams.of(2))
+        self.server.joined(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Forget the requests.  Those that were sent to the cluster go on there."""
+        self.closed = True
+        self._direct = None
+        self.cells.clear()
+        self._queue.clear()
+        self.delayed = []
+        self.use(None)
+        self.server.left(self)
+
+    @property
+    def peer(self) -> str:
+        """The address of the client."""
+        return self.server.address_of(self.transport, "getPeer")
+
+    @property
+    def unread(self) -> int:
+        """The number of bytes that the client has not read yet, as far as they are in this process."""
+        transport: Any = self.transport
+        below = transport
+        while below is not None and not hasattr(below, "dataBuffer"):
+            below = getattr(below, "transport", None)
+        if below is None:
+            return 0
+        return len(below.dataBuffer) - int(below.offset) + int(below._tempDataLen)
+
+    @property
+    def partial(self) -> int:
+        """The number of bytes of the request that is not complete."""
+        return self._framer.partial
+
+    def is_late(self, now: float, patience: float) -> bool:
+        """Tell whether the client has not completed a request for some time."""
+        return bool(self._framer.partial) and now - self._partial_since > patience
+
+    def is_idle(self, now: float, patience: float) -> bool:
+        """Tell whether the client has sent nothing for some time, and waits for nothing."""
+        return now - self.heard_at > patience and not self.cells
+
+    def cut(self, reason: str) -> None:
+        """End the connection at once.
+
+        Args:
+            reason: Why, for the log.
+        """
+        if not self.closed:
+            self.ending = reason
+            self.server.counters.cut += 1
+            _log.info("the connection of client {peer} is cut: {reason}", peer=self.peer, reason=reason)
+            self.transport.abortConnection()  # type: ignore[union-attr]
+
+    def pauseProducing(self) -> None:
+        """Start nothing more: the client does not read its replies."""
+        self._paused = True
+        self.stuck_since = self.server.seconds()
+        self._unread_seen = self.unread
+        self.server.slow.add(self)
+        self._read_or_not()
+
+    def resumeProducing(self) -> None:
+        """Go on: the client has read its replies."""
+        self._paused = False
+        self.server.slow.discard(self)
+        self._advance()
+
+    def stopProducing(self) -> None:
+        """Do nothing; connectionLost handles the end."""
+
+    def is_stuck(self, now: float, patience: float) -> bool:
+        """Tell whether the client has read nothing for some time although replies wait for it."""
+        unread = self.unread
+        if unread < self._unread_seen:
+            self.stuck_since = now
+        self._unread_seen = unread
+        return now - self.stuck_since > patience
+
+    def _read_or_not(self) -> None:
+        wanted = not self._queue and not self._paused
+        if wanted != self._reading and not self.closed:
+            self._reading = wanted
+            transport: Any = self.transport
+            if wanted:
+                transport.resumeProducing()
+            else:
+                transport.pauseProducing()
+
+    # ---- the login
+
+    def use(self, upstream: Upstream | None) -> None:
+        """Send the further requests with another upstream; None for none."""
+        if self.upstream is not None:
+            self.upstream.sessions -= 1
+            self.upstream.unused_since = self.server.seconds()
+        self.upstream = upstream
+        if upstream is not None:
+            upstream.sessions += 1
+
+    def let_in(self, upstream: Upstream, user: str | None, password: str | None) -> None:
+        """Note that the client has logged in."""
+        self.use(upstream)
+        self.user, self.password = user, password
+        self.known = True
+        self._framer.limits = self.server.known_limits
+
+    def leave_out(self) -> None:
+        """Note that the client must log in again."""
+        self.use(None)
+        self.user = self.password = None
+        self.known = False
+        self._framer.limits = self.server.unknown_limits
+
+    def speak(self, version: int) -> bool:
+        """Change the version of RESP; return whether that is possible now."""
+        if self.upstream is not None and version != self.protocol:
+            upstream = self.server.upstreams.of(version, self.server.upstream_user(self.user), self.password)
+            if upstream is None:
+                return False
+            self.use(upstream)
+        self.protocol = version
+        return True
+
+    # ---- requests in
+
+    def dataReceived(self, data: bytes) -> None:
+        """Start the requests that are complete with ``data``."""
+        self.heard_at = self.server.seconds()
+        self.bytes_in += len(data)
+        framer = self._framer
+        if not self._queue and self.reply_mode == "on" and not self._blocked:
+            simple = framer.feed_simple(data)
+            if simple is not None:
+                self._start_simple(*simple)
+                return
+        requests = framer.feed(data)
+        if requests or not framer.partial:
+            self._partial_since = self.heard_at
+        if self.ending:
+            return
+        if self._queue:
+            self._queue += requests
+        else:
+            self._start(requests)
+        if framer.error:
+            self._queue.append((b"", b"", None))
+            self._advance()
+        self._read_or_not()
+
+    def _start_simple(self, frames: Sequence[bytes], names: Sequence[bytes], keys: list[bytes]) -> None:
+        """Start requests that have one key each, all at once if that is possible."""
+        upstream = self.upstream
+        if upstream is not None and len(self.cells) + len(frames) <= self._window:
+            routes = upstream.routes
+            if all(map(routes.__getitem__, set(names))):
+                cells: list[Cell] = [[None, self, frame] for frame in frames]
+                self.cells += cells
+                self.commands += len(cells)
+                upstream.add_keyed(cells, keys, frames)
+                return
+        self._start(
+            [(frame, name.rpartition(b"\n")[2], key) for frame, name, key in zip(frames, names, keys, strict=True)]
+        )
+        self._read_or_not()
+
+    def _start(self, requests: list[Request]) -> None:
+        """Start requests until one must wait; queue this one and those behind it."""
+        self._queue.extendleft(reversed(requests))
+        self._advance()
+
+    @property
+    def _blocked(self) -> bool:
+        return bool(self._alone or self.delayed or self._paused or self.closed or self.ending)
+
+    def _advance(self) -> None:
+        """Start queued requests until one must wait."""
+        queue = self._queue
+        while queue and not self._blocked and len(self.cells) < self._window:
+            request = queue.popleft()
+            frame, name, _ = request
+            if not frame:
+                # It stands for the invalid bytes behind the last request.
+                self.reply(replies.error(self._framer.error))
+                self.end("invalid request")
+                return
+            self.commands += 1
+            self.last_command = name
+            try:
+                answer = self.server.handle(self, request)
+            except Exception as error:
+                _log.failure("a request of {session!r} failed", session=self)
+                answer = replies.error(f"ERR the proxy failed: {type(error).__name__}")
+            if isinstance(answer, bytes):
+                self.reply(answer)
+            elif answer is not None:
+                if self.cells:
+                    # It must not overlap with earlier requests.  It starts when their replies have come.
+                    self.commands -= 1
+                    queue.appendleft(request)
+                    break
+                self._run_alone(answer, request)
+        self._read_or_not()
+
+    def _run_alone(self, start: Callable[[], Coroutine[Any, Any, bytes]], request: Request) -> None:
+        self._alone = True
+        cell = self.cell(request[0])
+        running: Deferred[bytes] = Deferred.fromCoroutine(start())
+        running.addErrback(self._failed_alone)
+
+        def ended(reply: bytes) -> None:
+            self._alone = False
+            cell[0] = reply
+            self.server.touch(self)
+
+        running.addCallback(ended)
+
+    def _failed_alone(self, failure: Failure) -> bytes:
+        if not isinstance(failure.value, replies.EXPECTED):
+            _log.failure("a request of {session!r} failed", failure, session=self)
+            return replies.error(f"ERR the proxy failed: {type(failure.value).__name__}")
+        return replies.error_frame(failure.value)
+
+    def relay(self, frame: bytes, slot: int) -> None:
+        """Send a request to the owner of a slot."""
+        assert self.upstream is not None
+        self.upstream.add(self.cell(frame), slot, frame)
+
+    # ---- replies out
+
+    def cell(self, frame: bytes) -> Cell:
+        """Add a cell for a request, and return it."""
+        cell: Cell
+        if self.reply_mode == "on":
+            cell = [None, self, frame]
+        else:
+            cell = _Muted((None, self, frame))
+            if self.reply_mode == "skip":
+                self.reply_mode = "on"
+        self.cells.append(cell)
+        return cell
+
+    def reply(self, data: bytes) -> None:
+        """Answer the request that is being handled."""
+        self.cell(b"")[0] = data
+        self.server.touch(self)
+
+    def end(self, reason: str) -> None:
+        """Close the connection when the replies are written."""
+        self.ending = reason
+        self._queue.clear()
+        self.server.touch(self)
+
+    def flush(self) -> None:
+        """Write the replies that have come, and start requests that waited for that."""
+        cells = self.cells
+        ready: list[bytes] = []
+        while cells:
+            reply = cells[0][0]
+            if reply is None:
+                break
+            ready.append(reply)
+            cells.popleft()
+        if self.delayed:
+            self.delayed = [cell for cell in self.delayed if cell[0] is None]
+        if self.closed:
+            return
+        if ready:
+            self._write(ready)
+        if self._queue:
+            self._advance()
+        if self.ending and not cells:
+            self.transport.loseConnection()  # type: ignore[union-attr]
+
+    def _write(self, ready: list[bytes]) -> None:
+        data = b"".join(ready)
+        length = len(data)
+        self.bytes_out += length
+        self._window = max(_LEAST_WINDOW, min(self.server.most_pending, _WINDOW_BYTES * len(ready) // (length + 1)))
+        direct = self._direct
+        if direct is not None and not direct.dataBuffer and not direct._tempDataBuffer:
+            written = direct.writeSomeData(data)
+            if isinstance(written, int):
+                if written == length:
+                    return
+                data = data[written:]
+        self.transport.write(data)  # type: ignore[union-attr]

@@ -1,0 +1,184 @@
+"""The way from the clients to the cluster: one `ClusterClient` for each login and version of RESP."""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IReactorTime
+
+from ..client import ClusterClient
+from ..relay import RelayBatch
+from .dispatch import Routes
+from .replies import error_frame
+
+#: A request of a client on its way: its reply, the session, and the request.  The reply is None until it comes.
+Cell = list[Any]
+
+# A login that no client uses is forgotten after this time, in seconds.
+_KEPT = 60.0
+
+
+class Upstream:
+    """Sends the requests of many sessions with one client.  All requests of a turn of the reactor leave together."""
+
+    def __init__(
+        self,
+        client: ClusterClient[bytes],
+        wake: Callable[[], None],
+        replied: Callable[[float, Sequence[Cell]], None],
+    ) -> None:
+        """Begin to use a client.
+
+        Args:
+            client: The client, with the option ``raw_replies``.
+            wake: Called with the first request of a turn, so that `submit` is called at its end.
+            replied: Called with the time when requests were sent, and their cells, which have their replies now.
+        """
+        self.client = client
+        #: The commands whose only key is their first argument.
+        self.routes = Routes(client.commands)
+        #: How many sessions use it, and when the last one left.
+        self.sessions = 0
+        self.unused_since = 0.0
+        self._wake = wake
+        self._replied = replied
+        self._batch: RelayBatch | None = None
+
+    def __repr__(self) -> str:
+        return f"<Upstream sessions={self.sessions} {self.client!r}>"
+
+    def add(self, cell: Cell, slot: int, payload: bytes) -> None:
+        """Add a request to the batch of this turn."""
+        batch = self._batch if self._batch is not None else self._begin()
+        batch.add(cell, slot, payload)
+
+    def add_keyed(self, cells: list[Cell], keys: Sequence[bytes], payloads: Sequence[bytes]) -> None:
+        """Add requests with one key each to the batch of this turn."""
+        batch = self._batch if self._batch is not None else self._begin()
+        batch.add_keyed(cells, keys, payloads)
+
+    def _begin(self) -> RelayBatch:
+        self._batch = self.client.relay_batch()
+        self._wake()
+        return self._batch
+
+    def submit(self, now: float) -> None:
+        """Send the requests of this turn.
+
+        Args:
+            now: The current time.
+        """
+        batch, self._batch = self._batch, None
+        if batch is not None:
+            self.client.submit(batch, partial(self._on_replies, now), on_delay=_delayed)
+
+    def _on_replies(self, started: float, cells: Sequence[Cell], replies: Sequence[Any]) -> None:
+        for cell, reply in zip(cells, replies, strict=True):
+            cell[0] = reply if reply.__class__ is bytes else error_frame(reply)
+        self._replied(started, cells)
+
+
+def _delayed(cell: Cell) -> None:
+    cell[1].delayed.append(cell)
+
+
+class Upstreams:
+    """All upstreams of the proxy: a limited number, of which the unused ones expire."""
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        make: Callable[[int, str | None, str | None], ClusterClient[bytes]],
+        wake: Callable[[], None],
+        replied: Callable[[float, Sequence[Cell]], None],
+        most: int,
+    ) -> None:
+        """Make a holder without upstreams.
+
+        Args:
+            reactor: Measures time.
+            make: Makes a client for a version of RESP, a user and a password; None means those of the proxy.
+            wake: As for `Upstream`.
+            replied: As for `Upstream`.
+            most: How many logins there may be at the same time.
+        """
+        self._reactor = reactor
+        self._make = make
+        self._wake = wake
+        self._replied = replied
+        self._most = most
+        # Passwords are keys only in a form that cannot be read from a dump.
+        self._secret = os.urandom(32)
+        self._found: OrderedDict[tuple[int, str | None, bytes], Upstream] = OrderedDict()
+
+    def __iter__(self) -> Any:
+        return iter(list(self._found.values()))
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def of(self, protocol: int, user: str | None = None, password: str | None = None) -> Upstream | None:
+        """Return the upstream for a login, which may be new; None if there are too many.
+
+        Args:
+            protocol: The version of RESP.
+            user: The user; None is the user of the proxy.
+            password: The password of the user.
+        """
+        digest = hmac.digest(self._secret, (password or "").encode("utf-8", "surrogateescape"), "sha256")
+        key = (protocol, user, digest)
+        upstream = self._found.get(key)
+        if upstream is None:
+            self.expire()
+            if len(self._found) >= self._most and not self._drop_one():
+                return None
+            client = self._make(protocol, user, password)
+            upstream = self._found[key] = Upstream(client, self._wake, self._replied)
+            upstream.unused_since = self._reactor.seconds()
+        self._found.move_to_end(key)
+        return upstream
+
+    def expire(self) -> None:
+        """Close the clients of logins that have not been used for some time."""
+        old = self._reactor.seconds() - _KEPT
+        for key, upstream in list(self._found.items()):
+            if not upstream.sessions and upstream.unused_since < old and key[1] is not None:
+                self._close(key)
+
+    def drop(self, upstream: Upstream) -> None:
+        """Close the client of a login that was refused."""
+        for key, each in list(self._found.items()):
+            if each is upstream and not upstream.sessions:
+                self._close(key)
+
+    def _drop_one(self) -> bool:
+        """Close the client of the login that was used least recently, if no session uses it."""
+        for key, upstream in self._found.items():
+            if not upstream.sessions and key[1] is not None:
+                self._close(key)
+                return True
+        return False
+
+    def _close(self, key: tuple[int, str | None, bytes]) -> None:
+        self._found.pop(key).client.close()
+
+    def submit(self, now: float) -> None:
+        """Send the requests of this turn."""
+        for upstream in self._found.values():
+            upstream.submit(now)
+
+    def close(self) -> Deferred[Any]:
+        """Close all clients when their commands have ended."""
+        found, self._found = self._found, OrderedDict()
+        return DeferredList([upstream.client.close() for upstream in found.values()])
+
+    def abort(self) -> None:
+        """End all clients at once."""
+        for upstream in self._found.values():
+            upstream.client.abort()

@@ -1,0 +1,154 @@
+"""For programs that pass requests of others on, such as a proxy: many encoded requests in one call.
+
+`ClusterClient.relay_batch` makes a `RelayBatch`, and `ClusterClient.submit` sends it.
+"""
+
+from __future__ import annotations
+
+from binascii import crc_hqx
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from .errors import ClientClosed, TooManyPending
+from .requests.raw_batch import RawBatch, RawReplyError
+from .routing.router import Router
+from .slots import BRACE, key_slot
+
+#: Called with tags and as many replies.
+OnReplies = Callable[[Sequence[Any], Sequence[Any]], object]
+
+
+class RelayBatch:
+    """Encoded requests of many callers, which leave as one record per node.
+
+    A batch is filled and submitted in the same turn of the reactor, and used only once.
+    """
+
+    __slots__ = ("_destinations", "_full", "_groups", "_on_delay", "_on_replies", "_router")
+
+    #: The results are always wanted.
+    called = False
+
+    def __init__(self, router: Router) -> None:
+        """Make an empty batch.
+
+        Args:
+            router: The router of the client.
+        """
+        self._router = router
+        self._destinations = router.destinations
+        # The requests by node, or by the queue of slots without an owner.
+        self._groups: dict[Any, RawBatch] = {}
+        self._on_replies: OnReplies = _no_replies
+        self._on_delay: Callable[[Any], object] | None = None
+        self._full: Deferred[None] | None = None
+
+    def __len__(self) -> int:
+        return sum(map(len, self._groups.values()))
+
+    def __repr__(self) -> str:
+        return f"<RelayBatch of {len(self)} requests for {len(self._groups)} nodes>"
+
+    def add(self, tag: object, slot: int, payload: bytes) -> None:
+        """Add a request.
+
+        The requests of a batch, and of all batches after it, that are for the same slot are sent in this order.
+
+        Args:
+            tag: Given back with the reply.
+            slot: The slot of its keys, 0 to 16383.
+            payload: The encoded request: one RESP array of bulk strings.  It is not checked.
+        """
+        destination = self._destinations[slot]
+        group = self._groups.get(destination)
+        if group is None:
+            group = self._groups[destination] = RawBatch(self, slot, self._router.commands)
+        group.add_tag(tag)
+        group.add_request(payload)
+
+    def add_keyed(self, tags: Sequence[Any], keys: Sequence[bytes], payloads: Sequence[bytes]) -> None:
+        """Add requests with one key each; this is faster than `add`.
+
+        Args:
+            tags: The tag of each request.
+            keys: The key of each request.
+            payloads: The encoded requests.
+        """
+        groups, destinations = self._groups, self._destinations
+        for tag, key, payload in zip(tags, keys, payloads, strict=True):
+            slot = crc_hqx(key, 0) & 16383 if BRACE not in key else key_slot(key)
+            destination = destinations[slot]
+            try:
+                group = groups[destination]
+            except KeyError:
+                group = groups[destination] = RawBatch(self, slot, self._router.commands)
+            group.add_tag(tag)
+            group.add_request(payload)
+
+    def submit(
+        self, on_replies: OnReplies, on_delay: Callable[[Any], object] | None, timeout: float | None
+    ) -> Deferred[None] | None:
+        """Send the batch; only `ClusterClient.submit` calls this."""
+        router = self._router
+        if router.closed:
+            raise ClientClosed(router.closed_because)
+        self._on_replies = on_replies
+        self._on_delay = on_delay
+        groups, self._groups = list(self._groups.values()), {}
+        now, deadline = router.clock.seconds(), router.deadline_of(timeout)
+        for group in groups:
+            group.send_at(now, deadline)
+        self._send(groups)
+        scheduler = router.factory.write_scheduler
+        if not scheduler.held:
+            scheduler.release()
+        return self._full
+
+    def _send(self, groups: list[RawBatch]) -> None:
+        rejected: list[RawBatch] = []
+        for group in groups:
+            try:
+                self._router.route(group)
+            except TooManyPending:
+                rejected.append(group)
+        if rejected:
+            if self._full is None:
+                self._full = Deferred()
+                for group in rejected:
+                    group.delayed()
+            self._router.retries.add(lambda: self._try_again(rejected))
+        elif self._full is not None:
+            self._full.callback(None)
+
+    def _try_again(self, rejected: list[RawBatch]) -> None:
+        now = self._router.clock.seconds()
+        groups: list[RawBatch] = []
+        for group in rejected:
+            if self._router.closed:
+                group.fail_unanswered(ClientClosed, self._router.closed_because)
+            elif group.deadline <= now:
+                group.time_out(now, "rejected because the queue of its node is full", written=False)
+            else:
+                groups += group.split(self._destinations)
+        self._send(groups)
+
+    # ---- called by the groups
+
+    def answered(self, tags: Sequence[Any], replies: Sequence[Any]) -> None:
+        """Pass on replies."""
+        self._on_replies(tags, replies)
+
+    def failed(self, tag: Any, error: Any) -> None:
+        """Pass on an error: the bytes of an error reply, or an exception."""
+        self._on_replies((tag,), (error.frame if isinstance(error, RawReplyError) else error,))
+
+    def left(self, tag: Any) -> None:
+        """Note that a request is delayed."""
+        if self._on_delay is not None:
+            self._on_delay(tag)
+
+
+def _no_replies(tags: Sequence[Any], replies: Sequence[Any]) -> None:
+    """Stands for ``on_replies`` until the batch is submitted."""
