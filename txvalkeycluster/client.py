@@ -326,7 +326,6 @@ class ClusterClient(Commands[Text], SubscriptionMethods[Text]):
             full, and it fires with None when there is room again.
 
         Raises:
-            ClientClosed: The client is closed or aborted.
             WrongThread: This is not the thread of the reactor.
 
         Example:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from binascii import crc_hqx
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -92,14 +93,16 @@ class RelayBatch:
     ) -> Deferred[None] | None:
         """Send the batch; only `ClusterClient.submit` calls this."""
         router = self._router
-        if router.closed:
-            raise ClientClosed(router.closed_because)
         self._on_replies = on_replies
         self._on_delay = on_delay
         groups, self._groups = list(self._groups.values()), {}
         now, deadline = router.clock.seconds(), router.deadline_of(timeout)
         for group in groups:
             group.send_at(now, deadline)
+        if router.closed:
+            for group in groups:
+                router.next_turn.add(partial(group.fail_unanswered, ClientClosed, router.closed_because))
+            return None
         self._send(groups)
         scheduler = router.factory.write_scheduler
         if not scheduler.held:

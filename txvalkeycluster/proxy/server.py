@@ -116,6 +116,8 @@ class ProxyServer(Factory):
         self.most_pending = settings.max_pending
         self.counters = Counters()
         self.sessions: dict[int, ClientSession] = {}
+        #: The bytes of the requests that are under way.
+        self.under_way = 0
         #: The sessions whose clients do not read.
         self.slow: set[ClientSession] = set()
         self.scans = Scans(reactor)
@@ -140,6 +142,14 @@ class ProxyServer(Factory):
         """The current slot map."""
         upstream: Upstream | None = next(iter(self.upstreams), None)
         return upstream.client.topology if upstream is not None else Topology(0, ())
+
+    @property
+    def fair_share(self) -> int:
+        """How many bytes of requests one client may have under way."""
+        settings = self.settings
+        if self.under_way <= settings.max_total_bytes:
+            return settings.max_pending_bytes
+        return min(settings.max_pending_bytes, settings.max_total_bytes // max(len(self.sessions), 1))
 
     def upstream_user(self, user: str | None) -> str | None:
         """Return the user of the cluster for a user of the proxy; None for the proxy's own."""

@@ -34,6 +34,8 @@ _log = Logger()
 # The replies that the requests under way may have together, as far as earlier replies tell, in bytes.
 _WINDOW_BYTES = 1 << 20
 _LEAST_WINDOW = 2
+# Requests of fewer bytes do not count as much.
+_UNCOUNTED = 1 << 16
 
 
 class _Muted(list[Any]):
@@ -71,6 +73,8 @@ class ClientSession(Protocol):
     # When the client last read something while bytes were waiting for it, and how many were waiting then.
     stuck_since = 0.0
     _unread_seen = 0
+    # The bytes of the requests since no request was under way.
+    _under_way = 0
     # When the client began its request that is not complete.
     _partial_since = 0.0
     _direct: Any = None
@@ -120,6 +124,7 @@ class ClientSession(Protocol):
         """Forget the requests.  Those that were sent to the cluster go on there."""
         self.closed = True
         self._direct = None
+        self._count_down()
         self.cells.clear()
         self._queue.clear()
         self.delayed = []
@@ -243,14 +248,19 @@ class ClientSession(Protocol):
         """Start the requests that are complete with ``data``."""
         self.heard_at = self.server.seconds()
         self.bytes_in += len(data)
+        server = self.server
+        self._under_way += len(data)
+        server.under_way += len(data)
         framer = self._framer
         if not self._queue and self.reply_mode == "on" and not self._blocked:
             simple = framer.feed_simple(data)
             if simple is not None:
                 self._start_simple(*simple)
                 return
+        if not framer.partial:
+            self._partial_since = self.heard_at
         requests = framer.feed(data)
-        if requests or not framer.partial:
+        if requests:
             self._partial_since = self.heard_at
         if self.ending:
             return
@@ -286,7 +296,9 @@ class ClientSession(Protocol):
 
     @property
     def _blocked(self) -> bool:
-        return bool(self._alone or self.delayed or self._paused or self.closed or self.ending)
+        if self._alone or self.delayed or self._paused or self.closed or self.ending:
+            return True
+        return self._under_way > _UNCOUNTED and bool(self.cells) and self._under_way > self.server.fair_share
 
     def _advance(self) -> None:
         """Start queued requests until one must wait."""
@@ -376,6 +388,8 @@ class ClientSession(Protocol):
                 break
             ready.append(reply)
             cells.popleft()
+        if not cells:
+            self._count_down()
         if self.delayed:
             self.delayed = [cell for cell in self.delayed if cell[0] is None]
         if self.closed:
@@ -386,6 +400,10 @@ class ClientSession(Protocol):
             self._advance()
         if self.ending and not cells:
             self.transport.loseConnection()  # type: ignore[union-attr]
+
+    def _count_down(self) -> None:
+        self.server.under_way -= self._under_way
+        self._under_way = 0
 
     def _write(self, ready: list[bytes]) -> None:
         data = b"".join(ready)

@@ -35,6 +35,10 @@ class ProxySettings:
     max_clients: int = 10_000
     #: How many requests of one client may be under way.
     max_pending: int = 1024
+    #: How many bytes of requests of one client may be under way; one request may be larger.
+    max_pending_bytes: int = 64 << 20
+    #: How many bytes of requests of all clients may be under way.  Above it, every client has only its fair share.
+    max_total_bytes: int = 1 << 30
     #: The largest request, in bytes.
     max_request: int = 512 << 20
     #: Seconds without a request after which a client is disconnected; 0 means never.
@@ -63,7 +67,10 @@ class ProxySettings:
         for name in ("timeout", "request_timeout", "output_timeout"):
             if not getattr(self, name) > 0:
                 raise SettingsError(f"{name} is {getattr(self, name)!r}; it must be above 0")
-        for name in ("max_logins", "max_clients", "max_pending", "max_request", "max_output"):
+        for name in (
+            *("max_logins", "max_clients", "max_pending", "max_pending_bytes", "max_total_bytes", "max_request"),
+            "max_output",
+        ):
             if not getattr(self, name) >= 1:
                 raise SettingsError(f"{name} is {getattr(self, name)!r}; it must be at least 1")
         for name in ("idle_timeout", "stop_timeout", "slowlog_slower_than", "slowlog_max_len"):
