@@ -65,7 +65,7 @@ from .messages import Lost, LostReason, Message, Resubscribed
 from .options import DEFAULT, ClientOptions, Options
 from .pipeline import Pipeline
 from .pubsub.subscription import Subscription
-from .relay import RelayBatch
+from .relay import RelayBatch, RelayLease
 from .scripting import Function, Script
 from .service import ClusterService
 from .slots import key_slot
@@ -114,6 +114,7 @@ __all__ = [
     "ProtocolError",
     "Ready",
     "RelayBatch",
+    "RelayLease",
     "ReplyError",
     "Resubscribed",
     "RoutingError",

@@ -26,7 +26,7 @@ from .options import DEFAULT, ClientOptions, Options, options_of_client
 from .pipeline import Pipeline
 from .pubsub.hub import SubscriptionHub
 from .pubsub.methods import SubscriptionMethods
-from .relay import OnReplies, RelayBatch
+from .relay import OnReplies, RelayBatch, RelayLease, lease
 from .requests.request import Call
 from .routing.observation import CommandListener
 from .routing.router import Router, Terms
@@ -334,6 +334,24 @@ class ClusterClient(Commands[Text], SubscriptionMethods[Text]):
             client.submit(batch, lambda tags, replies: print(tags, replies))
         """
         return batch.submit(on_replies, on_delay, self._given(timeout))
+
+    def lease(self, slot: int, *, timeout: float | None = DEFAULT) -> Deferred[RelayLease]:
+        """Lease a connection to the owner of a slot, for programs that pass on MULTI, WATCH or blocking commands.
+
+        Args:
+            slot: The slot, 0 to 16383.
+            timeout: Seconds to wait for a connection.  None: no limit.  If not given, the option ``timeout`` applies.
+
+        Returns:
+            A Deferred that fires with a `RelayLease`, which must be released.
+
+        Raises:
+            CommandTimeout: Through the Deferred: all connections are leased (``max_exclusive``), or the node cannot be
+                reached.
+            ClientClosed: Through the Deferred: the client is closed or aborted.
+            ReplyError: Through the Deferred: the server refuses PING.
+        """
+        return Deferred.fromCoroutine(lease(self._router, slot, self._given(timeout)))
 
     def transaction(self, *, timeout: float | None = DEFAULT) -> Transaction[Text]:
         """Return a queue of commands that the server executes as one transaction (MULTI, EXEC).

@@ -11,6 +11,7 @@ from ..commands import Command, CommandTable
 from ..errors import ReplyError
 from ..slots import key_slot
 from .batch import Batch, Collector, SubRequest
+from .request import Call, Destination
 
 
 class RawReplyError(ReplyError):
@@ -21,6 +22,18 @@ class RawReplyError(ReplyError):
         super().__init__(text.decode("utf-8", "replace"))
         #: The reply as the server sent it.
         self.frame = frame
+
+
+class RawCall(Call):
+    """A call whose result is the bytes of the reply."""
+
+    __slots__ = ()
+
+    unparsed = True
+
+    def give_to(self, destination: Destination) -> None:
+        """Give this request to a destination."""
+        destination.send_mixed(self)
 
 
 class RawCollector(Collector, Protocol):
