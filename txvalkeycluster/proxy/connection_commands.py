@@ -100,7 +100,7 @@ async def _log_in(
             return reply
         return _NO_PASSWORD if name == "default" else _WRONG_PASSWORD
     if not await server.users.check(name, password):
-        server.counters.refused_logins += 1
+        server.counters.logins_refused += 1
         return _WRONG_PASSWORD
     upstream = server.upstreams.of(protocol)
     assert upstream is not None
@@ -126,7 +126,7 @@ async def _pass_through(
     except ValkeyError as reason:
         refused = isinstance(reason, AuthenticationFailed) or "WRONGPASS" in str(reason) or "NOAUTH" in str(reason)
         if refused:
-            server.counters.refused_logins += 1
+            server.counters.logins_refused += 1
         return _WRONG_PASSWORD if refused else error_frame(reason)
     else:
         if not session.closed:

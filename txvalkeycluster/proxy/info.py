@@ -104,18 +104,13 @@ def _pretend_one_server(server: ProxyServer, sections: Sections, found: list[Sec
 
 
 def _proxy(server: ProxyServer) -> dict[str, str]:
-    counters = server.counters
+    snapshot = server.snapshot()
     topology = server.topology
+    numbers = {name: value for name, value in snapshot.as_json().items() if isinstance(value, int)}
     return {
         "proxy_version": server.own_version,
         "proxy_uptime_in_seconds": str(int(server.seconds() - server.begun)),
-        "proxy_clients": str(len(server.sessions)),
-        "proxy_clients_total": str(counters.clients),
-        "proxy_clients_refused": str(counters.refused_clients),
-        "proxy_clients_cut": str(counters.cut),
-        "proxy_logins_refused": str(counters.refused_logins),
-        "proxy_logins": str(len(server.upstreams)),
-        "proxy_scans": str(len(server.scans)),
         "proxy_primaries": str(len(topology.primaries)),
         "proxy_nodes": str(len(topology.nodes)),
+        **{f"proxy_{name}": str(value) for name, value in numbers.items()},
     }

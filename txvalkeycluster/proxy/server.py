@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from ..client import ClusterClient
 from ..commands import Command
 from ..slots import key_slot
+from ..statistics import NodeStatistics
 from ..topology.model import Topology
 from . import connection_commands, server_commands
 from .connection_commands import Answer
@@ -29,6 +30,7 @@ from .request_framer import Request, RequestLimits, words_of
 from .scans import Scans
 from .session import ClientSession
 from .settings import ProxySettings
+from .snapshot import Snapshot
 from .upstream import Cell, Upstream, Upstreams
 from .users import Users
 
@@ -55,17 +57,6 @@ _HANDLERS: dict[str, _Handler] = {
     "SLOWLOG": server_commands.slowlog,
     "TIME": server_commands.time,
 }
-
-
-@dataclass(slots=True)
-class Counters:
-    """What the proxy has done."""
-
-    clients: int = 0
-    refused_clients: int = 0
-    refused_logins: int = 0
-    cut: int = 0
-    slow: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +105,8 @@ class ProxyServer(Factory):
         self.known_limits = RequestLimits(settings.max_request)
         self.unknown_limits = RequestLimits(settings.max_request, known=False)
         self.most_pending = settings.max_pending
-        self.counters = Counters()
+        #: What ended sessions have done, and what belongs to no session.
+        self.counters = Snapshot()
         self.sessions: dict[int, ClientSession] = {}
         #: The bytes of the requests that are under way.
         self.under_way = 0
@@ -167,14 +159,14 @@ class ProxyServer(Factory):
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
         """Make the session of a new client."""
         if len(self.sessions) >= self.settings.max_clients or self._stopping:
-            self.counters.refused_clients += 1
+            self.counters.clients_refused += 1
             return _Refusal(b"-ERR max number of clients reached\r\n")
         self._number += 1
         return ClientSession(self, self._number)
 
     def joined(self, session: ClientSession) -> None:
         """Note a new client."""
-        self.counters.clients += 1
+        self.counters.clients_accepted += 1
         self.sessions[session.number] = session
         if not self._sweeping.running:
             self._sweeping.start(_SWEEP, now=False)
@@ -182,6 +174,7 @@ class ProxyServer(Factory):
     def left(self, session: ClientSession) -> None:
         """Note the end of a client."""
         self.sessions.pop(session.number, None)
+        _count_session(self.counters, session)
         self.slow.discard(session)
         self._touched.discard(session)
         if not self.sessions and self._emptied is not None:
@@ -222,6 +215,26 @@ class ProxyServer(Factory):
             "tot-cmds": session.commands,
         }
         return " ".join(f"{name}={value}" for name, value in fields.items()).encode()
+
+    def snapshot(self) -> Snapshot:
+        """Return all numbers of this proxy."""
+        snapshot = Snapshot()
+        snapshot.add(self.counters)
+        for session in self.sessions.values():
+            _count_session(snapshot, session)
+        snapshot.clients = len(self.sessions)
+        snapshot.logins = len(self.upstreams)
+        snapshot.request_bytes = self.under_way
+        snapshot.scans = len(self.scans)
+        total = NodeStatistics()
+        for upstream in self.upstreams:
+            total.add(upstream.client.statistics)
+        snapshot.pending_commands = total.pending
+        snapshot.node_connections = total.open.shared + total.open.exclusive + total.open.subscriber
+        snapshot.commands_repeated, snapshot.commands_put_off = total.repeated, total.put_off
+        snapshot.commands_timed_out, snapshot.moved, snapshot.asked = total.timeouts, total.moved, total.asked
+        snapshot.errors = dict(total.errors)
+        return snapshot
 
     # ---- requests
 
@@ -292,17 +305,19 @@ class ProxyServer(Factory):
             touched.add(cell[1])
         if not self._awake:
             self.wake()
-        if self.seconds() - started >= self._slower_than:
+        took = self.seconds() - started
+        self.counters.add_time(took, len(cells))
+        if took >= self._slower_than:
             self._note_slow(started, cells)
 
     def _note_slow(self, started: float, cells: Sequence[Cell]) -> None:
         microseconds = int((self.seconds() - started) * 1e6)
         for _, session, frame in cells[: self.settings.slowlog_max_len]:
-            self.counters.slow += 1
+            self.counters.requests_slow += 1
             words = words_of(frame)
             peer = session.peer if not session.closed else ""
             now = int(self.wall_clock())
-            self.slowlog.append(SlowCommand(self.counters.slow, now, microseconds, words, peer, session.name))
+            self.slowlog.append(SlowCommand(self.counters.requests_slow, now, microseconds, words, peer, session.name))
 
     def _end_of_turn(self) -> None:
         self._awake = False
@@ -373,6 +388,12 @@ class ProxyServer(Factory):
         if self._sweeping.running:
             self._sweeping.stop()
         return self.upstreams.close()
+
+
+def _count_session(snapshot: Snapshot, session: ClientSession) -> None:
+    snapshot.requests += session.commands
+    snapshot.received_bytes += session.bytes_in
+    snapshot.sent_bytes += session.bytes_out
 
 
 class _Refusal(Protocol):

@@ -168,7 +168,7 @@ class ClientSession(Protocol):
         """
         if not self.closed:
             self.ending = reason
-            self.server.counters.cut += 1
+            self.server.counters.clients_cut += 1
             _log.info("the connection of client {peer} is cut: {reason}", peer=self.peer, reason=reason)
             self.transport.abortConnection()  # type: ignore[union-attr]
 
