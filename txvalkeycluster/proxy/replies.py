@@ -103,6 +103,10 @@ def error_frame(reason: BaseException) -> bytes:
     if isinstance(reason, ReplyError):
         return error(str(reason))
     if isinstance(reason, PartialFailure):
+        texts = {str(each) if isinstance(each, ReplyError) else "" for _, each in reason.outcomes}
+        if len(texts) == 1 and "" not in texts:
+            # All servers say the same, as a single server would.
+            return error(texts.pop())
         inner = next((each for _, each in reason.outcomes if isinstance(each, Exception)), None)
         code = error_frame(inner)[1:].partition(b" ")[0].decode() if inner is not None else "ERR"
         return error(f"{code} {reason}")
