@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -253,58 +254,94 @@ def _client_info(server: ProxyServer, session: ClientSession, words: list[bytes]
 
 
 def _client_list(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
-    wanted = list(server.sessions.values())
-    if words and words[0].upper() == b"ID":
-        wanted = [server.sessions[int(each)] for each in words[1:] if each.isdigit() and int(each) in server.sessions]
+    numbers: list[int] | None = None
+    if words and words[0].upper() == b"ID" and len(words) > 1:
+        if not all(each.isdigit() for each in words[1:]):
+            return error("ERR Invalid client ID")
+        numbers = [int(each) for each in words[1:]]
     elif len(words) == 2 and words[0].upper() == b"TYPE":
-        wanted = wanted if words[1].lower() == b"normal" else []
+        if words[1].lower() != b"normal":
+            return encode(b"", session.protocol)
     elif words:
         return error("ERR syntax error")
-    return encode(b"".join(server.describe(each) + b"\n" for each in wanted), session.protocol)
+    if server.peers is None:
+        return encode(server.client_lines(numbers), session.protocol)
+    return partial(_all_clients, server, session, numbers)
+
+
+async def _all_clients(server: ProxyServer, session: ClientSession, numbers: list[int] | None) -> bytes:
+    assert server.peers is not None
+    others = await server.peers.ask_all("CLIENTS", *(numbers or ()))
+    return encode(b"".join([server.client_lines(numbers), *others]), session.protocol)
 
 
 def _client_kill(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
     if len(words) == 1:
-        found = [each for each in server.sessions.values() if each.peer.encode() == words[0]]
-        if not found:
-            return error("ERR No such client")
-        _kill(session, found[:1], OK)
-        return None
-    if not words or len(words) % 2:
+        # The old form: it ends also the client itself, and its reply is no number.
+        filters = [b"ADDR", words[0], b"SKIPME", b"no"]
+    elif words and len(words) % 2 == 0:
+        filters = words
+    else:
         return error("ERR syntax error")
-    skip_me = True
-    found = list(server.sessions.values())
+    try:
+        found = kill_filter(filters)
+    except ValueError as reason:
+        return error(f"ERR {reason}")
+    old_form = len(words) == 1
+    if server.peers is None:
+        return _killed(session, server.kill(found, session), old_form)
+    return partial(_kill_everywhere, server, session, filters, found, old_form)
+
+
+def kill_filter(words: list[bytes]) -> KillFilter:
+    """Read the filters of CLIENT KILL.
+
+    Raises:
+        ValueError: A filter is not valid.
+    """
+    found = KillFilter()
     for option, value in zip(words[::2], words[1::2], strict=True):
         name = option.upper()
         if name == b"SKIPME" and value.lower() in (b"yes", b"no"):
-            skip_me = value.lower() == b"yes"
-        elif name == b"ID" and value.isdigit():
-            found = [each for each in found if each.number == int(value)]
-        elif name == b"ADDR":
-            found = [each for each in found if each.peer.encode() == value]
-        elif name == b"LADDR":
-            found = [each for each in found if server.address_of(each.transport, "getHost").encode() == value]
-        elif name == b"USER":
-            found = [each for each in found if (each.user or "default").encode() == value]
-        elif name == b"TYPE":
-            found = found if value.lower() == b"normal" else []
-        elif name == b"MAXAGE" and value.isdigit():
-            now = server.seconds()
-            found = [each for each in found if now - each.begun >= int(value)]
+            found.skip_me = value.lower() == b"yes"
+        elif name == b"TYPE" and value.lower() in (b"normal", b"master", b"primary", b"replica", b"slave", b"pubsub"):
+            found.wanted &= value.lower() == b"normal"
+        elif name in (b"ID", b"MAXAGE"):
+            if not value.isdigit():
+                raise ValueError("client-id should be greater than 0" if name == b"ID" else "maxage is not an integer")
+            setattr(found, {b"ID": "number", b"MAXAGE": "age"}[name], int(value))
+        elif name in (b"ADDR", b"LADDR", b"USER"):
+            setattr(found, name.decode().lower(), value.decode("utf-8", "replace"))
         else:
-            return error("ERR syntax error")
-    found = [each for each in found if not (skip_me and each is session)]
-    _kill(session, found, encode(len(found), session.protocol))
-    return None
+            raise ValueError("syntax error")
+    return found
 
 
-def _kill(session: ClientSession, found: list[ClientSession], reply: bytes) -> None:
-    session.reply(reply)
-    for each in found:
-        if each is session:
-            session.end("killed")
-        else:
-            each.cut("killed by CLIENT KILL")
+@dataclass(slots=True)
+class KillFilter:
+    """Which clients CLIENT KILL ends.  None means any."""
+
+    number: int | None = None
+    addr: str | None = None
+    laddr: str | None = None
+    user: str | None = None
+    age: int | None = None
+    wanted: bool = True
+    skip_me: bool = True
+
+
+async def _kill_everywhere(
+    server: ProxyServer, session: ClientSession, filters: list[bytes], found: KillFilter, old_form: bool
+) -> bytes:
+    assert server.peers is not None
+    others = await server.peers.ask_all("KILL", *filters)
+    return _killed(session, sum(others) + server.kill(found, session), old_form)
+
+
+def _killed(session: ClientSession, count: int, old_form: bool) -> bytes:
+    if old_form:
+        return OK if count else error("ERR No such client")
+    return encode(count, session.protocol)
 
 
 def _client_reply(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:

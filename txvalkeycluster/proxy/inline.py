@@ -6,12 +6,18 @@ import re
 
 _ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}
 _ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(.))", re.DOTALL)
-_PART = re.compile(rb"[ \t\n\v\f\r\0]*(?:\"((?:\\.|[^\"\\])*)\"|'((?:\\'|[^'])*)'|([^\s\0\"']+))", re.DOTALL)
-_SPACES = b" \t\n\v\f\r\0"
+# The spaces before a word.  Inside a word, only some of them end it.
+_SPACES = re.compile(rb"[ \t\n\v\f\r]*").match
+# A part of a word: double quotes, single quotes, or without quotes.  A backslash before the last character of the line
+# is an ordinary character.
+_PART = re.compile(
+    rb"\"((?:\\(?!.\Z).|\\(?=\"\Z)|[^\"\\])*+)\"|'((?:\\'(?!\Z)|[^'])*+)'|([^ \t\n\r\"']+)", re.DOTALL
+).match
+_END = b" \t\n\r"
 
 
 class UnbalancedQuotes(ValueError):
-    """A quote is not closed, or a closing quote is not followed by a space."""
+    """A quote is not closed."""
 
 
 def split_inline(line: bytes) -> list[bytes]:
@@ -24,29 +30,32 @@ def split_inline(line: bytes) -> list[bytes]:
         The words; none for an empty line.
 
     Raises:
-        UnbalancedQuotes: A quote is not closed, or a closing quote is not followed by a space.
+        UnbalancedQuotes: A quote is not closed.
     """
     words: list[bytes] = []
-    pos, end = 0, len(line)
-    while True:
-        while pos < end and line[pos] in _SPACES:
-            pos += 1
-        if pos == end:
-            return words
+    end = len(line)
+    pos = _end_of_spaces(line, 0)
+    while pos < end:
         word = b""
-        while pos < end and line[pos] not in _SPACES:
-            match = _PART.match(line, pos)
+        while pos < end and line[pos] not in _END:
+            match = _PART(line, pos)
             if match is None:
                 raise UnbalancedQuotes
             double, single, plain = match.groups()
             pos = match.end()
             if plain is not None:
                 word += plain
-                continue
-            word += _ESCAPE.sub(_unescaped, double) if double is not None else single.replace(b"\\'", b"'")
-            if pos < end and line[pos] not in _SPACES:
-                raise UnbalancedQuotes
+            else:
+                word += _ESCAPE.sub(_unescaped, double) if double is not None else single.replace(b"\\'", b"'")
         words.append(word)
+        pos = _end_of_spaces(line, pos)
+    return words
+
+
+def _end_of_spaces(line: bytes, pos: int) -> int:
+    match = _SPACES(line, pos)
+    assert match is not None
+    return match.end()
 
 
 def _unescaped(match: re.Match[bytes]) -> bytes:

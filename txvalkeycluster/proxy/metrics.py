@@ -92,15 +92,15 @@ class _Metrics(Resource):
         taking = self._take().addCallback(metrics_text)
 
         def write(text: bytes) -> None:
-            request.setHeader(b"Content-Type", CONTENT_TYPE_PLAIN_0_0_4.encode())
-            request.write(text)
-            request.finish()
+            request.setHeader(b"Content-Type", CONTENT_TYPE_PLAIN_0_0_4.encode())  # type: ignore[no-untyped-call]
+            request.write(text)  # type: ignore[no-untyped-call]
+            request.finish()  # type: ignore[no-untyped-call]
 
         def refuse(failure: Failure) -> None:
             if not gone.called:
                 request.setResponseCode(INTERNAL_SERVER_ERROR)
-                request.write(f"{type(failure.value).__name__}: {failure.value}\n".encode())
-                request.finish()
+                request.write(f"{type(failure.value).__name__}: {failure.value}\n".encode())  # type: ignore[no-untyped-call]
+                request.finish()  # type: ignore[no-untyped-call]
 
         gone.addErrback(lambda _: taking.cancel())
         taking.addCallback(write).addErrback(refuse)
@@ -114,5 +114,5 @@ def metrics_site(take: Callable[[], Deferred[Snapshot]]) -> Site:
         take: Returns a Deferred that fires with the numbers.
     """
     root = Resource()  # type: ignore[no-untyped-call]
-    root.putChild(b"metrics", _Metrics(take))  # type: ignore[no-untyped-call]
+    root.putChild(b"metrics", _Metrics(take))
     return Site(root)  # type: ignore[no-untyped-call]

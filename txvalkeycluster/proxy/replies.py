@@ -89,7 +89,8 @@ def error(text: str) -> bytes:
     Args:
         text: The code and the description, such as ``"ERR no such key"``.
     """
-    return b"-%b\r\n" % " ".join(text.splitlines()).encode("utf-8", "replace")
+    line = text.rstrip("\r\n").replace("\r", " ").replace("\n", " ")
+    return b"-%b\r\n" % line.encode("utf-8", "surrogateescape")
 
 
 def error_frame(reason: BaseException) -> bytes:

@@ -1,6 +1,6 @@
 """Cuts the bytes of a client into requests, as a server does: RESP arrays of bulk strings, and inline commands.
 
-The texts of the errors are those of Valkey (``networking.c``).
+The texts of the errors are those of Valkey (``networking.c``), and so is the moment when they come.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from .inline import UnbalancedQuotes, split_inline
 # A request of two or three words, up to its key.  Nearly all requests are of this kind.
 _SHORT = re.compile(rb"\*([23])\r\n\$([1-9]\d?)\r\n([^\r\n]+)\r\n\$(0|[1-9]\d{0,5})\r\n").match
 _LAST_WORD = re.compile(rb"\r\n\$(0|[1-9]\d{0,8})\r\n").match
-_COUNT = re.compile(rb"\*(-?\d{1,10})\r\n").match
+_COUNT = re.compile(rb"\*(0|-?[1-9]\d{0,18})\r\n").match
 _LENGTH = re.compile(rb"\$(0|[1-9]\d{0,9})\r\n").match
 _STAR = ord("*")
 _LINE = 65536
-_MOST_WORDS = 1 << 20
+_LEAST_COUNT, _MOST_WORDS = -(1 << 63), (1 << 31) - 1
+# What a word needs in memory at least, in bytes.
+_WORD = 64
 _UNKNOWN_WORDS, _UNKNOWN_BYTES = 10, 16384
 
 
@@ -55,7 +57,7 @@ class _Invalid(Exception):
 class RequestFramer:
     """Collects the bytes of one client, and returns its complete requests."""
 
-    __slots__ = ("_done", "_done_size", "_left", "_need", "_rest", "_rest_size", "error", "limits")
+    __slots__ = ("_done", "_left", "_need", "_rest", "error", "limits")
 
     def __init__(self, limits: RequestLimits) -> None:
         """Make a framer without bytes.
@@ -68,18 +70,16 @@ class RequestFramer:
         #: What the client may send.
         self.limits = limits
         # The scanned bytes of the request that is not complete, and the number of words that it still needs.
-        self._done: list[bytes] = []
-        self._done_size = 0
+        self._done = bytearray()
         self._left = 0
         # The bytes that are not scanned yet.  With fewer bytes than `_need` there is nothing to scan.
-        self._rest: list[bytes] = []
-        self._rest_size = 0
+        self._rest = bytearray()
         self._need = 0
 
     @property
     def partial(self) -> int:
         """The number of bytes of the request that is not complete."""
-        return self._done_size + self._rest_size
+        return len(self._done) + len(self._rest)
 
     def feed_simple(self, data: bytes) -> tuple[Sequence[bytes], Sequence[bytes], list[bytes]] | None:
         """Take the next bytes of the client, if they are complete requests of the usual shapes and nothing else.
@@ -91,7 +91,7 @@ class RequestFramer:
             The requests, the names and the keys; None if the bytes are something else, and were not taken.  A name has
             its length before it, with a line break after the length.
         """
-        if self._rest_size or self._left or not self.limits.known or self.error:
+        if self._rest or self._left or not self.limits.known or self.error:
             return None
         return _shapes.columns(data)
 
@@ -106,19 +106,18 @@ class RequestFramer:
         """
         if self.error:
             return []
-        if self._rest_size:
-            self._rest.append(data)
-            self._rest_size += len(data)
-            if self._rest_size < self._need:
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._need:
                 return []
-            data = b"".join(self._rest)
-            self._rest, self._rest_size = [], 0
+            data = bytes(self._rest)
+            self._rest = bytearray()
         requests: list[Request] = []
         try:
             self._scan(data, requests)
         except _Invalid as error:
             self.error = f"ERR Protocol error: {error}"
-            self._done, self._rest = [], []
+            self._done, self._rest = bytearray(), bytearray()
         return requests
 
     def _scan(self, data: bytes, requests: list[Request]) -> None:
@@ -163,14 +162,16 @@ class RequestFramer:
                 continue
             match = _COUNT(data, pos)
             if match is None:
-                self._wait_for_line(data, pos, "invalid multibulk length", "too big mbulk count string")
+                self._wait_for_line(data, pos, b"*", "invalid multibulk length", "too big mbulk count string")
                 break
             count_of_words = int(match[1])
             pos = match.end()
-            if count_of_words > _MOST_WORDS:
+            if not _LEAST_COUNT <= count_of_words <= _MOST_WORDS:
                 raise _Invalid("invalid multibulk length")
             if count_of_words > _UNKNOWN_WORDS and not self.limits.known:
                 raise _Invalid("unauthenticated multibulk length")
+            if _WORD * count_of_words > self.limits.request + _LINE:
+                raise self._too_large()
             if count_of_words <= 0:
                 # The server ignores an empty request.
                 start = pos
@@ -178,19 +179,15 @@ class RequestFramer:
                 left = count_of_words
         self._left = left
         if pos > start:
-            self._done.append(data[start:pos])
-            self._done_size += pos - start
+            self._done += data[start:pos]
         if pos < end:
-            self._rest.append(data[pos:] if pos else data)
-            self._rest_size = end - pos
+            self._rest += data[pos:] if pos else data
 
     def _word(self, data: bytes, pos: int, start: int) -> int:
         """Return where the word at ``pos`` ends; 0 if it is not complete."""
         match = _LENGTH(data, pos)
         if match is None:
-            if not data.startswith(b"$", pos):
-                raise _Invalid(f"expected '$', got '{chr(data[pos])}'")
-            self._wait_for_line(data, pos, "invalid bulk length", "too big bulk count string")
+            self._wait_for_line(data, pos, b"$", "invalid bulk length", "too big bulk count string")
             return 0
         size = int(match[1])
         if size > self.limits.request:
@@ -198,18 +195,21 @@ class RequestFramer:
         if size > _UNKNOWN_BYTES and not self.limits.known:
             raise _Invalid("unauthenticated bulk length")
         after = match.end() + size + 2
-        if self._done_size + after - start > self.limits.request + _LINE:
-            raise _Invalid(f"the request is larger than {self.limits.request} bytes")
+        if len(self._done) + after - start > self.limits.request + _LINE:
+            raise self._too_large()
         if after > len(data):
             self._need = after - pos
             return 0
         if not data.startswith(b"\r\n", after - 2):
-            raise _Invalid("expected a line break after an argument")
+            raise _Invalid("invalid CRLF in request")
         return after
 
     def _inline(self, data: bytes, pos: int, requests: list[Request]) -> int:
         """Read an inline command; return where it ends, or 0 if it is not complete."""
         line_end = data.find(b"\n", pos)
+        if data.find(b"\0", pos, line_end) >= 0:
+            # The server searches the line break only up to the first null byte.
+            line_end = -1
         if line_end < 0 or line_end - pos > _LINE:
             if len(data) - pos > _LINE:
                 raise _Invalid("too big inline request")
@@ -224,18 +224,27 @@ class RequestFramer:
             requests.append((frame, words[0], words[1] if len(words) > 1 else None))
         return line_end + 1
 
-    def _wait_for_line(self, data: bytes, pos: int, invalid: str, too_long: str) -> None:
-        if data.find(b"\r\n", pos) >= 0:
-            raise _Invalid(invalid)
-        if len(data) - pos > _LINE:
+    def _wait_for_line(self, data: bytes, pos: int, first: bytes, invalid: str, too_long: str) -> None:
+        """Wait for the end of a line that begins with ``first`` and a number, or raise the error of an invalid line."""
+        line_end = data.find(b"\r", pos)
+        if line_end < 0 and len(data) - pos > _LINE:
             raise _Invalid(too_long)
-        self._need = len(data) - pos + 1
+        if line_end < 0 or line_end + 1 == len(data):
+            self._need = len(data) - pos + 1
+            return
+        if not data.startswith(first, pos):
+            found = data[pos : pos + 1].decode("utf-8", "surrogateescape")
+            raise _Invalid(f"expected '{first.decode()}', got '{found}'")
+        raise _Invalid(invalid if data.startswith(b"\n", line_end + 1) else "invalid CRLF in request")
+
+    def _too_large(self) -> _Invalid:
+        return _Invalid(f"the request is larger than {self.limits.request} bytes")
 
     def _completed(self, last: bytes) -> bytes:
         if not self._done:
             return last
-        frame = b"".join([*self._done, last])
-        self._done, self._done_size = [], 0
+        frame = bytes(self._done + last)
+        self._done = bytearray()
         return frame
 
 

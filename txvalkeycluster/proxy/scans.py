@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from twisted.internet.defer import DeferredLock
@@ -18,7 +18,8 @@ from twisted.internet.interfaces import IReactorTime
 _MOST = 1000
 _KEPT = 600.0
 _STEPS = 1 << 20
-_NUMBERS = 1 << 43
+_WORKERS = 1 << 12
+_NUMBERS = 1 << 31
 
 
 class _Scan:
@@ -40,12 +41,14 @@ class UnknownCursor(ValueError):
 class Scans:
     """The scans that are under way: a limited number, which expire."""
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, worker: int = 0) -> None:
         """Make a holder without scans.
 
         Args:
             clock: Measures time.
+            worker: The number of this worker.  The cursors tell which worker has the scan.
         """
+        self._worker = worker % _WORKERS
         self._clock = clock
         self._scans: OrderedDict[int, _Scan] = OrderedDict()
         self._random = random.SystemRandom()
@@ -65,11 +68,19 @@ class Scans:
             Its first cursor.
         """
         self._expire()
-        number = self._random.randrange(1, _NUMBERS)
+        number = self._random_number()
         while number in self._scans:
-            number = self._random.randrange(1, _NUMBERS)
+            number = self._random_number()
         self._scans[number] = _Scan(owner, words, keys, self._clock.seconds())
         return number * _STEPS
+
+    def _random_number(self) -> int:
+        return self._random.randrange(1, _NUMBERS) * _WORKERS + self._worker
+
+    def owner_among(self, workers: Sequence[int], cursor: int) -> int | None:
+        """Return the one of these workers that has the scan of a cursor; None if none of them has it."""
+        mine = cursor // _STEPS % _WORKERS
+        return next((worker for worker in workers if worker % _WORKERS == mine != self._worker), None)
 
     async def step(self, owner: object, cursor: int, words: tuple[bytes, ...], count: int) -> tuple[int, list[bytes]]:
         """Return the next cursor, 0 at the end, and the next keys.

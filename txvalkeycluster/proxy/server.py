@@ -22,9 +22,10 @@ from ..slots import key_slot
 from ..statistics import NodeStatistics
 from ..topology.model import Topology
 from . import connection_commands, server_commands
-from .connection_commands import Answer
+from .connection_commands import Answer, KillFilter
 from .dispatch import REFUSED, Way, refusal, way_of
 from .mget import SplitCell, send_mget
+from .peers import Peers
 from .replies import error
 from .request_framer import Request, RequestLimits, words_of
 from .scans import Scans
@@ -81,12 +82,13 @@ class ProxyServer(Factory):
 
     noisy = False
 
-    def __init__(self, reactor: IReactorTime, settings: ProxySettings) -> None:
+    def __init__(self, reactor: IReactorTime, settings: ProxySettings, peers: Peers | None = None) -> None:
         """Make a server without clients.
 
         Args:
             reactor: The reactor.
             settings: The settings.
+            peers: The other workers; None if this is the only process.
 
         Raises:
             ValueError: The file of users is not valid.
@@ -112,7 +114,8 @@ class ProxyServer(Factory):
         self.under_way = 0
         #: The sessions whose clients do not read.
         self.slow: set[ClientSession] = set()
-        self.scans = Scans(reactor)
+        self.peers = peers
+        self.scans = Scans(reactor, peers.number if peers is not None else 0)
         self.upstreams = Upstreams(reactor, self._connect, self.wake, self._replied, settings.max_logins + 2)
         self.slowlog: deque[SlowCommand] = deque(maxlen=settings.slowlog_max_len)
         self._slower_than = settings.slowlog_slower_than / 1e6
@@ -162,7 +165,8 @@ class ProxyServer(Factory):
             self.counters.clients_refused += 1
             return _Refusal(b"-ERR max number of clients reached\r\n")
         self._number += 1
-        return ClientSession(self, self._number)
+        # The numbers of clients differ between workers.
+        return ClientSession(self, self._number if self.peers is None else self._number << 12 | self.peers.number)
 
     def joined(self, session: ClientSession) -> None:
         """Note a new client."""
@@ -215,6 +219,44 @@ class ProxyServer(Factory):
             "tot-cmds": session.commands,
         }
         return " ".join(f"{name}={value}" for name, value in fields.items()).encode()
+
+    def client_lines(self, numbers: Sequence[int] | None = None) -> bytes:
+        """Return the lines of CLIENT LIST.
+
+        Args:
+            numbers: The numbers of the wanted clients; None means all.
+        """
+        wanted = self.sessions if numbers is None else [number for number in numbers if number in self.sessions]
+        return b"".join(self.describe(self.sessions[number]) + b"\n" for number in wanted)
+
+    def kill(self, wanted: KillFilter, asking: ClientSession | None = None) -> int:
+        """End the clients that a filter selects.
+
+        Args:
+            wanted: The filter.
+            asking: The client that asks; it gets its reply before it is ended.
+
+        Returns:
+            The number of clients.
+        """
+        now = self.seconds()
+        found = [
+            session
+            for session in self.sessions.values()
+            if wanted.wanted
+            and wanted.number in (None, session.number)
+            and wanted.addr in (None, session.peer)
+            and (wanted.laddr is None or wanted.laddr == self.address_of(session.transport, "getHost"))
+            and wanted.user in (None, session.user or "default")
+            and (wanted.age is None or now - session.begun >= wanted.age)
+            and not (wanted.skip_me and session is asking)
+        ]
+        for session in found:
+            if session is asking:
+                session.end("killed")
+            else:
+                session.cut("killed by CLIENT KILL")
+        return len(found)
 
     def snapshot(self) -> Snapshot:
         """Return all numbers of this proxy."""
@@ -369,7 +411,7 @@ class ProxyServer(Factory):
         """
         self._stopping = True
         for session in list(self.sessions.values()):
-            session.end("the proxy stops")
+            session.finish()
         if not self.sessions:
             return succeed(None)
         self._emptied = Deferred()

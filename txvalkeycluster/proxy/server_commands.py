@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _NOT_INTEGER = error("ERR value is not an integer or out of range")
 _SYNTAX = error("ERR syntax error")
+_UNKNOWN_CURSOR = error("ERR this cursor is not known: the scan has expired, or its options have changed; start with 0")
 
 
 def time(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
@@ -100,10 +101,15 @@ async def _scan(
             options.get(b"MATCH"), count=max(count, 100), type=kind.decode("utf-8", "replace") if kind else None
         )
         cursor = server.scans.begin(owner, words, keys)
+    elif server.peers is not None:
+        worker = server.scans.owner_among(server.peers.others, cursor)
+        if worker is not None:
+            reply = await server.peers.ask(worker, "SCAN", owner or "", cursor, count, *words)
+            return _UNKNOWN_CURSOR if reply is None else encode(reply, session.protocol)
     try:
         following, found = await server.scans.step(owner, cursor, words, count)
     except UnknownCursor:
-        return error("ERR this cursor is not known: the scan has expired, or its options have changed; start with 0")
+        return _UNKNOWN_CURSOR
     return encode([str(following), found], session.protocol)
 
 

@@ -63,6 +63,8 @@ class ClientSession(Protocol):
     #: Why this session ends; empty as long as it does not.
     ending = ""
     closed = False
+    # The connection is closed when all requests are answered.
+    _finishing = False
     # A command runs that must not overlap with others.
     _alone = False
     _reading = True
@@ -198,7 +200,7 @@ class ClientSession(Protocol):
         return now - self.stuck_since > patience
 
     def _read_or_not(self) -> None:
-        wanted = not self._queue and not self._paused
+        wanted = not self._queue and not self._paused and not self._finishing
         if wanted != self._reading and not self.closed:
             self._reading = wanted
             transport: Any = self.transport
@@ -378,6 +380,12 @@ class ClientSession(Protocol):
         self._queue.clear()
         self.server.touch(self)
 
+    def finish(self) -> None:
+        """Close the connection when all requests that were read have their replies."""
+        self._finishing = True
+        self._read_or_not()
+        self.server.touch(self)
+
     def flush(self) -> None:
         """Write the replies that have come, and start requests that waited for that."""
         cells = self.cells
@@ -398,7 +406,7 @@ class ClientSession(Protocol):
             self._write(ready)
         if self._queue:
             self._advance()
-        if self.ending and not cells:
+        if not cells and (self.ending or (self._finishing and not self._queue)):
             self.transport.loseConnection()  # type: ignore[union-attr]
 
     def _count_down(self) -> None:

@@ -29,6 +29,10 @@ class ProxySettings:
     pass_through: bool = False
     #: How many different logins there may be at the same time, with ``pass_through``.
     max_logins: int = 100
+    #: The endpoint of the metrics for Prometheus, at ``/metrics``; empty for none.
+    metrics: str = ""
+    #: How many processes serve the clients; 0 means the process itself.
+    workers: int = 0
     #: Seconds until a command fails, over all attempts.
     timeout: float = 10.0
     #: How many clients there may be.
@@ -73,7 +77,7 @@ class ProxySettings:
         ):
             if not getattr(self, name) >= 1:
                 raise SettingsError(f"{name} is {getattr(self, name)!r}; it must be at least 1")
-        for name in ("idle_timeout", "stop_timeout", "slowlog_slower_than", "slowlog_max_len"):
+        for name in ("workers", "idle_timeout", "stop_timeout", "slowlog_slower_than", "slowlog_max_len"):
             if not getattr(self, name) >= 0:
                 raise SettingsError(f"{name} is {getattr(self, name)!r}; it must be at least 0")
         try:

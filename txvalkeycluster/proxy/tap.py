@@ -9,8 +9,9 @@ from twisted.application.service import IService
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
-from .service import ProxyService
+from .service import ProxyService, tune_garbage_collector
 from .settings import ProxySettings, SettingsError, read_file
+from .supervisor import Supervisor
 
 
 def _number(name: str) -> Callable[[str], float]:
@@ -39,6 +40,13 @@ class Options(UsageOptions):
         ["cluster", None, None, "URL of the cluster: valkey://user:password@host:port,host:port?option=value"],
         ["users", None, None, "File with the proxy's own users; python -m txvalkeycluster.proxy.users writes a line."],
         ["timeout", None, None, "Seconds until a command fails.  [default: 10]", _number("timeout")],
+        [
+            "metrics",
+            None,
+            None,
+            "Endpoint for Prometheus, such as tcp:9121:interface=127.0.0.1; metrics are at /metrics.",
+        ],
+        ["workers", None, None, "How many processes serve the clients.  [default: this process]", _number("workers")],
         ["config", None, None, "TOML file with these settings and more."],
     ]
 
@@ -58,9 +66,11 @@ class Options(UsageOptions):
         """
         try:
             values = read_file(self["config"]) if self["config"] else {}
-            for name in ("cluster", "users", "timeout"):
+            for name in ("cluster", "users", "timeout", "metrics"):
                 if self[name] is not None:
                     values[name] = self[name]
+            if self["workers"] is not None:
+                values["workers"] = int(self["workers"])
             if self["pass-through"]:
                 values["pass_through"] = True
             if self._listen:
@@ -72,11 +82,9 @@ class Options(UsageOptions):
             self._check()
 
     def _check(self) -> None:
-        from twisted.internet import reactor
-
         try:
-            ProxyService(reactor, self["settings"])
-        except (OSError, ValueError) as error:
+            makeService(self)
+        except (OSError, ValueError, ImportError) as error:
             raise UsageError(str(error)) from None
         print("The settings are valid.")
         raise SystemExit(0)
@@ -86,4 +94,11 @@ def makeService(options: Any) -> IService:
     """Make the service of the plugin."""
     from twisted.internet import reactor
 
-    return ProxyService(reactor, options["settings"])
+    settings = options["settings"]
+    service: IService
+    if settings.workers:
+        service = Supervisor(reactor, settings)
+    else:
+        tune_garbage_collector()
+        service = ProxyService(reactor, settings)
+    return service
