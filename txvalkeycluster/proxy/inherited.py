@@ -8,9 +8,30 @@ from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
-from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerEndpoint
 from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory
+from zope.interface import implementer
+
+
+@implementer(IListeningPort)
+class _Shared:
+    """A Unix port that other processes use, too.  Twisted's own removes the path when it stops to listen."""
+
+    def __init__(self, port: Any) -> None:
+        self._port = port
+
+    def startListening(self) -> None:
+        """Do nothing: it listens."""
+
+    def stopListening(self) -> None:
+        """Accept no more clients."""
+        self._port.stopReading()
+
+    def getHost(self) -> IAddress:
+        """Return the address."""
+        address: IAddress = self._port.getHost()
+        return address
 
 
 class _Inheriting:
@@ -28,7 +49,7 @@ class _Inheriting:
             family = opened.family
         port: IListeningPort = self._reactor.adoptStreamPort(self._descriptor, family, factory)
         os.close(self._descriptor)
-        return port
+        return _Shared(port) if family == socket.AF_UNIX else port
 
     def listenTCP(self, port: int, factory: Factory, *args: Any, **others: Any) -> IListeningPort:
         """Listen on the socket."""
