@@ -1,6 +1,12 @@
-"""The plugin ``valkey-proxy`` of twistd."""
+"""The plugin ``valkey-proxy`` of twistd, and the endpoint ``mtls`` that it can listen on.
+
+Twisted imports this file in every program that looks for plugins, so it imports nothing of the package.
+"""
 
 from twisted.application.service import ServiceMaker
+from twisted.internet.interfaces import IStreamServerEndpointStringParser
+from twisted.plugin import IPlugin
+from zope.interface import implementer
 
 valkey_proxy = ServiceMaker(
     "valkey-proxy",
@@ -8,3 +14,16 @@ valkey_proxy = ServiceMaker(
     "A proxy that lets any program use a Valkey cluster as a single server.",
     "valkey-proxy",
 )
+
+
+@implementer(IPlugin, IStreamServerEndpointStringParser)
+class _MutualTLS:
+    prefix = "mtls"
+
+    def parseStreamServer(self, reactor, *args, **options):  # type: ignore[no-untyped-def]
+        from txvalkeycluster.proxy.mutual_tls import mutual_tls_endpoint
+
+        return mutual_tls_endpoint(reactor, *args, **options)
+
+
+mutual_tls = _MutualTLS()

@@ -27,7 +27,7 @@ def _number(name: str) -> Callable[[str], float]:
 class Options(UsageOptions):
     """The options of the command line.  They override the file."""
 
-    synopsis = "twistd [options] valkey-proxy --cluster URL [--listen ENDPOINT ...]"
+    synopsis = "--cluster URL [--listen ENDPOINT ...] [options]"
     longdesc = (
         "A proxy for a Valkey cluster: programs connect to it as to a single server.  "
         "All other settings, such as limits, are in the file of --config."
