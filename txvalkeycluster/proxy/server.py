@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
+import select
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IAddress, IReactorFDSet, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from ..client import ClusterClient
-from ..commands import Command
-from ..slots import key_slot
 from ..statistics import NodeStatistics
 from ..topology.model import Topology
-from . import connection_commands, server_commands
-from .connection_commands import Answer, KillFilter
-from .dispatch import REFUSED, Way, refusal, way_of
-from .mget import SplitCell, send_mget
+from .clients import ClientFilter, describe
+from .connection_commands import Answer
+from .handling import handle
 from .peers import Peers
-from .replies import error
+from .poller import ClientPoller
 from .request_framer import Request, RequestLimits, words_of
 from .scans import Scans
 from .session import ClientSession
@@ -38,26 +36,6 @@ from .users import Users
 _log = Logger()
 # How often clients that do not read, do not send or are idle are looked for, in seconds.
 _SWEEP = 1.0
-_NOT_KNOWN = error("NOAUTH Authentication required.")
-_BEFORE_LOGIN = frozenset(["AUTH", "HELLO", "QUIT", "RESET", "POST", "HOST:"])
-_Handler = Callable[["ProxyServer", ClientSession, list[bytes]], Answer]
-_HANDLERS: dict[str, _Handler] = {
-    "PING": connection_commands.ping,
-    "ECHO": connection_commands.echo,
-    "QUIT": connection_commands.quit_,
-    "POST": connection_commands.no_http,
-    "HOST:": connection_commands.no_http,
-    "SELECT": connection_commands.select,
-    "RESET": connection_commands.reset,
-    "AUTH": connection_commands.auth,
-    "HELLO": connection_commands.hello,
-    "CLIENT": connection_commands.client,
-    "SCAN": server_commands.scan,
-    "INFO": server_commands.info,
-    "CONFIG": server_commands.config,
-    "SLOWLOG": server_commands.slowlog,
-    "TIME": server_commands.time,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +100,8 @@ class ProxyServer(Factory):
         self._number = 0
         self._touched: set[ClientSession] = set()
         self._awake = False
+        #: Reads from the clients in place of the reactor.
+        self.poller: ClientPoller | None = None
         self._sweeping = LoopingCall(self._sweep)
         self._sweeping.clock = reactor
         self._emptied: Deferred[None] | None = None
@@ -194,69 +174,45 @@ class ProxyServer(Factory):
         name = getattr(address, "name", None) or b"/unixsocket"
         return f"{name.decode() if isinstance(name, bytes) else name}:0"
 
-    def describe(self, session: ClientSession) -> bytes:
-        """Return the line of CLIENT LIST of a client."""
-        now = self.seconds()
-        fields = {
-            "id": session.number,
-            "addr": session.peer,
-            "laddr": self.address_of(session.transport, "getHost"),
-            "name": session.name.decode("utf-8", "replace"),
-            "age": int(now - session.begun),
-            "idle": int(now - session.heard_at),
-            "flags": "N",
-            "db": self.settings.database,
-            "multi": -1,
-            "qbuf": session.partial,
-            "omem": session.unread,
-            "cmd": session.last_command.decode("utf-8", "replace").lower() or "NULL",
-            "user": session.user or "default",
-            "resp": session.protocol,
-            "lib-name": session.library.decode("utf-8", "replace"),
-            "lib-ver": session.library_version.decode("utf-8", "replace"),
-            "tot-net-in": session.bytes_in,
-            "tot-net-out": session.bytes_out,
-            "tot-cmds": session.commands,
-        }
-        return " ".join(f"{name}={value}" for name, value in fields.items()).encode()
+    def has_user(self, name: str) -> bool:
+        """Tell whether there may be a user with this name."""
+        if self.passes_logins_through:
+            return True
+        return name == "default" if self.users is None else name in self.users
 
-    def client_lines(self, numbers: Sequence[int] | None = None) -> bytes:
+    def client_lines(self, wanted: ClientFilter, asking: ClientSession | None = None) -> bytes:
         """Return the lines of CLIENT LIST.
 
         Args:
-            numbers: The numbers of the wanted clients; None means all.
+            wanted: Which clients are shown.
+            asking: The client that asks.
         """
-        wanted = self.sessions if numbers is None else [number for number in numbers if number in self.sessions]
-        return b"".join(self.describe(self.sessions[number]) + b"\n" for number in wanted)
+        return b"".join(describe(self, session) for session in self._selected(wanted, asking))
 
-    def kill(self, wanted: KillFilter, asking: ClientSession | None = None) -> int:
-        """End the clients that a filter selects.
+    def kill(self, wanted: ClientFilter, asking: ClientSession | None = None) -> int:
+        """End clients.
 
         Args:
-            wanted: The filter.
+            wanted: Which clients are ended.
             asking: The client that asks; it gets its reply before it is ended.
 
         Returns:
             The number of clients.
         """
-        now = self.seconds()
-        found = [
-            session
-            for session in self.sessions.values()
-            if wanted.wanted
-            and wanted.number in (None, session.number)
-            and wanted.addr in (None, session.peer)
-            and (wanted.laddr is None or wanted.laddr == self.address_of(session.transport, "getHost"))
-            and wanted.user in (None, session.user or "default")
-            and (wanted.age is None or now - session.begun >= wanted.age)
-            and not (wanted.skip_me and session is asking)
-        ]
+        found = self._selected(wanted, asking)
         for session in found:
             if session is asking:
                 session.end("killed")
             else:
                 session.cut("killed by CLIENT KILL")
         return len(found)
+
+    def _selected(self, wanted: ClientFilter, asking: ClientSession | None) -> list[ClientSession]:
+        return [
+            session
+            for session in self.sessions.values()
+            if wanted.selects(session) and not (wanted.skip_me and session is asking)
+        ]
 
     def snapshot(self) -> Snapshot:
         """Return all numbers of this proxy."""
@@ -282,51 +238,7 @@ class ProxyServer(Factory):
 
     def handle(self, session: ClientSession, request: Request) -> Answer:
         """Handle a request that is not simply passed on."""
-        frame, spelled, _ = request
-        name = spelled.upper().decode("utf-8", "replace")
-        if not session.known and name not in _BEFORE_LOGIN:
-            return _NOT_KNOWN
-        handler = _HANDLERS.get(name)
-        if handler is not None:
-            return handler(self, session, words_of(frame))
-        upstream = session.upstream
-        assert upstream is not None
-        words = words_of(frame)
-        command = upstream.client.commands[spelled]
-        if not command.known:
-            return error(f"ERR {REFUSED[name]}") if name in REFUSED else lambda: server_commands.run(session, words)
-        way = way_of(command)
-        reason = refusal(command, words)
-        if reason:
-            return error(f"ERR {reason}")
-        command = command.resolve(words)
-        if way is Way.KEYS:
-            return self._by_keys(session, frame, command, words)
-        if way is Way.ANY_NODE:
-            session.relay(frame, key_slot(b"%d" % session.number))
-            return None
-        return lambda: server_commands.run(session, words)
-
-    def _by_keys(self, session: ClientSession, frame: bytes, command: Command, words: list[bytes]) -> Answer:
-        upstream = session.upstream
-        assert upstream is not None
-        places = command.places(words)
-        slots = {key_slot(words[place]) for place in places}
-        if len(slots) == 1:
-            session.relay(frame, slots.pop())
-            return None
-        if not slots:
-            if command.name == "PUBLISH" or command.request_policy is None:
-                # A call without keys, or a wrong one: any node has the right reply.
-                session.relay(frame, key_slot(words[1] if len(words) > 1 else b""))
-                return None
-            return lambda: server_commands.run(session, words)
-        if command.name == "MGET" and session.reply_mode == "on":
-            cell = SplitCell(session, frame)
-            session.cells.append(cell)
-            send_mget(cell, upstream, words[1:])
-            return None
-        return lambda: server_commands.run(session, words)
+        return handle(self, session, request)
 
     # ---- the end of a turn
 
@@ -339,7 +251,8 @@ class ProxyServer(Factory):
         """Send and write everything at the end of this turn of the reactor."""
         if not self._awake:
             self._awake = True
-            self.reactor.callLater(0, self._end_of_turn)
+            if self.poller is None or not self.poller.reading:
+                self.reactor.callLater(0, self._end_of_turn)
 
     def _replied(self, started: float, cells: Sequence[Cell]) -> None:
         touched = self._touched
@@ -361,7 +274,14 @@ class ProxyServer(Factory):
             now = int(self.wall_clock())
             self.slowlog.append(SlowCommand(self.counters.requests_slow, now, microseconds, words, peer, session.name))
 
+    def _reads_done(self) -> None:
+        """Do at once what was to be done at the end of the turn, because the clients have been read."""
+        if self._awake:
+            self._end_of_turn()
+
     def _end_of_turn(self) -> None:
+        if not self._awake:
+            return
         self._awake = False
         touched, self._touched = self._touched, set()
         for session in touched:
@@ -398,6 +318,8 @@ class ProxyServer(Factory):
 
     def start(self) -> None:
         """Connect to the cluster."""
+        if self.poller is None and hasattr(select, "epoll") and IReactorFDSet.providedBy(self.reactor):
+            self.poller = ClientPoller(self.reactor, self._reads_done)
         upstream = self.upstreams.of(2)
         assert upstream is not None
         if self.lets_everybody_in:
@@ -429,6 +351,9 @@ class ProxyServer(Factory):
             session.cut("the proxy stops")
         if self._sweeping.running:
             self._sweeping.stop()
+        if self.poller is not None:
+            self.poller.close()
+            self.poller = None
         return self.upstreams.close()
 
 

@@ -24,6 +24,7 @@ from zope.interface import implementer
 
 from ..direct_write import direct_writer
 from . import replies
+from .poller import ClientPoller
 from .request_framer import Request, RequestFramer
 from .upstream import Cell, Upstream
 
@@ -80,6 +81,8 @@ class ClientSession(Protocol):
     # When the client began its request that is not complete.
     _partial_since = 0.0
     _direct: Any = None
+    # What reads from the socket in place of the reactor.
+    _poller: ClientPoller | None = None
 
     def __init__(self, server: ProxyServer, number: int) -> None:
         """Make a session for a connection that is made now.
@@ -112,6 +115,9 @@ class ClientSession(Protocol):
         """Start to read."""
         transport: Any = self.transport
         self._direct = direct_writer(transport)
+        if self._direct is not None and self.server.poller is not None:
+            self._poller = self.server.poller
+            self._poller.add(transport)
         if self._direct is not None and getattr(transport.protocol, "_wrappedProtocol", None) is self:
             transport.protocol = self
         transport.registerProducer(self, True)
@@ -126,6 +132,8 @@ class ClientSession(Protocol):
         """Forget the requests.  Those that were sent to the cluster go on there."""
         self.closed = True
         self._direct = None
+        if self._poller is not None:
+            self._poller.remove(self.transport)
         self._count_down()
         self.cells.clear()
         self._queue.clear()
@@ -204,7 +212,9 @@ class ClientSession(Protocol):
         if wanted != self._reading and not self.closed:
             self._reading = wanted
             transport: Any = self.transport
-            if wanted:
+            if self._poller is not None:
+                (self._poller.add if wanted else self._poller.remove)(transport)
+            elif wanted:
                 transport.resumeProducing()
             else:
                 transport.pauseProducing()
