@@ -307,30 +307,33 @@ class ClusterClient(Commands[Text], SubscriptionMethods[Text]):
         on_delay: Callable[[Any], object] | None = None,
         timeout: float | None = DEFAULT,
     ) -> Deferred[None] | None:
-        """Send the encoded requests of a batch at once, as one record per node.
+        r"""Send the encoded requests of a batch at once, as one record per node.
 
         Redirects, repetitions and deadlines are those of any other command.  This is for programs that pass on the
-        requests of others: there is no Deferred and no check for each of them.
+        requests of others: there is no Deferred and no check for each of them, and listeners of commands do not hear of
+        them.
 
         Args:
-            batch: The requests.  The batch must not be used again.
+            batch: The requests.  A batch can be submitted only once.
             on_replies: Called with a sequence of tags and one of as many replies, as they come.  The replies of one
                 node come in order.  A reply is the server's own bytes with the option ``raw_replies``, else a value;
-                or an error that `execute` lists.  It must not raise.
-            on_delay: Called with the tag of a request that is redirected, refused, or has to wait.  Requests that are
-                submitted afterwards can be executed before it.  It must only take note of that.
+                or an error that `execute` lists.  An exception that it raises is logged.
+            on_delay: Called once with the tag of a request that is redirected, refused, or has to wait, or that ends
+                without a reply.  Requests that are submitted afterwards can be executed before it.  It must only take
+                note of that.
             timeout: Seconds for each request.  None: no limit.  If not given, the option ``timeout`` applies.
 
         Returns:
-            None if all nodes have room.  Else a Deferred: requests wait in the batch because the queue of their node is
-            full, and it fires with None when there is room again.
+            None if all nodes have room.  Else a Deferred: requests wait because the queue of their node is full, and it
+            fires with None when all of them are sent or have ended.  They are sent in order, before later batches.
 
         Raises:
             WrongThread: This is not the thread of the reactor.
+            RuntimeError: The batch was submitted before.
 
         Example:
             batch = client.relay_batch()
-            batch.add("a tag", client.commands["GET"], key_slot(b"key"), encoded)
+            batch.add("a tag", key_slot(b"key"), b"*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n")
             client.submit(batch, lambda tags, replies: print(tags, replies))
         """
         return batch.submit(on_replies, on_delay, self._given(timeout))

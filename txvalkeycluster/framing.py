@@ -16,18 +16,32 @@ from .errors import ProtocolError
 
 _T = TypeVar("_T")
 
-# A line that is a whole element, or the header of one: bulk, aggregate, or an aggregate of pairs.
-_HEADER = re.compile(rb"(?:[$=!](-1|\d{1,10})|[*~>](-1|\d{1,10})|[%|](\d{1,9})|[+\-:_#,(][^\r\n]*)\r\n").match
+#: Repeats a group of a regular expression as often as possible, without backtracking.  Python before 3.11.5 does that
+#: wrongly (python/cpython#106052).  There it is repeated a limited number of times, because each time needs memory.
+REPEATED = b"*+" if re.match("(?:ab?c)*+", "aca").end() == 2 else b"{0,512}"  # type: ignore[union-attr]
+# A line that is a whole element, or the header of one: a bulk string, an aggregate, or an aggregate of pairs.
+_HEADER = re.compile(
+    rb"(?:[+\-][^\r\n]*|:-?\d{1,19}|[$*]-1|_|#[tfTF]|,[-+.\da-zA-Z]{1,330}|\([-+]?\d+"
+    rb"|[$=!](0|[1-9]\d{0,9})|[*~>](0|[1-9]\d{0,9})|[%|](0|[1-9]\d{0,8}))\r\n"
+).match
+_LENGTH = re.compile(rb"0|[1-9]\d*").fullmatch
 _ATTRIBUTE = ord("|")
-_LINE = 65536
+# The first bytes of all elements, and of those that have a line of any length.
+_KINDS = frozenset(b"+-:$*_#,(=!~>%|")
+_LONG_KINDS = frozenset(b"+-(")
+# The longest line of the other kinds.
+_LINE = 512
+# An element has at least this many bytes.
+_LEAST = 3
+# The first bytes of the frames that are not the plain reply to a request: errors, pushes, and attributes with whatever
+# they belong to.
+_SPECIAL = frozenset(b"-!>|")
 
 
-class Framer:
-    """Collects the bytes of one connection, and returns complete frames."""
+class ReplyFramer:
+    """Collects the bytes that a server sends on one connection, and returns complete frames."""
 
-    __slots__ = ("_done", "_done_size", "_left", "_most", "_need", "_rest", "_rest_size")
-
-    _header = staticmethod(_HEADER)
+    __slots__ = ("_done", "_done_size", "_in_line", "_left", "_most", "_need", "_rest", "_rest_size", "plain")
 
     def __init__(self, most: int) -> None:
         """Make a framer without bytes.
@@ -35,26 +49,31 @@ class Framer:
         Args:
             most: The largest frame that is allowed, in bytes.
         """
+        #: Whether all frames of the last `feed` are plain replies: no errors, no pushes, and none with attributes.
+        self.plain = True
         self._most = most
         # The scanned bytes of the frame that is not complete, and the number of elements that it still needs.
         self._done: list[bytes] = []
         self._done_size = 0
         self._left = 1
-        # The bytes that are not scanned yet.  With fewer bytes than `_need` there is nothing to scan.
+        # The bytes that are not scanned yet.  With fewer bytes than `_need`, or inside a long line that has not ended,
+        # there is nothing to scan.
         self._rest: list[bytes] = []
         self._rest_size = 0
         self._need = 0
+        self._in_line = False
 
     @property
     def partial(self) -> int:
         """The number of bytes of the frame that is not complete."""
         return self._done_size + self._rest_size
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes, frames: list[bytes] | None = None) -> list[bytes]:
         """Take the next bytes of the stream.
 
         Args:
             data: The bytes.
+            frames: A list to which the frames are added.  After an error, it has the frames before the invalid bytes.
 
         Returns:
             The frames that are complete now.
@@ -62,51 +81,64 @@ class Framer:
         Raises:
             ProtocolError: The bytes are not RESP, or a frame is too large.  The framer cannot be used afterwards.
         """
+        if frames is None:
+            frames = []
+        self.plain = True
         if self._rest_size:
             self._rest.append(data)
             self._rest_size += len(data)
+            if self._in_line and b"\r" not in data and b"\n" not in data:
+                self._check_size(self.partial)
+                return frames
             if self._rest_size < self._need:
-                return []
+                return frames
             data = b"".join(self._rest)
             self._rest = []
             self._rest_size = 0
-        frames: list[bytes] = []
         end = len(data)
         start = pos = 0 if self._done else self._quick(data, 0, frames)
-        left, header = self._left, self._header
+        left = self._left
         while pos < end:
-            match = header(data, pos)
+            match = _HEADER(data, pos)
             if match is None:
-                self._need = self._incomplete_line(data, pos)
+                self._wait_for_line(data, pos)
+                self._check_size(self._done_size + end - start)
                 break
             after = match.end()
             kind = match.lastindex
             if kind is None:
                 left -= 1
             elif kind == 1:
-                length = int(match[1])
-                if length >= 0:
-                    after += length + 2
-                    if after > end:
-                        self._need = after - pos
-                        self._check_size(self._done_size + after - start)
-                        break
-                    if data[after - 2 : after] != b"\r\n":
-                        raise ProtocolError(f"a bulk string of {length} bytes does not end with a line break")
+                after += int(match[1]) + 2
+                if after > end:
+                    self._check_size(self._done_size + after - start)
+                    self._need, self._in_line = after - pos, False
+                    break
+                if not data.startswith(b"\r\n", after - 2):
+                    raise ProtocolError(f"a bulk string of {match[1].decode()} bytes does not end with a line break")
                 left -= 1
-            elif kind == 2:
-                left += max(int(match[2]), 0) - 1
             else:
-                pairs = 2 * int(match[3])
-                # An attribute is not an element: another one follows.
-                left += pairs if data[pos] == _ATTRIBUTE else pairs - 1
+                if kind == 2:
+                    left += int(match[2]) - 1
+                else:
+                    pairs = 2 * int(match[3])
+                    # An attribute is not an element: another one follows.
+                    left += pairs if data[pos] == _ATTRIBUTE else pairs - 1
+                self._check_size(self._done_size + after - start + _LEAST * left)
             pos = after
             if not left:
-                frames.append(self._completed(data[start:pos]))
+                frame = data[start:pos]
+                if self._done:
+                    frame = b"".join([*self._done, frame])
+                    self._done = []
+                    self._done_size = 0
+                if len(frame) > self._most:
+                    self._check_size(len(frame))
+                if frame[0] in _SPECIAL:
+                    self.plain = False
+                frames.append(frame)
                 left = 1
                 start = pos = self._quick(data, pos, frames)
-            elif left > self._most:
-                raise ProtocolError(f"a reply of {left} elements is larger than {self._most} bytes")
         self._left = left
         if pos > start:
             self._done.append(data[start:pos])
@@ -117,36 +149,24 @@ class Framer:
             self._rest_size = end - pos
         return frames
 
-    def _completed(self, last: bytes) -> bytes:
-        """Return the whole frame that ends with these bytes."""
-        if not self._done:
-            return last
-        frame = b"".join([*self._done, last])
-        self._done = []
-        self._done_size = 0
-        return frame
-
     def _check_size(self, size: int) -> None:
         if size > self._most:
-            raise ProtocolError(f"a frame of {size} bytes is larger than the limit of {self._most} bytes")
+            raise ProtocolError(f"a reply of at least {size} bytes is larger than the limit of {self._most} bytes")
 
-    def _incomplete_line(self, data: bytes, pos: int) -> int:
-        """Return how many unscanned bytes are needed at least; raise ProtocolError for a line that is not RESP."""
-        if data.find(b"\r\n", pos) >= 0 or len(data) - pos > _LINE:
+    def _wait_for_line(self, data: bytes, pos: int) -> None:
+        """Note that a line at ``pos`` is not complete; raise ProtocolError if it cannot become valid."""
+        kind, size = data[pos], len(data) - pos
+        line_break = data.find(b"\r", pos)
+        invalid = data.find(b"\n", pos) >= 0 or 0 <= line_break < len(data) - 1
+        if invalid or kind not in _KINDS or (size > _LINE and kind not in _LONG_KINDS):
             raise ProtocolError(f"{data[pos : pos + 40]!r} is not RESP")
-        return len(data) - pos + 1
+        # The next bytes are searched for the end of the line, so that a long line is not scanned many times.
+        self._need, self._in_line = 0, line_break < 0 and kind in _LONG_KINDS
 
     def _quick(self, data: bytes, pos: int, frames: list[bytes]) -> int:
         """Append complete frames that are found in a fast way, and return where they end."""
-        return pos
-
-
-class ReplyFramer(Framer):
-    """A framer for the replies of a server."""
-
-    __slots__ = ()
-
-    def _quick(self, data: bytes, pos: int, frames: list[bytes]) -> int:
+        if self._most < _LARGEST_QUICK:
+            return pos
         match = _shapes.run(data, pos)
         # The expression also matches no frame at all.
         assert match is not None
@@ -202,12 +222,17 @@ class Sampler(Generic[_T]):
         return usual
 
 
+# The longest line, and the longest bulk string, that the regular expression finds; and the largest of these frames.
+_QUICK_LINE, _QUICK_BULK = 1000, 2048
+_LARGEST_QUICK = _QUICK_BULK + 16
+
+
 class _ReplyShapes:
     """The regular expression for short lines, and for bulk strings of the usual lengths."""
 
-    # Lines without errors, attributes and pushes.
-    _PLAIN = rb"[+:,_#(][^\r\n]*+\r\n|\$-1\r\n"
-    _LONGEST = 2048
+    # Lines without errors, attributes and pushes; first what is frequent.
+    _FIRST = rb"\+[^\r\n]{0,%d}+\r\n|:\d{1,19}+\r\n" % _QUICK_LINE
+    _LAST = rb"\$-1\r\n|_\r\n|#[tf]\r\n|,[-+.\da-zA-Z]{1,40}\r\n"
 
     def __init__(self) -> None:
         self._sampler: Sampler[bytes] = Sampler(12)
@@ -215,17 +240,17 @@ class _ReplyShapes:
 
     def _compile(self, lengths: list[bytes]) -> None:
         self._known = frozenset(lengths)
-        parts = [self._PLAIN, *(b"\\$%b\r\n.{%b}\r\n" % (length, length) for length in lengths)]
-        shape = b"(?s:%b)" % b"|".join(parts)
-        #: Matches all frames of known shapes from a position on.
-        self.run = re.compile(b"%b*+" % shape).match
+        bulks = [b"\\$%b\r\n.{%b}\r\n" % (length, length) for length in lengths]
+        shape = b"(?s:%b)" % b"|".join([self._FIRST, *bulks, self._LAST])
+        #: Matches frames of known shapes from a position on.
+        self.run = re.compile(shape + REPEATED).match
         #: Lists the frames between two positions.
         self.frames = re.compile(shape).findall
 
     def missed(self, data: bytes, pos: int) -> None:
         """Note a bulk string at ``pos`` that the expression has not matched."""
-        length = data[pos + 1 : pos + 6].partition(b"\r")[0]
-        if length not in self._known and length.isdigit() and int(length) <= self._LONGEST:
+        length, line_break, _ = data[pos + 1 : pos + 6].partition(b"\r")
+        if line_break and length not in self._known and _LENGTH(length) and int(length) <= _QUICK_BULK:
             usual = self._sampler.note(length)
             if usual is not None:
                 self._compile(usual)

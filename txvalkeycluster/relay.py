@@ -11,13 +11,14 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from .address import Address
 from .commands import Command
 from .commands.encoder import pack
 from .connection.exclusive_pool import Lease
-from .errors import ClientClosed, ConnectionLost, ReplyError, TooManyPending
+from .errors import ClientClosed, ConnectionLost, ReplyError
 from .options import DEFAULT
 from .requests.exclusive import ExclusiveCall
 from .requests.raw_batch import RawBatch, RawCall, RawReplyError
@@ -25,6 +26,7 @@ from .requests.target import THIS_NODE
 from .routing.router import Router
 from .slots import BRACE, key_slot
 
+_log = Logger()
 #: Called with tags and as many replies.
 OnReplies = Callable[[Sequence[Any], Sequence[Any]], object]
 
@@ -35,7 +37,7 @@ class RelayBatch:
     A batch is filled and submitted in the same turn of the reactor, and used only once.
     """
 
-    __slots__ = ("_destinations", "_full", "_groups", "_on_delay", "_on_replies", "_router")
+    __slots__ = ("_destinations", "_groups", "_on_delay", "_on_replies", "_room", "_router", "_waiting")
 
     #: The results are always wanted.
     called = False
@@ -52,7 +54,9 @@ class RelayBatch:
         self._groups: dict[Any, RawBatch] = {}
         self._on_replies: OnReplies = _no_replies
         self._on_delay: Callable[[Any], object] | None = None
-        self._full: Deferred[None] | None = None
+        # The number of pieces that wait for room in a queue, and the Deferred that fires when there are none.
+        self._waiting = 0
+        self._room: Deferred[None] | None = None
 
     def __len__(self) -> int:
         return sum(map(len, self._groups.values()))
@@ -101,64 +105,62 @@ class RelayBatch:
     ) -> Deferred[None] | None:
         """Send the batch; only `ClusterClient.submit` calls this."""
         router = self._router
+        router.factory.thread.check()
+        if self._on_replies is not _no_replies:
+            raise RuntimeError("a batch can be submitted only once")
         self._on_replies = on_replies
         self._on_delay = on_delay
-        groups, self._groups = list(self._groups.values()), {}
+        groups, self._groups = self._groups, {}
         now, deadline = router.clock.seconds(), router.deadline_of(timeout)
-        for group in groups:
+        for group in groups.values():
             group.send_at(now, deadline)
         if router.closed:
-            for group in groups:
+            for group in groups.values():
                 router.next_turn.add(partial(group.fail_unanswered, ClientClosed, router.closed_because))
             return None
-        self._send(groups)
         scheduler = router.factory.write_scheduler
-        if not scheduler.held:
+        # All connections write together at the end, and no timer is needed for that.
+        outer, scheduler.held = scheduler.held, True
+        try:
+            for destination, group in groups.items():
+                router.full_queues.send(destination, group)
+        finally:
+            scheduler.held = outer
+        if not outer:
             scheduler.release()
-        return self._full
-
-    def _send(self, groups: list[RawBatch]) -> None:
-        rejected: list[RawBatch] = []
-        for group in groups:
-            try:
-                self._router.route(group)
-            except TooManyPending:
-                rejected.append(group)
-        if rejected:
-            if self._full is None:
-                self._full = Deferred()
-                for group in rejected:
-                    group.delayed()
-            self._router.retries.add(lambda: self._try_again(rejected))
-        elif self._full is not None:
-            self._full.callback(None)
-
-    def _try_again(self, rejected: list[RawBatch]) -> None:
-        now = self._router.clock.seconds()
-        groups: list[RawBatch] = []
-        for group in rejected:
-            if self._router.closed:
-                group.fail_unanswered(ClientClosed, self._router.closed_because)
-            elif group.deadline <= now:
-                group.time_out(now, "rejected because the queue of its node is full", written=False)
-            else:
-                groups += group.split(self._destinations)
-        self._send(groups)
+        if self._waiting:
+            self._room = Deferred()
+        return self._room
 
     # ---- called by the groups
 
     def answered(self, tags: Sequence[Any], replies: Sequence[Any]) -> None:
         """Pass on replies."""
-        self._on_replies(tags, replies)
+        try:
+            self._on_replies(tags, replies)
+        except BaseException:
+            # The connection, and the replies to others on it, must not suffer.  The reactor also logs SystemExit.
+            _log.failure("on_replies raised an exception")
 
     def failed(self, tag: Any, error: Any) -> None:
         """Pass on an error: the bytes of an error reply, or an exception."""
-        self._on_replies((tag,), (error.frame if isinstance(error, RawReplyError) else error,))
+        if isinstance(error, Failure):
+            error = error.value
+        self.answered((tag,), (error.frame if isinstance(error, RawReplyError) else error,))
 
     def left(self, tag: Any) -> None:
         """Note that a request is delayed."""
         if self._on_delay is not None:
-            self._on_delay(tag)
+            try:
+                self._on_delay(tag)
+            except BaseException:
+                _log.failure("on_delay raised an exception")
+
+    def waits(self, change: int) -> None:
+        """Note that the number of pieces that wait for room in a queue changes."""
+        self._waiting += change
+        if not self._waiting and self._room is not None:
+            self._room.callback(None)
 
 
 class RelayLease:

@@ -1,7 +1,7 @@
 """A connection on a transport in memory, for tests to inherit."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -47,11 +47,14 @@ class Transport(StringTransport):
 
 
 class Base(SynchronousTestCase):
+    #: The class of the connection.
+    kind: ClassVar[type[RESPProtocol]] = RESPProtocol
+
     def connect(self, **options: Any) -> None:
         self.clock = Clock()
         self.options = Options(**options)
         self.scheduler = WriteScheduler(self.clock)
-        self.connection = RESPProtocol(self.clock, self.options, self.scheduler, "h:1", NodeStatistics())
+        self.connection = self.kind(self.clock, self.options, self.scheduler, "h:1", NodeStatistics())
         self.transport: Any = Transport()
         self.connection.makeConnection(self.transport)  # type: ignore[no-untyped-call]
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from ..errors import ProtocolError
+from ..errors import ProtocolError, ReplyError
 from ..framing import ReplyFramer
-from ..requests.raw_batch import RawBatch, RawReplyError
+from ..requests.raw_batch import RawBatch, RawReplyError, error_text
 from ..requests.request import MultiRequest, Request
 from .protocol import NOTHING, RESPProtocol
 
@@ -18,8 +18,7 @@ from .protocol import NOTHING, RESPProtocol
 _LARGEST = 1 << 32
 _ERRORS = frozenset(b"-!")
 _PUSH = ord(">")
-# The first bytes of the frames that are no plain replies: errors and pushes.
-_UNUSUAL = frozenset(b"-!>")
+_ATTRIBUTE = ord("|")
 
 
 class RawProtocol(RESPProtocol):
@@ -32,35 +31,51 @@ class RawProtocol(RESPProtocol):
     def _deliver(self, data: bytes) -> None:
         sent = self._sent
         request: Request | None = None
+        frames: list[bytes] = []
+        unreadable: ProtocolError | None = None
         try:
-            frames = self._framer.feed(data)
+            try:
+                self._framer.feed(data, frames)
+            except ProtocolError as error:
+                # The replies before the invalid bytes are valid.
+                unreadable = error
+            plain = self._framer.plain
             place, count = 0, len(frames)
-            # Only the first frame can have begun in an earlier read.
-            usual = count and frames[0][0] not in _UNUSUAL and not (b"\n-" in data or b"\n>" in data or b"\n!" in data)
             while place < count:
-                if usual and sent and isinstance(sent[0], RawBatch) and not sent[0].called:
+                if plain and sent and isinstance(sent[0], RawBatch) and not sent[0].called:
                     place += self._hand_out(sent[0], sent, frames, place)
                     continue
-                frame = frames[place]
+                frame = bare = frames[place]
                 place += 1
-                first = frame[0]
-                if first == _PUSH:
-                    self._pushed(self._parsed(frame))
+                if frame[0] == _ATTRIBUTE:
+                    bare = _without_attributes(frame)
+                kind = bare[0]
+                if kind == _PUSH:
+                    self._pushed(self._parsed(bare))
                     continue
                 if not sent:
                     if self.ended:
                         break
                     raise ProtocolError(f"{self.peer} sent a reply without a pending command")
-                request = sent.popleft()
-                if first in _ERRORS:
-                    self._refused(request, RawReplyError(frame) if request.unparsed else self._parsed(frame))
-                elif not request.called:
-                    if request.unparsed:
-                        request.answer(frame)
-                    else:
-                        self._answer(request, self._parsed(frame))
+                first = sent[0]
+                if kind in _ERRORS:
+                    sent.popleft()
+                    self._refused(first, RawReplyError(bare) if first.unparsed else ReplyError(error_text(bare)))
+                elif first.called:
+                    sent.popleft()
+                elif first.unparsed:
+                    request = sent.popleft()
+                    request.answer(frame)
+                else:
+                    # If this raises, the request is still in the queue, and is the one that fails.
+                    reply = self._parsed(bare)
+                    request = sent.popleft()
+                    self._answer(request, reply)
             if sent and isinstance(sent[0], MultiRequest):
+                # The other replies of the batch may be large and come much later.
                 sent[0].hand_over()
+            if unreadable is not None:
+                raise unreadable
         except Exception as error:
             self._broken(error, request)
 
@@ -75,6 +90,15 @@ class RawProtocol(RESPProtocol):
     def _parsed(self, frame: bytes) -> Any:
         self._reader.feed(frame)
         reply = self._reader.gets()
-        if reply is NOTHING:
+        # hiredis takes attributes inside of a reply for elements, so that others are left.
+        if reply is NOTHING or self._reader.has_data():
             raise ProtocolError(f"{self.peer} sent a reply that cannot be parsed")
         return reply
+
+
+def _without_attributes(frame: bytes) -> bytes:
+    """Return the reply, or the push, that follows after attributes."""
+    while frame[0] == _ATTRIBUTE:
+        # As a map, the attributes are a frame of their own.
+        frame = ReplyFramer(_LARGEST).feed(b"%" + frame[1:])[1]
+    return frame

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import hiredis
@@ -12,16 +12,29 @@ from ..errors import ReplyError
 from ..slots import key_slot
 from .batch import Batch, Collector, SubRequest
 from .request import Call, Destination
+from .target import ANY_NODE, Target
+
+
+def error_text(frame: bytes) -> str:
+    """Return the text of an error reply.
+
+    Args:
+        frame: The bytes of a simple error (``-``) or of a bulk error (``!``).
+    """
+    text = frame[1:-2] if frame.startswith(b"-") else frame.partition(b"\r\n")[2][:-2]
+    return text.decode("utf-8", "replace")
 
 
 class RawReplyError(ReplyError):
     """An error reply with its bytes."""
 
     def __init__(self, frame: bytes) -> None:
-        text = frame[1:-2] if frame.startswith(b"-") else frame.partition(b"\r\n")[2][:-2]
-        super().__init__(text.decode("utf-8", "replace"))
+        super().__init__(error_text(frame))
         #: The reply as the server sent it.
         self.frame = frame
+
+    def __reduce__(self) -> tuple[type[RawReplyError], tuple[bytes]]:
+        return RawReplyError, (self.frame,)
 
 
 class RawCall(Call):
@@ -42,6 +55,9 @@ class RawCollector(Collector, Protocol):
     def left(self, place: Any) -> None:
         """Note that a request is delayed: it is redirected, waits, or has failed.  This must have no other effect."""
 
+    def waits(self, change: int) -> None:
+        """Note that the number of pieces that wait for room in a queue changes."""
+
 
 class RawPart(SubRequest):
     """A request that has left its batch, with the bytes of its reply as the result."""
@@ -57,7 +73,7 @@ class RawBatch(Batch):
     It does not know the commands of its requests: a request is parsed only if it leaves the batch.
     """
 
-    __slots__ = ("_table", "add_request", "add_tag")
+    __slots__ = ("_announced", "_table", "add_request", "add_tag")
 
     unparsed = True
     _collector: RawCollector
@@ -72,6 +88,8 @@ class RawBatch(Batch):
         """
         super().__init__(collector, slot, 0.0, 0.0)
         self._table = table
+        # Whether the collector knows that all requests are delayed.
+        self._announced = False
         #: Adds a tag and a request.  Each is added to its list by itself, because one call for both would cost more.
         self.add_tag, self.add_request = self._places.append, self._packed.append
 
@@ -99,43 +117,74 @@ class RawBatch(Batch):
         self.called = len(taken) == due
         return len(taken)
 
-    def delayed(self) -> None:
-        """Tell the collector that all requests of the batch are delayed."""
-        for place in self._places:
-            self._collector.left(place)
-
-    def split(self, destinations: Sequence[object]) -> list[RawBatch]:
-        """Split the batch by the current owners of the slots; only if it was not sent.
+    def pieces(self, size: int) -> list[RawBatch]:
+        """Split a batch that was rejected into pieces that wait.  The collector is told of both.
 
         Args:
-            destinations: The destination for each slot.
-        """
-        batches: dict[object, RawBatch] = {}
-        for place, payload in zip(self._places, self._packed, strict=True):
-            slot = self._command_of(payload)[1]
-            batch = batches.get(destinations[slot])
-            if batch is None:
-                batch = batches[destinations[slot]] = RawBatch(self._collector, slot, self._table)
-            batch.add_tag(place)
-            batch.add_request(payload)
-        for batch in batches.values():
-            batch.send_at(self.since, self.deadline)
-        return list(batches.values())
+            size: The most requests of a piece.
 
-    def _command_of(self, payload: bytes) -> tuple[Command, int]:
-        """Return the command and the slot of a request."""
-        reader = hiredis.Reader()
-        reader.feed(payload)
-        words = reader.gets()
-        command = self._table[words[0]].resolve(words)
-        places = command.places(words)
-        # A command without keys can go to any node.
-        slot = key_slot(words[places[0]]) if places else self.target
-        assert isinstance(slot, int)
-        return command, slot
+        Returns:
+            The pieces, in the order of the requests.
+        """
+        found: list[RawBatch] = []
+        for start in range(0, len(self), size):
+            piece = RawBatch(self._collector, self._slot, self._table)
+            piece._places += self._places[start : start + size]
+            piece._packed += self._packed[start : start + size]
+            piece._announced = True
+            piece.send_at(self.since, self.deadline)
+            found.append(piece)
+        self._announce(0)
+        self._collector.waits(len(found))
+        return found
+
+    def waits_no_more(self) -> None:
+        """Tell the collector that this piece has ended to wait."""
+        self._collector.waits(-1)
+
+    def _announce(self, start: int, end: int | None = None) -> None:
+        """Tell the collector that some requests are delayed."""
+        if not self._announced:
+            for place in self._places[start:end]:
+                self._collector.left(place)
+
+    def _leave(self, go: Callable[[SubRequest], None]) -> None:
+        if not self.called:
+            # Before the collector gets the earlier replies: it may send more requests then.
+            index = len(self._places) - self._due + len(self._replies)
+            self._announce(index, index + 1)
+        super()._leave(go)
+
+    def dissolve(self) -> list[SubRequest]:
+        """Return every request without a reply as a request of its own; the batch expects no more replies."""
+        if not self.called:
+            self._announce(len(self._places) - self._due + len(self._replies))
+        return super().dissolve()
+
+    @property
+    def _slot(self) -> int:
+        assert isinstance(self.target, int)
+        return self.target
+
+    def _command_of(self, payload: bytes) -> tuple[Command, Target]:
+        """Return the command and the target of a request."""
+        try:
+            reader = hiredis.Reader()
+            reader.feed(payload)
+            words = reader.gets()
+            command = self._table[words[0]].resolve(words)
+            places = command.places(words)
+            if places:
+                return command, key_slot(words[places[0]])
+        except Exception:
+            # The requests are not checked.  The server will refuse this one.
+            command = _UNREADABLE
+        return command, ANY_NODE if command.known else self._slot
 
     def _part(self, index: int) -> SubRequest:
         place, payload = self._places[index], self._packed[index]
-        self._collector.left(place)
-        command, slot = self._command_of(payload)
-        return RawPart(self._collector, place, payload, command, slot, self.since, self.deadline, command.repeatable)
+        command, target = self._command_of(payload)
+        return RawPart(self._collector, place, payload, command, target, self.since, self.deadline, command.repeatable)
+
+
+_UNREADABLE = Command("an unreadable request", known=False)

@@ -36,6 +36,7 @@ from ..slots import argument_slot
 from ..statistics import Statistics
 from ..topology.model import Node, Topology
 from .fanout import send_apart, send_parts, send_to_all
+from .full_queues import FullQueues
 from .observation import CommandListener, Observation
 from .plan import Scope, plan_command
 from .recovery import Recovery
@@ -117,6 +118,8 @@ class Router:
         self.retries = LaterCalls(reactor, 0.01, self.factory.thread)
         #: Passes on immediate failures in the next turn of the reactor.
         self.next_turn = LaterCalls(reactor, 0.0, self.factory.thread)
+        #: The relayed requests that full queues have rejected.
+        self.full_queues = FullQueues(self)
         self._shutdown = Shutdown(reactor, self.factory, recovery, self._replica_wait, self.retries)
 
     def __repr__(self) -> str:
