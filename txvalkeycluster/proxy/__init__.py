@@ -2,9 +2,10 @@
 
 - ``tap``: the options of ``twistd valkey-proxy``.  ``settings``: all settings.  ``service``: the Twisted service.
 - ``server``: what all clients share.  ``session``: one client.
-- ``request_framer``, ``inline``: bytes of a client to requests.  ``replies``: values to bytes.
-- ``dispatch``: what happens to each command.  ``upstream``: the way to the cluster.  ``mget``: MGET over slots.
-- ``connection_commands``, ``server_commands``, ``info``, ``scans``: what the proxy answers itself.
+- ``request_framer``, ``inline``, ``numbers``: bytes of a client to requests.  ``replies``: values to bytes.
+- ``handling``: starts a request.  ``dispatch``: what happens to each command.  ``upstream``: the way to the cluster.
+  ``mget``: MGET over slots.
+- ``connection_commands``, ``server_commands``, ``clients``, ``info``, ``scans``: what the proxy answers itself.
 - ``users``: the proxy's own users.
 """
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import AuthenticationFailed, ValkeyError
-from .replies import OK, PONG, encode, error, error_frame
+from .clients import ClientFilter, FilterError, describe
+from .dispatch import wrong_arguments
+from .numbers import integer
+from .replies import NOT_INTEGER, OK, PONG, SYNTAX, Verbatim, encode, error, error_frame
 
 if TYPE_CHECKING:
     from .server import ProxyServer
@@ -27,11 +29,6 @@ _NO_PASSWORD = error(
 _PRINTABLE = re.compile(rb"[!-~]*").fullmatch
 
 
-def wrong_arguments(name: str) -> bytes:
-    """Return the error for a wrong number of arguments."""
-    return error(f"ERR wrong number of arguments for '{name.lower()}' command")
-
-
 def ping(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
     """PING."""
     if len(words) > 2:
@@ -41,7 +38,12 @@ def ping(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Ans
 
 def echo(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
     """ECHO."""
-    return encode(words[1], session.protocol) if len(words) == 2 else wrong_arguments("echo")
+    return encode(words[1], session.protocol)
+
+
+def ok(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
+    """A command that changes nothing for a client of the proxy, such as READONLY."""
+    return OK
 
 
 def quit_(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
@@ -51,19 +53,20 @@ def quit_(server: ProxyServer, session: ClientSession, words: list[bytes]) -> An
     return None
 
 
-def no_http(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
-    """POST and Host:, which only a browser sends, on behalf of a page from elsewhere: close."""
-    session.end("a request of HTTP")
+def no_http(session: ClientSession) -> Answer:
+    """POST and Host:, which only a browser sends, on behalf of a page from elsewhere: close without any reply."""
+    session.cut("it has sent a request of HTTP")
     return None
 
 
 def select(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
     """SELECT: there is one database."""
-    if len(words) != 2:
-        return wrong_arguments("select")
-    if not words[1].removeprefix(b"-").isdigit():
-        return error("ERR value is not an integer or out of range")
-    return OK if int(words[1][:20]) == server.settings.database else error("ERR DB index is out of range")
+    number = integer(words[1])
+    if number is None:
+        return NOT_INTEGER
+    if not -(1 << 31) <= number < 1 << 31:
+        return error("ERR value is out of range, value must between -2147483648 and 2147483647")
+    return OK if number == server.settings.database else error("ERR DB index is out of range")
 
 
 def reset(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
@@ -83,8 +86,10 @@ def reset(server: ProxyServer, session: ClientSession, words: list[bytes]) -> An
 
 def auth(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
     """AUTH."""
-    if len(words) not in (2, 3):
-        return wrong_arguments("auth") if len(words) < 2 else error("ERR syntax error")
+    if len(words) > 3:
+        return SYNTAX
+    if len(words) == 2 and server.lets_everybody_in:
+        return _NO_PASSWORD
     user = words[1] if len(words) == 3 else b"default"
     return partial(_log_in, server, session, user, words[-1], session.protocol, OK)
 
@@ -97,9 +102,8 @@ async def _log_in(
     if server.passes_logins_through:
         return await _pass_through(server, session, name, password, protocol, reply)
     if server.users is None:
-        if name == "default" and server.lets_everybody_in and not password:
-            return reply
-        return _NO_PASSWORD if name == "default" else _WRONG_PASSWORD
+        # As on a server without a password: the default user may give any.
+        return reply if name == "default" else _WRONG_PASSWORD
     if not await server.users.check(name, password):
         server.counters.logins_refused += 1
         return _WRONG_PASSWORD
@@ -145,11 +149,10 @@ def hello(server: ProxyServer, session: ClientSession, words: list[bytes]) -> An
     rest = words[1:]
     if rest:
         if rest[0] not in (b"2", b"3"):
-            known = rest[0].removeprefix(b"-").isdigit()
             return error(
-                "NOPROTO unsupported protocol version"
-                if known
-                else "ERR Protocol version is not an integer or out of range"
+                "ERR Protocol version is not an integer or out of range"
+                if integer(rest[0]) is None
+                else "NOPROTO unsupported protocol version"
             )
         version = int(rest[0])
         rest = rest[1:]
@@ -162,11 +165,11 @@ def hello(server: ProxyServer, session: ClientSession, words: list[bytes]) -> An
             rest = rest[3:]
         elif option == b"SETNAME" and len(rest) > 1:
             name = rest[1]
+            if not _PRINTABLE(name):
+                return _BAD_NAME
             rest = rest[2:]
         else:
-            return error(f"ERR Syntax error in HELLO option '{rest[0].decode('utf-8', 'replace')}'")
-    if name is not None and not _PRINTABLE(name):
-        return _BAD_NAME
+            return error(f"ERR Syntax error in HELLO option '{rest[0].decode('utf-8', 'surrogateescape')}'")
     if login is None and not session.known:
         return error(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH "
@@ -208,8 +211,6 @@ _BAD_NAME = error("ERR Client names cannot contain spaces, newlines or special c
 
 def client(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
     """CLIENT and its subcommands, for the connections of the proxy."""
-    if len(words) < 2:
-        return wrong_arguments("client")
     sub = words[1].upper().decode("utf-8", "replace")
     handler = _CLIENT.get(sub)
     if handler is None:
@@ -226,8 +227,6 @@ def _client_getname(server: ProxyServer, session: ClientSession, words: list[byt
 
 
 def _client_setname(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
-    if len(words) != 1:
-        return wrong_arguments("client|setname")
     if not _PRINTABLE(words[0]):
         return _BAD_NAME
     session.name = words[0]
@@ -235,14 +234,12 @@ def _client_setname(server: ProxyServer, session: ClientSession, words: list[byt
 
 
 def _client_setinfo(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
-    if len(words) != 2:
-        return wrong_arguments("client|setinfo")
-    option = words[0].upper()
-    if option not in (b"LIB-NAME", b"LIB-VER"):
-        return error(f"ERR Unrecognized option '{words[0].decode('utf-8', 'replace')}'")
+    option = words[0].decode("utf-8", "surrogateescape")
+    if option.upper() not in ("LIB-NAME", "LIB-VER"):
+        return error(f"ERR Unrecognized option '{option}'")
     if not _PRINTABLE(words[1]):
-        return error(f"ERR {option.decode().lower()} cannot contain spaces, newlines or special characters.")
-    if option == b"LIB-NAME":
+        return error(f"ERR {option} cannot contain spaces, newlines or special characters.")
+    if option.upper() == "LIB-NAME":
         session.library = words[1]
     else:
         session.library_version = words[1]
@@ -250,92 +247,45 @@ def _client_setinfo(server: ProxyServer, session: ClientSession, words: list[byt
 
 
 def _client_info(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
-    return encode(server.describe(session) + b"\n", session.protocol)
+    return encode(Verbatim(describe(server, session)), session.protocol)
 
 
 def _client_list(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
-    numbers: list[int] | None = None
-    if words and words[0].upper() == b"ID" and len(words) > 1:
-        if not all(each.isdigit() for each in words[1:]):
-            return error("ERR Invalid client ID")
-        numbers = [int(each) for each in words[1:]]
-    elif len(words) == 2 and words[0].upper() == b"TYPE":
-        if words[1].lower() != b"normal":
-            return encode(b"", session.protocol)
-    elif words:
-        return error("ERR syntax error")
+    try:
+        wanted = ClientFilter(server, words)
+    except FilterError as reason:
+        return error(f"ERR {reason}")
     if server.peers is None:
-        return encode(server.client_lines(numbers), session.protocol)
-    return partial(_all_clients, server, session, numbers)
+        return encode(Verbatim(server.client_lines(wanted, session)), session.protocol)
+    return partial(_all_clients, server, session, words, wanted)
 
 
-async def _all_clients(server: ProxyServer, session: ClientSession, numbers: list[int] | None) -> bytes:
+async def _all_clients(server: ProxyServer, session: ClientSession, words: list[bytes], wanted: ClientFilter) -> bytes:
     assert server.peers is not None
-    others = await server.peers.ask_all("CLIENTS", *(numbers or ()))
-    return encode(b"".join([server.client_lines(numbers), *others]), session.protocol)
+    others = await server.peers.ask_all("CLIENTS", *words)
+    return encode(Verbatim(b"".join([server.client_lines(wanted, session), *others])), session.protocol)
 
 
 def _client_kill(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
-    if len(words) == 1:
-        # The old form: it ends also the client itself, and its reply is no number.
-        filters = [b"ADDR", words[0], b"SKIPME", b"no"]
-    elif words and len(words) % 2 == 0:
-        filters = words
-    else:
-        return error("ERR syntax error")
-    try:
-        found = kill_filter(filters)
-    except ValueError as reason:
-        return error(f"ERR {reason}")
     old_form = len(words) == 1
+    if old_form:
+        # It ends also the client itself, and its reply is no number.
+        words = [b"ADDR", words[0], b"SKIPME", b"no"]
+    try:
+        wanted = ClientFilter(server, words, skip_me=True)
+    except FilterError as reason:
+        return error(f"ERR {reason}")
     if server.peers is None:
-        return _killed(session, server.kill(found, session), old_form)
-    return partial(_kill_everywhere, server, session, filters, found, old_form)
-
-
-def kill_filter(words: list[bytes]) -> KillFilter:
-    """Read the filters of CLIENT KILL.
-
-    Raises:
-        ValueError: A filter is not valid.
-    """
-    found = KillFilter()
-    for option, value in zip(words[::2], words[1::2], strict=True):
-        name = option.upper()
-        if name == b"SKIPME" and value.lower() in (b"yes", b"no"):
-            found.skip_me = value.lower() == b"yes"
-        elif name == b"TYPE" and value.lower() in (b"normal", b"master", b"primary", b"replica", b"slave", b"pubsub"):
-            found.wanted &= value.lower() == b"normal"
-        elif name in (b"ID", b"MAXAGE"):
-            if not value.isdigit():
-                raise ValueError("client-id should be greater than 0" if name == b"ID" else "maxage is not an integer")
-            setattr(found, {b"ID": "number", b"MAXAGE": "age"}[name], int(value))
-        elif name in (b"ADDR", b"LADDR", b"USER"):
-            setattr(found, name.decode().lower(), value.decode("utf-8", "replace"))
-        else:
-            raise ValueError("syntax error")
-    return found
-
-
-@dataclass(slots=True)
-class KillFilter:
-    """Which clients CLIENT KILL ends.  None means any."""
-
-    number: int | None = None
-    addr: str | None = None
-    laddr: str | None = None
-    user: str | None = None
-    age: int | None = None
-    wanted: bool = True
-    skip_me: bool = True
+        return _killed(session, server.kill(wanted, session), old_form)
+    return partial(_kill_everywhere, server, session, words, wanted, old_form)
 
 
 async def _kill_everywhere(
-    server: ProxyServer, session: ClientSession, filters: list[bytes], found: KillFilter, old_form: bool
+    server: ProxyServer, session: ClientSession, words: list[bytes], wanted: ClientFilter, old_form: bool
 ) -> bytes:
     assert server.peers is not None
-    others = await server.peers.ask_all("KILL", *filters)
-    return _killed(session, sum(others) + server.kill(found, session), old_form)
+    others = await server.peers.ask_all("KILL", *words)
+    return _killed(session, sum(others) + server.kill(wanted, session), old_form)
 
 
 def _killed(session: ClientSession, count: int, old_form: bool) -> bytes:
@@ -345,12 +295,12 @@ def _killed(session: ClientSession, count: int, old_form: bool) -> bytes:
 
 
 def _client_reply(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
-    mode = words[0].upper() if len(words) == 1 else b""
+    mode = words[0].upper()
     if mode == b"ON":
         session.reply_mode = "on"
         return OK
     if mode not in (b"OFF", b"SKIP"):
-        return error("ERR syntax error")
+        return SYNTAX
     session.reply_mode = "on"
     session.reply(b"")
     session.reply_mode = "off" if mode == b"OFF" else "skip"
@@ -358,16 +308,40 @@ def _client_reply(server: ProxyServer, session: ClientSession, words: list[bytes
 
 
 def _client_unblock(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
-    if len(words) not in (1, 2) or not words[0].isdigit():
-        return error("ERR value is not an integer or out of range") if words else wrong_arguments("client|unblock")
+    if len(words) == 2 and words[1].upper() not in (b"TIMEOUT", b"ERROR"):
+        return error("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
+    if integer(words[0]) is None:
+        return NOT_INTEGER
     # No client is blocked: blocking commands are refused.
     return encode(0, session.protocol)
 
 
-def _client_ok(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
-    return OK
+def _client_on_or_off(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
+    """NO-EVICT and NO-TOUCH, which concern only the memory of a server."""
+    return OK if words[0].upper() in (b"ON", b"OFF") else SYNTAX
 
 
+def _client_tracking(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
+    if words[0].upper() == b"OFF" and len(words) == 1:
+        return OK
+    return error("ERR CLIENT TRACKING is not available through a proxy")
+
+
+def _client_caching(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
+    return error(
+        "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled"
+    )
+
+
+def _client_getredir(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
+    return encode(-1, session.protocol)
+
+
+def _client_trackinginfo(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
+    return encode({"flags": _OFF, "redirect": -1, "prefixes": []}, session.protocol)
+
+
+_OFF = frozenset(["off"])
 _CLIENT: dict[str, Callable[[Any, Any, list[bytes]], Answer]] = {
     "ID": _client_id,
     "GETNAME": _client_getname,
@@ -378,8 +352,14 @@ _CLIENT: dict[str, Callable[[Any, Any, list[bytes]], Answer]] = {
     "KILL": _client_kill,
     "REPLY": _client_reply,
     "UNBLOCK": _client_unblock,
-    # They concern only the memory of the server and of this connection.
-    "NO-EVICT": _client_ok,
-    "NO-TOUCH": _client_ok,
-    "CAPA": _client_ok,
+    "NO-EVICT": _client_on_or_off,
+    "NO-TOUCH": _client_on_or_off,
+    # The capability to follow redirects is of no use: there are none.
+    "CAPA": ok,
+    # No client is paused, and none is in tracking mode.
+    "UNPAUSE": ok,
+    "TRACKING": _client_tracking,
+    "CACHING": _client_caching,
+    "GETREDIR": _client_getredir,
+    "TRACKINGINFO": _client_trackinginfo,
 }

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from enum import Enum, auto
 
 from ..commands import Command, CommandTable
+from .numbers import integer
+from .replies import error
 
 
 class Way(Enum):
@@ -25,7 +27,8 @@ class Way(Enum):
 
 _LATER = "is not supported by this proxy yet"
 _NODES = "acts on one server; send it to that server directly"
-_NO_CLUSTER = "This instance has cluster support disabled"
+#: The error of the commands of a cluster, as of a server without cluster support.
+NO_CLUSTER = "This instance has cluster support disabled"
 
 #: Commands that are refused, with the text of the error after ``ERR``.
 REFUSED: Mapping[str, str] = {
@@ -41,26 +44,32 @@ REFUSED: Mapping[str, str] = {
         name: f"{name} {_NODES}"
         for name in (
             *("ACL", "BGREWRITEAOF", "BGSAVE", "DEBUG", "FAILOVER", "LATENCY", "MEMORY", "MIGRATE", "MODULE"),
-            *("PFDEBUG", "PFSELFTEST", "PSYNC", "REPLCONF", "REPLICAOF", "RESTORE-ASKING", "ROLE", "SAVE"),
+            *("PFDEBUG", "PFSELFTEST", "PSYNC", "REPLCONF", "REPLICAOF", "RESTORE-ASKING", "SAVE"),
             *("SHUTDOWN", "SLAVEOF", "SYNC", "COMMANDLOG", "LASTSAVE"),
         )
     },
     "MONITOR": "MONITOR is not available through a proxy",
     "SWAPDB": "SWAPDB is not allowed: the cluster has one database",
     "MOVE": "MOVE is not allowed: the cluster has one database",
-    **dict.fromkeys(["CLUSTER", "READONLY", "READWRITE", "ASKING", "CLUSTERSCAN"], _NO_CLUSTER),
+    **dict.fromkeys(["ASKING", "CLUSTERSCAN"], NO_CLUSTER),
 }
 #: Commands that the proxy answers.
 PROXY = frozenset(
     [
         *("PING", "ECHO", "QUIT", "RESET", "HELLO", "AUTH", "SELECT", "CLIENT", "SCAN", "INFO", "SLOWLOG"),
-        *("POST", "HOST:", "TIME", "CONFIG"),
+        *("TIME", "CONFIG", "CLUSTER", "READONLY", "READWRITE", "ROLE"),
     ]
 )
+#: Subcommands that are not refused although the others are.
+_HAVE_KEYS = frozenset(["MEMORY USAGE"])
 #: Commands of which the reply of any node is right.
 ANY_NODE = frozenset(["COMMAND", "LOLWUT"])
 #: Arguments that make a command block.
 _BLOCKING = frozenset(["XREAD", "XREADGROUP"])
+# Commands whose arguments are pairs.
+_PAIRS = frozenset(["MSET", "MSETNX"])
+# An error shows so many bytes of a subcommand.
+_SHOWN = 128
 
 
 class Routes(dict[bytes, Command | None]):
@@ -89,6 +98,8 @@ class Routes(dict[bytes, Command | None]):
 def way_of(command: Command) -> Way:
     """Return what the proxy does with a command."""
     name = command.name.partition(" ")[0]
+    if command.name in _HAVE_KEYS:
+        return Way.KEYS
     if name in REFUSED:
         return Way.REFUSED
     if name in PROXY:
@@ -102,7 +113,37 @@ def way_of(command: Command) -> Way:
 
 def refusal(command: Command, words: list[bytes]) -> str:
     """Return why a command is refused, after its code; empty if it is not."""
-    text = REFUSED.get(command.name.partition(" ")[0], "")
+    text = REFUSED.get(command.name.partition(" ")[0], "") if command.name not in _HAVE_KEYS else ""
     if not text and command.name in _BLOCKING and command.blocks(words):
         text = f"{command.name} with BLOCK {_LATER}"
     return text
+
+
+def misuse(command: Command, words: list[bytes]) -> bytes:
+    """Return the error for an unknown subcommand or a wrong number of arguments, as of a server; empty if it is right.
+
+    Args:
+        command: The command, resolved to its subcommand.
+        words: Its name and its arguments.
+    """
+    count = len(words)
+    if command.subcommands and count > 1:
+        sub = words[1].partition(b"\0")[0][:_SHOWN].decode("utf-8", "surrogateescape")
+        return error(f"ERR unknown subcommand '{sub}'. Try {command.name} HELP.")
+    fits = count == command.arity if command.arity > 0 else count >= -command.arity
+    if fits and command.name in _PAIRS:
+        fits = count % 2 == 1
+    if fits and command.name == "MSETEX":
+        pairs = integer(words[1])
+        if pairs is not None and 2 + 2 * pairs > count:
+            return error("ERR syntax error")
+    return b"" if fits else wrong_arguments(command.name)
+
+
+def wrong_arguments(name: str) -> bytes:
+    """Return the error for a wrong number of arguments.
+
+    Args:
+        name: The name of the command, such as ``CLIENT KILL``.
+    """
+    return error(f"ERR wrong number of arguments for '{name.lower().replace(' ', '|')}' command")

@@ -17,7 +17,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from ..commands.encoder import pack
-from .connection_commands import kill_filter
+from .clients import ClientFilter
 from .replies import encode, error
 from .scans import UnknownCursor
 from .snapshot import Snapshot
@@ -58,9 +58,9 @@ async def _answer(server: ProxyServer, words: list[bytes]) -> bytes:
     if name == b"NUMBERS":
         return encode(json.dumps(server.snapshot().as_json()), 2)
     if name == b"CLIENTS":
-        return encode(server.client_lines([int(word) for word in words[1:]] or None), 2)
+        return encode(server.client_lines(ClientFilter(server, words[1:])), 2)
     if name == b"KILL":
-        return encode(server.kill(kill_filter(words[1:])), 2)
+        return encode(server.kill(ClientFilter(server, words[1:])), 2)
     if name == b"SCAN":
         owner, cursor, count, *options = words[1:]
         try:

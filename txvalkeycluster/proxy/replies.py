@@ -27,6 +27,9 @@ from ..errors import (
 EXPECTED = (ValkeyError, TypeError, ValueError)
 OK = b"+OK\r\n"
 PONG = b"+PONG\r\n"
+SYNTAX = b"-ERR syntax error\r\n"
+NOT_INTEGER = b"-ERR value is not an integer or out of range\r\n"
+_CROSSSLOT = "Keys in request don't hash to the same slot"
 
 
 class Status(str):
@@ -35,11 +38,18 @@ class Status(str):
     __slots__ = ()
 
 
+class Verbatim(bytes):
+    """A reply that is a text for people, such as that of INFO."""
+
+    __slots__ = ()
+
+
 def encode(value: Any, protocol: int) -> bytes:
     """Write a value as a reply.
 
     Args:
-        value: bytes, str, int, float, bool, None, a `Status`, an exception, or a list, set or mapping of these.
+        value: bytes, str, int, float, bool, None, a `Status`, a `Verbatim`, an exception, or a list, set or mapping
+            of these.
         protocol: The version of RESP, 2 or 3.
 
     Returns:
@@ -56,6 +66,8 @@ def encode(value: Any, protocol: int) -> bytes:
 def _write(value: Any, protocol: int, add: Any) -> None:
     if isinstance(value, Status):
         add(b"+%b\r\n" % value.encode())
+    elif isinstance(value, Verbatim) and protocol == 3:
+        add(b"=%d\r\ntxt:%b\r\n" % (len(value) + 4, value))
     elif isinstance(value, (bytes, str)):
         data = value if isinstance(value, bytes) else value.encode()
         add(b"$%d\r\n%b\r\n" % (len(data), data))
@@ -111,12 +123,12 @@ def error_frame(reason: BaseException) -> bytes:
         inner = next((each for _, each in reason.outcomes if isinstance(each, Exception)), None)
         code = error_frame(inner)[1:].partition(b" ")[0].decode() if inner is not None else "ERR"
         return error(f"{code} {reason}")
+    if isinstance(reason, RoutingError) and "in several slots" in str(reason):
+        return error(f"CROSSSLOT {_CROSSSLOT}")
     return error(f"{_code(reason)} {reason}{_executed(reason)}")
 
 
 def _code(reason: BaseException) -> str:
-    if isinstance(reason, RoutingError):
-        return "CROSSSLOT" if "in several slots" in str(reason) else "ERR"
     for kind, code in _CODES:
         if isinstance(reason, kind):
             return code

@@ -12,26 +12,66 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from twisted.internet.defer import DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 
 _MOST = 1000
 _KEPT = 600.0
-_STEPS = 1 << 20
+# The most keys that all scans together keep, for clients that ask for a step again.
+_MOST_KEYS = 1 << 20
+# A cursor has the number of the scan, that of the worker and that of the step; after the last step comes 0 again.  All
+# of them fit into 53 bits, since some programs read cursors as floating-point numbers.
+_STEPS = 1 << 8
 _WORKERS = 1 << 12
-_NUMBERS = 1 << 31
+_NUMBERS = 1 << 33
 
 
 class _Scan:
+    """A scan that goes on, or has ended and keeps the keys of its last step."""
+
     def __init__(self, owner: object, words: tuple[bytes, ...], keys: AsyncIterator[Any], now: float) -> None:
         self.owner = owner
         self.words = words
-        self.keys = keys
         self.used_at = now
         self.step = 0
-        self.last: tuple[int, list[bytes]] = (0, [])
+        #: The reply to the last step; None before the first one.
+        self.last: tuple[int, list[bytes]] | None = None
         self.ended = False
+        # One step at a time.
         self.lock: DeferredLock = DeferredLock()
+        self._keys: Any = keys
+        self._dropped = False
+
+    @property
+    def kept(self) -> int:
+        """How many keys it keeps."""
+        return len(self.last[1]) if self.last is not None else 0
+
+    async def take(self, count: int) -> list[bytes]:
+        """Return the next keys."""
+        found: list[bytes] = []
+        try:
+            while len(found) < count:
+                found.append(await anext(self._keys))
+        except StopAsyncIteration:
+            self.ended = True
+        return found
+
+    def drop(self) -> None:
+        """Forget the scan."""
+        self._dropped = True
+        if not self.lock.locked:
+            self._close()
+
+    def release(self) -> None:
+        """End a step."""
+        self.lock.release()
+        if self._dropped and not self.lock.locked:
+            self._close()
+
+    def _close(self) -> None:
+        """End the iterator, which no step uses."""
+        Deferred.fromCoroutine(self._keys.aclose()).addErrback(lambda _: None)
 
 
 class UnknownCursor(ValueError):
@@ -51,10 +91,12 @@ class Scans:
         self._worker = worker % _WORKERS
         self._clock = clock
         self._scans: OrderedDict[int, _Scan] = OrderedDict()
+        # The keys that all scans keep.
+        self._keys = 0
         self._random = random.SystemRandom()
 
     def __len__(self) -> int:
-        return len(self._scans)
+        return sum(not scan.ended for scan in self._scans.values())
 
     def begin(self, owner: object, words: tuple[bytes, ...], keys: AsyncIterator[Any]) -> int:
         """Begin a scan.
@@ -62,12 +104,14 @@ class Scans:
         Args:
             owner: Who may continue it.
             words: The arguments after the cursor, which must stay the same.
-            keys: Gives the keys.
+            keys: Gives the keys: an asynchronous generator.
 
         Returns:
             Its first cursor.
         """
-        self._expire()
+        self.expire()
+        while len(self._scans) >= _MOST:
+            self._drop(next(iter(self._scans)))
         number = self._random_number()
         while number in self._scans:
             number = self._random_number()
@@ -101,31 +145,47 @@ class Scans:
             raise UnknownCursor
         await scan.lock.acquire()
         try:
-            if step == scan.step - 1:
+            if scan.last is not None and step == (scan.step - 1) % _STEPS:
                 return scan.last
-            if step != scan.step or scan.ended:
+            if step != scan.step or scan.ended or self._scans.get(number) is not scan:
                 raise UnknownCursor
-            self._scans.move_to_end(number)
-            scan.used_at = self._clock.seconds()
-            found: list[bytes] = []
+            self._used(number, scan)
             try:
-                while len(found) < count:
-                    found.append(await anext(scan.keys))
-            except StopAsyncIteration:
-                scan.ended = True
+                found = await scan.take(count)
             except BaseException:
-                self._scans.pop(number, None)
+                self._drop(number)
                 raise
-            scan.step += 1
+            before = scan.kept
+            scan.step = (scan.step + 1) % _STEPS
             scan.last = (0 if scan.ended else number * _STEPS + scan.step, found)
+            if self._scans.get(number) is scan:
+                self._keys += scan.kept - before
+                self._used(number, scan)
+                self._keep_less()
             return scan.last
         finally:
-            scan.lock.release()
+            scan.release()
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """Forget the scans that were not used for some time."""
         old = self._clock.seconds() - _KEPT
         while self._scans:
-            first = next(iter(self._scans.values()))
-            if len(self._scans) < _MOST and first.used_at >= old:
+            number, scan = next(iter(self._scans.items()))
+            if scan.used_at >= old:
                 return
-            self._scans.popitem(last=False)
+            self._drop(number)
+
+    def _used(self, number: int, scan: _Scan) -> None:
+        scan.used_at = self._clock.seconds()
+        self._scans.move_to_end(number)
+
+    def _keep_less(self) -> None:
+        """Forget the scans that were used least recently, if all of them together keep too much."""
+        while self._keys > _MOST_KEYS and len(self._scans) > 1:
+            self._drop(next(iter(self._scans)))
+
+    def _drop(self, number: int) -> None:
+        scan = self._scans.pop(number, None)
+        if scan is not None:
+            self._keys -= scan.kept
+            scan.drop()

@@ -313,6 +313,7 @@ class ProxyServer(Factory):
             elif settings.idle_timeout and session.is_idle(now, settings.idle_timeout):
                 session.cut("it was idle")
         self.upstreams.expire()
+        self.scans.expire()
 
     # ---- start and end
 

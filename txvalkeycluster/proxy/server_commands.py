@@ -2,30 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .connection_commands import Answer, wrong_arguments
+from twisted.internet.defer import Deferred
+
+from ..commands import Command, CommandTable
+from ..errors import ReplyError
+from ..slots import key_slot
+from .connection_commands import Answer
+from .dispatch import NO_CLUSTER
 from .info import cluster_info
-from .replies import OK, Status, encode, error
+from .numbers import integer
+from .replies import NOT_INTEGER, OK, SYNTAX, Status, Verbatim, encode, error
 from .scans import UnknownCursor
 
 if TYPE_CHECKING:
     from .server import ProxyServer
     from .session import ClientSession
 
-_NOT_INTEGER = error("ERR value is not an integer or out of range")
-_SYNTAX = error("ERR syntax error")
 _UNKNOWN_CURSOR = error("ERR this cursor is not known: the scan has expired, or its options have changed; start with 0")
+_BAD_CURSOR = error("ERR invalid cursor")
+_NO_CLUSTER = error(f"ERR {NO_CLUSTER}")
+# A cursor, as the server reads it (strtoull).
+_CURSOR = re.compile(rb"[ \t\n\v\f\r]*\+?(\d{1,20})").fullmatch
+# The most keys that a step of a scan returns.
+_MOST_KEYS = 1 << 14
+# Settings of the cluster's servers that are secrets, which a client of the proxy need not know.
+_SECRET = frozenset(
+    [
+        *(b"requirepass", b"masterauth", b"primaryauth", b"masteruser", b"primaryuser"),
+        *(b"tls-key-file-pass", b"tls-client-key-file-pass"),
+    ]
+)
 
 
 def time(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
     """TIME: that of the proxy."""
-    if len(words) != 1:
-        return wrong_arguments("time")
     seconds, rest = divmod(server.wall_clock(), 1)
     return encode([b"%d" % seconds, b"%d" % (rest * 1e6)], session.protocol)
+
+
+def role(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
+    """ROLE: a primary without replicas."""
+    return encode([b"master", 0, []], session.protocol)
+
+
+def cluster(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
+    """CLUSTER: as on a server without cluster support."""
+    return encode(key_slot(words[2]), session.protocol) if words[1].upper() == b"KEYSLOT" else _NO_CLUSTER
 
 
 def info(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
@@ -35,64 +62,76 @@ def info(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Ans
 
 async def _info(server: ProxyServer, session: ClientSession, sections: list[str]) -> bytes:
     text = await cluster_info(server, session, sections)
-    return encode(text, session.protocol)
+    return encode(Verbatim(text.encode("utf-8", "surrogateescape")), session.protocol)
 
 
 def config(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
     """CONFIG GET: that of one node.  The rest of CONFIG is for one server."""
-    if len(words) < 2:
-        return wrong_arguments("config")
     if words[1].upper() != b"GET":
         return error("ERR CONFIG is for one server; a proxy answers only CONFIG GET")
-    if len(words) < 3:
-        return wrong_arguments("config|get")
-    return partial(run, session, words)
+    return partial(_config_get, session, words)
+
+
+async def _config_get(session: ClientSession, words: list[bytes]) -> bytes:
+    assert session.upstream is not None
+    reply: Any = await session.upstream.client.execute(*words)
+    settings = reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
+    for name in settings:
+        if name in _SECRET:
+            settings[name] = b""
+        elif name == b"cluster-enabled":
+            settings[name] = b"no"
+    return encode(settings, session.protocol)
 
 
 def slowlog(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
     """SLOWLOG of the proxy: GET, LEN and RESET."""
-    sub = words[1].upper() if len(words) > 1 else b""
-    if sub == b"LEN" and len(words) == 2:
+    sub = words[1].upper()
+    if sub == b"LEN":
         return encode(len(server.slowlog), session.protocol)
-    if sub == b"RESET" and len(words) == 2:
+    if sub == b"RESET":
         server.slowlog.clear()
         return OK
-    if sub == b"GET" and len(words) in (2, 3):
-        wanted = words[2] if len(words) == 3 else b"10"
-        if not wanted.removeprefix(b"-").isdigit() or int(wanted[:20]) < -1:
-            return error("ERR count should be greater than or equal to -1")
-        count = int(wanted[:20])
-        newest = list(server.slowlog)[::-1]
-        return encode([entry.reply() for entry in (newest if count < 0 else newest[:count])], session.protocol)
-    return error(f"ERR unknown subcommand or wrong number of arguments for '{sub.decode('utf-8', 'replace')}'")
+    if len(words) > 3:
+        return error("ERR unknown subcommand or wrong number of arguments for 'GET'. Try SLOWLOG HELP.")
+    count = integer(words[2]) if len(words) == 3 else 10
+    if count is None or count < -1:
+        return error("ERR count should be greater than or equal to -1")
+    newest = list(server.slowlog)[::-1]
+    return encode([entry.reply() for entry in (newest if count < 0 else newest[:count])], session.protocol)
 
 
 def scan(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
     """SCAN, over the whole cluster."""
-    if len(words) < 2:
-        return wrong_arguments("scan")
-    if not words[1].isdigit() or int(words[1][:21]) >= 1 << 64:
-        return error("ERR invalid cursor")
+    match = _CURSOR(words[1])
+    cursor = int(match[1]) if match is not None else -1
+    if not 0 <= cursor < 1 << 64:
+        return _BAD_CURSOR
     options: dict[bytes, bytes] = {}
-    rest = words[2:]
-    if len(rest) % 2:
-        return _SYNTAX
-    for name, value in zip(rest[::2], rest[1::2], strict=True):
-        if name.upper() not in (b"MATCH", b"COUNT", b"TYPE"):
-            return _SYNTAX
-        options[name.upper()] = value
-    count = options.pop(b"COUNT", b"10")
-    if not count.removeprefix(b"-").isdigit():
-        return _NOT_INTEGER
-    if int(count[:20]) < 1:
-        return _SYNTAX
-    return partial(_scan, server, session, int(words[1]), options, min(int(count[:20]), 1 << 20))
+    count = 10
+    rest = iter(words[2:])
+    for word in rest:
+        name, value = word.upper(), next(rest, None)
+        if name == b"NOVALUES":
+            return error("ERR NOVALUES option can only be used in HSCAN")
+        if value is None or name not in (b"MATCH", b"COUNT", b"TYPE"):
+            return SYNTAX
+        if name == b"COUNT":
+            number = integer(value)
+            if number is None:
+                return NOT_INTEGER
+            if number < 1:
+                return SYNTAX
+            count = number
+        else:
+            options[name] = value
+    return partial(_scan, server, session, cursor, options, min(count, _MOST_KEYS))
 
 
 async def _scan(
     server: ProxyServer, session: ClientSession, cursor: int, options: dict[bytes, bytes], count: int
 ) -> bytes:
-    owner = session.user if server.passes_logins_through else None
+    owner = session.user
     words = tuple(word for pair in sorted(options.items()) for word in pair)
     if not cursor:
         assert session.upstream is not None
@@ -113,9 +152,65 @@ async def _scan(
     return encode([str(following), found], session.protocol)
 
 
-async def run(session: ClientSession, words: Sequence[bytes]) -> bytes:
+# These reply with a name, which can also be OK.
+_NAMES = frozenset(["RANDOMKEY", "FUNCTION LOAD"])
+
+
+async def run(session: ClientSession, command: Command, words: Sequence[bytes]) -> bytes:
     """Send a command for several nodes or slots; return the reply."""
     assert session.upstream is not None
     value: Any = await session.upstream.client.execute(*words)
-    # A simple string and a bulk string are the same value.  What is sent in this way says OK only as a simple string.
-    return encode(Status("OK") if value == b"OK" else value, session.protocol)
+    if command.name == "FUNCTION STATS":
+        value = _function_stats(value)
+    # A simple string and a bulk string are the same value.  All others say OK only as a simple string.
+    return encode(Status("OK") if value == b"OK" and command.name not in _NAMES else value, session.protocol)
+
+
+def _function_stats(by_node: dict[str, Any]) -> Any:
+    """Return the reply of the node that runs a function; else that of any."""
+    found = [dict(_pairs(reply)) for reply in by_node.values()]
+    one = next((each for each in found if each.get(b"running_script") is not None), found[0])
+    return {**one, b"engines": {name: dict(_pairs(of)) for name, of in _pairs(one[b"engines"])}}
+
+
+def _pairs(reply: Any) -> Iterator[tuple[Any, Any]]:
+    return iter(reply.items()) if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+
+
+async def run_unknown(session: ClientSession, frame: bytes, words: Sequence[bytes]) -> bytes:
+    """Send a command that is not in the table; ask the cluster about it first.  Return the reply."""
+    assert session.upstream is not None
+    client = session.upstream.client
+    name = words[0].decode("utf-8", "replace").upper()
+    command = Command(name)
+    try:
+        described = CommandTable.from_reply(await client.execute("COMMAND", "INFO", words[0]))[name]
+    except ReplyError:
+        # The user may not use COMMAND.  The command goes to any node, and follows a redirect.
+        pass
+    else:
+        if described.known:
+            client.commands.learn([described])
+            command = described.resolve(words)
+    places = command.places(words)
+    return await _relayed(session, frame, key_slot(words[places[0]] if places else words[0]))
+
+
+class _AwaitedCell(list[Any]):
+    """The cell of a request whose reply a coroutine waits for."""
+
+    def __init__(self, session: ClientSession, frame: bytes) -> None:
+        super().__init__((None, session, frame))
+        self.replied: Deferred[bytes] = Deferred()
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        super().__setitem__(index, value)
+        self.replied.callback(value)
+
+
+async def _relayed(session: ClientSession, frame: bytes, slot: int) -> bytes:
+    """Send a request to the owner of a slot, and return its reply."""
+    assert session.upstream is not None
+    cell = _AwaitedCell(session, frame)
+    session.upstream.add(cell, slot, frame)
+    return await cell.replied

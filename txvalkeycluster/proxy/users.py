@@ -64,6 +64,9 @@ class Users:
     def __len__(self) -> int:
         return len(self._users)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._users
+
     def check(self, name: str, password: bytes) -> Deferred[bool]:
         """Check a login.
 

@@ -1,0 +1,121 @@
+"""Starts one request: finds out what the proxy does with its command, and does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..commands import Command, CommandTable
+from ..errors import RoutingError
+from ..slots import key_slot
+from . import connection_commands, server_commands
+from .connection_commands import Answer
+from .dispatch import REFUSED, Way, misuse, refusal, way_of
+from .mget import SplitCell, send_mget
+from .replies import error
+from .request_framer import Request, words_of
+
+if TYPE_CHECKING:
+    from .server import ProxyServer
+    from .session import ClientSession
+
+_NOT_KNOWN = error("NOAUTH Authentication required.")
+_BEFORE_LOGIN = frozenset(["AUTH", "HELLO", "QUIT", "RESET", "POST", "HOST:"])
+_HANDLERS: dict[str, Callable[[ProxyServer, ClientSession, list[bytes]], Answer]] = {
+    "PING": connection_commands.ping,
+    "ECHO": connection_commands.echo,
+    "QUIT": connection_commands.quit_,
+    "SELECT": connection_commands.select,
+    "RESET": connection_commands.reset,
+    "AUTH": connection_commands.auth,
+    "HELLO": connection_commands.hello,
+    "CLIENT": connection_commands.client,
+    "READONLY": connection_commands.ok,
+    "READWRITE": connection_commands.ok,
+    "CLUSTER": server_commands.cluster,
+    "ROLE": server_commands.role,
+    "SCAN": server_commands.scan,
+    "INFO": server_commands.info,
+    "CONFIG": server_commands.config,
+    "SLOWLOG": server_commands.slowlog,
+    "TIME": server_commands.time,
+}
+# The commands of Valkey, for clients without a login.
+_COMMANDS = CommandTable()
+
+
+def handle(server: ProxyServer, session: ClientSession, request: Request) -> Answer:
+    """Handle a request that is not simply passed on.
+
+    Args:
+        server: The proxy.
+        session: The client.
+        request: Its request.
+
+    Returns:
+        As of a handler.
+    """
+    frame, spelled, _ = request
+    name = spelled.upper().decode("utf-8", "replace")
+    if not session.known and name not in _BEFORE_LOGIN:
+        return _NOT_KNOWN
+    if name in ("POST", "HOST:"):
+        return connection_commands.no_http(session)
+    words = words_of(frame)
+    commands = session.upstream.client.commands if session.upstream is not None else _COMMANDS
+    command = commands[spelled]
+    if not command.known:
+        if name in REFUSED:
+            return error(f"ERR {REFUSED[name]}")
+        return lambda: server_commands.run_unknown(session, frame, words)
+    command = command.resolve(words)
+    way = way_of(command)
+    if way in (Way.PROXY, Way.REFUSED):
+        return misuse(command, words) or _answer(server, session, frame, command, words)
+    reason = refusal(command, words)
+    if reason:
+        return error(f"ERR {reason}")
+    if way is Way.KEYS:
+        return _by_keys(session, frame, command, words)
+    if way is Way.ANY_NODE or command.request_policy is None:
+        return _anywhere(session, frame, command, words)
+    return misuse(command, words) or (lambda: server_commands.run(session, command, words))
+
+
+def _answer(server: ProxyServer, session: ClientSession, frame: bytes, command: Command, words: list[bytes]) -> Answer:
+    """Answer a command that is not sent to the cluster."""
+    if command.name.endswith(" HELP") and command.name != "CLUSTER HELP" and session.upstream is not None:
+        return _anywhere(session, frame, command, words)
+    handler = _HANDLERS.get(command.name.partition(" ")[0])
+    return handler(server, session, words) if handler is not None else error(f"ERR {refusal(command, words)}")
+
+
+def _anywhere(session: ClientSession, frame: bytes, command: Command, words: list[bytes]) -> Answer:
+    """Send a command to one node.  Calls with the same first argument go to the same node, in their order."""
+    try:
+        command.check_allowed(words)
+    except RoutingError as reason:
+        return error(f"ERR {reason}")
+    session.relay(frame, key_slot(words[1] if len(words) > 1 else b"%d" % session.number))
+    return None
+
+
+def _by_keys(session: ClientSession, frame: bytes, command: Command, words: list[bytes]) -> Answer:
+    slots = {key_slot(words[place]) for place in command.places(words)}
+    if len(slots) == 1:
+        session.relay(frame, slots.pop())
+        return None
+    if not slots:
+        # A call without keys, or a wrong one: any node has the right reply.
+        return _anywhere(session, frame, command, words)
+    wrong = misuse(command, words)
+    if wrong:
+        return wrong
+    if command.name == "MGET" and session.reply_mode == "on":
+        upstream = session.upstream
+        assert upstream is not None
+        cell = SplitCell(session, frame)
+        session.cells.append(cell)
+        send_mget(cell, upstream, words[1:])
+        return None
+    return lambda: server_commands.run(session, command, words)
