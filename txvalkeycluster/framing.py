@@ -175,7 +175,12 @@ class ReplyFramer:
             frames += _shapes.frames(data, pos, end)
         if data.startswith(b"$", end):
             _shapes.missed(data, end)
+        elif data.startswith(_ONE_BULK, end):
+            _shapes.missed(data, end + len(_ONE_BULK) - 1)
         return end
+
+
+_ONE_BULK = b"*1\r\n$"
 
 
 class Sampler(Generic[_T]):
@@ -232,7 +237,7 @@ class _ReplyShapes:
 
     # Lines without errors, attributes and pushes; first what is frequent.
     _FIRST = rb"\+[^\r\n]{0,%d}+\r\n|:\d{1,19}+\r\n" % _QUICK_LINE
-    _LAST = rb"\$-1\r\n|_\r\n|#[tf]\r\n|,[-+.\da-zA-Z]{1,40}\r\n"
+    _LAST = rb"(?:\*1\r\n)?\$-1\r\n|_\r\n|#[tf]\r\n|,[-+.\da-zA-Z]{1,40}\r\n"
 
     def __init__(self) -> None:
         self._sampler: Sampler[bytes] = Sampler(12)
@@ -240,7 +245,8 @@ class _ReplyShapes:
 
     def _compile(self, lengths: list[bytes]) -> None:
         self._known = frozenset(lengths)
-        bulks = [b"\\$%b\r\n.{%b}\r\n" % (length, length) for length in lengths]
+        # A bulk string can be the only element of an array, as in the reply to MGET with one key.
+        bulks = [b"(?:\\*1\r\n)?\\$%b\r\n.{%b}\r\n" % (length, length) for length in lengths]
         shape = b"(?s:%b)" % b"|".join([self._FIRST, *bulks, self._LAST])
         #: Matches frames of known shapes from a position on.
         self.run = re.compile(shape + REPEATED).match

@@ -1,14 +1,12 @@
-"""MGET with keys in several slots: one part for each slot, whose replies become one."""
+"""MGET with keys in several slots: one part for each key, whose replies become one."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..framing import ReplyFramer
-from ..slots import key_slot
 from .upstream import Cell, Upstream
 
-_LARGEST = 1 << 32
+# The reply to MGET with one key is this, and the value.
 _ONE = b"*1\r\n"
 
 
@@ -17,14 +15,21 @@ class SplitCell(list[Any]):
 
     def __init__(self, session: Any, frame: bytes) -> None:
         super().__init__((None, session, frame))
-        #: The cell of each part, and the places of its keys.
-        self.parts: list[tuple[Cell, list[int]]] = []
-        self.size = 0
+        #: The cell of each part, in the order of the keys.
+        self.parts: list[Cell] = []
+        # The number of parts at the begin that have a reply.
+        self._answered = 0
 
     def __getitem__(self, index: Any) -> Any:
-        if index == 0 and self.parts and all(cell[0] is not None for cell, _ in self.parts):
-            parts, self.parts = self.parts, []
-            self[0] = _joined(self.size, parts)
+        parts = self.parts
+        if index == 0 and parts:
+            answered = self._answered
+            while answered < len(parts) and parts[answered][0] is not None:
+                answered += 1
+            self._answered = answered
+            if answered == len(parts):
+                self.parts = []
+                self[0] = _joined([part[0] for part in parts])
         return super().__getitem__(index)
 
 
@@ -36,31 +41,15 @@ def send_mget(cell: SplitCell, upstream: Upstream, keys: list[bytes]) -> None:
         upstream: Sends them.
         keys: The keys.
     """
-    by_slot: dict[int, list[int]] = {}
-    for place, key in enumerate(keys):
-        by_slot.setdefault(key_slot(key), []).append(place)
-    cell.size = len(keys)
     session = cell[1]
-    for slot, places in by_slot.items():
-        words = b"".join(b"$%d\r\n%b\r\n" % (len(keys[place]), keys[place]) for place in places)
-        frame = b"*%d\r\n$4\r\nMGET\r\n%b" % (len(places) + 1, words)
-        part: Cell = [None, session, frame]
-        cell.parts.append((part, places))
-        upstream.add(part, slot, frame)
+    frames = [b"*2\r\n$4\r\nMGET\r\n$%d\r\n%b\r\n" % (len(key), key) for key in keys]
+    cell.parts = [[None, session, frame] for frame in frames]
+    upstream.add_keyed(cell.parts, keys, frames)
 
 
-def _joined(count: int, parts: list[tuple[Cell, list[int]]]) -> bytes:
-    values: list[bytes] = [b""] * count
-    for cell, places in parts:
-        reply: bytes = cell[0]
-        if len(places) == 1 and reply.startswith(_ONE):
-            values[places[0]] = reply[4:]
-            continue
-        header, _, elements = reply.partition(b"\r\n")
-        found = ReplyFramer(_LARGEST).feed(elements) if header == b"*%d" % len(places) else []
-        if len(found) != len(places):
+def _joined(replies: list[bytes]) -> bytes:
+    for reply in replies:
+        if not reply.startswith(_ONE):
             # An error of one part is the error of the whole command.
             return reply if reply.startswith(b"-") else b"-ERR the server's reply to MGET is not valid\r\n"
-        for place, value in zip(places, found, strict=True):
-            values[place] = value
-    return b"*%d\r\n%b" % (count, b"".join(values))
+    return b"*%d\r\n%b" % (len(replies), b"".join([reply[4:] for reply in replies]))

