@@ -101,13 +101,14 @@ def _anywhere(session: ClientSession, frame: bytes, command: Command, words: lis
 
 
 def _by_keys(session: ClientSession, frame: bytes, command: Command, words: list[bytes]) -> Answer:
-    slots = {key_slot(words[place]) for place in command.places(words)}
-    if len(slots) == 1:
-        session.relay(frame, slots.pop())
-        return None
-    if not slots:
+    places = command.places(words)
+    if not places:
         # A call without keys, or a wrong one: any node has the right reply.
         return _anywhere(session, frame, command, words)
+    slot = key_slot(words[places[0]])
+    if not any(key_slot(words[place]) != slot for place in places[1:]):
+        session.relay(frame, slot)
+        return None
     wrong = misuse(command, words)
     if wrong:
         return wrong
