@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..direct_write import direct_writer
+from ..slots import key_slot
 from . import replies
 from .poller import ClientPoller
 from .request_framer import Request, RequestFramer
@@ -180,6 +181,9 @@ class ClientSession(Protocol):
             self.ending = reason
             self.server.counters.clients_cut += 1
             _log.info("the connection of client {peer} is cut: {reason}", peer=self.peer, reason=reason)
+            # Nothing more is written.
+            self.cells.clear()
+            self._queue.clear()
             self.transport.abortConnection()  # type: ignore[union-attr]
 
     def pauseProducing(self) -> None:
@@ -208,7 +212,7 @@ class ClientSession(Protocol):
         return now - self.stuck_since > patience
 
     def _read_or_not(self) -> None:
-        wanted = not self._queue and not self._paused and not self._finishing
+        wanted = not (self._queue or self._paused or self._finishing or self._framer.waits)
         if wanted != self._reading and not self.closed:
             self._reading = wanted
             transport: Any = self.transport
@@ -314,10 +318,21 @@ class ClientSession(Protocol):
 
     def _advance(self) -> None:
         """Start queued requests until one must wait."""
+        framer = self._framer
+        self._start_queued()
+        while framer.waits and not self._queue and not self._blocked:
+            # A login is answered.  The bytes behind it are read with the limits that apply now.
+            self._queue += framer.go_on()
+            if framer.error:
+                self._queue.append((b"", b"", None))
+            self._start_queued()
+        self._read_or_not()
+
+    def _start_queued(self) -> None:
         queue = self._queue
         while queue and not self._blocked and len(self.cells) < self._window:
             request = queue.popleft()
-            frame, name, _ = request
+            frame, name, key = request
             if not frame:
                 # It stands for the invalid bytes behind the last request.
                 self.reply(replies.error(self._framer.error))
@@ -325,6 +340,9 @@ class ClientSession(Protocol):
                 return
             self.commands += 1
             self.last_command = name
+            if key is not None and self.upstream is not None and self.upstream.routes[name] is not None:
+                self.relay(frame, key_slot(key))
+                continue
             try:
                 answer = self.server.handle(self, request)
             except Exception as error:
@@ -339,7 +357,6 @@ class ClientSession(Protocol):
                     queue.appendleft(request)
                     break
                 self._run_alone(answer, request)
-        self._read_or_not()
 
     def _run_alone(self, start: Callable[[], Coroutine[Any, Any, bytes]], request: Request) -> None:
         self._alone = True
@@ -414,7 +431,7 @@ class ClientSession(Protocol):
             return
         if ready:
             self._write(ready)
-        if self._queue:
+        if self._queue or self._framer.waits:
             self._advance()
         if not cells and (self.ending or (self._finishing and not self._queue)):
             self.transport.loseConnection()  # type: ignore[union-attr]
