@@ -51,6 +51,8 @@ def feed(framer: RequestFramer, chunks: Sequence[bytes]) -> list[Request]:
         simple = framer.feed_simple(chunk)
         if simple is None:
             found += framer.feed(chunk)
+            while framer.waits:
+                found += framer.go_on()
         else:
             columns = zip(*simple, strict=True)
             found += [(frame, name.rpartition(b"\n")[2], key) for frame, name, key in columns]
@@ -176,11 +178,22 @@ class RequestFramerTests(SynchronousTestCase):
                 self.assertEqual(framer.feed(data), [])
                 self.assertEqual(framer.error, "" if known else error)
 
-    def test_login_in_the_middle(self) -> None:
-        """Requests behind a login in the same bytes come out of the framer that was made for the time before it."""
+    def test_bytes_behind_a_login(self) -> None:
+        """The bytes behind a login are read when it is answered, with the limits that apply then."""
+        many = request("DEL", *"abcdefghijkl")
+        for login in (request("AUTH", "secret"), b"auth secret\r\n", request("hello", 3), b"HELLO\r\n"):
+            whole = login + many
+            for place in range(1, len(whole)):
+                framer = RequestFramer(RequestLimits(known=False))
+                found = framer.feed(whole[:place]) + framer.feed(whole[place:])
+                self.assertEqual((len(found), framer.waits, framer.partial), (1, True, len(many)))
+                framer.limits = RequestLimits()
+                self.assertEqual((framer.go_on(), framer.waits), ([(many, b"DEL", b"a")], False))
+                self.assertEqual((framer.go_on(), framer.error), ([], ""))
+
+    def test_bytes_behind_a_refused_login(self) -> None:
+        """After a refused login the limits are as low as before, and another login is waited for again."""
         framer = RequestFramer(RequestLimits(known=False))
-        first = request("AUTH", "secret")
-        found = framer.feed(first + b"*2\r\n$3\r\nGET\r\n")
-        framer.limits = RequestLimits()
-        found += framer.feed(b"$16\r\n" + b"k" * 16 + b"\r\n")
-        self.assertEqual(found, [(first, b"AUTH", b"secret"), (request("GET", b"k" * 16), b"GET", b"k" * 16)])
+        self.assertEqual(len(framer.feed(2 * request("AUTH", "a") + b"*11\r\n")), 1)
+        self.assertEqual((len(framer.go_on()), framer.waits), (1, True))
+        self.assertEqual((framer.go_on(), framer.error), ([], "ERR Protocol error: unauthenticated multibulk length"))

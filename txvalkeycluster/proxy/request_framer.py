@@ -28,6 +28,7 @@ _LEAST_COUNT, _MOST_WORDS = -(1 << 63), (1 << 31) - 1
 # What a word needs in memory at least, in bytes.
 _WORD = 64
 _UNKNOWN_WORDS, _UNKNOWN_BYTES = 10, 16384
+_LOGINS = frozenset([b"AUTH", b"HELLO"])
 
 
 #: One request of a client: the request as RESP, the name of the command as the client wrote it, and the word after the
@@ -60,7 +61,7 @@ class _Invalid(Exception):
 class RequestFramer:
     """Collects the bytes of one client, and returns its complete requests."""
 
-    __slots__ = ("_done", "_left", "_need", "_rest", "error", "limits")
+    __slots__ = ("_done", "_left", "_need", "_rest", "error", "limits", "waits")
 
     def __init__(self, limits: RequestLimits) -> None:
         """Make a framer without bytes.
@@ -72,6 +73,9 @@ class RequestFramer:
         self.error = ""
         #: What the client may send.
         self.limits = limits
+        #: Whether the last request was a login, so that other limits may apply to the bytes behind it.  They are kept
+        #: until `go_on` is called.
+        self.waits = False
         # The scanned bytes of the request that is not complete, and the number of words that it still needs.
         self._done = bytearray()
         self._left = 0
@@ -109,6 +113,9 @@ class RequestFramer:
         """
         if self.error:
             return []
+        if self.waits:
+            self._rest += data
+            return []
         if self._rest:
             self._rest += data
             if len(self._rest) < self._need:
@@ -122,6 +129,16 @@ class RequestFramer:
             self.error = f"ERR Protocol error: {error}"
             self._done, self._rest = bytearray(), bytearray()
         return requests
+
+    def go_on(self) -> list[Request]:
+        """Read the bytes behind a login, which is answered.
+
+        Returns:
+            As `feed`.
+        """
+        self.waits = False
+        data, self._rest = bytes(self._rest), bytearray()
+        return self.feed(data) if data else []
 
     def _scan(self, data: bytes, requests: list[Request]) -> None:
         pos = start = 0
@@ -140,6 +157,8 @@ class RequestFramer:
                 if not left:
                     requests.append(_request(self._completed(data[start:pos])))
                     start = pos
+                    if self._is_login(requests[-1]):
+                        break
                 continue
             match = _SHORT(data, pos) if quick else None
             if match is not None:
@@ -162,6 +181,8 @@ class RequestFramer:
                 if not after:
                     break
                 pos = start = after
+                if requests and self._is_login(requests[-1]):
+                    break
                 continue
             match = _COUNT(data, pos)
             if match is None:
@@ -190,6 +211,11 @@ class RequestFramer:
             self._done += data[start:pos]
         if pos < end:
             self._rest += data[pos:] if pos else data
+
+    def _is_login(self, request: Request) -> bool:
+        """Tell whether the bytes behind a request wait for its answer."""
+        self.waits = not self.limits.known and request[1].upper() in _LOGINS
+        return self.waits
 
     def _word(self, data: bytes, pos: int, start: int) -> int:
         """Return where the word at ``pos`` ends; 0 if it is not complete."""
