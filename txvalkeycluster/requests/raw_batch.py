@@ -88,8 +88,8 @@ class RawBatch(Batch):
         """
         super().__init__(collector, slot, 0.0, 0.0)
         self._table = table
-        # Whether the collector knows that all requests are delayed.
-        self._announced = False
+        # The collector was told of the delays of requests before this place.
+        self._announced = 0
         #: Adds a tag and a request.  Each is added to its list by itself, because one call for both would cost more.
         self.add_tag, self.add_request = self._places.append, self._packed.append
 
@@ -131,10 +131,10 @@ class RawBatch(Batch):
             piece = RawBatch(self._collector, self._slot, self._table)
             piece._places += self._places[start : start + size]
             piece._packed += self._packed[start : start + size]
-            piece._announced = True
+            piece._announced = len(piece)
             piece.send_at(self.since, self.deadline)
             found.append(piece)
-        self._announce(0)
+        self._announce(0, len(self))
         self._collector.waits(len(found))
         return found
 
@@ -142,11 +142,12 @@ class RawBatch(Batch):
         """Tell the collector that this piece has ended to wait."""
         self._collector.waits(-1)
 
-    def _announce(self, start: int, end: int | None = None) -> None:
-        """Tell the collector that some requests are delayed."""
-        if not self._announced:
-            for place in self._places[start:end]:
-                self._collector.left(place)
+    def _announce(self, start: int, end: int) -> None:
+        """Tell the collector that some requests are delayed, unless it knows that."""
+        start = max(start, self._announced)
+        self._announced = max(end, self._announced)
+        for place in self._places[start:end]:
+            self._collector.left(place)
 
     def _leave(self, go: Callable[[SubRequest], None]) -> None:
         if not self.called:
@@ -158,7 +159,8 @@ class RawBatch(Batch):
     def dissolve(self) -> list[SubRequest]:
         """Return every request without a reply as a request of its own; the batch expects no more replies."""
         if not self.called:
-            self._announce(len(self._places) - self._due + len(self._replies))
+            count = len(self._places)
+            self._announce(count - self._due + len(self._replies), count)
         return super().dissolve()
 
     @property
