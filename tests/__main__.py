@@ -18,6 +18,8 @@ AT_ONCE = 2
 EVERYWHERE = ("default", "select", "asyncio", "uvloop")
 # Each file of the real-cluster tests is a suite of its own, since they take the longest.
 CLUSTER = sorted(f"tests.cluster.{file.stem}" for file in Path(__file__).parent.glob("cluster/test_*.py"))
+# The proxy has real clusters, too.
+PROXY = sorted(f"tests.proxy.{file.stem}" for file in Path(__file__).parent.glob("proxy/test_*.py"))
 # Modules that run without a reactor: values, parsers and decisions.
 WITHOUT_TWISTED = ",".join(
     f"txvalkeycluster/{name}"
@@ -40,7 +42,7 @@ LEAST, LEAST_WITHOUT_TWISTED = 95, 100
 FOLDERS = ("cli", "commands", "connection", "fuzz", "public", "pubsub", "requests", "routing", "topology")
 PACKAGES = [f"tests.{name}" for name in FOLDERS]
 SUITES = {
-    **dict.fromkeys(CLUSTER, ("default",)),
+    **dict.fromkeys([*CLUSTER, *PROXY], ("default",)),
     "tests.cluster.test_failover": ("default", "uvloop"),
     "tests.blocking": ("default",),
     "tests.aio": ("default",),

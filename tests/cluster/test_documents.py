@@ -53,6 +53,7 @@ SAMPLES: dict[str, list[str]] = {
     "docs/observability.md": [CLIENT] * 5,
     "docs/options.md": [],
     "docs/pipelines.md": [CLIENT] * 3,
+    "docs/proxy.md": [PROGRAM, CLIENT],
     "docs/pubsub.md": [CLIENT] * 4,
     "docs/reactors.md": [PROGRAM, PROGRAM],
     "docs/scans.md": [CLIENT] * 2,
