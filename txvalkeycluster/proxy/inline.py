@@ -9,9 +9,9 @@ _ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(.))", re.DOTALL)
 # The spaces before a word.  Inside a word, only some of them end it.
 _SPACES = re.compile(rb"[ \t\n\v\f\r]*").match
 # A part of a word: double quotes, single quotes, or without quotes.  A backslash before the last character of the line
-# is an ordinary character.
+# is an ordinary character.  Each character fits only one alternative, so that backtracking finds nothing else.
 _PART = re.compile(
-    rb"\"((?:\\(?!.\Z).|\\(?=\"\Z)|[^\"\\])*+)\"|'((?:\\'(?!\Z)|[^'])*+)'|([^ \t\n\r\"']+)", re.DOTALL
+    rb"\"((?:\\(?!.\Z).|\\(?=\"\Z)|[^\"\\])*)\"|'((?:\\'(?!\Z)|\\(?!'(?!\Z))|[^'\\])*)'|([^ \t\n\r\"']+)", re.DOTALL
 ).match
 _END = b" \t\n\r"
 

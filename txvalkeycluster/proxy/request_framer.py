@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import hiredis
 
-from ..framing import Sampler
+from ..framing import REPEATED, Sampler
 from .inline import UnbalancedQuotes, split_inline
 
 # A request of two or three words, up to its key.  Nearly all requests are of this kind.
@@ -342,7 +342,7 @@ class _RequestShapes:
         value = b"|".join(b"%d\r\n.{%d}" % (length, length) for length in sorted(values))
         words = b"\\r\\n\\$(?:%b)\\r\\n\\$(?:%b)" % (self._NAME, key)
         one = rb"\*(?:2%b|3%b\r\n\$(?:%b))\r\n" % (words, words, value)
-        self._run = re.compile(b"(?s:%b)*+" % one).match
+        self._run = re.compile(b"(?s:%b)" % one + REPEATED).match
         # Groups: the request, "3" if it has three words, the name and the key, each of them with its length.
         shape = rb"(\*(?:2|(3))\r\n\$(%b)\r\n\$(%b)(?(2)\r\n\$(?:%b))\r\n)" % (self._NAME, key, value)
         self._findall = re.compile(b"(?s:%b)" % shape).findall
