@@ -36,6 +36,8 @@ from .users import Users
 _log = Logger()
 # How often clients that do not read, do not send or are idle are looked for, in seconds.
 _SWEEP = 1.0
+# So few replies of a node are written at once.  More are written at the end of the turn, with those of other nodes.
+_FEW = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,12 +260,16 @@ class ProxyServer(Factory):
         touched = self._touched
         for cell in cells:
             touched.add(cell[1])
-        if not self._awake:
+        if not self._awake and len(cells) > _FEW:
             self.wake()
         took = self.seconds() - started
         self.counters.add_time(took, len(cells))
         if took >= self._slower_than:
             self._note_slow(started, cells)
+        if not self._awake:
+            # Clients wait for these replies.
+            self._awake = True
+            self._end_of_turn()
 
     def _note_slow(self, started: float, cells: Sequence[Cell]) -> None:
         microseconds = int((self.seconds() - started) * 1e6)
