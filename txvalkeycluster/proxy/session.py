@@ -11,12 +11,13 @@ until the queue is empty.  That is so while
 
 from __future__ import annotations
 
+import socket
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IPushProducer, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -38,6 +39,16 @@ _WINDOW_BYTES = 1 << 20
 _LEAST_WINDOW = 2
 # Requests of fewer bytes do not count as much.
 _UNCOUNTED = 1 << 16
+
+
+def _notice_a_vanished_peer(transport: Any) -> None:
+    """Let the kernel end the connection within two minutes if the client's machine has disappeared."""
+    transport.setTcpKeepAlive(True)
+    opened = getattr(transport, "socket", None)
+    if opened is not None and hasattr(socket, "TCP_KEEPIDLE"):
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
 
 
 class _Muted(list[Any]):
@@ -122,9 +133,9 @@ class ClientSession(Protocol):
         if self._direct is not None and getattr(transport.protocol, "_wrappedProtocol", None) is self:
             transport.protocol = self
         transport.registerProducer(self, True)
-        if hasattr(transport, "setTcpNoDelay"):
+        if ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
-            transport.setTcpKeepAlive(True)
+            _notice_a_vanished_peer(transport)
         if self.known:
             self.use(self.server.upstreams.of(2))
         self.server.joined(self)
