@@ -43,9 +43,11 @@ _UNCOUNTED = 1 << 16
 
 def _notice_a_vanished_peer(transport: Any) -> None:
     """Let the kernel end the connection within two minutes if the client's machine has disappeared."""
-    transport.setTcpKeepAlive(True)
     opened = getattr(transport, "socket", None)
-    if opened is not None and hasattr(socket, "TCP_KEEPIDLE"):
+    if opened is None or opened.family == socket.AF_UNIX:
+        return
+    transport.setTcpKeepAlive(True)
+    if hasattr(socket, "TCP_KEEPIDLE"):
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
