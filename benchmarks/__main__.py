@@ -18,7 +18,7 @@ from twisted.internet.task import react
 from twisted.internet.threads import deferToThread
 
 from . import peers, scale
-from .cluster import choose, run
+from .cluster import applies, choose, run
 from .goals import GOALS
 from .report import Results, save_json, save_plot, show
 
@@ -63,7 +63,8 @@ def main(
 
     async def measure(reactor: IReactorTime) -> None:
         with Progress(*columns, console=console) as progress:
-            total = rounds * len(workloads) * len(chosen) + (len(scale.MEASUREMENTS) if with_scale else 0)
+            pairs = sum(applies(peer, each) for peer in chosen for each in workloads)
+            total = rounds * pairs + (len(scale.MEASUREMENTS) if with_scale else 0)
             task = progress.add_task("starting a cluster", total=total)
 
             def on(what: str) -> None:

@@ -16,9 +16,9 @@ from twisted.internet.threads import deferToThread
 
 from txvalkeycluster.testing import LocalCluster, NoServer
 
-from .peers import Addresses, name_of
+from .peers import FOR_THREADS, Addresses, name_of
 from .report import Results
-from .workloads import WORKLOADS, PubSub, Sample, Workload
+from .workloads import WORKLOADS, AnyWorkload, Sample, Threaded
 
 # In seconds.  After this time a client without a result is killed.  redis-py needs 18 ms per connection over TLS, and
 # opens 1,000 connections to each of three nodes.  libvalkey may have to be downloaded and compiled.
@@ -49,7 +49,7 @@ class Peer:
             self._words, stdin=pipe, stdout=pipe, stderr=self._stderr, text=True, bufsize=1, cwd=ROOT
         )
 
-    def measure(self, workload: Workload | PubSub, seconds: float) -> Sample | str:
+    def measure(self, workload: AnyWorkload, seconds: float) -> Sample | str:
         """Run a workload once.
 
         Returns:
@@ -92,7 +92,7 @@ class Peer:
 async def run(
     reactor: IReactorTime,
     peers: list[str],
-    workloads: list[Workload | PubSub],
+    workloads: list[AnyWorkload],
     rounds: int,
     seconds: float,
     progress: Callable[[str], None],
@@ -122,7 +122,8 @@ async def run(
             except NoServer as error:
                 for workload in chosen:
                     for peer in peers:
-                        results.add(peer, workload.name, str(error))
+                        if applies(peer, workload):
+                            results.add(peer, workload.name, str(error))
                 continue
             await cluster.start()
             try:
@@ -140,10 +141,15 @@ async def run(
     return results
 
 
+def applies(peer: str, workload: AnyWorkload) -> bool:
+    """Return whether a client is meant to do a workload."""
+    return isinstance(workload, Threaded) == (peer in FOR_THREADS)
+
+
 def _rounds(
     results: Results,
     names: list[str],
-    workloads: list[Workload | PubSub],
+    workloads: list[AnyWorkload],
     rounds: int,
     seconds: float,
     addresses: Addresses,
@@ -157,7 +163,7 @@ def _rounds(
             for workload in workloads:
                 # The clients take turns.  Other load on the machine then slows all of them down.
                 for peer in peers:
-                    if results.error_of(peer.name, workload.name) is None:
+                    if applies(peer.name, workload) and results.error_of(peer.name, workload.name) is None:
                         progress(f"round {number} of {rounds}: {workload.name}: {name_of(peer.name)}")
                         results.add(peer.name, workload.name, peer.measure(workload, seconds))
     finally:
@@ -165,6 +171,6 @@ def _rounds(
             peer.close()
 
 
-def choose(pattern: str | None) -> list[Workload | PubSub]:
+def choose(pattern: str | None) -> list[AnyWorkload]:
     """Return the workloads whose names contain a text, in upper or lower case; without a text, all."""
     return [workload for workload in WORKLOADS if pattern is None or pattern.lower() in workload.name.lower()]

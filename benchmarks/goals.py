@@ -7,9 +7,22 @@ from dataclasses import dataclass
 
 from .report import FLOOR, OURS, Results
 from .scale import Scale
-from .workloads import AT_ONCE, BY_HAND, LARGE, ONE_CHANNEL, SHARDED, SPLIT, TLS, set_and_get
+from .workloads import (
+    AT_ONCE,
+    BY_HAND,
+    LARGE,
+    ONE_CHANNEL,
+    ONE_THREAD,
+    SHARDED,
+    SPLIT,
+    THREAD_AT_ONCE,
+    THREADS,
+    TLS,
+    set_and_get,
+)
 
 ASYNCIO, REDIS = "ours_asyncio", "redis_py"
+OURS_THREADS, REDIS_THREADS = "ours_threads", "redis_py_threads"
 
 
 @dataclass(frozen=True)
@@ -126,6 +139,15 @@ GOALS = [
         5.0,
         _interface(ASYNCIO, REDIS, AT_ONCE, "rate"),
         at_most=False,
+    ),
+    *(
+        Goal(
+            f"threads: rate / rate of redis-py's cluster client for threads, {workload}",
+            limit,
+            _interface(OURS_THREADS, REDIS_THREADS, workload, "rate"),
+            at_most=False,
+        )
+        for workload, limit in ((ONE_THREAD, 1.0), (THREADS, 1.5), (THREAD_AT_ONCE, 5.0))
     ),
     Goal(
         "slot map of 1,000 nodes and 16,384 ranges, longest stall in round trips of the bare Twisted loop",

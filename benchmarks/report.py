@@ -83,7 +83,7 @@ class Results:
         """Return all figures by workload."""
         found: dict[str, Any] = {}
         for workload in self.workloads:
-            rows = {peer: self._row(peer, workload) for peer in self.peers}
+            rows = {peer: self._row(peer, workload) for peer in self.peers if self._takes_part(peer, workload)}
             fastest = self.fastest_peer(workload)
             found[workload] = {
                 "clients": rows,
@@ -94,6 +94,9 @@ class Results:
                 "rate_by_fastest_peer": self.ratio((OURS, workload), (fastest, workload), "rate") if fastest else None,
             }
         return found
+
+    def _takes_part(self, peer: str, workload: str) -> bool:
+        return (peer, workload) in self._samples or (peer, workload) in self._errors
 
     def _row(self, peer: str, workload: str) -> dict[str, Any]:
         samples = self.samples(peer, workload)

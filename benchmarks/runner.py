@@ -18,9 +18,10 @@ from typing import Any, cast
 
 from twisted.internet.interfaces import IReactorTime
 
+from . import threads
 from .peers import Addresses, Unsupported
 from .pubsub import receive
-from .workloads import WORKLOADS, Client, PubSub, Workload, measure, warm_up
+from .workloads import WORKLOADS, AnyWorkload, Client, PubSub, Threaded, Workload, measure, warm_up
 
 _BY_NAME = {workload.name: workload for workload in WORKLOADS}
 
@@ -41,13 +42,15 @@ def serve(name: str, addresses: Addresses, ca: str | None, folder: Path) -> None
         return
     if hasattr(peer, "measure"):
         _serve_program(peer, addresses, ca, folder)
+    elif hasattr(peer, "connect_blocking"):
+        _serve_threads(peer, addresses)
     elif hasattr(peer, "REACTOR"):
         _serve_twisted(peer, addresses, ca)
     else:
         _serve_asyncio(peer, addresses, ca)
 
 
-def _request(line: str) -> tuple[Workload | PubSub, float]:
+def _request(line: str) -> tuple[AnyWorkload, float]:
     request = json.loads(line)
     return _BY_NAME[request["workload"]], request["seconds"]
 
@@ -73,6 +76,8 @@ async def _answer(
     try:
         if isinstance(workload, PubSub):
             return json.dumps(asdict(await receive(client, workload, addresses, seconds, sleep)))
+        if isinstance(workload, Threaded):
+            raise Unsupported("it is not for threads")
         await workload.prepare(client)
         await warm_up(client, workload, seconds / 5, gather)
         return json.dumps(asdict(await measure(client, workload, seconds, gather)))
@@ -87,10 +92,31 @@ def _serve_program(peer: Any, addresses: Addresses, ca: str | None, folder: Path
         try:
             if isinstance(workload, PubSub):
                 raise Unsupported("it receives no messages")
+            if isinstance(workload, Threaded):
+                raise Unsupported("it is not for threads")
             answer = json.dumps(asdict(peer.measure(addresses, ca, workload, seconds, folder)))
         except Exception as error:
             answer = _error(error)
         print(answer, flush=True)
+
+
+def _serve_threads(peer: Any, addresses: Addresses) -> None:
+    try:
+        client = peer.connect_blocking(addresses)
+    except Exception as error:
+        _refuse(error)
+        return
+    for line in sys.stdin:
+        workload, seconds = _request(line)
+        try:
+            if not isinstance(workload, Threaded):
+                raise Unsupported("it is measured only in threads")
+            threads.measure(client, workload, seconds / 5)
+            answer = json.dumps(asdict(threads.measure(client, workload, seconds)))
+        except Exception as error:
+            answer = _error(error)
+        print(answer, flush=True)
+    client.close()
 
 
 def _serve_asyncio(peer: Any, addresses: Addresses, ca: str | None) -> None:

@@ -126,6 +126,21 @@ class PubSub:
     tls: bool = False
 
 
+@dataclass(frozen=True)
+class Threaded:
+    """SETs and GETs, or pipelines, in threads that wait for each result.  Only clients for threads do this."""
+
+    name: str
+    #: How many threads there are.
+    threads: int
+    #: Whether each step is a pipeline of 10,000 commands.
+    pipelined: bool = False
+    tls: bool = False
+
+
+AnyWorkload: TypeAlias = Workload | PubSub | Threaded
+
+
 class Tally:
     """Counts what the workers of a round do.
 
@@ -271,7 +286,10 @@ ONE_CHANNEL = "messages of one channel, 64 B"
 FAN_OUT = "messages of one channel, 64 B, 100 subscribers"
 SHARDED = "messages of 1,000 sharded channels, 64 B"
 
-WORKLOADS: list[Workload | PubSub] = [
+ONE_THREAD, THREADS = "SET/GET 64 B, 1 thread", "SET/GET 64 B, 32 threads"
+THREAD_AT_ONCE = "pipeline of 10,000, 1 thread"
+
+WORKLOADS: list[AnyWorkload] = [
     *(Workload(set_and_get(count), count, _nothing, _set_and_get) for count in (1, 10, 50, 1000)),
     Workload("plain callbacks, 50 in flight", 50, _nothing, _set_and_get, style=_calling_back),
     Workload("inlineCallbacks, 50 in flight", 50, _nothing, _set_and_get, style=_in_line),
@@ -285,6 +303,9 @@ WORKLOADS: list[Workload | PubSub] = [
     PubSub(ONE_CHANNEL, ["channel"]),
     PubSub(FAN_OUT, ["channel"], subscribers=100),
     PubSub(SHARDED, [f"channel:{number}" for number in range(1000)], sharded=True),
+    Threaded(ONE_THREAD, 1),
+    Threaded(THREADS, 32),
+    Threaded(THREAD_AT_ONCE, 1, pipelined=True),
     *(Workload(f"TLS, {set_and_get(count)}", count, _nothing, _set_and_get, tls=True) for count in (50, 1000)),
 ]
 

@@ -4,6 +4,7 @@ A module has one of these:
 
 - ``connect(addresses, ca)``: a coroutine function that returns a client on asyncio.
 - ``REACTOR()`` and ``connect(reactor, addresses, ca)``: a client on Twisted.  ``REACTOR`` installs the reactor.
+- ``connect_blocking(addresses)``: a client for threads, see `benchmarks.threads`.
 - ``measure(addresses, ca, workload, seconds, folder)``: a program that does a whole workload by itself.  ``folder`` is
   for files that it needs again in the same run.
 
@@ -23,14 +24,20 @@ NAMES = {
     "ours_asyncio": "txvalkeycluster, asyncio",
     "ours_iterator": "txvalkeycluster, iterator",
     "ours_uvloop": "txvalkeycluster, uvloop",
+    "ours_threads": "txvalkeycluster, threads",
     "valkey_py": "valkey-py",
     "redis_py": "redis-py",
+    "redis_py_threads": "redis-py, threads",
     "coredis_": "coredis",
     "glide_": "valkey-glide",
     "txredisapi_": "txredisapi",
     "libvalkey_": "libvalkey (C)",
     "valkey_benchmark": "valkey-benchmark",
 }
+
+
+#: The clients for threads.  They do only the workloads of threads, which no other client does.
+FOR_THREADS = ("ours_threads", "redis_py_threads")
 
 
 class Unsupported(Exception):

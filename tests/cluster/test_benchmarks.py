@@ -16,7 +16,7 @@ from twisted.internet.task import deferLater
 
 import benchmarks.peers
 from benchmarks import pubsub
-from benchmarks.cluster import choose, run
+from benchmarks.cluster import applies, choose, run
 from benchmarks.goals import GOALS
 from benchmarks.peers import NAMES, find, libvalkey_
 from benchmarks.pubsub import BURST, Meter
@@ -31,10 +31,10 @@ from benchmarks.workloads import (
     SHARDED,
     SMALL,
     SPLIT,
+    AnyWorkload,
     Count,
     PubSub,
     Sample,
-    Workload,
     set_and_get,
 )
 from tests.cases import TestCase
@@ -44,12 +44,14 @@ class WorkloadTests(TestCase):
     timeout = 120
 
     async def test_every_workload(self) -> None:
-        """Our client runs every workload without an error."""
+        """Our client, or the one for threads, runs every workload without an error."""
         workloads = [workload for workload in choose(None) if not workload.tls]
-        results = await run(reactor, [OURS], workloads, rounds=1, seconds=0.02, progress=lambda _: None)
+        peers = [OURS, "ours_threads"]
+        results = await run(reactor, peers, workloads, rounds=1, seconds=0.02, progress=lambda _: None)
         for workload in workloads:
-            self.assertIsNone(results.error_of(OURS, workload.name))
-            self.assertGreater(results.samples(OURS, workload.name)[0].operations, 0)
+            (peer,) = [peer for peer in peers if applies(peer, workload)]
+            self.assertIsNone(results.error_of(peer, workload.name))
+            self.assertGreater(results.samples(peer, workload.name)[0].operations, 0)
 
     async def test_a_client_that_fails(self) -> None:
         """The error of a client that fails is recorded, and the client runs the next workload."""
@@ -65,7 +67,7 @@ class WorkloadTests(TestCase):
 class PubSubTests(TestCase):
     timeout = 120
 
-    def workloads(self) -> list[Workload | PubSub]:
+    def workloads(self) -> list[AnyWorkload]:
         return [workload for workload in choose(None) if isinstance(workload, PubSub)]
 
     async def test_other_clients_on_twisted(self) -> None:
