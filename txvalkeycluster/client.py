@@ -773,7 +773,7 @@ class ClusterClient(Commands[Text], SubscriptionMethods[Text]):
         if isinstance(event, Closed):
             listeners, self._listeners = self._listeners, []
         else:
-            listeners = [self._cluster_log.note, *self._listeners]
+            listeners = [*([self._cluster_log.note] if self.options.log else []), *self._listeners]
         for listener in listeners:
             try:
                 listener(event)

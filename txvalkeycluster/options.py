@@ -50,6 +50,7 @@ class ClientOptions(TypedDict, total=False):
     encoding_errors: str
     client_name: str | None
     raw_replies: bool
+    log: bool
     tls: bool
     trust_root: Any
     client_certificate: str | bytes | os.PathLike[str] | PrivateCertificate | None
@@ -125,6 +126,9 @@ class Options:
     #: Whether the replies to requests of `ClusterClient.submit` are the server's own bytes.  All other replies cost
     #: more then.  False: they are values, as for other commands.
     raw_replies: bool = False
+    #: Whether the client writes lines to Twisted's log, such as that a node is connected or lost.  Set it to False for
+    #: a client that only tries a password, or for one of very many.  Events are reported in any case.
+    log: bool = True
 
     # ---- TLS
 

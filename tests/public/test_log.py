@@ -224,6 +224,18 @@ class ClientLogTests(MemoryTests):
         self.result_of(client.close())
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_no_log(self) -> None:
+        """With ``log=False`` a client writes no line, and reports its events."""
+        for log in (True, False):
+            client = self.client(log=log)
+            seen: list[Any] = []
+            client.add_listener(seen.append)
+            with captured() as logs:
+                self.result_of(client.get("key"))
+            self.assertEqual(bool(logs), log)
+            self.assertIn(NodeConnected, map(type, seen))
+            self.result_of(client.close())
+
     def test_commands_that_time_out_while_they_wait(self) -> None:
         """The state ends when the last of them has ended; nothing is left on the clock after an abort."""
         client = self.client(timeout=4.0, refresh_period=None)

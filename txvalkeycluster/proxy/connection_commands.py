@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import AuthenticationFailed, ValkeyError
 from .clients import ClientFilter, FilterError, describe
 from .dispatch import wrong_arguments
+from .info import learn_version
 from .numbers import integer
 from .replies import NOT_INTEGER, OK, PONG, SYNTAX, Verbatim, encode, error, error_frame
 
@@ -73,14 +74,9 @@ def reset(server: ProxyServer, session: ClientSession, words: list[bytes]) -> An
     """RESET: as a new connection."""
     session.name = b""
     session.reply_mode = "on"
-    if not session.speak(2):
-        return error("ERR the proxy has too many logins at the moment")
     if not server.lets_everybody_in:
         session.leave_out()
-    elif session.user is not None:
-        upstream = server.upstreams.of(2)
-        assert upstream is not None
-        session.let_in(upstream, None, None)
+    session.speak(2)
     return b"+RESET\r\n"
 
 
@@ -120,6 +116,7 @@ async def _pass_through(
     try:
         text = password.decode()
     except UnicodeDecodeError:
+        server.counters.logins_refused += 1
         return _WRONG_PASSWORD
     upstream = server.upstreams.of(protocol, name, text)
     if upstream is None:
@@ -192,6 +189,7 @@ async def _hello(
         return error("ERR the proxy has too many logins at the moment")
     if name is not None:
         session.name = name
+    await learn_version(server, session)
     return encode(
         {
             "server": "valkey",
@@ -301,6 +299,8 @@ def _client_reply(server: ProxyServer, session: ClientSession, words: list[bytes
         return OK
     if mode not in (b"OFF", b"SKIP"):
         return SYNTAX
+    if mode == b"SKIP" and session.reply_mode == "off":
+        return b""
     session.reply_mode = "on"
     session.reply(b"")
     session.reply_mode = "off" if mode == b"OFF" else "skip"
@@ -322,6 +322,8 @@ def _client_on_or_off(server: ProxyServer, session: ClientSession, words: list[b
 
 
 def _client_tracking(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
+    if words[0].upper() not in (b"ON", b"OFF"):
+        return SYNTAX
     if words[0].upper() == b"OFF" and len(words) == 1:
         return OK
     return error("ERR CLIENT TRACKING is not available through a proxy")

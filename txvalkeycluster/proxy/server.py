@@ -82,6 +82,7 @@ class ProxyServer(Factory):
         self.own_version = version("txvalkeycluster")
         #: The version of the servers, for HELLO.
         self.version = "8.0.0"
+        self.version_known = False
         self.users = Users(Path(settings.users)) if settings.users else None
         self.passes_logins_through = settings.pass_through
         self.known_limits = RequestLimits(settings.max_request)
@@ -96,7 +97,7 @@ class ProxyServer(Factory):
         self.slow: set[ClientSession] = set()
         self.peers = peers
         self.scans = Scans(reactor, peers.number if peers is not None else 0)
-        self.upstreams = Upstreams(reactor, self._connect, self.wake, self._replied, settings.max_logins + 2)
+        self.upstreams = Upstreams(reactor, self._connect, self.wake, self._replied, settings.max_logins)
         self.slowlog: deque[SlowCommand] = deque(maxlen=settings.slowlog_max_len)
         self._slower_than = settings.slowlog_slower_than / 1e6
         self._number = 0
@@ -133,10 +134,13 @@ class ProxyServer(Factory):
         return user if self.passes_logins_through else None
 
     def _connect(self, protocol: int, user: str | None, password: str | None) -> ClusterClient[bytes]:
-        login: dict[str, Any] = {} if user is None else {"username": user, "password": password}
+        # Everybody can try passwords; that must not fill the log.
+        login: dict[str, Any] = {} if user is None else {"username": user, "password": password, "log": False}
         if user == "default":
             login["username"] = None
         options: dict[str, Any] = {"protocol": protocol, "raw_replies": True, "timeout": self.settings.timeout, **login}
+        # The clients get bytes, whatever the URL says.
+        options["encoding"] = None
         return ClusterClient(self.reactor, self.settings.cluster, **options)
 
     # ---- clients
@@ -227,6 +231,7 @@ class ProxyServer(Factory):
         snapshot.request_bytes = self.under_way
         snapshot.scans = len(self.scans)
         total = NodeStatistics()
+        total.add(self.upstreams.ended)
         for upstream in self.upstreams:
             total.add(upstream.client.statistics)
         snapshot.pending_commands = total.pending

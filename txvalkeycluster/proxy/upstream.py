@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from ..client import ClusterClient
 from ..relay import RelayBatch
+from ..statistics import ByKind, NodeStatistics
 from .dispatch import Routes
 from .replies import error_frame
 
@@ -106,7 +107,7 @@ class Upstreams:
             make: Makes a client for a version of RESP, a user and a password; None means those of the proxy.
             wake: As for `Upstream`.
             replied: As for `Upstream`.
-            most: How many logins there may be at the same time.
+            most: How many logins there may be at the same time, beside that of the proxy.
         """
         self._reactor = reactor
         self._make = make
@@ -116,6 +117,8 @@ class Upstreams:
         # Passwords are keys only in a form that cannot be read from a dump.
         self._secret = os.urandom(32)
         self._found: OrderedDict[tuple[int, str | None, bytes], Upstream] = OrderedDict()
+        #: What the clients have done that are closed.
+        self.ended = NodeStatistics()
 
     def __iter__(self) -> Any:
         return iter(list(self._found.values()))
@@ -136,7 +139,7 @@ class Upstreams:
         upstream = self._found.get(key)
         if upstream is None:
             self.expire()
-            if len(self._found) >= self._most and not self._drop_one():
+            if user is not None and not self._has_room(key[1:]):
                 return None
             client = self._make(protocol, user, password)
             upstream = self._found[key] = Upstream(client, self._wake, self._replied)
@@ -157,16 +160,26 @@ class Upstreams:
             if each is upstream and not upstream.sessions:
                 self._close(key)
 
-    def _drop_one(self) -> bool:
-        """Close the client of the login that was used least recently, if no session uses it."""
-        for key, upstream in self._found.items():
-            if not upstream.sessions and key[1] is not None:
-                self._close(key)
-                return True
-        return False
+    def _has_room(self, login: tuple[str | None, bytes]) -> bool:
+        """Return whether a login can be added; for that, forget the unused one that was used least recently."""
+        used: dict[tuple[str | None, bytes], int] = {}
+        for (_, user, digest), upstream in self._found.items():
+            if user is not None:
+                used[user, digest] = used.get((user, digest), 0) + upstream.sessions
+        if login in used or len(used) < self._most:
+            return True
+        unused = next((other for other, sessions in used.items() if not sessions), None)
+        if unused is None:
+            return False
+        for key in [key for key in self._found if key[1:] == unused]:
+            self._close(key)
+        return True
 
     def _close(self, key: tuple[int, str | None, bytes]) -> None:
-        self._found.pop(key).client.close()
+        client = self._found.pop(key).client
+        self.ended.add(client.statistics)
+        self.ended.pending, self.ended.open = 0, ByKind()
+        client.close()
 
     def submit(self, now: float) -> None:
         """Send the requests of this turn."""
@@ -175,8 +188,7 @@ class Upstreams:
 
     def close(self) -> Deferred[Any]:
         """Close all clients when their commands have ended."""
-        found, self._found = self._found, OrderedDict()
-        return DeferredList([upstream.client.close() for upstream in found.values()])
+        return DeferredList([upstream.client.close() for upstream in self._found.values()])
 
     def abort(self) -> None:
         """End all clients at once."""
