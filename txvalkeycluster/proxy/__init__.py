@@ -1,6 +1,8 @@
 """A proxy: programs connect to it as to a single server, and it uses a cluster.
 
 - ``tap``: the options of ``twistd valkey-proxy``.  ``settings``: all settings.  ``service``: the Twisted service.
+- ``supervisor``, ``worker``, ``peers``: several processes.  ``listening``, ``mutual_tls``: endpoints and ports.
+- ``metrics``, ``snapshot``: what the proxy counts.
 - ``server``: what all clients share.  ``session``: one client.
 - ``request_framer``, ``inline``, ``numbers``: bytes of a client to requests.  ``replies``: values to bytes.
 - ``handling``: starts a request.  ``dispatch``: what happens to each command.  ``upstream``: the way to the cluster.

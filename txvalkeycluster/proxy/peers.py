@@ -7,29 +7,43 @@ reply one RESP reply; each has a connection of its own, since they are rare.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import hiredis
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
+from twisted.internet.error import ConnectError, TimeoutError
+from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..commands.encoder import pack
+from ..errors import ReplyError, ValkeyError
 from .clients import ClientFilter
-from .replies import encode, error
+from .replies import EXPECTED, encode, error, error_frame
 from .scans import UnknownCursor
 from .snapshot import Snapshot
 
 if TYPE_CHECKING:
     from .server import ProxyServer
 
-_TIMEOUT = 10.0
+_log = Logger()
+# How long another worker may take for what needs no cluster, in seconds.
+_PATIENCE = 5.0
+#: The numbers of workers are below this one.
+MOST_NUMBERS = 1 << 12
 
 
-class PeerError(Exception):
+class PeerError(ValkeyError):
     """Another worker did not answer."""
+
+
+class PeerAbsent(PeerError):
+    """Another worker has ended, or does not listen yet.  It has no clients."""
 
 
 class _Answering(Protocol):
@@ -44,13 +58,20 @@ class _Answering(Protocol):
         words = self._reader.gets()
         if words is not False:
             answering = Deferred.fromCoroutine(_answer(self._server, words))
-            answering.addErrback(lambda failure: error(f"ERR {failure.value}"))
+            answering.addErrback(_refusal)
             answering.addCallback(self._write)
 
     def _write(self, reply: bytes) -> None:
         assert self.transport is not None
         self.transport.write(reply)
         self.transport.loseConnection()
+
+
+def _refusal(failure: Failure) -> bytes:
+    if not isinstance(failure.value, EXPECTED):
+        _log.failure("a request of another worker failed", failure)
+    assert failure.value is not None
+    return error_frame(failure.value)
 
 
 async def _answer(server: ProxyServer, words: list[bytes]) -> bytes:
@@ -97,16 +118,18 @@ class _Asking(Protocol):
 class Peers:
     """The other workers."""
 
-    def __init__(self, reactor: Any, folder: str, number: int) -> None:
+    def __init__(self, reactor: Any, folder: str, number: int, timeout: float = 0.0) -> None:
         """Make the way to the other workers.
 
         Args:
             reactor: The reactor.
             folder: The folder of the sockets.
             number: The number of this worker.
+            timeout: How long a command may take, in seconds.
         """
         self._reactor = reactor
         self._folder = folder
+        self._patience = timeout + _PATIENCE
         self.number = number
         #: The numbers of the other workers.
         self.others: list[int] = []
@@ -115,43 +138,74 @@ class Peers:
         """Return the path of the socket of a worker."""
         return f"{self._folder}/{number}.sock"
 
-    def listen(self, server: ProxyServer) -> None:
-        """Answer the other workers."""
+    def listen(self, server: ProxyServer) -> IListeningPort:
+        """Answer the other workers.
+
+        Args:
+            server: What knows the answers.
+
+        Returns:
+            The port; close it when there are no clients any more.
+        """
         factory: Any = Factory.forProtocol(lambda: _Answering(server))
         factory.noisy = False
-        self._reactor.listenUNIX(self.socket_of(self.number), factory, mode=0o600)
+        path = self.socket_of(self.number)
+        with suppress(FileNotFoundError):
+            # An earlier worker with this number was killed.
+            os.unlink(path)
+        port: IListeningPort = self._reactor.listenUNIX(path, factory, mode=0o600)
+        return port
 
-    async def ask(self, number: int, *words: Any) -> Any:
+    async def ask(self, number: int, *words: Any, patience: float | None = None) -> Any:
         """Send a request to another worker.
 
         Args:
             number: The number of the worker.
             *words: The request.
+            patience: How many seconds the reply may take; None means as long as a command may take, and more.
 
         Returns:
             The reply.
 
         Raises:
-            PeerError: It does not answer, or it has answered with an error.
+            PeerAbsent: There is no such worker.
+            PeerError: It does not answer.
+            ReplyError: It has answered with an error.
         """
-        endpoint = UNIXClientEndpoint(self._reactor, self.socket_of(number), timeout=_TIMEOUT)  # type: ignore[no-untyped-call]
+        seconds = self._patience if patience is None else patience
+        endpoint = UNIXClientEndpoint(self._reactor, self.socket_of(number), timeout=seconds)  # type: ignore[no-untyped-call]
         asking = _Asking(pack(words))
         try:
             await connectProtocol(endpoint, asking)  # type: ignore[no-untyped-call]
-            reply = await asking.done.addTimeout(_TIMEOUT, self._reactor)
+            reply = await asking.done.addTimeout(seconds, self._reactor)
         except Exception as reason:
-            raise PeerError(f"worker {number} does not answer: {reason}") from reason
+            if isinstance(reason, ConnectError) and not isinstance(reason, TimeoutError):
+                raise PeerAbsent(f"there is no worker {number}") from reason
+            raise PeerError(f"worker {number} does not answer: {str(reason) or type(reason).__name__}") from reason
         finally:
             if asking.transport is not None:
                 asking.transport.loseConnection()
         if isinstance(reply, hiredis.ReplyError):
-            raise PeerError(f"worker {number}: {reply}")
+            raise ReplyError(str(reply))
         return reply
 
     async def ask_all(self, *words: Any) -> list[Any]:
-        """Send a request to all other workers, and return the replies of those that answer."""
-        asking = [Deferred.fromCoroutine(self.ask(number, *words)) for number in self.others]
-        return [reply for answered, reply in await DeferredList(asking, consumeErrors=True) if answered]
+        """Send a request that needs no cluster to all other workers.
+
+        Returns:
+            The replies of those that have clients.
+
+        Raises:
+            PeerError: One of them does not answer.
+        """
+        asking = [Deferred.fromCoroutine(self.ask(number, *words, patience=_PATIENCE)) for number in self.others]
+        replies: list[Any] = []
+        for answered, reply in await DeferredList(asking, consumeErrors=True):
+            if answered:
+                replies.append(reply)
+            elif not reply.check(PeerAbsent):
+                reply.raiseException()
+        return replies
 
 
 def total_of(snapshots: Sequence[Snapshot]) -> Snapshot:

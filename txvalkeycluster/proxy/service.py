@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import gc
+import resource
 import signal
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib.util import find_spec
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from .peers import Peers
+from .listening import close_ports, endpoint_of, open_ports
 from .server import ProxyServer
-from .settings import ProxySettings
-from .snapshot import Snapshot
+from .settings import ProxySettings, SettingsError
 
 _log = Logger()
+# The open files that are not those of clients, such as connections to nodes.
+_OTHER_FILES = 512
 
 
 class ProxyService(Service):
     """A proxy that starts and stops with a Twisted application.
+
+    It can be started again after it has stopped, but not with sockets of systemd.
 
     Example:
         application = Application("proxy")
@@ -36,7 +42,8 @@ class ProxyService(Service):
         settings: ProxySettings,
         *,
         endpoints: Sequence[IStreamServerEndpoint] | None = None,
-        peers: Peers | None = None,
+        make_server: Callable[[], ProxyServer] | None = None,
+        heed_signals: bool = True,
     ) -> None:
         """Make a proxy that does not listen yet.
 
@@ -44,43 +51,75 @@ class ProxyService(Service):
             reactor: The Twisted reactor.
             settings: The settings.
             endpoints: Where to listen, in place of ``settings.listen``.
-            peers: The other workers; None if this is the only process.
+            make_server: Makes the server at each start; by default a `ProxyServer` without other workers.
+            heed_signals: Whether SIGTERM and SIGINT end the requests under way while the service stops.
 
         Raises:
-            ValueError: An endpoint or the file of users is not valid.
-            OSError: The file of users cannot be read.
+            SettingsError: An endpoint or the file of users is not valid.
         """
         self._reactor = reactor
         self._settings = settings
+        self._heed_signals = heed_signals
+        self._descriptions = list(settings.listen)
         if endpoints is None:
-            endpoints = [serverFromString(reactor, each) for each in settings.listen]  # type: ignore[no-untyped-call]
+            endpoints = [endpoint_of(reactor, "listen", each) for each in settings.listen]
+        else:
+            self._descriptions = [f"endpoint {number}" for number in range(len(endpoints))]
         self._endpoints = endpoints
-        self.server = ProxyServer(reactor, settings, peers)
+        self._metrics = metrics_endpoint(reactor, settings)
+        self._make = make_server or (lambda: ProxyServer(reactor, settings))
+        self.server = made_server(self._make)
         #: The ports that are open.
         self.ports: list[IListeningPort] = []
+        self._peers_port: IListeningPort | None = None
         self._listening: Deferred[Any] | None = None
+        self._used = False
+        self._stopping: Deferred[None] | None = None
+        # Fires when the requests under way must end at once.
+        self._impatient: Deferred[None] = Deferred()
 
     def privilegedStartService(self) -> None:
-        """Open the ports, as root if there are privileges."""
+        """Open the ports, as root if there are privileges.
+
+        Raises:
+            CannotListenError: A port cannot be opened.
+        """
         self._listen()
 
     def startService(self) -> None:
-        """Open the ports, and connect to the cluster."""
+        """Open the ports, and connect to the cluster.
+
+        Raises:
+            CannotListenError: A port cannot be opened.
+        """
         if self.running:
             return
-        super().startService()  # type: ignore[no-untyped-call]
         self._listen()
+        super().startService()  # type: ignore[no-untyped-call]
         self.server.start()
 
     def _listen(self) -> None:
         if self._listening is not None:
             return
-        opening = [endpoint.listen(self.server) for endpoint in self._endpoints]
-        if self._settings.metrics:
-            opening.append(open_metrics(self._reactor, self._settings.metrics, lambda: succeed(self.server.snapshot())))
+        if self._stopping is not None:
+            raise RuntimeError("the proxy has not stopped yet")
+        if self._used:
+            self.server = self._make()
+        opening = [
+            (name, endpoint.listen(self.server))
+            for name, endpoint in zip(self._descriptions, self._endpoints, strict=True)
+        ]
+        if self._metrics is not None:
+            from .metrics import metrics_site
+
+            site = metrics_site(lambda: succeed(self.server.snapshot()))
+            opening.append((self._settings.metrics, self._metrics.listen(site)))
+        open_ports(self._reactor, opening, self.ports)
         if self.server.peers is not None:
-            self.server.peers.listen(self.server)
-        self._listening = DeferredList([each.addCallbacks(self.ports.append, self._failed) for each in opening])
+            self._peers_port = self.server.peers.listen(self.server)
+        self._used = True
+        self._impatient = Deferred()
+        self._listening = DeferredList([listening for _, listening in opening])
 
     def whenListening(self) -> Deferred[list[IListeningPort]]:
         """Wait until every endpoint is open or has failed.
@@ -93,62 +132,83 @@ class ProxyService(Service):
         self._listening.chainDeferred(waiter)
         return waiter.addCallback(lambda _: self.ports)
 
-    def _failed(self, failure: Failure) -> None:
-        _log.failure("the proxy cannot listen", failure)
-        self._reactor.callWhenRunning(self._reactor.stop)
-
     def stopService(self) -> Deferred[None]:
         """Close the ports, let the requests of the clients end, and disconnect them.
 
-        A second SIGTERM or SIGINT ends the requests at once.
+        A second SIGTERM or SIGINT ends the requests at once, as `hurry`.
 
         Returns:
             A Deferred that fires with None when everything has ended, at the latest after ``stop_timeout``.
         """
         super().stopService()  # type: ignore[no-untyped-call]
-        return Deferred.fromCoroutine(self._stop())
+        if self._stopping is None:
+            self._stopping = Deferred()
+            Deferred.fromCoroutine(self._stop()).addBoth(self._stopped)
+        waiter: Deferred[None] = Deferred()
+        self._stopping.chainDeferred(waiter)
+        return waiter
+
+    def _stopped(self, result: Any) -> None:
+        stopping, self._stopping = self._stopping, None
+        assert stopping is not None
+        stopping.callback(result)
+
+    def hurry(self) -> None:
+        """End the requests under way, if the service is stopping."""
+        if self._stopping is not None and not self._impatient.called:
+            self._impatient.callback(None)
 
     async def _stop(self) -> None:
-        impatient: Deferred[None] = Deferred()
-        limit = self._reactor.callLater(self._settings.stop_timeout, impatient.callback, None)
-
-        def hurry() -> None:
+        undo = at_next_signal(self._reactor, self.hurry) if self._heed_signals else lambda: None
+        limit = self._reactor.callLater(self._settings.stop_timeout, self.hurry)
+        try:
+            if self._listening is not None:
+                await self.whenListening()
+            ports, self.ports = self.ports[:], []
+            self._listening = None
+            await close_ports(ports)
+            for ending in (self.server.stop, self.server.close):
+                if not self._impatient.called:
+                    await DeferredList([ending(), self._impatient], fireOnOneCallback=True)
+            if self._impatient.called:
+                self.server.abort()
+            await self.server.close()
+            if self._peers_port is not None:
+                await close_ports([self._peers_port])
+                self._peers_port = None
+        finally:
+            undo()
             if limit.active():
                 limit.cancel()
-                impatient.callback(None)
-
-        restore = _at_next_signal(lambda: self._reactor.callFromThread(hurry))
-        ports, self.ports = self.ports[:], []
-        self._listening = None
-        await DeferredList([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
-        await DeferredList([self.server.stop(), impatient], fireOnOneCallback=True)
-        restore()
-        if limit.active():
-            limit.cancel()
-        else:
-            self.server.abort()
-        await self.server.close()
 
 
-def open_metrics(reactor: Any, description: str, take: Callable[[], Deferred[Snapshot]]) -> Deferred[IListeningPort]:
-    """Listen for scrapes of the metrics.
-
-    Args:
-        reactor: The reactor.
-        description: The endpoint.
-        take: Returns a Deferred that fires with the numbers.
-
-    Returns:
-        A Deferred that fires with the port.
+def made_server(make: Callable[[], ProxyServer]) -> ProxyServer:
+    """Make a server.
 
     Raises:
-        ImportError: prometheus_client is not installed.
-        ValueError: The endpoint is not valid.
+        SettingsError: The file of users cannot be used.
     """
-    from .metrics import metrics_site
+    try:
+        return make()
+    except OSError as reason:
+        raise SettingsError("users", f"cannot be read: {reason.strerror}: {reason.filename}") from reason
+    except SettingsError:
+        raise
+    except ValueError as reason:
+        raise SettingsError("users", f"is not valid: {reason}") from reason
 
-    listening: Deferred[IListeningPort] = serverFromString(reactor, description).listen(metrics_site(take))  # type: ignore[no-untyped-call]
-    return listening
+
+def metrics_endpoint(reactor: Any, settings: ProxySettings) -> IStreamServerEndpoint | None:
+    """Make the endpoint of the metrics; None if there are none.
+
+    Raises:
+        SettingsError: The endpoint is not valid, or prometheus_client is not installed.
+    """
+    if not settings.metrics:
+        return None
+    if find_spec("prometheus_client") is None:
+        raise SettingsError("metrics", "needs the package prometheus_client: pip install 'txvalkeycluster[prometheus]'")
+    return endpoint_of(reactor, "metrics", settings.metrics)
 
 
 def tune_garbage_collector() -> None:
@@ -161,22 +221,59 @@ def tune_garbage_collector() -> None:
     gc.set_threshold(100_000, 20, 20)
 
 
-def _at_next_signal(act: Callable[[], object]) -> Callable[[], None]:
-    """Call a function at the next SIGTERM or SIGINT; return the function that undoes this."""
-    before: dict[int, Any] = {}
+def allow_open_files(settings: ProxySettings) -> None:
+    """Raise the limit of open files of this process to what its clients need, as far as the system lets it."""
+    wanted = settings.max_clients + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if soft == unlimited or soft >= wanted:
+        return
+    limit = wanted if hard == unlimited else min(wanted, hard)
+    if limit > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    if limit < wanted:
+        _log.warn(
+            "the system allows {limit} open files, but max_clients needs {wanted} (ulimit -n)",
+            limit=limit,
+            wanted=wanted,
+        )
+
+
+# What is called at the next SIGTERM or SIGINT, and the handlers of the time before.
+_at_signal: list[Callable[[], object]] = []
+_before: dict[int, Any] = {}
+
+
+def at_next_signal(reactor: Any, act: Callable[[], object]) -> Callable[[], None]:
+    """Call a function at every SIGTERM and SIGINT, while a service stops.
+
+    Args:
+        reactor: The reactor.  A signal also stops it, if it was another reason that ended the service.
+        act: The function.  It is called by the reactor.
+
+    Returns:
+        A function that undoes this.
+    """
 
     def undo() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if act in _at_signal:
+            _at_signal.remove(act)
+        if not _at_signal:
+            for number, handler in _before.items():
+                signal.signal(number, handler)
+            _before.clear()
+
+    def arrived() -> None:
+        for each in _at_signal[:]:
+            each()
+        with suppress(ReactorNotRunning):
+            reactor.stop()
 
     def handle(*_: object) -> None:
-        act()
+        reactor.callFromThread(arrived)
 
-    try:
+    _at_signal.append(act)
+    if not _before and threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
-            before[number] = signal.signal(number, handle)
-    except ValueError:
-        # Only the main thread has signals.
-        undo()
-        before.clear()
+            _before[number] = signal.signal(number, handle) or signal.SIG_DFL
     return undo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -10,14 +11,33 @@ from typing import Any, get_type_hints
 
 from ..options import Options
 
+#: The most workers that there may be.
+MOST_WORKERS = 1024
+_KINDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
 
 class SettingsError(ValueError):
-    """A setting is not valid.  The text names it."""
+    """A setting is not valid.  The text names it, and never holds a password."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        """Make an error.
+
+        Args:
+            name: The name of the setting.
+            problem: What is wrong, as the rest of a sentence.
+        """
+        super().__init__(f"{name} {problem}")
+        self.name = name
+        self.problem = problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxySettings:
-    """Every setting of a proxy."""
+    """Every setting of a proxy.
+
+    With workers, those of all clients together are divided among them: ``max_clients``, ``max_total_bytes`` and
+    ``max_output``.
+    """
 
     #: The cluster, as for `connect`: ``valkey://user:password@host:port,host:port?option=value``.
     cluster: str = field(default="", repr=False)
@@ -27,7 +47,7 @@ class ProxySettings:
     users: str = ""
     #: Whether clients log in to the cluster with their own users.
     pass_through: bool = False
-    #: How many different logins there may be at the same time, with ``pass_through``.
+    #: How many different logins there may be at the same time, with ``pass_through``; with workers, in each of them.
     max_logins: int = 100
     #: The endpoint of the metrics for Prometheus, at ``/metrics``; empty for none.
     metrics: str = ""
@@ -63,27 +83,35 @@ class ProxySettings:
 
     def __post_init__(self) -> None:
         if not self.cluster:
-            raise SettingsError("cluster is missing: give the URL of the cluster")
+            raise SettingsError("cluster", "is missing: give the URL of the cluster")
         if not self.listen:
-            raise SettingsError("listen is empty: give at least one endpoint")
+            raise SettingsError("listen", "is empty: give at least one endpoint")
         if self.users and self.pass_through:
-            raise SettingsError("users and pass_through cannot be used together")
+            raise SettingsError("users", "cannot be used together with pass_through")
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.type == "float" and not math.isfinite(value):
+                raise SettingsError(each.name, f"is {value!r}; it must be a finite number")
         for name in ("timeout", "request_timeout", "output_timeout"):
             if not getattr(self, name) > 0:
-                raise SettingsError(f"{name} is {getattr(self, name)!r}; it must be above 0")
+                raise SettingsError(name, f"is {getattr(self, name)!r}; it must be above 0")
         for name in (
             *("max_logins", "max_clients", "max_pending", "max_pending_bytes", "max_total_bytes", "max_request"),
             "max_output",
         ):
             if not getattr(self, name) >= 1:
-                raise SettingsError(f"{name} is {getattr(self, name)!r}; it must be at least 1")
+                raise SettingsError(name, f"is {getattr(self, name)!r}; it must be at least 1")
         for name in ("workers", "idle_timeout", "stop_timeout", "slowlog_slower_than", "slowlog_max_len"):
             if not getattr(self, name) >= 0:
-                raise SettingsError(f"{name} is {getattr(self, name)!r}; it must be at least 0")
+                raise SettingsError(name, f"is {getattr(self, name)!r}; it must be at least 0")
+        if self.workers > MOST_WORKERS:
+            raise SettingsError("workers", f"is {self.workers}; it must be at most {MOST_WORKERS}")
+        if self.max_clients < self.workers:
+            raise SettingsError("max_clients", f"is {self.max_clients}; it must be at least workers ({self.workers})")
         try:
             Options.from_url(self.cluster)
         except (TypeError, ValueError) as error:
-            raise SettingsError(f"cluster is not valid: {error}") from None
+            raise SettingsError("cluster", f"is not valid: {error}") from None
 
     @property
     def database(self) -> int:
@@ -103,7 +131,9 @@ class ProxySettings:
         for name, value in values.items():
             plain = name.replace("-", "_")
             if plain not in known:
-                raise SettingsError(f"there is no setting {name}")
+                raise SettingsError(name, "is not a setting")
+            if plain in given:
+                raise SettingsError(name, "is given twice")
             given[plain] = _converted(plain, value, types[plain])
         return cls(**given)
 
@@ -111,18 +141,38 @@ class ProxySettings:
 def read_file(path: str) -> dict[str, Any]:
     """Read settings from a TOML file.
 
+    Args:
+        path: The file, which is named in every error.
+
+    Returns:
+        The values by name, with ``_`` between words.
+
     Raises:
-        SettingsError: The file cannot be read, or is no TOML.
+        ValueError: The file cannot be read, is no TOML, or has something that is not a setting.
     """
     try:
-        return tomllib.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{path}: {error}") from None
+        values = tomllib.loads(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    types = get_type_hints(ProxySettings)
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        plain = name.replace("-", "_")
+        if plain not in types:
+            raise ValueError(f"{path}: {name} is not a setting")
+        if plain in found:
+            raise ValueError(f"{path}: {name} is given twice")
+        try:
+            found[plain] = _converted(plain, value, types[plain])
+        except SettingsError as error:
+            raise ValueError(f"{path}: {error}") from None
+    return found
 
 
 def _converted(name: str, value: Any, kind: Any) -> Any:
-    wanted = getattr(kind, "__name__", "a list of texts")
-    if kind in (int, float, bool, str):
+    if kind in _KINDS:
         fits = isinstance(value, (int, float) if kind is float else kind) and (
             kind is bool or not isinstance(value, bool)
         )
@@ -132,4 +182,6 @@ def _converted(name: str, value: Any, kind: Any) -> Any:
         return (value,)
     elif isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value):
         return tuple(value)
-    raise SettingsError(f"{name} is {value!r}; it must be {wanted}")
+    # A URL can hold a password.
+    shown = "not valid" if name == "cluster" else repr(value)
+    raise SettingsError(name, f"is {shown}; it must be {_KINDS.get(kind, 'a list of texts')}")

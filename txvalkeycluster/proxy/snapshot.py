@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 #: The upper bounds of the buckets of times, in seconds.
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+#: The numbers that say what a proxy does now.  All others only grow.
+GAUGES = ("clients", "logins", "request_bytes", "scans", "pending_commands", "node_connections")
 
 
 @dataclass(slots=True)
@@ -74,11 +76,21 @@ class Snapshot:
         for code, count in other.errors.items():
             self.errors[code] = self.errors.get(code, 0) + count
 
+    def without_gauges(self) -> Snapshot:
+        """Return what remains when the proxy has ended: what it has done, and nothing of what it does."""
+        nothing: dict[str, Any] = dict.fromkeys(GAUGES, 0)
+        return replace(self, **nothing)
+
     def as_json(self) -> dict[str, Any]:
         """Return the numbers as values that JSON has."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Snapshot:
-        """Make a snapshot of what `as_json` has returned."""
-        return cls(**values)
+        """Make a snapshot of what `as_json` has returned, also in another version of this package."""
+        known = {each.name for each in fields(cls)}
+        made = cls(**{name: value for name, value in values.items() if name in known})
+        if len(made.times) != len(BUCKETS) + 1:
+            # The bounds of the buckets are others there.
+            made.times, made.seconds = cls().times, 0.0
+        return made

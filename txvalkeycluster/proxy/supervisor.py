@@ -3,6 +3,9 @@
 Workers are new programs with inherited sockets, not forks.  A worker that ends is started again.  SIGHUP replaces all
 workers, one after the other: the next one accepts clients before the last one is told to stop, and the sockets stay
 open, so that no connection is refused.
+
+A worker reads lines of JSON: first its settings, and then what changes.  It writes lines of JSON: when it accepts
+clients, when it has as many as it may have, and what it has done in all, when it ends.
 """
 
 from __future__ import annotations
@@ -11,72 +14,125 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from shutil import rmtree
 from tempfile import mkdtemp
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, succeed
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IListeningPort, IProcessTransport
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProcessTransport
 from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from .peers import Peers, snapshot_of, total_of
-from .service import open_metrics
+from .listening import close_ports, endpoint_of, open_ports
+from .peers import MOST_NUMBERS, PeerError, Peers, snapshot_of
+from .server import ProxyServer
+from .service import at_next_signal, made_server, metrics_endpoint
 from .settings import ProxySettings
 from .snapshot import Snapshot
-from .worker import READY
 
 _log = Logger()
 # The first file descriptor that a worker inherits, after standard input, output and error.
 _FIRST = 3
-# A worker that ended is started again after this time, in seconds.
-_AGAIN = 1.0
+# A worker that ended is started again after a pause, which grows while workers end early.  In seconds.
+_LEAST_PAUSE, _MOST_PAUSE = 0.1, 30.0
+# A worker that has run for this time has not ended early, in seconds.
+_STABLE = 60.0
+# A worker that does not accept clients after this time is killed, in seconds.
+_READY_TIMEOUT = 60.0
+# Workers that have not ended by themselves are killed after this time, in seconds.
+_KILL_LATE, _KILL_SOON = 5.0, 1.0
+# How long a worker may take to tell its numbers, in seconds.
+_PATIENCE = 5.0
 
 
-class _Worker(ProcessProtocol):
+class Worker(ProcessProtocol):
     """The process of one worker."""
 
-    def __init__(self, number: int, ended: Callable[[_Worker, Failure], None]) -> None:
+    transport: Any
+
+    def __init__(self, supervisor: Supervisor, serial: int, number: int, place: int) -> None:
+        """Make a worker whose process is not started yet.
+
+        Args:
+            supervisor: Is told what happens.
+            serial: A later worker has a higher one.
+            number: The number that no other worker has at the same time.
+            place: Which part of the limits it has, from 0.  Its successor has the same.
+        """
+        self.serial = serial
         self.number = number
-        #: Fires with None when the worker accepts clients.  Fails if it ends before.
-        self.ready: Deferred[None] = Deferred()
+        self.place = place
+        #: Fires with whether the worker accepts clients.  False: it has ended before.
+        self.ready: Deferred[bool] = Deferred()
         #: Fires with None when the process has ended.
         self.gone: Deferred[None] = Deferred()
+        #: Whether it was told to stop.
         self.stopping = False
-        self._ended = ended
-        self._unlogged = ""
+        #: Whether it has as many clients as it may have.
+        self.full = False
+        #: What it has done, as far as it has told, and whether that is all.
+        self.numbers = Snapshot()
+        self.told_all = False
+        self.started = supervisor.seconds()
+        self._supervisor = supervisor
+        self._partial = {1: b"", 2: b""}
 
-    def outReceived(self, data: bytes) -> None:
-        if READY in data and not self.ready.called:
-            self.ready.callback(None)
+    @property
+    def accepts(self) -> bool:
+        """Whether it accepts clients, or would if it had not enough of them."""
+        return self.ready.called and not self.stopping
 
-    def errReceived(self, data: bytes) -> None:
-        lines = (self._unlogged + data.decode("utf-8", "replace")).split("\n")
-        self._unlogged = lines.pop()
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        """Pass on the lines that are complete."""
+        *lines, self._partial[childFD] = (self._partial[childFD] + data).split(b"\n")
         for line in lines:
-            _log.info("worker {number}: {line}", number=self.number, line=line)
+            text = line.decode("utf-8", "replace")
+            if childFD == 1:
+                try:
+                    self._told(json.loads(text))
+                except (ValueError, TypeError):
+                    _log.warn("worker {number} has written {line!r}", number=self.number, line=text)
+            else:
+                _log.info("worker {number}: {line}", number=self.number, line=text)
 
-    def tell(self, what: dict[str, Any]) -> None:
+    def _told(self, told: Mapping[str, Any]) -> None:
+        if "numbers" in told:
+            self.numbers = Snapshot.from_json(told["numbers"])
+            self.told_all = True
+        if "full" in told:
+            self.full = bool(told["full"])
+            self._supervisor.changed()
+        if "ready" in told and not self.ready.called:
+            self.ready.callback(True)
+
+    def tell(self, **what: Any) -> None:
         """Send a line."""
-        transport: Any = self.transport
-        transport.write(json.dumps(what).encode() + b"\n")
+        self.transport.write(json.dumps(what).encode() + b"\n")
 
-    def stop(self, how: int = signal.SIGTERM) -> None:
-        """Tell the worker to end."""
-        self.stopping = True
-        transport: Any = self.transport
-        if transport is not None and transport.pid:
-            transport.signalProcess(how)
+    def stop(self) -> None:
+        """Tell the worker to end when the requests of its clients have ended.
+
+        A signal would not do: systemd and terminals send signals to all processes, and a second one means to hurry.
+        """
+        if not self.stopping:
+            self.stopping = True
+            self.tell(stop="drain")
+
+    def kill(self) -> None:
+        """End the process now."""
+        if self.transport.pid:
+            self.transport.signalProcess("KILL")
 
     def processEnded(self, reason: Failure) -> None:
-        self._ended(self, reason)
+        """Tell everybody."""
+        self._supervisor.ended(self, reason)
         if not self.ready.called:
-            self.ready.errback(reason)
+            self.ready.callback(False)
         self.gone.callback(None)
 
 
@@ -91,159 +147,319 @@ class Supervisor(Service):
             settings: The settings; ``workers`` is at least 1.
 
         Raises:
-            ValueError: An endpoint is not valid.
+            SettingsError: An endpoint or the file of users is not valid.
         """
         self._reactor = reactor
+        self.seconds = reactor.seconds
         self._settings = settings
-        self._endpoints = [serverFromString(reactor, each) for each in settings.listen]  # type: ignore[no-untyped-call]
+        self._endpoints = [endpoint_of(reactor, "listen", each) for each in settings.listen]
+        self._metrics = metrics_endpoint(reactor, settings)
+        # Each worker reads it, too.  A mistake ends the supervisor at once.
+        made_server(lambda: ProxyServer(reactor, settings))
+        self._shared: list[IListeningPort] = []
         self._ports: list[IListeningPort] = []
         self._folder = ""
-        self._count = 0
+        self._serial = 0
         #: The workers that run.
-        self.workers: list[_Worker] = []
-        self._opening: Deferred[Any] | None = None
-        self._metrics: IListeningPort | None = None
+        self.workers: list[Worker] = []
+        # What the workers that have ended have done.
+        self._done = Snapshot()
+        self._pause = _LEAST_PAUSE
+        self._filling: IDelayedCall | None = None
+        # Workers up to this serial number are to be replaced.
+        self._outdated = 0
         self._replacing: Deferred[None] | None = None
+        self._refusing = False
+        self._stopping: Deferred[None] | None = None
+        self._hangup: Any = None
 
     def privilegedStartService(self) -> None:
-        """Open the ports, as root if there are privileges."""
+        """Open the ports, as root if there are privileges.
+
+        Raises:
+            CannotListenError: A port cannot be opened.
+        """
         self._open()
 
     def startService(self) -> None:
-        """Start the workers."""
-        super().startService()  # type: ignore[no-untyped-call]
+        """Start the workers.
+
+        Raises:
+            CannotListenError: A port cannot be opened.
+        """
+        if self.running:
+            return
         self._open()
+        super().startService()  # type: ignore[no-untyped-call]
         self._folder = mkdtemp(prefix="valkey-proxy-")
-        assert self._opening is not None
-        self._opening.addCallback(lambda _: [self._start() for _ in range(self._settings.workers)])
-        self._opening.addErrback(self._failed)
+        self._pause = _LEAST_PAUSE
+        self._fill()
         self._reactor.callWhenRunning(self._listen_to_hangups)
-        if self._settings.metrics:
-            opening = open_metrics(self._reactor, self._settings.metrics, self.snapshot)
-            opening.addCallbacks(lambda port: setattr(self, "_metrics", port), self._failed)
 
     def _open(self) -> None:
-        if self._opening is None:
-            opening = [endpoint.listen(Factory()).addCallback(self._opened) for endpoint in self._endpoints]
-            self._opening = DeferredList(opening, fireOnOneErrback=True, consumeErrors=True)
+        if self._shared:
+            return
+        if self._stopping is not None:
+            raise RuntimeError("the proxy has not stopped yet")
+        factory = Factory()
+        factory.noisy = False
+        opening = [
+            (description, endpoint.listen(factory).addCallback(self._opened))
+            for description, endpoint in zip(self._settings.listen, self._endpoints, strict=True)
+        ]
+        if self._metrics is not None:
+            from .metrics import metrics_site
 
-    def _opened(self, port: Any) -> None:
+            opening.append((self._settings.metrics, self._metrics.listen(metrics_site(self.snapshot))))
+        try:
+            open_ports(self._reactor, opening, self._ports)
+        except Exception:
+            self._shared.clear()
+            raise
+
+    def _opened(self, port: Any) -> Any:
         # The workers accept the clients.
         port.stopReading()
-        self._ports.append(port)
-
-    def _failed(self, failure: Failure) -> None:
-        _log.failure("the proxy cannot start", failure)
-        if self._reactor.running:
-            self._reactor.stop()
+        self._shared.append(port)
+        return port
 
     def _listen_to_hangups(self) -> None:
-        if hasattr(signal, "SIGHUP"):
-            signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.replace_workers))
+        if self.running and hasattr(signal, "SIGHUP"):
+            self._hangup = signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.replace_workers))
 
     # ---- workers
 
-    def _start(self) -> _Worker:
-        self._count += 1
-        worker = _Worker(self._count, self._ended)
-        descriptors = [port.fileno() for port in self._ports]  # type: ignore[attr-defined]
-        inherited = {_FIRST + place: descriptor for place, descriptor in enumerate(descriptors)}
-        command = [sys.executable, "-m", "txvalkeycluster.proxy.worker"]
-        transport: IProcessTransport = self._reactor.spawnProcess(
-            worker,
-            sys.executable,
-            command,
-            env=dict(os.environ),
-            childFDs={0: "w", 1: "r", 2: "r", **inherited},
+    def _start(self, place: int) -> Worker | None:
+        """Start a worker; return None if the system does not let us."""
+        self._serial += 1
+        taken = {each.number for each in self.workers}
+        number = next(
+            each % (MOST_NUMBERS - 1) + 1
+            for each in range(self._serial - 1, self._serial + MOST_NUMBERS)
+            if each % (MOST_NUMBERS - 1) + 1 not in taken
         )
+        worker = Worker(self, self._serial, number, place)
+        inherited = {_FIRST + each: port.fileno() for each, port in enumerate(self._shared)}  # type: ignore[attr-defined]
+        try:
+            transport: IProcessTransport = self._reactor.spawnProcess(
+                worker,
+                sys.executable,
+                [sys.executable, "-m", "txvalkeycluster.proxy.worker"],
+                env=dict(os.environ),
+                childFDs={0: "w", 1: "r", 2: "r", **inherited},
+            )
+        except OSError as reason:
+            _log.error("a worker cannot be started: {reason}", reason=reason)
+            return None
         worker.transport = transport
-        most = -(-self._settings.max_clients // self._settings.workers)
-        settings = replace(self._settings, workers=0, metrics="", max_clients=most)
-        others = [each.number for each in self.workers]
-        worker.tell(
-            {
-                "settings": asdict(settings),
-                "folder": self._folder,
-                "number": worker.number,
-                "descriptors": list(inherited),
-                "others": others,
-            }
-        )
         self.workers.append(worker)
+        worker.tell(
+            settings=asdict(self._share(place)),
+            folder=self._folder,
+            number=number,
+            descriptors=list(inherited),
+            others=[],
+            refuse=self._refusing,
+        )
         self._tell_all()
-        worker.ready.addErrback(lambda _: None)
+        late = self._reactor.callLater(_READY_TIMEOUT, self._not_ready, worker)
+        worker.ready.addCallback(self._is_ready, late)
         return worker
+
+    def _share(self, place: int) -> ProxySettings:
+        """Return the settings of a worker: it has its part of what is limited for all clients together."""
+        settings = self._settings
+        count = settings.workers
+        clients, rest = divmod(settings.max_clients, count)
+        return replace(
+            settings,
+            workers=0,
+            metrics="",
+            max_clients=clients + (place < rest),
+            max_total_bytes=max(settings.max_total_bytes // count, 1),
+            max_output=max(settings.max_output // count, 1),
+        )
+
+    def _is_ready(self, ready: bool, late: IDelayedCall) -> bool:
+        if late.active():
+            late.cancel()
+        self.changed()
+        return ready
+
+    def _not_ready(self, worker: Worker) -> None:
+        _log.error("worker {number} is killed: it does not accept clients", number=worker.number)
+        worker.kill()
 
     def _tell_all(self) -> None:
         numbers = [each.number for each in self.workers]
         for worker in self.workers:
-            worker.tell({"others": [number for number in numbers if number != worker.number]})
+            worker.tell(others=[number for number in numbers if number != worker.number])
 
-    def _ended(self, worker: _Worker, reason: Failure) -> None:
+    def changed(self) -> None:
+        """Let the workers refuse clients if all have as many as they may have.  Otherwise the others accept them."""
+        accepting = [worker for worker in self.workers if worker.accepts]
+        refusing = bool(accepting) and all(worker.full for worker in accepting)
+        if refusing != self._refusing:
+            self._refusing = refusing
+            for worker in self.workers:
+                worker.tell(refuse=refusing)
+
+    def ended(self, worker: Worker, reason: Failure) -> None:
+        """Note the end of a worker.  It is started again if it was not told to stop."""
         self.workers.remove(worker)
+        self._done.add(worker.numbers.without_gauges())
+        with suppress(OSError):
+            os.unlink(Peers(self._reactor, self._folder, 0).socket_of(worker.number))
         self._tell_all()
-        if self.running and not worker.stopping:
-            _log.error("worker {number} has ended: {reason}", number=worker.number, reason=reason.value)
-            self._reactor.callLater(_AGAIN, self._start_again)
+        self.changed()
+        if not self.running or worker.stopping:
+            return
+        _log.error("worker {number} has ended: {reason}", number=worker.number, reason=reason.value)
+        if worker.ready.called and self.seconds() - worker.started >= _STABLE:
+            self._pause = _LEAST_PAUSE
+        self._fill_later()
 
-    def _start_again(self) -> None:
-        if self.running:
-            self._start()
+    def _fill_later(self) -> None:
+        if self._filling is None:
+            self._filling = self._reactor.callLater(self._pause, self._fill)
+            self._pause = min(2 * self._pause, _MOST_PAUSE)
+
+    def _fill(self) -> None:
+        """Start a worker at each place that has none."""
+        self._filling = None
+        for place in range(self._settings.workers):
+            if not any(each.place == place and not each.stopping for each in self.workers) and not self._start(place):
+                self._fill_later()
+                return
 
     def replace_workers(self) -> Deferred[None]:
-        """Start a new worker for each old one, and stop the old one when the new one accepts clients.
+        """Start a new worker for each one of now, and stop the old one when the new one accepts clients.
+
+        If a new worker ends before, the old one and those after it stay.
 
         Returns:
-            A Deferred that fires with None when all new workers accept clients.
+            A Deferred that fires with None at the end.
         """
+        self._outdated = self._serial
         if self._replacing is None:
-            self._replacing = Deferred.fromCoroutine(self._replace())
+            self._replacing = Deferred()
+            replacing = Deferred.fromCoroutine(self._replace())
+            replacing.addErrback(lambda failure: _log.failure("the workers cannot be replaced", failure))
+            replacing.addCallback(self._replaced)
         waiter: Deferred[None] = Deferred()
-        self._replacing.chainDeferred(waiter)
+        if self._replacing is None:
+            waiter.callback(None)
+        else:
+            self._replacing.chainDeferred(waiter)
         return waiter
 
+    def _replaced(self, _: object) -> None:
+        replacing, self._replacing = self._replacing, None
+        assert replacing is not None
+        replacing.callback(None)
+
     async def _replace(self) -> None:
-        try:
-            for old in list(self.workers):
-                new = self._start()
-                await new.ready
-                if new not in self.workers:
-                    _log.error("worker {number} stays, because its successor has ended", number=old.number)
+        while self.running:
+            old = next((each for each in self.workers if each.serial <= self._outdated and not each.stopping), None)
+            if old is None:
+                return
+            outdated = self._outdated
+            new = self._start(old.place)
+            accepts = new is not None and await new.ready
+            if not self.running:
+                return
+            if not accepts:
+                _log.error("worker {number} stays, because its successor has ended", number=old.number)
+                if self._outdated == outdated:
                     return
-                old.stop()
-        finally:
-            self._replacing = None
+                continue
+            for each in self.workers:
+                if each.place == old.place and each is not new:
+                    self._retire(each)
+
+    def _retire(self, worker: Worker) -> None:
+        """Let a worker end by itself, as long as it does not take too long."""
+        if not worker.stopping:
+            worker.stop()
+            self._kill_later(worker, self._settings.stop_timeout + _KILL_LATE)
+
+    def _kill_later(self, worker: Worker, seconds: float) -> None:
+        late = self._reactor.callLater(seconds, self._kill, worker)
+        worker.gone.addCallback(lambda _: late.cancel() if late.active() else None)
+
+    def _kill(self, worker: Worker) -> None:
+        _log.error("worker {number} is killed: it does not end", number=worker.number)
+        worker.kill()
 
     def snapshot(self) -> Deferred[Snapshot]:
-        """Return a Deferred that fires with the numbers of all workers."""
+        """Add up the numbers of all workers, also of those that have ended.
+
+        Returns:
+            A Deferred that fires with the numbers.  It fails with PeerError if a worker does not answer.
+        """
         return Deferred.fromCoroutine(self._snapshot())
 
     async def _snapshot(self) -> Snapshot:
         peers = Peers(self._reactor, self._folder, 0)
-        peers.others = [worker.number for worker in self.workers]
-        return total_of([snapshot_of(reply) for reply in await peers.ask_all("NUMBERS")])
+        asked = [worker for worker in self.workers if worker.ready.called]
+        asking = [Deferred.fromCoroutine(peers.ask(each.number, "NUMBERS", patience=_PATIENCE)) for each in asked]
+        for worker, (answered, reply) in zip(asked, await DeferredList(asking, consumeErrors=True), strict=True):
+            # A worker that has ended meanwhile has told its numbers, or they are those of the last time.
+            if worker in self.workers:
+                if not answered and not worker.told_all:
+                    raise PeerError(f"worker {worker.number} does not answer")
+                if not worker.told_all:
+                    worker.numbers = snapshot_of(reply)
+        total = Snapshot()
+        total.add(self._done)
+        for worker in self.workers:
+            total.add(worker.numbers)
+        return total
+
+    # ---- the end
 
     def stopService(self) -> Deferred[None]:
         """Close the ports, and end the workers when the requests of their clients have ended.
+
+        A second SIGTERM or SIGINT ends the requests at once.
 
         Returns:
             A Deferred that fires with None when all workers have ended.
         """
         super().stopService()  # type: ignore[no-untyped-call]
-        return Deferred.fromCoroutine(self._stop())
+        if self._stopping is None:
+            self._stopping = Deferred()
+            Deferred.fromCoroutine(self._stop()).addBoth(self._stopped)
+        waiter: Deferred[None] = Deferred()
+        self._stopping.chainDeferred(waiter)
+        return waiter
+
+    def _stopped(self, result: Any) -> None:
+        stopping, self._stopping = self._stopping, None
+        assert stopping is not None
+        stopping.callback(result)
 
     async def _stop(self) -> None:
-        ports, self._ports = self._ports, []
-        for port in [*ports, *([self._metrics] if self._metrics is not None else [])]:
-            await (port.stopListening() or succeed(None))
-        for worker in self.workers:
-            worker.stop()
-        late = self._reactor.callLater(self._settings.stop_timeout + 5.0, self._kill)
-        await DeferredList([worker.gone for worker in self.workers])
-        if late.active():
-            late.cancel()
-        rmtree(self._folder, ignore_errors=True)
+        undo = at_next_signal(self._reactor, self.hurry)
+        try:
+            if self._filling is not None:
+                self._filling.cancel()
+                self._filling = None
+            ports, self._ports, self._shared = self._ports, [], []
+            await close_ports(ports)
+            for worker in self.workers:
+                self._retire(worker)
+            await DeferredList([worker.gone for worker in self.workers])
+            rmtree(self._folder, ignore_errors=True)
+        finally:
+            undo()
+            if self._hangup is not None:
+                signal.signal(signal.SIGHUP, self._hangup)
+                self._hangup = None
 
-    def _kill(self) -> None:
-        for worker in self.workers:
-            worker.stop(signal.SIGKILL)
+    def hurry(self) -> None:
+        """End the requests under way, if the service is stopping."""
+        if self._stopping is not None:
+            for worker in self.workers:
+                worker.tell(stop="now")
+                self._kill_later(worker, _KILL_SOON)

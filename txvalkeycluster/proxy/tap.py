@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from twisted.application.service import IService
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
-from .service import ProxyService, tune_garbage_collector
+from ..client import ClusterClient
+from .listening import endpoint_of, is_passed_by_systemd
+from .server import ProxyServer
+from .service import ProxyService, allow_open_files, made_server, metrics_endpoint, tune_garbage_collector
 from .settings import ProxySettings, SettingsError, read_file
 from .supervisor import Supervisor
 
 
-def _number(name: str) -> Callable[[str], float]:
+def _number(name: str, kind: type[float], wanted: str) -> Callable[[str], float]:
     def convert(text: str) -> float:
         try:
-            return float(text)
+            return kind(text)
         except ValueError:
-            raise UsageError(f"--{name} is {text!r}; it must be a number") from None
+            raise UsageError(f"--{name} is {text!r}; it must be {wanted}") from None
 
     return convert
 
@@ -39,14 +43,20 @@ class Options(UsageOptions):
     optParameters: ClassVar = [
         ["cluster", None, None, "URL of the cluster: valkey://user:password@host:port,host:port?option=value"],
         ["users", None, None, "File with the proxy's own users; python -m txvalkeycluster.proxy.users writes a line."],
-        ["timeout", None, None, "Seconds until a command fails.  [default: 10]", _number("timeout")],
+        ["timeout", None, None, "Seconds until a command fails.  [default: 10]", _number("timeout", float, "a number")],
         [
             "metrics",
             None,
             None,
             "Endpoint for Prometheus, such as tcp:9121:interface=127.0.0.1; metrics are at /metrics.",
         ],
-        ["workers", None, None, "How many processes serve the clients.  [default: this process]", _number("workers")],
+        [
+            "workers",
+            None,
+            None,
+            "How many processes serve the clients.  [default: this process]",
+            _number("workers", int, "a whole number"),
+        ],
         ["config", None, None, "TOML file with these settings and more."],
     ]
 
@@ -64,30 +74,55 @@ class Options(UsageOptions):
         Raises:
             UsageError: A setting is not valid.
         """
+        path = self["config"]
         try:
-            values = read_file(self["config"]) if self["config"] else {}
-            for name in ("cluster", "users", "timeout", "metrics"):
-                if self[name] is not None:
-                    values[name] = self[name]
-            if self["workers"] is not None:
-                values["workers"] = int(self["workers"])
-            if self["pass-through"]:
-                values["pass_through"] = True
-            if self._listen:
-                values["listen"] = self._listen
-            self["settings"] = ProxySettings.from_mapping(values)
+            values = read_file(path) if path else {}
+        except ValueError as error:
+            raise UsageError(f"--config {error}") from None
+        given = {name: self[name] for name in ("cluster", "users", "timeout", "metrics", "workers")}
+        given = {name: value for name, value in given.items() if value is not None}
+        if self["pass-through"]:
+            given["pass_through"] = True
+        if self._listen:
+            given["listen"] = self._listen
+        # A password must not be where somebody prints these options.
+        self["cluster"] = None
+        try:
+            self["settings"] = ProxySettings.from_mapping({**values, **given})
+            check(self["settings"], started=not self["check"])
         except SettingsError as error:
-            raise UsageError(str(error)) from None
+            in_file = error.name in values and error.name not in given
+            name = f"{path}: {error.name}" if in_file else f"--{error.name.replace('_', '-')}"
+            raise UsageError(f"{name} {error.problem}") from None
         if self["check"]:
-            self._check()
+            print("The settings are valid.")
+            raise SystemExit(0)
 
-    def _check(self) -> None:
+
+def check(settings: ProxySettings, *, started: bool = True) -> None:
+    """Check what settings refer to: files, endpoints and packages.  Nothing is opened or connected.
+
+    Args:
+        settings: The settings.
+        started: Whether the sockets that systemd passes must be there.
+
+    Raises:
+        SettingsError: Something is not valid.
+    """
+    from twisted.internet import reactor
+
+    for each in settings.listen:
         try:
-            makeService(self)
-        except (OSError, ValueError, ImportError) as error:
-            raise UsageError(str(error)) from None
-        print("The settings are valid.")
-        raise SystemExit(0)
+            endpoint_of(reactor, "listen", each)
+        except SettingsError as error:
+            if started or not is_passed_by_systemd(error):
+                raise
+    metrics_endpoint(reactor, settings)
+    made_server(lambda: ProxyServer(cast(IReactorTime, reactor), settings))
+    try:
+        ClusterClient(reactor, settings.cluster, raw_replies=True).abort()
+    except (OSError, TypeError, ValueError) as error:
+        raise SettingsError("cluster", f"is not valid: {error}") from error
 
 
 def makeService(options: Any) -> IService:
@@ -99,6 +134,7 @@ def makeService(options: Any) -> IService:
     if settings.workers:
         service = Supervisor(reactor, settings)
     else:
+        allow_open_files(settings)
         tune_garbage_collector()
         service = ProxyService(reactor, settings)
     return service
