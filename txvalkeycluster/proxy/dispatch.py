@@ -137,6 +137,8 @@ def misuse(command: Command, words: list[bytes]) -> bytes:
         pairs = integer(words[1])
         if pairs is not None and 2 + 2 * pairs > count:
             return error("ERR syntax error")
+    if not fits and command.name == "EXEC":
+        return error("EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command")
     return b"" if fits else wrong_arguments(command.name)
 
 

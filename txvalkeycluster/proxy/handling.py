@@ -95,7 +95,7 @@ def _anywhere(session: ClientSession, frame: bytes, command: Command, words: lis
     try:
         command.check_allowed(words)
     except RoutingError as reason:
-        return error(f"ERR {reason}")
+        return misuse(command, words) or error(f"ERR {reason}")
     session.relay(frame, key_slot(words[1] if len(words) > 1 else b"%d" % session.number))
     return None
 

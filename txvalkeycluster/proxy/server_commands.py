@@ -137,7 +137,9 @@ async def _scan(
         assert session.upstream is not None
         kind = options.get(b"TYPE")
         keys = session.upstream.client.scan_iter(
-            options.get(b"MATCH"), count=max(count, 100), type=kind.decode("utf-8", "replace") if kind else None
+            options.get(b"MATCH"),
+            count=max(count, 100),
+            type=kind.decode("utf-8", "replace") if kind is not None else None,
         )
         cursor = server.scans.begin(owner, words, keys)
     elif server.peers is not None:
@@ -162,6 +164,9 @@ async def run(session: ClientSession, command: Command, words: Sequence[bytes]) 
     value: Any = await session.upstream.client.execute(*words)
     if command.name == "FUNCTION STATS":
         value = _function_stats(value)
+    elif command.name in ("PUBSUB NUMSUB", "PUBSUB SHARDNUMSUB"):
+        numbers = dict(_pairs(value))
+        value = [item for channel in words[2:] for item in (channel, numbers.get(channel, 0))]
     # A simple string and a bulk string are the same value.  All others say OK only as a simple string.
     return encode(Status("OK") if value == b"OK" and command.name not in _NAMES else value, session.protocol)
 
