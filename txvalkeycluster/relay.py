@@ -49,7 +49,8 @@ class RelayBatch:
             router: The router of the client.
         """
         self._router = router
-        self._destinations = router.destinations
+        # As long as the batch is filled, a new slot map does not matter: requests for one slot must not part.
+        self._destinations = router.recovery.slot_map.snapshot()
         # The requests by node, or by the queue of slots without an owner.
         self._groups: dict[Any, RawBatch] = {}
         self._on_replies: OnReplies = _no_replies
@@ -118,6 +119,10 @@ class RelayBatch:
             for group in groups.values():
                 router.next_turn.add(partial(group.fail_unanswered, ClientClosed, router.closed_because))
             return None
+        if router.recovery.slot_map.snapshot() is not self._destinations:
+            # They will be redirected, and later ones will not.
+            for group in groups.values():
+                group.overtaken()
         scheduler = router.factory.write_scheduler
         # All connections write together at the end, and no timer is needed for that.
         outer, scheduler.held = scheduler.held, True

@@ -241,10 +241,11 @@ class RelayTests(MemoryTests):
         relay.submit(f"INCR {other}", f"INCR {self.a}", f"INCR {other}")
         self.let(relay)
         self.assertEqual(relay.results, {0: b":1\r\n", 1: b":1\r\n", 2: b":2\r\n"})
-        self.assertEqual(relay.delayed, [1])
+        # The third was on the way to the old owner; it could also have been for the slot that has moved.
+        self.assertEqual(relay.delayed, [1, 2])
         relay.submit(f"INCR {self.a}")
         self.let(relay)
-        self.assertEqual((relay.results[3], relay.delayed), (b":2\r\n", [1]))
+        self.assertEqual((relay.results[3], relay.delayed), (b":2\r\n", [1, 2]))
         self.assertEqual(self.writes(self.nodes[0], b"INCR").count(self.a.encode()), 1)
 
     def test_ask(self) -> None:
@@ -292,6 +293,111 @@ class RelayTests(MemoryTests):
             self.assertEqual(relay.results, {0: b"$1\r\n0\r\n", 1: b":1\r\n", 2: b"$1\r\n0\r\n"})
             self.nodes[0].script = None
             self.result_of(relay.client.close())
+
+    def in_flight(self) -> tuple[Relay, list[tuple[list[bytes], Connection]]]:
+        """Return a relay with a request that is on the way to the first node, which keeps all that comes."""
+        relay = self.relay(unresponsive_after=60, timeout=60, refresh_period=None)
+        held: list[tuple[list[bytes], Connection]] = []
+
+        def script(_: ScriptedNode, words: list[bytes], connection: Connection) -> Any:
+            held.append((words, connection))
+            return SILENCE
+
+        self.nodes[0].script = script
+        relay.submit(f"SET {self.a} 1", f"GET {self.b}")
+        self.network.settle()
+        self.assertEqual((relay.delayed, len(held)), ([], 1))
+        return relay, held
+
+    def redirect(self, held: list[tuple[list[bytes], Connection]]) -> None:
+        """Let the first node answer all with MOVED."""
+        for words, connection in held:
+            connection.write(moved(words[1], self.nodes[1].address))
+
+    def test_told_when_the_slot_moves(self) -> None:
+        """Requests on the way to a node are reported when it loses a slot, because later ones go to the new owner."""
+        relay, held = self.in_flight()
+        self.cluster.move(key_slot(self.a), self.nodes[1])
+        # Another node tells the client.
+        self.nodes[2].script = lambda node, words, _: (
+            moved(self.a, self.nodes[1].address) if words[0] == b"GET" else DEFAULT_REPLY
+        )
+        other = Relay(relay.client)
+        other.submit(f"GET {self.c}")
+        self.network.settle()
+        self.assertEqual(relay.delayed, [0])
+        self.assertEqual(other.delayed, [0])
+        # A caller that did not wait could overtake now.
+        relay.submit(f"GET {self.a}")
+        self.network.settle()
+        self.assertEqual(relay.results[2], b"$1\r\n0\r\n")
+        self.redirect(held)
+        self.let(relay)
+        self.assertEqual((relay.results[0], relay.delayed), (b"+OK\r\n", [0]))
+
+    def test_told_by_a_new_slot_map(self) -> None:
+        """So they are if a new slot map has other owners, but not those on the way to nodes that have lost nothing."""
+        relay, _ = self.in_flight()
+        self.nodes[1].script = self.nodes[0].script
+        relay.submit(f"INCR {self.b}")
+        for slot, delayed in ((None, []), (key_slot(self.a), [0])):
+            if slot is not None:
+                self.cluster.move(slot, self.nodes[1])
+            refreshed = relay.client.refresh_topology()
+            # Only the third node answers.
+            while not refreshed.called:
+                self.advance(0.5)
+            self.assertEqual((relay.delayed, relay.came[1:]), (delayed, []))
+
+    def test_a_slot_moves_while_a_batch_is_filled(self) -> None:
+        """Requests for one slot do not part: all go to the node that was the owner at first, and are reported."""
+        relay = self.relay()
+        self.nodes[0].script = lambda node, words, _: (
+            moved(words[1], self.nodes[1].address) if words[0] == b"INCR" else DEFAULT_REPLY
+        )
+        slot = key_slot(self.a)
+        batch = relay.client.relay_batch()
+        batch.add(0, slot, packed(("INCR", self.a)))
+        node = relay.client._router.factory.node_at(self.nodes[1].address)
+        relay.client._router.recovery.slot_map.repoint(slot, node)
+        batch.add(1, slot, packed(("INCR", self.a)))
+        batch.add_keyed([2], [self.a.encode()], [packed(("INCR", self.a))])
+        batch.add(3, key_slot(self.c), packed(("INCR", self.c)))
+        relay.sent = [("INCR",)] * 4
+        relay.client.submit(batch, relay._replied, on_delay=relay._delayed)
+        self.assertEqual(sorted(relay.delayed), [0, 1, 2, 3])
+        self.let(relay)
+        self.assertEqual([reply for _, reply in sorted(relay.came)], [b":1\r\n", b":2\r\n", b":3\r\n", b":1\r\n"])
+        self.assertEqual(self.writes(self.nodes[0], b"INCR"), [self.a.encode()] * 3)
+        # The next batch knows the new owner.
+        relay.submit(f"INCR {self.a}")
+        self.let(relay)
+        self.assertEqual((relay.results[4], len(relay.delayed)), (b":4\r\n", 4))
+
+    def test_a_node_leaves_while_a_batch_is_filled(self) -> None:
+        """Requests for a node that is closed meanwhile go to the new owners."""
+        relay = self.relay()
+        batch = relay.client.relay_batch()
+        batch.add(0, key_slot(self.a), packed(("INCR", self.a)))
+        self.cluster.ranges = [(0, 8000, self.nodes[1]), (8001, 16383, self.nodes[2])]
+        self.result_of(relay.client.refresh_topology())
+        self.advance(1.0)
+        batch.add(1, key_slot(self.a), packed(("INCR", self.a)))
+        relay.sent = [("INCR",)] * 2
+        relay.client.submit(batch, relay._replied, on_delay=relay._delayed)
+        self.let(relay)
+        self.assertEqual((relay.results, relay.delayed), ({0: b":1\r\n", 1: b":2\r\n"}, [0, 1]))
+
+    def test_the_server_behind_an_address_is_replaced(self) -> None:
+        """Requests on the old connection are reported, because later ones go to a new connection."""
+        relay, held = self.in_flight()
+        other = Relay(relay.client)
+        other.submit(f"INCR {self.a}")
+        self.network.settle()
+        # The second request is answered first: the server redirects to its own address.
+        held[0][1].write(moved(self.a, self.nodes[0].address))
+        self.network.settle()
+        self.assertEqual((relay.delayed, other.delayed), ([0], [0]))
 
     def test_a_request_that_waits_times_out(self) -> None:
         """A request that servers refuse until its deadline ends with CommandTimeout, and was not executed."""

@@ -156,11 +156,15 @@ class RawBatch(Batch):
             self._announce(index, index + 1)
         super()._leave(go)
 
-    def dissolve(self) -> list[SubRequest]:
-        """Return every request without a reply as a request of its own; the batch expects no more replies."""
+    def overtaken(self) -> None:
+        """Tell the collector that all requests without a reply are delayed."""
         if not self.called:
             count = len(self._places)
             self._announce(count - self._due + len(self._replies), count)
+
+    def dissolve(self) -> list[SubRequest]:
+        """Return every request without a reply as a request of its own; the batch expects no more replies."""
+        self.overtaken()
         return super().dissolve()
 
     @property

@@ -147,6 +147,9 @@ class Request:
         if not self.called:
             self.fail(error)
 
+    def overtaken(self) -> None:
+        """Handle that later requests for the same slot may be executed before this one."""
+
     def failed_attempt(self, reason: object) -> History:
         """Note that an attempt failed.
 

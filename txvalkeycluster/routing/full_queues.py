@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from ..connection.node import NodeConnection, State
 from ..errors import ClientClosed, TooManyPending
 from ..requests.raw_batch import RawBatch
 
@@ -42,7 +43,11 @@ class FullQueues:
         waiting = self._waiting.get(destination)
         if waiting is None:
             try:
-                self._router.route(batch)
+                if isinstance(destination, NodeConnection) and destination.state is not State.CLOSED:
+                    # Also if another node has become the owner: earlier requests may be on the way to this one.
+                    batch.give_to(destination)
+                else:
+                    self._router.route(batch)
             except TooManyPending:
                 waiting = self._waiting[destination] = deque()
             else:

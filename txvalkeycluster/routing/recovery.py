@@ -54,8 +54,9 @@ from .retry_policy import (
 )
 from .slot_map import Draft, SlotMap
 
-# What a command in a retry queue waits for, by error code.  Errors show it after "waiting for host:port".
+# What a command in a retry queue waits for, by error text or code.  Errors show it after "waiting for host:port".
 _WAITED_FOR = {
+    "CLUSTERDOWN Hash slot not served": "to serve the slot",
     "LOADING": "to finish loading",
     "TRYAGAIN": "to finish moving the keys of the slot",
     "CLUSTERDOWN": "to report that the cluster is up",
@@ -64,6 +65,9 @@ _WAITED_FOR = {
     "MOVED": "to stop redirecting",
     "ASK": "to stop redirecting",
 }
+_UNREACHABLE = "to become reachable"
+# These concern all commands for a node, so the commands can stay in order.  All others may concern only some slots.
+_OF_THE_NODE = frozenset([_UNREACHABLE, *(_WAITED_FOR[code] for code in ("LOADING", "CLUSTERDOWN", "MASTERDOWN"))])
 
 
 class Recovery:
@@ -189,7 +193,8 @@ class Recovery:
         key = (node.address, what)
         queue = self._retry_queues.get(key)
         if queue is None:
-            queue = self._retry_queues[key] = self._queue(f"{node.address} {what}", node.counters)
+            in_order = what in _OF_THE_NODE
+            queue = self._retry_queues[key] = self._queue(f"{node.address} {what}", node.counters, in_order=in_order)
         node.counters.put_off += 1
         queue.send(request)
 
@@ -266,6 +271,7 @@ class Recovery:
     def _redial(self, node: NodeConnection, connection: RESPProtocol | None, history: History) -> None:
         history.redirects += 1
         node.counters.moved += 1
+        self.slot_map.overtake([node])
         node.redial(connection)
 
     def _carry_out(
@@ -291,7 +297,8 @@ class Recovery:
         else:
             history.redirects = 0
             code = history.last.partition(" ")[0]
-            self._wait(node, request, _WAITED_FOR.get(code, f"to stop answering {code}"))
+            what = _WAITED_FOR.get(history.last) or _WAITED_FOR.get(code, f"to stop answering {code}")
+            self._wait(node, request, what)
 
     def lost(self, node: NodeConnection, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception) -> None:
         """Handle the requests of a lost connection: send again those for which that is safe, then fail the others.
@@ -339,7 +346,7 @@ class Recovery:
         routed = [request for request in stranded if request.target is not THIS_NODE]
         for request in routed:
             request.failed_attempt(reason)
-        for_each(routed, lambda request: self._wait(node, request, "to become reachable"))
+        for_each(routed, lambda request: self._wait(node, request, _UNREACHABLE))
         for request in stranded:
             if request.target is THIS_NODE:
                 request.fail(reason)

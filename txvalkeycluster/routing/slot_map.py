@@ -5,7 +5,7 @@ A new map is prepared in steps, because a map with 16,384 ranges takes some mill
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from random import Random
 
@@ -62,6 +62,31 @@ class SlotMap:
         self._primaries: list[NodeConnection] = []
         # Whether a MOVED has changed a slot since the map was installed.
         self._repointed = False
+        # The result of `snapshot`; None if there is none, or if the destinations have changed since.
+        self._snapshot: list[Destination] | None = None
+        self._relays = False
+
+    def snapshot(self) -> list[Destination]:
+        """Return the destination of each slot as it is now, in a list that never changes.
+
+        It is for relayed requests, whose caller is told from now on when later ones can overtake them.
+        """
+        if self._snapshot is None:
+            self._relays = True
+            self._snapshot = list(self.destinations)
+        return self._snapshot
+
+    def overtake(self, nodes: Iterable[Destination]) -> None:
+        """Note that nodes have lost slots: later requests can overtake those that are on the way to these nodes.
+
+        It is called before any later request is sent.
+        """
+        self._snapshot = None
+        if self._relays:
+            for node in nodes:
+                if isinstance(node, NodeConnection) and node.protocol is not None:
+                    for request in dict.fromkeys(node.protocol.everything()):
+                        request.overtaken()
 
     def draft(self, shards: tuple[Shard, ...]) -> Generator[None, None, Draft | None]:
         """Prepare a map.
@@ -113,6 +138,9 @@ class SlotMap:
         """
         self._repointed = False
         self.topology = draft.topology
+        if self._relays:
+            pairs = zip(self.destinations, draft.destinations, strict=True)
+            self.overtake({old for old, new in pairs if old is not new})
         self.destinations[:] = draft.destinations
         self._listed = draft.listed
         self._primaries = draft.primaries
@@ -120,6 +148,8 @@ class SlotMap:
 
     def repoint(self, slot: int, node: NodeConnection) -> None:
         """Assign a slot to the target of a MOVED, until the next map."""
+        if self.destinations[slot] is not node:
+            self.overtake([self.destinations[slot]])
         self.destinations[slot] = node
         self._repointed = True
 
