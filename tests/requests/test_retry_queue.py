@@ -65,6 +65,25 @@ class RetryQueueTests(SynchronousTestCase):
         self.waits.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_order(self) -> None:
+        """In a queue with an order, commands that were tried in vain stay before those that were issued later."""
+        self.queue = RetryQueue(
+            self.clock, self.options, self.waits, self.counters, "better times", self.retry, in_order=True
+        )
+        waiting = [self.enter() for _ in range(300)]
+        for _ in range(50):
+            self.advance(0.01)
+            self.assertEqual(self.queue.everything(), waiting)
+        self.assertGreater(self.tries, 64)
+        self.waits.stop()
+
+    def test_all_are_tried(self) -> None:
+        """In a queue without an order, every command is tried, although those before it cannot be served."""
+        waiting = [self.enter() for _ in range(100)]
+        self.advance(0.5)
+        self.assertEqual({each for each in waiting if not each.history.attempts}, set())  # type: ignore[attr-defined]
+        self.waits.stop()
+
     def test_deadlines(self) -> None:
         """Each command ends at its own deadline, with an error that says what the command waited for."""
         early, late = self.enter(timeout=0.5), self.enter(timeout=5.0)

@@ -26,9 +26,12 @@ class RetryQueue(PendingQueue):
     """Commands that wait for the same reason.
 
     With ``ticks``, some of them are tried in each tick.  Without, they wait until `release` or `take_all`.
+
+    With ``in_order``, commands that were tried in vain stay before the others.  Without, they go to the end, because
+    others may succeed.
     """
 
-    __slots__ = ("_backoff", "_on_enter", "_retry", "_ticks", "_timer", "_what", "detail")
+    __slots__ = ("_backoff", "_in_order", "_on_enter", "_retry", "_returned", "_ticks", "_timer", "_what", "detail")
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class RetryQueue(PendingQueue):
         retry: Callable[[Iterable[Request]], None],
         *,
         ticks: bool = True,
+        in_order: bool = False,
         on_enter: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(clock, options, waits, counters, self._describe)
@@ -47,6 +51,9 @@ class RetryQueue(PendingQueue):
         self._retry = retry
         self._on_enter = on_enter
         self._ticks = ticks
+        self._in_order = in_order
+        # How many commands have come back since the last tick.
+        self._returned = 0
         self._backoff = Backoff(options.random)
         self._timer = Timer(clock, self._try_some)
         #: A text about the last attempts, for the errors of requests that time out here.
@@ -54,6 +61,13 @@ class RetryQueue(PendingQueue):
 
     def __repr__(self) -> str:
         return f"<RetryQueue {self._what!r} waiting={len(self)}>"
+
+    def add(self, request: Request) -> None:
+        """Accept a request; see `PendingQueue.add`."""
+        super().add(request)
+        if self._in_order and request.history is not None and request.history.on_reply == self.release:
+            self._requests.insert(self._returned, self._requests.pop())
+            self._returned += 1
 
     def send(self, request: Request) -> None:
         """Accept a request.
@@ -92,10 +106,12 @@ class RetryQueue(PendingQueue):
         """Remove and return every request, and start again with the shortest pause."""
         self._backoff.reset()
         self._timer.stop()
+        self._returned = 0
         return self.take()
 
     def _try_some(self) -> None:
         tried = self.take(limit=_TRIED)
+        self._returned = 0
         for request in tried:
             request.admit().on_reply = self.release
         if self:
