@@ -10,6 +10,7 @@ import getpass
 import hashlib
 import hmac
 import os
+import re
 import sys
 from binascii import hexlify, unhexlify
 from collections.abc import Callable
@@ -17,13 +18,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, DeferredSemaphore, succeed
 from twisted.internet.threads import deferToThread
 
 # 16 MiB and 40 ms for each check, as RFC 7914 recommends for interactive logins.
 _COST = 14
+# With the highest cost, a check needs 128 MiB.
+_MOST_COST = 17
 _SALT = 16
 _MOST_REMEMBERED = 1024
+# How many passwords are checked at the same time.  The other processors are left for the requests of clients.
+_AT_ONCE = max(1, (os.cpu_count() or 1) // 2)
+
+
+_NAME = re.compile(r"[^\s:]+").fullmatch
 
 
 class UsersError(ValueError):
@@ -59,10 +67,13 @@ class Users:
         # What has been checked already, by a keyed hash: a client that connects often does not wait again.
         self._secret = os.urandom(32)
         self._checked: dict[bytes, None] = {}
-        self._nobody = _User(_COST, os.urandom(_SALT), b"")
+        self._checking: DeferredSemaphore = DeferredSemaphore(_AT_ONCE)
 
     def __len__(self) -> int:
         return len(self._users)
+
+    def __repr__(self) -> str:
+        return f"<Users of {len(self)} names>"
 
     def __contains__(self, name: object) -> bool:
         return name in self._users
@@ -80,9 +91,16 @@ class Users:
         digest = hmac.digest(self._secret, b"%b\0%b" % (name.encode("utf-8", "surrogateescape"), password), "sha256")
         if digest in self._checked:
             return succeed(True)
-        # An unknown name takes as long as a wrong password.
-        user = self._users.get(name, self._nobody)
-        return self._in_thread(user.has, password).addCallback(self._remember, digest)
+        user = self._users.get(name) or self._nobody(name)
+        checked: Deferred[bool] = self._checking.run(self._in_thread, user.has, password)
+        return checked.addCallback(self._remember, digest)
+
+    def _nobody(self, name: str) -> _User:
+        """Return a user without a password.  A check takes as long as for one of the users, always the same."""
+        digest = hmac.digest(self._secret, name.encode("utf-8", "surrogateescape"), "sha256")
+        users = list(self._users.values())
+        like = users[int.from_bytes(digest[:8], "big") % len(users)]
+        return _User(like.cost, like.salt, b"")
 
     def _remember(self, right: bool, digest: bytes) -> bool:
         if right:
@@ -102,7 +120,7 @@ def line_for(name: str, password: bytes) -> str:
     Raises:
         ValueError: The name cannot be used.
     """
-    if not name or any(character.isspace() or character == ":" for character in name) or name.startswith("#"):
+    if not _NAME(name) or name.startswith("#"):
         raise ValueError(f"{name!r} cannot be the name of a user: it may not be empty or have spaces or colons")
     salt = os.urandom(_SALT)
     digest = _hash(password, salt, _COST)
@@ -115,8 +133,11 @@ def _hash(password: bytes, salt: bytes, cost: int) -> bytes:
 
 def _read(path: Path) -> dict[str, _User]:
     users: dict[str, _User] = {}
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        text = line.strip()
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            text = line.decode().strip()
+        except UnicodeDecodeError:
+            raise UsersError(f"{path}, line {number} is not UTF-8") from None
         if not text or text.startswith("#"):
             continue
         where = f"{path}, line {number}"
@@ -125,8 +146,10 @@ def _read(path: Path) -> dict[str, _User]:
             user = _User(int(cost), unhexlify(salt), unhexlify(digest))
         except ValueError:
             raise UsersError(f"{where} is not name:scrypt:cost:salt:hash") from None
-        if kind != "scrypt" or not 10 <= user.cost <= 20 or len(user.hash) != 32:
-            raise UsersError(f"{where} is not name:scrypt:cost:salt:hash, with a cost of 10 to 20")
+        if not _NAME(name):
+            raise UsersError(f"{where}: the name is empty, or has spaces")
+        if kind != "scrypt" or not 10 <= user.cost <= _MOST_COST or len(user.hash) != 32:
+            raise UsersError(f"{where} is not name:scrypt:cost:salt:hash, with a cost of 10 to {_MOST_COST}")
         if name in users:
             raise UsersError(f"{where}: the user {name} is there twice")
         users[name] = user
