@@ -161,7 +161,7 @@ class Scans:
             if self._scans.get(number) is scan:
                 self._keys += scan.kept - before
                 self._used(number, scan)
-                self._keep_less()
+                self._keep_less(scan)
             return scan.last
         finally:
             scan.release()
@@ -179,10 +179,17 @@ class Scans:
         scan.used_at = self._clock.seconds()
         self._scans.move_to_end(number)
 
-    def _keep_less(self) -> None:
-        """Forget the scans that were used least recently, if all of them together keep too much."""
-        while self._keys > _MOST_KEYS and len(self._scans) > 1:
-            self._drop(next(iter(self._scans)))
+    def _keep_less(self, used: _Scan) -> None:
+        """If all scans together keep too many keys, forget those of the scans that were used least recently."""
+        for number, scan in list(self._scans.items()):
+            if self._keys <= _MOST_KEYS:
+                return
+            if scan.ended and scan is not used:
+                self._drop(number)
+            elif scan is not used:
+                # It goes on, but its last step cannot be repeated.
+                self._keys -= scan.kept
+                scan.last = None
 
     def _drop(self, number: int) -> None:
         scan = self._scans.pop(number, None)
