@@ -83,6 +83,16 @@ class InfoTests(ProxyTests):
         self.assertTrue(abs(int(found["Memory"]["used_memory"]) - sum(used)) < sum(used) / 4, (found["Memory"], used))
         self.assertEqual(found["Memory"]["used_memory_human"][-1], "M")
 
+    async def test_persistence(self) -> None:
+        """Changes that are not saved are a sum; a state that only one primary has is shown."""
+        wire = await self.wire()
+        await self.ask(wire, [request("SET", f"key{number}", "value") for number in range(60)])
+        await self.cluster.ask(self.cluster.servers[1], "CONFIG", "SET", "appendonly", "yes")
+        found = sections_of(await wire.call("INFO", "persistence"))["Persistence"]
+        self.assertEqual(found["rdb_changes_since_last_save"], "60")
+        self.assertEqual(found["aof_enabled"], "1")
+        self.assertEqual(found["aof_last_write_status"], "ok")
+
     async def test_a_primary_is_gone(self) -> None:
         """INFO has no wrong totals if a primary does not answer: it is an error."""
         wire = await self.wire()

@@ -124,6 +124,11 @@ class CombineTests(SynchronousTestCase):
         for policy, replies, result in cases:
             self.assertEqual(self.combined(policy, *replies), result, (policy, replies))
 
+    def test_random_key(self) -> None:
+        """RANDOMKEY has the keys of every node, not always those of the first."""
+        found = {self.combined("any_not_null", b"a", None, b"b") for _ in range(200)}
+        self.assertEqual(found, {b"a", b"b"})
+
     def test_numbers_in_any_order(self) -> None:
         numbers = list(range(20))
         random.Random(1).shuffle(numbers)

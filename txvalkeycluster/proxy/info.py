@@ -21,6 +21,8 @@ _FIRST = ("_ratio", "_perc", "_policy", "_usec")
 # Sections that describe a node as a part of the cluster.
 _LEFT_OUT = frozenset(["replication", "cluster", "modules", "keyspace", "clients"])
 _ALL = frozenset(["all", "everything", "default"])
+# In the section about persistence, these are totals.  Of the other fields, the least favourable one is shown.
+_TOTALS = ("_since_last_save", "_saves", "_rewrites", "_expired", "_loaded", "_processed", "_total", "cow_size")
 # What tells where a node runs.
 _OF_ONE_NODE = ("listener", "executable", "config_file", "io_threads_active", "tcp_port")
 _RUN_ID = os.urandom(20).hex()
@@ -64,6 +66,8 @@ async def cluster_info(server: ProxyServer, session: ClientSession, wanted: list
             sections[name] = _of_the_proxy(lower, server, parts)
         elif lower == "server":
             sections[name] = _about(server, session, parts[0])
+        elif lower == "persistence":
+            sections[name] = _persistence(parts)
         else:
             sections[name] = _summed(parts) if lower in _SUMMED else parts[0]
     if everything or not wanted or "proxy" in wanted:
@@ -118,6 +122,20 @@ def _summed(parts: list[dict[str, str]]) -> dict[str, str]:
         if plain != name and plain in total:
             total[name] = _human(total[plain])
     return total
+
+
+def _persistence(parts: list[dict[str, str]]) -> dict[str, str]:
+    combined: dict[str, str] = {}
+    for name in dict.fromkeys(name for part in parts for name in part):
+        values = [part[name] for part in parts if name in part]
+        if name.endswith(_TOTALS):
+            combined[name] = _sum(values)
+        elif name.endswith("_status"):
+            combined[name] = next((value for value in values if value != "ok"), "ok")
+        else:
+            worst = min if name.endswith("_save_time") else max
+            combined[name] = values[0] if len(set(values)) == 1 else worst(values, key=float)
+    return combined
 
 
 def _sum(values: list[str]) -> str:

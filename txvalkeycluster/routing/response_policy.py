@@ -5,6 +5,7 @@ Source of the policies: https://valkey.io/topics/command-tips/
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
@@ -53,7 +54,9 @@ def _each(merge: Callable[[Any, Any], Any]) -> Callable[[list[Any]], Any]:
 
 
 def _any_not_null(replies: list[Any]) -> Any:
-    return next((reply for reply in replies if reply is not None), None)
+    found = [reply for reply in replies if reply is not None]
+    # RANDOMKEY has this policy.  The first reply would always be a key of the same node.
+    return random.choice(found) if found else None
 
 
 def _union(replies: list[Any]) -> list[Any]:
