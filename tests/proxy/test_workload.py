@@ -51,7 +51,7 @@ class VerifiedWorkloadTests(MovingTests):
         port = self.port_of(await self.proxy())
         clients = [WorkloadClient(await self.plain(port)) for _ in range(5)]
         adapters: list[Any] = list(clients)
-        loads = [Workload(reactor, each, workers=10, prefix=f"w{n}") for n, each in enumerate(adapters)]  # type: ignore[arg-type]
+        loads = [Workload(reactor, each, workers=10, prefix=f"w{n}") for n, each in enumerate(adapters)]
         for each in loads:
             each.start()
 
