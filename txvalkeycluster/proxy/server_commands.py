@@ -184,8 +184,10 @@ def _pairs(reply: Any) -> Iterator[tuple[Any, Any]]:
 
 async def run_unknown(session: ClientSession, frame: bytes, words: Sequence[bytes]) -> bytes:
     """Send a command that is not in the table; ask the cluster about it first.  Return the reply."""
-    assert session.upstream is not None
-    client = session.upstream.client
+    # The session has none any more when its client leaves meanwhile.
+    upstream = session.upstream
+    assert upstream is not None
+    client = upstream.client
     name = words[0].decode("utf-8", "replace").upper()
     command = Command(name)
     try:
@@ -198,7 +200,9 @@ async def run_unknown(session: ClientSession, frame: bytes, words: Sequence[byte
             client.commands.learn([described])
             command = described.resolve(words)
     places = command.places(words)
-    return await _relayed(session, frame, key_slot(words[places[0]] if places else words[0]))
+    cell = _AwaitedCell(session, frame)
+    upstream.add(cell, key_slot(words[places[0]] if places else words[0]), frame)
+    return await cell.replied
 
 
 class _AwaitedCell(list[Any]):
@@ -211,11 +215,3 @@ class _AwaitedCell(list[Any]):
     def __setitem__(self, index: Any, value: Any) -> None:
         super().__setitem__(index, value)
         self.replied.callback(value)
-
-
-async def _relayed(session: ClientSession, frame: bytes, slot: int) -> bytes:
-    """Send a request to the owner of a slot, and return its reply."""
-    assert session.upstream is not None
-    cell = _AwaitedCell(session, frame)
-    session.upstream.add(cell, slot, frame)
-    return await cell.replied
