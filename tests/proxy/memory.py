@@ -78,7 +78,7 @@ class _Server(ProxyServer):
         self._tests = tests
         super().__init__(tests.clock, settings)
 
-    def _connect(self, protocol: int, user: str | None, password: str | None) -> ClusterClient[bytes]:
+    def connect(self, protocol: int, user: str | None, password: str | None) -> ClusterClient[bytes]:
         return self._tests.made(protocol=protocol, raw_replies=True)
 
 

@@ -61,6 +61,21 @@ class PassThroughTests(ProxyTests):
         # The clients of refused logins are closed: only that of the proxy and that of alice are left.
         self.assertEqual(len(self.service.server.upstreams), 2)
 
+    async def test_a_password_that_has_changed(self) -> None:
+        """An old password is refused also while others are logged in with it; their connections stay."""
+        before = await self.logged_in("alice")
+        self.assertEqual(await before.call("GET", "a"), b"$-1\r\n")
+        for server in self.cluster.servers:
+            await self.cluster.ask(server, "ACL", "SETUSER", "alice", "resetpass", ">new-secret")
+        wire = await self.wire()
+        self.assertEqual((await wire.call("AUTH", "alice", "alice-secret"))[:11], b"-WRONGPASS ")
+        self.assertEqual((await wire.call("HELLO", 3, "AUTH", "alice", "alice-secret"))[:11], b"-WRONGPASS ")
+        self.assertEqual(await wire.call("AUTH", "alice", "new-secret"), OK)
+        self.assertEqual(await wire.call("SET", "a", 1), OK)
+        self.assertEqual(await before.call("GET", "a"), b"$1\r\n1\r\n")
+        again = await self.wire()
+        self.assertEqual(await again.call("AUTH", "alice", "new-secret"), OK)
+
     async def test_the_default_user(self) -> None:
         """AUTH with one argument is the user ``default``."""
         wire = await self.wire()

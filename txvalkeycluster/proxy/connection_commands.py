@@ -123,18 +123,23 @@ async def _pass_through(
         return error("ERR the proxy has too many logins at the moment")
     # It must not be closed while it is tried.
     upstream.sessions += 1
+    # Open connections go on with a password that the servers do not accept any more.  So they say nothing about it.
+    client = server.connect(protocol, name, text) if upstream.accepted else upstream.client
     try:
-        await upstream.client.refresh_topology()
+        await client.refresh_topology()
     except ValkeyError as reason:
         refused = isinstance(reason, AuthenticationFailed) or "WRONGPASS" in str(reason) or "NOAUTH" in str(reason)
         if refused:
             server.counters.logins_refused += 1
         return _WRONG_PASSWORD if refused else error_frame(reason)
     else:
+        upstream.accepted = True
         if not session.closed:
             session.let_in(upstream, name, text)
         return reply
     finally:
+        if client is not upstream.client:
+            client.abort()
         upstream.sessions -= 1
         if not upstream.sessions:
             server.upstreams.drop(upstream)

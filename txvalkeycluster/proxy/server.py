@@ -97,7 +97,7 @@ class ProxyServer(Factory):
         self.slow: set[ClientSession] = set()
         self.peers = peers
         self.scans = Scans(reactor, peers.number if peers is not None else 0)
-        self.upstreams = Upstreams(reactor, self._connect, self.wake, self._replied, settings.max_logins)
+        self.upstreams = Upstreams(reactor, self.connect, self.wake, self._replied, settings.max_logins)
         self.slowlog: deque[SlowCommand] = deque(maxlen=settings.slowlog_max_len)
         self._slower_than = settings.slowlog_slower_than / 1e6
         self._number = 0
@@ -133,7 +133,14 @@ class ProxyServer(Factory):
         """Return the user of the cluster for a user of the proxy; None for the proxy's own."""
         return user if self.passes_logins_through else None
 
-    def _connect(self, protocol: int, user: str | None, password: str | None) -> ClusterClient[bytes]:
+    def connect(self, protocol: int, user: str | None, password: str | None) -> ClusterClient[bytes]:
+        """Make a client of the cluster.
+
+        Args:
+            protocol: The version of RESP.
+            user: The user; None is that of the proxy.
+            password: The password of the user.
+        """
         # Everybody can try passwords; that must not fill the log.
         login: dict[str, Any] = {} if user is None else {"username": user, "password": password, "log": False}
         if user == "default":

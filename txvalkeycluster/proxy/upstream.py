@@ -47,6 +47,8 @@ class Upstream:
         #: How many sessions use it, and when the last one left.
         self.sessions = 0
         self.unused_since = 0.0
+        #: Whether the servers have accepted its login.
+        self.accepted = False
         self._wake = wake
         self._replied = replied
         self._batch: RelayBatch | None = None
