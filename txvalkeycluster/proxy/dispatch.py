@@ -64,8 +64,8 @@ PROXY = frozenset(
 _HAVE_KEYS = frozenset(["MEMORY USAGE"])
 #: Commands of which the reply of any node is right.
 ANY_NODE = frozenset(["COMMAND", "LOLWUT"])
-#: Arguments that make a command block.
-_BLOCKING = frozenset(["XREAD", "XREADGROUP"])
+#: Commands that can block, depending on their arguments.
+BLOCKING = frozenset(["XREAD", "XREADGROUP"])
 # Commands whose arguments are pairs.
 _PAIRS = frozenset(["MSET", "MSETNX"])
 # An error shows so many bytes of a subcommand.
@@ -111,12 +111,10 @@ def way_of(command: Command) -> Way:
     return Way.CLUSTER
 
 
-def refusal(command: Command, words: list[bytes]) -> str:
-    """Return why a command is refused, after its code; empty if it is not."""
-    text = REFUSED.get(command.name.partition(" ")[0], "") if command.name not in _HAVE_KEYS else ""
-    if not text and command.name in _BLOCKING and command.blocks(words):
-        text = f"{command.name} with BLOCK {_LATER}"
-    return text
+def refusal(command: Command) -> bytes:
+    """Return the error for a command that is refused."""
+    name = command.name.partition(" ")[0]
+    return error(f"ERR {REFUSED[name]}" if name in REFUSED else f"ERR {name} with BLOCK {_LATER}")
 
 
 def misuse(command: Command, words: list[bytes]) -> bytes:

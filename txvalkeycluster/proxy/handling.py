@@ -10,7 +10,7 @@ from ..errors import RoutingError
 from ..slots import key_slot
 from . import connection_commands, server_commands
 from .connection_commands import Answer
-from .dispatch import REFUSED, Way, misuse, refusal, way_of
+from .dispatch import BLOCKING, REFUSED, Way, misuse, refusal, way_of
 from .mget import SplitCell, send_mget
 from .replies import error
 from .request_framer import Request, words_of
@@ -42,6 +42,8 @@ _HANDLERS: dict[str, Callable[[ProxyServer, ClientSession, list[bytes]], Answer]
 }
 # The commands of Valkey, for clients without a login.
 _COMMANDS = CommandTable()
+# What happens to each command, by its name.  The client's table, and so this, has a limited number of commands.
+_ways: dict[str, Way] = {}
 
 
 def handle(server: ProxyServer, session: ClientSession, request: Request) -> Answer:
@@ -69,14 +71,13 @@ def handle(server: ProxyServer, session: ClientSession, request: Request) -> Ans
             return error(f"ERR {REFUSED[name]}")
         return lambda: server_commands.run_unknown(session, frame, words)
     command = command.resolve(words)
-    way = way_of(command)
-    if way in (Way.PROXY, Way.REFUSED):
-        return misuse(command, words) or _answer(server, session, frame, command, words)
-    reason = refusal(command, words)
-    if reason:
-        return error(f"ERR {reason}")
+    way = _ways.get(command.name)
+    if way is None:
+        way = _ways[command.name] = way_of(command)
     if way is Way.KEYS:
         return _by_keys(session, frame, command, words)
+    if way in (Way.PROXY, Way.REFUSED):
+        return misuse(command, words) or _answer(server, session, frame, command, words)
     if way is Way.ANY_NODE or command.request_policy is None:
         return _anywhere(session, frame, command, words)
     return misuse(command, words) or (lambda: server_commands.run(session, command, words))
@@ -87,7 +88,7 @@ def _answer(server: ProxyServer, session: ClientSession, frame: bytes, command: 
     if command.name.endswith(" HELP") and command.name != "CLUSTER HELP" and session.upstream is not None:
         return _anywhere(session, frame, command, words)
     handler = _HANDLERS.get(command.name.partition(" ")[0])
-    return handler(server, session, words) if handler is not None else error(f"ERR {refusal(command, words)}")
+    return handler(server, session, words) if handler is not None else refusal(command)
 
 
 def _anywhere(session: ClientSession, frame: bytes, command: Command, words: list[bytes]) -> Answer:
@@ -101,6 +102,8 @@ def _anywhere(session: ClientSession, frame: bytes, command: Command, words: lis
 
 
 def _by_keys(session: ClientSession, frame: bytes, command: Command, words: list[bytes]) -> Answer:
+    if command.name in BLOCKING and command.blocks(words):
+        return refusal(command)
     places = command.places(words)
     if not places:
         # A call without keys, or a wrong one: any node has the right reply.
