@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import DeferredList
 from twisted.internet.defer import TimeoutError as DeferredTimeout
@@ -100,10 +100,11 @@ async def learn_version(server: ProxyServer, session: ClientSession) -> None:
     server.version_known = True
 
 
-def _parsed(reply: Any) -> Sections:
+def _parsed(reply: object) -> Sections:
     sections: Sections = {}
     fields: dict[str, str] = {}
-    for line in reply.decode("utf-8", "surrogateescape").split("\r\n"):
+    text = reply.decode("utf-8", "surrogateescape") if isinstance(reply, bytes) else ""
+    for line in text.split("\r\n"):
         if line.startswith("# "):
             fields = sections[line[2:]] = {}
         elif ":" in line:
