@@ -264,9 +264,20 @@ class RepliesTests(SynchronousTestCase):
             (made("MSET failed", [("slot 1", wrong), ("slot 2", wrong)]), "WRONGTYPE no"),
             (
                 made("MSET failed", [("slot 1", wrong), ("slot 2", b"OK")]),
-                "WRONGTYPE MSET failed   slot 1: WRONGTYPE no",
+                "WRONGTYPE MSET failed   slot 1: WRONGTYPE no; the other parts were executed",
             ),
-            (made("MSET failed", [("slot 1", b"OK"), ("slot 2", lost)]), "CONNLOST MSET failed   slot 2: lost"),
+            (
+                made("MSET failed", [("slot 1", b"OK"), ("slot 2", wrong), ("slot 3", lost)]),
+                "CONNLOST MSET failed   slot 2: WRONGTYPE no   slot 3: lost; it may have been executed",
+            ),
+            (
+                made("MSET failed", [("slot 1", b"OK"), ("slot 2", unsent)]),
+                "CONNLOST MSET failed   slot 2: lost; the other parts were executed",
+            ),
+            (
+                made("MSET failed", [("slot 1", wrong), ("slot 2", unsent)]),
+                "WRONGTYPE MSET failed   slot 1: WRONGTYPE no   slot 2: lost; it was not executed",
+            ),
         ):
             self.assertEqual(error_frame(reason), f"-{line}\r\n".encode())
 

@@ -120,9 +120,17 @@ def error_frame(reason: BaseException) -> bytes:
         if len(texts) == 1 and "" not in texts:
             # All servers say the same, as a single server would.
             return error(texts.pop())
-        inner = next((each for _, each in reason.outcomes if isinstance(each, Exception)), None)
+        errors = [each for _, each in reason.outcomes if isinstance(each, Exception)]
+        doubtful = [each for each in errors if isinstance(each, MaybeExecuted) and each.maybe_executed]
+        inner = next(iter(doubtful or errors), None)
         code = error_frame(inner)[1:].partition(b" ")[0].decode() if inner is not None else "ERR"
-        return error(f"{code} {reason}")
+        if doubtful:
+            executed = "; it may have been executed"
+        else:
+            executed = (
+                "; the other parts were executed" if len(errors) < len(reason.outcomes) else "; it was not executed"
+            )
+        return error(f"{code} {reason}{executed}")
     if isinstance(reason, RoutingError) and "in several slots" in str(reason):
         return error(f"CROSSSLOT {_CROSSSLOT}")
     return error(f"{_code(reason)} {reason}{_executed(reason)}")
