@@ -85,8 +85,11 @@ class ClientSession(Protocol):
     _reading = True
     # The transport has too many unsent bytes.
     _paused = False
-    # The number of requests that may be under way.
-    _window = 64
+    # The number of requests that may be under way.  It grows as long as requests wait for it and replies are small.  It
+    # begins low, because nobody knows the size of a reply before it comes.
+    _window = 4
+    # Whether requests wait because of it.
+    _narrow = False
     # When the client last read something while bytes were waiting for it, and how many were waiting then.
     stuck_since = 0.0
     _unread_seen = 0
@@ -370,6 +373,7 @@ class ClientSession(Protocol):
                     queue.appendleft(request)
                     break
                 self._run_alone(answer, request)
+        self._narrow = bool(queue) and len(self.cells) >= self._window
 
     def _run_alone(self, start: Callable[[], Coroutine[Any, Any, bytes]], request: Request) -> None:
         self._alone = True
@@ -457,7 +461,9 @@ class ClientSession(Protocol):
         data = b"".join(ready)
         length = len(data)
         self.bytes_out += length
-        self._window = max(_LEAST_WINDOW, min(self.server.most_pending, _WINDOW_BYTES * len(ready) // (length + 1)))
+        window = 2 * self._window if self._narrow else self._window
+        room = _WINDOW_BYTES * len(ready) // (length + 1)
+        self._window = max(_LEAST_WINDOW, min(window, room, self.server.most_pending))
         direct = self._direct
         if direct is not None and not direct.dataBuffer and not direct._tempDataBuffer:
             written = direct.writeSomeData(data)
