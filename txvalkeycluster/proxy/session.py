@@ -180,8 +180,8 @@ class ClientSession(Protocol):
         return self._framer.partial
 
     def is_late(self, now: float, patience: float) -> bool:
-        """Tell whether the client has not completed a request for some time."""
-        return bool(self._framer.partial) and now - self._partial_since > patience
+        """Tell whether the client has not completed a request for some time, although the proxy reads from it."""
+        return self._reading and bool(self._framer.partial) and now - self._partial_since > patience
 
     def is_idle(self, now: float, patience: float) -> bool:
         """Tell whether the client has sent nothing for some time, and waits for nothing."""
@@ -231,6 +231,7 @@ class ClientSession(Protocol):
         wanted = not (self._queue or self._paused or self._finishing or self._framer.waits)
         if wanted != self._reading and not self.closed:
             self._reading = wanted
+            self._partial_since = self.server.seconds()
             transport: Any = self.transport
             if self._poller is not None:
                 (self._poller.add if wanted else self._poller.remove)(transport)
