@@ -173,7 +173,7 @@ class LimitTests(MemoryProxyTests):
             return self.value
 
         self.patch(self, "reply", reply)
-        for size, most in ((100_000, 10), (3_000_000, 2), (10, 1024)):
+        for size, most, count in ((100_000, 10, 300), (3_000_000, 2, 30), (10, 1024, 3000)):
             self.value = b"$%d\r\n%b\r\n" % (size, bytes(size))
             # The first replies of this size come in the earlier window.
             client.send(request("GET", "k") * 20)
@@ -181,11 +181,11 @@ class LimitTests(MemoryProxyTests):
             if size == 100_000:
                 self.assertEqual(under_way[0], 4)
             under_way.clear()
-            client.send(request("GET", "k") * 3000)
-            while len(under_way) < 3000:
+            client.send(request("GET", "k") * count)
+            while len(under_way) < count:
                 self.network.step()
             self.network.settle()
-            self.assertEqual((max(under_way), len(under_way)), (most, 3000), size)
+            self.assertEqual((max(under_way), len(under_way)), (most, count), size)
             under_way.clear()
 
     # ---- requests
