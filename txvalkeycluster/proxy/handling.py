@@ -77,6 +77,7 @@ def handle(server: ProxyServer, session: ClientSession, request: Request) -> Ans
     if way is Way.KEYS:
         return _by_keys(session, frame, command, words)
     if way in (Way.PROXY, Way.REFUSED):
+        session.last_command = command.name.replace(" ", "|").encode()
         return misuse(command, words) or _answer(server, session, frame, command, words)
     if way is Way.ANY_NODE or command.request_policy is None:
         return _anywhere(session, frame, command, words)
