@@ -137,6 +137,7 @@ class ClientTests(ProxyTests):
                 "lib-name",
                 "lib-ver",
                 "redir",
+                "cmd",
                 "events",
                 "tot-net-in",
             )
