@@ -7,7 +7,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,16 +18,17 @@ from twisted.internet.error import ConnectError
 
 from tests.cluster.base import ClusterTests
 from tests.proxy.programs import HOST, ROOT, PlainClient, pause, until
+from txvalkeycluster import ConnectionLost
 from txvalkeycluster.testing.processes import ProcessGroup
 
 TWISTD = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from twisted.scripts.twistd import run; run()"
 # systemd starts a service with its sockets from descriptor 3 on, and tells that they are for this process.
 _SYSTEMD = """
-import os, sys
+import fcntl, os, sys
 descriptors, program = sys.argv[1].split(","), sys.argv[2:]
-kept = [os.dup(int(each)) for each in descriptors]
+# First out of the way of those that come.
+kept = [fcntl.fcntl(int(each), fcntl.F_DUPFD_CLOEXEC, 100) for each in descriptors]
 for place, descriptor in enumerate(kept):
-    # dup leaves no descriptor of the future places free.
     os.dup2(descriptor, 3 + place)
 os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(kept))}
 os.environ["LISTEN_FDNAMES"] = ":".join(["x"] * len(kept))
@@ -60,6 +61,12 @@ def children_of(number: int) -> list[int]:
 def is_running(number: int) -> bool:
     """Tell whether there is such a process."""
     return parent_of(number) != 0
+
+
+async def _connect(endpoint: Any) -> PlainClient:
+    connect: Any = connectProtocol
+    client: PlainClient = await connect(endpoint, PlainClient())
+    return client
 
 
 class Processes(ProcessGroup):
@@ -129,6 +136,58 @@ class TwistdProxy:
             raise AssertionError(f"{pattern!r} is not in the log:\n{self.log}")
 
 
+class Reconnecting:
+    """A client that writes and reads one key, and that connects again when the proxy closes the connection."""
+
+    def __init__(self, port: int, key: str) -> None:
+        #: The pairs of SET and GET that were right, and how often the connection was closed.
+        self.rounds = self.losses = 0
+        #: What must not happen: refused connections, wrong values, and errors.
+        self.bad: list[str] = []
+        self._port = port
+        self._key = key
+        self._value = 0
+        self._possible: set[bytes | None] = {None}
+        self._stopping = False
+        self._ended = Deferred.fromCoroutine(self._run())
+
+    def stop(self) -> Deferred[None]:
+        """Stop after the present round."""
+        self._stopping = True
+        return self._ended
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            try:
+                client = await _connect(TCP4ClientEndpoint(reactor, HOST, self._port))
+            except ConnectError as reason:
+                self.bad.append(repr(reason))
+                await pause()
+                continue
+            try:
+                while not self._stopping:
+                    await self._round(client)
+            except ConnectionLost:
+                self.losses += 1
+            finally:
+                client.close()
+
+    async def _round(self, client: PlainClient) -> None:
+        self._value += 1
+        value = b"%d" % self._value
+        self._possible.add(value)
+        reply = await client.call("SET", self._key, value)
+        if reply == b"OK":
+            self._possible = {value}
+        else:
+            self.bad.append(f"SET got {reply!r}")
+        found = await client.call("GET", self._key)
+        if found not in self._possible:
+            self.bad.append(f"GET got {found!r}, not one of {self._possible}")
+        self._possible = {found}
+        self.rounds += 1
+
+
 class OperationTests(ClusterTests):
     """Each test has a cluster of three primaries, and starts proxies as an administrator does."""
 
@@ -174,14 +233,26 @@ class OperationTests(ClusterTests):
         """Return the sockets of the workers.  A worker accepts clients when it has one."""
         return [each for each in proxy.left if each.endswith(".sock")]
 
+    async def reconnecting(self, port: int, count: int = 5) -> list[Reconnecting]:
+        """Start clients that write and read, and that connect again.  They work already."""
+        clients = [Reconnecting(port, f"key{number}") for number in range(count)]
+        for each in clients:
+            self.addCleanup(each.stop)
+        await self.advance(clients)
+        return clients
+
+    async def advance(self, clients: Sequence[Reconnecting]) -> None:
+        """Wait until each client has done more."""
+        goals = [each.rounds + 20 for each in clients]
+        await until(lambda: all(each.rounds >= goal for each, goal in zip(clients, goals, strict=True)))
+
     async def plain(self, port: int) -> PlainClient:
         """Return a plain client of a port."""
         return await self.plain_at(TCP4ClientEndpoint(reactor, HOST, port))
 
     async def plain_at(self, endpoint: Any) -> PlainClient:
         """Return a plain client of an endpoint."""
-        connect: Callable[..., Any] = connectProtocol
-        client: PlainClient = await connect(endpoint, PlainClient())
+        client = await _connect(endpoint)
 
         async def close() -> None:
             if client.open:

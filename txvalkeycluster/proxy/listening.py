@@ -7,7 +7,6 @@ import os
 import re
 import socket
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
@@ -126,9 +125,12 @@ class SharedPort(FileDescriptor):
                 return
             with accepted:
                 accepted.setblocking(False)
-                # It fails if the client has gone already.
-                with suppress(OSError):
+                try:
                     self._reactor.adoptStreamConnection(accepted.fileno(), accepted.family, self.factory)
+                except Exception as reason:
+                    # A client that has gone already has no address.  After other errors, only this client may suffer.
+                    if not isinstance(reason, OSError) or reason.errno != errno.ENOTCONN:
+                        _log.failure("a client is disconnected, because its connection cannot be used")
 
     def _again(self) -> None:
         self._pause = None

@@ -85,6 +85,9 @@ class _Control(LineOnlyReceiver):
         self._server: WorkerServer | None = None
         self._refuse = False
         self._hurried = False
+        self._folder = ""
+        # Whether there is no supervisor any more.
+        self._alone = False
 
     def lineReceived(self, line: bytes) -> None:
         told = json.loads(line)
@@ -111,6 +114,7 @@ class _Control(LineOnlyReceiver):
     def _start(self, told: dict[str, Any]) -> None:
         settings = ProxySettings.from_mapping(told["settings"])
         allow_open_files(settings)
+        self._folder = told["folder"]
         peers = Peers(_reactor, told["folder"], told["number"], settings.timeout)
         endpoints = [
             endpoint_of(_reactor, "listen", description, descriptor)
@@ -155,6 +159,10 @@ class _Control(LineOnlyReceiver):
         # The reactor writes nothing more.
         with suppress(OSError):
             os.write(_OUTPUT, f"{line}\n".encode())
+        if self._alone:
+            # The supervisor cannot do it, and the last worker can.
+            with suppress(OSError):
+                os.rmdir(self._folder)
         return result
 
     def end(self) -> None:
@@ -163,6 +171,7 @@ class _Control(LineOnlyReceiver):
             _reactor.stop()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._alone = True
         self.end()
 
 
