@@ -6,7 +6,7 @@ import gc
 import resource
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
@@ -24,6 +24,39 @@ from .settings import ProxySettings, SettingsError
 _log = Logger()
 # The open files that are not those of clients, such as connections to nodes.
 _OTHER_FILES = 512
+
+
+class SharedRun:
+    """Runs a coroutine; whoever asks for it while it runs waits for the same end."""
+
+    def __init__(self, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Make a run that has not begun.
+
+        Args:
+            start: Starts the coroutine.
+        """
+        self.running = False
+        self._start = start
+        self._waiters: list[Deferred[None]] = []
+
+    def run(self) -> Deferred[None]:
+        """Begin, unless it runs.
+
+        Returns:
+            A Deferred that fires when it has ended.
+        """
+        waiter: Deferred[None] = Deferred()
+        self._waiters.append(waiter)
+        if not self.running:
+            self.running = True
+            Deferred.fromCoroutine(self._start()).addBoth(self._ended)
+        return waiter
+
+    def _ended(self, result: Any) -> None:
+        self.running = False
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.callback(result)
 
 
 class ProxyService(Service):
@@ -74,7 +107,7 @@ class ProxyService(Service):
         self._peers_port: IListeningPort | None = None
         self._listening: Deferred[Any] | None = None
         self._used = False
-        self._stopping: Deferred[None] | None = None
+        self._stopping = SharedRun(self._stop)
         # Fires when the requests under way must end at once.
         self._impatient: Deferred[None] = Deferred()
 
@@ -101,7 +134,7 @@ class ProxyService(Service):
     def _listen(self) -> None:
         if self._listening is not None:
             return
-        if self._stopping is not None:
+        if self._stopping.running:
             raise RuntimeError("the proxy has not stopped yet")
         if self._used:
             self.server = self._make()
@@ -141,21 +174,11 @@ class ProxyService(Service):
             A Deferred that fires with None when everything has ended, at the latest after ``stop_timeout``.
         """
         super().stopService()  # type: ignore[no-untyped-call]
-        if self._stopping is None:
-            self._stopping = Deferred()
-            Deferred.fromCoroutine(self._stop()).addBoth(self._stopped)
-        waiter: Deferred[None] = Deferred()
-        self._stopping.chainDeferred(waiter)
-        return waiter
-
-    def _stopped(self, result: Any) -> None:
-        stopping, self._stopping = self._stopping, None
-        assert stopping is not None
-        stopping.callback(result)
+        return self._stopping.run()
 
     def hurry(self) -> None:
         """End the requests under way, if the service is stopping."""
-        if self._stopping is not None and not self._impatient.called:
+        if self._stopping.running and not self._impatient.called:
             self._impatient.callback(None)
 
     async def _stop(self) -> None:

@@ -14,7 +14,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from shutil import rmtree
@@ -31,7 +30,7 @@ from twisted.python.failure import Failure
 from .listening import close_ports, endpoint_of, open_ports
 from .peers import MOST_NUMBERS, PeerError, Peers, snapshot_of
 from .server import ProxyServer
-from .service import at_next_signal, made_server, metrics_endpoint
+from .service import SharedRun, at_next_signal, made_server, metrics_endpoint
 from .settings import ProxySettings
 from .snapshot import Snapshot
 
@@ -100,7 +99,9 @@ class Worker(ProcessProtocol):
             else:
                 _log.info("worker {number}: {line}", number=self.number, line=text)
 
-    def _told(self, told: Mapping[str, Any]) -> None:
+    def _told(self, told: Any) -> None:
+        if not isinstance(told, dict):
+            raise TypeError("it is no object")
         if "numbers" in told:
             self.numbers = Snapshot.from_json(told["numbers"])
             self.told_all = True
@@ -168,9 +169,9 @@ class Supervisor(Service):
         self._filling: IDelayedCall | None = None
         # Workers up to this serial number are to be replaced.
         self._outdated = 0
-        self._replacing: Deferred[None] | None = None
+        self._replacing = SharedRun(self._replace)
         self._refusing = False
-        self._stopping: Deferred[None] | None = None
+        self._stopping = SharedRun(self._stop)
         self._hangup: Any = None
 
     def privilegedStartService(self) -> None:
@@ -199,7 +200,7 @@ class Supervisor(Service):
     def _open(self) -> None:
         if self._shared:
             return
-        if self._stopping is not None:
+        if self._stopping.running:
             raise RuntimeError("the proxy has not stopped yet")
         factory = Factory()
         factory.noisy = False
@@ -341,22 +342,7 @@ class Supervisor(Service):
             A Deferred that fires with None at the end.
         """
         self._outdated = self._serial
-        if self._replacing is None:
-            self._replacing = Deferred()
-            replacing = Deferred.fromCoroutine(self._replace())
-            replacing.addErrback(lambda failure: _log.failure("the workers cannot be replaced", failure))
-            replacing.addCallback(self._replaced)
-        waiter: Deferred[None] = Deferred()
-        if self._replacing is None:
-            waiter.callback(None)
-        else:
-            self._replacing.chainDeferred(waiter)
-        return waiter
-
-    def _replaced(self, _: object) -> None:
-        replacing, self._replacing = self._replacing, None
-        assert replacing is not None
-        replacing.callback(None)
+        return self._replacing.run()
 
     async def _replace(self) -> None:
         while self.running:
@@ -427,17 +413,7 @@ class Supervisor(Service):
             A Deferred that fires with None when all workers have ended.
         """
         super().stopService()  # type: ignore[no-untyped-call]
-        if self._stopping is None:
-            self._stopping = Deferred()
-            Deferred.fromCoroutine(self._stop()).addBoth(self._stopped)
-        waiter: Deferred[None] = Deferred()
-        self._stopping.chainDeferred(waiter)
-        return waiter
-
-    def _stopped(self, result: Any) -> None:
-        stopping, self._stopping = self._stopping, None
-        assert stopping is not None
-        stopping.callback(result)
+        return self._stopping.run()
 
     async def _stop(self) -> None:
         undo = at_next_signal(self._reactor, self.hurry)
@@ -459,7 +435,7 @@ class Supervisor(Service):
 
     def hurry(self) -> None:
         """End the requests under way, if the service is stopping."""
-        if self._stopping is not None:
+        if self._stopping.running:
             for worker in self.workers:
                 worker.tell(stop="now")
                 self._kill_later(worker, _KILL_SOON)
