@@ -24,7 +24,7 @@ from txvalkeycluster.proxy.users import line_for
 from txvalkeycluster.testing import DEFAULT_REPLY, ScriptedNode
 
 # All bytes of the test; ten million take a minute.
-BYTES = int(os.environ.get("TXVALKEYCLUSTER_PROXY_FUZZ", "10000000"))
+BYTES = int(os.environ.get("TXVALKEYCLUSTER_PROXY_FUZZ", "1000000"))
 _CALLS = [
     words_of(call)
     for line in (*lines(KEYED), *lines(OTHERS), *lines(SEVERAL_SLOTS), *lines(SEQUENCES))
