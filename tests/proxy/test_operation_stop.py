@@ -141,6 +141,17 @@ class StopTests(OperationTests):
     async def test_late_workers(self) -> None:
         await self.late(2)
 
+    async def test_requests_of_a_client_that_has_gone(self) -> None:
+        """They do not hold up the end for longer than stop_timeout either."""
+        proxy = await self.proxy(0, stop_timeout=0.5)
+        server, client, replies = await self.under_way()
+        client.close()
+        for each in replies:
+            await self.assertFailure(each, ConnectionLost)
+        proxy.kill(signal.SIGTERM)
+        await self.gone(proxy)
+        await self.cluster.resume(server)
+
     async def test_a_worker_that_hangs(self) -> None:
         """A worker that does nothing any more is killed."""
         proxy = await self.proxy(2)
