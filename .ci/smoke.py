@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import time
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import react
+from twisted.internet.threads import deferToThread
 
 import gencmd
 import txvalkeycluster
@@ -28,6 +32,32 @@ def expect(found: Any, expected: Any) -> None:
         sys.exit(f"found {found!r}, expected {expected!r}")
 
 
+def twistd(*words: str) -> list[str]:
+    """Return a command line of twistd in this environment."""
+    return [str(Path(sys.executable).with_name("twistd")), *words]
+
+
+def use_the_proxy(url: str) -> None:
+    """Start the proxy with several processes, use it as a single server, and stop it."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+        port = probe.getsockname()[1]
+    options = ("--cluster", url, "--listen", f"tcp:{port}:interface=127.0.0.1", "--workers", "2")
+    with subprocess.Popen(twistd("-n", "--pidfile=", "--logfile=-", "valkey-proxy", *options)) as proxy:
+        try:
+            while True:
+                try:
+                    client = socket.create_connection(("127.0.0.1", port), 30)
+                    break
+                except ConnectionRefusedError:
+                    expect(proxy.poll(), None)
+                    time.sleep(0.05)
+            with client, client.makefile("rb") as replies:
+                client.sendall(b"SET color blue\r\nGET color\r\n")
+                expect([replies.readline() for _ in range(3)], [b"+OK\r\n", b"$4\r\n", b"blue\r\n"])
+        finally:
+            proxy.terminate()
+
+
 async def use_a_cluster(reactor: Any) -> None:
     """Start a cluster, use it in the ways that need every part of the package, and stop it."""
     cluster = LocalCluster(reactor)
@@ -39,6 +69,7 @@ async def use_a_cluster(reactor: Any) -> None:
         expect(await client.pipeline().incr("a").incr("b").execute(), [1, 1])
         expect(await client.transaction().incr("{k}a").incr("{k}b").execute(), [1, 1])
         print(run("txvalkeycluster", "topology", cluster.url))
+        await deferToThread(use_the_proxy, cluster.url)
         await client.close()
     finally:
         await cluster.stop()
@@ -56,6 +87,8 @@ def main(expected_version: str, definitions: str) -> None:
     from counters.methods import Counters  # type: ignore[import-not-found]
 
     expect(Counters.ct_sum.__annotations__["return"], "Deferred[float]")
+    listed = subprocess.run(twistd("--help"), check=True, capture_output=True, text=True).stdout
+    expect([line.split()[0] for line in listed.splitlines() if "valkey" in line], ["valkey-proxy"])
     react(lambda reactor: ensureDeferred(use_a_cluster(reactor)))
 
 
