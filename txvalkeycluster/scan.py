@@ -46,6 +46,22 @@ _DONE = (b"0", "0")
 PAUSE = 0.05
 # How many times one step is repeated with the same cursor after its connection was lost.
 _REPEATED = 3
+# A set of slots is an int with a bit for each slot, because many scans can be under way: it takes 2 KB, and a set of
+# Python 1.5 MB.
+_ALL = (1 << SLOT_COUNT) - 1
+_ONE = ord("1")
+
+
+def _set_of(ranges: Iterable[tuple[int, int]]) -> int:
+    """Return the set of the slots in some ranges."""
+    digits = bytearray(b"0" * SLOT_COUNT)
+    for start, end in ranges:
+        if start == end:
+            digits[start] = _ONE
+        else:
+            digits[start : end + 1] = b"1" * (end + 1 - start)
+    digits.reverse()
+    return int(digits, 2)
 
 
 class _Unsettled(Exception):
@@ -65,11 +81,14 @@ class _NodeState:
         """What must stay the same during a scan, for all slots of the node."""
         return self.view.node.id, self.view.node.role == "primary", self.view.epoch, self.process
 
-    def slots(self) -> dict[int, str]:
-        """Map each slot of the node to the id of the node that the slot is moved to, or to "" if it is closed."""
-        slots = dict.fromkeys((slot for start, end in self.view.slots for slot in range(start, end + 1)), "")
-        slots.update((slot.slot, slot.node_id) for slot in self.view.open_slots if slot.direction == "migrating")
-        return slots
+    @property
+    def slots(self) -> int:
+        """The set of the slots of the node."""
+        return _set_of(self.view.slots)
+
+    def targets(self) -> dict[int, str]:
+        """Map each open slot of the node to the id of the node that it is moved to."""
+        return {slot.slot: slot.node_id for slot in self.view.open_slots if slot.direction == "migrating"}
 
 
 class KeyScan:
@@ -86,9 +105,10 @@ class KeyScan:
         self._router = router
         self._options = options
         self._timeout = timeout
-        self._pending = set(range(SLOT_COUNT))
-        # The pending slots that had no owner in the map before.
-        self._unowned: set[int] = set()
+        # The set of the slots that are not done.
+        self._pending = _ALL
+        # The set of the pending slots that had no owner in the map before.
+        self._unowned = 0
         # The time since which no slot was completed.
         self._stuck_since: float | None = None
 
@@ -105,7 +125,7 @@ class KeyScan:
             ClientClosed: The client is closed or aborted.
         """
         while True:
-            left = len(self._pending)
+            left = self._pending.bit_count()
             reason = await self._refresh()
             for shard in self._router.topology.shards:
                 if shard.primary is not None and self._is_wanted(shard):
@@ -131,44 +151,47 @@ class KeyScan:
         except ValkeyError as error:
             # The scan goes on with the old map, which says nothing about slots without owner.
             return str(error)
-        owned = {slot for start, end, _ in self._router.topology.ranges() for slot in range(start, end + 1)}
-        unowned = set() if len(owned) == SLOT_COUNT else self._pending - owned
-        self._pending -= self._unowned & unowned
+        unowned = self._pending & ~_set_of((start, end) for start, end, _ in self._router.topology.ranges())
+        self._pending &= ~(self._unowned & unowned)
         self._unowned = unowned
         return "slots moved while they were scanned"
 
     def _is_wanted(self, shard: Shard) -> bool:
         """Whether the shard has a pending slot."""
-        return any(slot in self._pending for start, end in shard.slots for slot in range(start, end + 1))
+        return bool(self._pending & _set_of(shard.slots))
 
     def _check_progress(self, left: int, reason: str) -> None:
         now = self._router.clock.seconds()
-        if len(self._pending) < left or self._stuck_since is None:
-            self._stuck_since = now if len(self._pending) == left else None
+        count = self._pending.bit_count()
+        if count < left or self._stuck_since is None:
+            self._stuck_since = now if count == left else None
         elif now > self._stuck_since + (self._timeout or inf):
             raise CommandTimeout(
-                f"a scan made no progress for {now - self._stuck_since:.1f} s; {len(self._pending)} slots are left, "
-                f"the first is slot {min(self._pending)}.  Cause: {reason}"
+                f"a scan made no progress for {now - self._stuck_since:.1f} s; {count} slots are left, "
+                f"the first is slot {(self._pending & -self._pending).bit_length() - 1}.  Cause: {reason}"
             )
 
     async def _scan_node(self, node: Node) -> AsyncIterator[Any]:
         """Scan the pending slots of a node, and the targets of its open slots; mark the slots that are done."""
         before = await self._state_of(node)
-        slots = {slot: target for slot, target in before.slots().items() if slot in self._pending}
+        slots = before.slots & self._pending
         if not slots or before.view.node.role != "primary":
             return
         async for key in self._scan(node, before, slots):
             yield key
-        for target in {target for target in slots.values() if target}:
-            leaving = [slot for slot, its_target in slots.items() if its_target == target]
-            async for key in self._scan_target(before.view.others.get(target), leaving, node):
-                yield key
+        targets = before.targets()
+        for target in set(targets.values()):
+            leaving = slots & _set_of((slot, slot) for slot, its_target in targets.items() if its_target == target)
+            if leaving:
+                async for key in self._scan_target(before.view.others.get(target), leaving, node):
+                    yield key
         after = await self._state_of(node)
         if after.identity == before.identity:
-            slots_after = after.slots()
-            self._pending.difference_update(slot for slot, target in slots.items() if slots_after.get(slot) == target)
+            # Of each slot that was opened, closed or opened for another node, exactly one state has the pair.
+            changed = targets.items() ^ after.targets().items()
+            self._pending &= ~(slots & after.slots & ~_set_of((slot, slot) for slot, _ in changed))
 
-    async def _scan_target(self, target: Node | None, slots: list[int], source: Node) -> AsyncIterator[Any]:
+    async def _scan_target(self, target: Node | None, slots: int, source: Node) -> AsyncIterator[Any]:
         if target is None:
             raise _Unsettled("a slot is being moved to a node that its source does not know")
         if not await self._router.may_be_asked(target, source):
@@ -179,9 +202,9 @@ class KeyScan:
         if (await self._state_of(target)).identity != before.identity:
             raise _Unsettled(f"{target.address} changed while it was scanned")
 
-    async def _scan(self, node: Node, state: _NodeState, slots: Iterable[int]) -> AsyncIterator[Any]:
-        """Scan a node; give the keys of some slots."""
-        wanted = frozenset(slots)
+    async def _scan(self, node: Node, state: _NodeState, slots: int) -> AsyncIterator[Any]:
+        """Scan a node; give the keys of a set of slots."""
+        wanted = slots.to_bytes(SLOT_COUNT // 8, "little")
         cursor: bytes | str = "0"
         lost = 0
         while True:
@@ -198,7 +221,8 @@ class KeyScan:
             if not all(isinstance(key, (bytes, str)) for key in keys):
                 raise ProtocolError(f"{node.address} answered SCAN with something that is not a key")
             for key in keys:
-                if argument_slot(key) in wanted:
+                slot = argument_slot(key)
+                if wanted[slot >> 3] >> (slot & 7) & 1:
                     yield key
             if cursor in _DONE:
                 return
