@@ -99,6 +99,9 @@ class MetricsTests(OperationTests):
         for name in ("clients_accepted_total", "requests_total", "received_bytes_total", "sent_bytes_total"):
             self.assertEqual(ended[name], now[name], name)
         self.assertEqual((await self.get("other"))[0], 404)
+        # A scrape every few seconds must not fill the log.
+        for noise in ("/metrics", "OneShotFactory", "Starting factory"):
+            self.assertNotIn(noise, proxy.log)
         return proxy
 
     async def test_one_process(self) -> None:

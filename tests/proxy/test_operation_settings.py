@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -159,6 +160,7 @@ class CommandLineTests(Case):
 
     def test_which_service(self) -> None:
         """Without workers it is the proxy itself, with workers it is their supervisor."""
+        self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
         self.assertIsInstance(makeService(self.parse("--cluster", URL, "--listen", "tcp:0")), ProxyService)
         self.assertIsInstance(
             makeService(self.parse("--cluster", URL, "--listen", "tcp:0", "--workers", "2")), Supervisor

@@ -134,6 +134,14 @@ class StopTests(OperationTests):
         await self.gone(proxy)
         await self.cluster.resume(server)
 
+    async def test_a_hangup_without_workers(self) -> None:
+        """SIGHUP does not end a proxy that has no workers to replace."""
+        proxy = await self.proxy(0)
+        client = await self.plain(self.port)
+        proxy.kill(signal.SIGHUP)
+        await proxy.has_logged("SIGHUP replaces workers, and this proxy has none")
+        self.assertEqual(await client.call("PING"), b"PONG")
+
     async def test_late(self) -> None:
         """After stop_timeout the requests are ended."""
         await self.late(0)

@@ -107,6 +107,15 @@ class _Metrics(Resource):
         return NOT_DONE_YET
 
 
+class _Site(Site):
+    """A web site that does not log every scrape."""
+
+    noisy = False
+
+    def log(self, request: object) -> None:
+        pass
+
+
 def metrics_site(take: Callable[[], Deferred[Snapshot]]) -> Site:
     """Make a web site that has metrics at ``/metrics``.
 
@@ -115,4 +124,4 @@ def metrics_site(take: Callable[[], Deferred[Snapshot]]) -> Site:
     """
     root = Resource()  # type: ignore[no-untyped-call]
     root.putChild(b"metrics", _Metrics(take))
-    return Site(root)  # type: ignore[no-untyped-call]
+    return _Site(root)  # type: ignore[no-untyped-call]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import hiredis
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
+from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.error import ConnectError, TimeoutError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -175,8 +175,10 @@ class Peers:
         seconds = self._patience if patience is None else patience
         endpoint = UNIXClientEndpoint(self._reactor, self.socket_of(number), timeout=seconds)  # type: ignore[no-untyped-call]
         asking = _Asking(pack(words))
+        factory: Any = Factory.forProtocol(lambda: asking)
+        factory.noisy = False
         try:
-            await connectProtocol(endpoint, asking)  # type: ignore[no-untyped-call]
+            await endpoint.connect(factory)  # type: ignore[no-untyped-call]
             reply = await asking.done.addTimeout(seconds, self._reactor)
         except Exception as reason:
             if isinstance(reason, ConnectError) and not isinstance(reason, TimeoutError):

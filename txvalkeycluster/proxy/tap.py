@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
 from twisted.application.service import IService
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
@@ -16,6 +18,8 @@ from .server import ProxyServer
 from .service import ProxyService, allow_open_files, made_server, metrics_endpoint, tune_garbage_collector
 from .settings import ProxySettings, SettingsError, read_file
 from .supervisor import Supervisor
+
+_log = Logger()
 
 
 def _number(name: str, kind: type[float], wanted: str) -> Callable[[str], float]:
@@ -137,4 +141,6 @@ def makeService(options: Any) -> IService:
         allow_open_files(settings)
         tune_garbage_collector()
         service = ProxyService(reactor, settings)
+        # By default it would end the process, although it is how workers are replaced.
+        signal.signal(signal.SIGHUP, lambda *_: _log.warn("SIGHUP replaces workers, and this proxy has none"))
     return service
