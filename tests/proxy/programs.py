@@ -67,6 +67,8 @@ class PlainClient(Protocol):
         self.open = False
         #: How many replies have come.
         self.replies = 0
+        #: Replies that came without a request.
+        self.unexpected: list[Any] = []
         self._reader = hiredis.Reader()
         self._waiting: deque[Deferred[Any]] = deque()
 
@@ -98,7 +100,10 @@ class PlainClient(Protocol):
         self._reader.feed(data)
         while (reply := self._reader.gets()) is not False:
             self.replies += 1
-            self._waiting.popleft().callback(reply)
+            if self._waiting:
+                self._waiting.popleft().callback(reply)
+            else:
+                self.unexpected.append(reply)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.open = False
