@@ -19,9 +19,10 @@ _T = TypeVar("_T")
 #: Repeats a group of a regular expression as often as possible, without backtracking.  Python before 3.11.5 does that
 #: wrongly (python/cpython#106052).  There it is repeated a limited number of times, because each time needs memory.
 REPEATED = b"*+" if re.match("(?:ab?c)*+", "aca").end() == 2 else b"{0,512}"  # type: ignore[union-attr]
-# A line that is a whole element, or the header of one: a bulk string, an aggregate, or an aggregate of pairs.
+# A line that is a whole element, or the header of one: a bulk string, an aggregate, or an aggregate of pairs.  A big
+# number can have any text, because a Lua script can return any text as one, and the server passes it on.
 _HEADER = re.compile(
-    rb"(?:[+\-][^\r\n]*|:-?\d{1,19}|[$*]-1|_|#[tfTF]|,[-+.\da-zA-Z]{1,330}|\([-+]?\d+"
+    rb"(?:[+\-(][^\r\n]*|:-?\d{1,19}|[$*]-1|_|#[tfTF]|,[-+.\da-zA-Z]{1,330}"
     rb"|[$=!](0|[1-9]\d{0,9})|[*~>](0|[1-9]\d{0,9})|[%|](0|[1-9]\d{0,8}))\r\n"
 ).match
 _LENGTH = re.compile(rb"0|[1-9]\d*").fullmatch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Any
 
@@ -252,6 +253,27 @@ class AllKeysTests(ProxyTests):
         for number in range(30):
             self.assertEqual((await wire.call("EVALSHA", sha, 1, b"k%02d" % number))[:9], b"-NOSCRIPT")
             self.assertEqual(await wire.call("FCALL", "first", 1, b"k%02d" % number), b"-ERR Function not found\r\n")
+
+    async def test_scripts_without_keys(self) -> None:
+        """EVALSHA finds a script without keys that EVAL has run, however the digest is written."""
+        wire = await self.wire()
+        await wire.call("DBSIZE")
+        for number in range(20):
+            script = b"return %d" % number
+            self.assertEqual(await wire.call("EVAL", script, 0), b":%d\r\n" % number)
+            sha = hashlib.sha1(script).hexdigest()
+            for digest in (sha, sha.upper()):
+                self.assertEqual(await wire.call("EVALSHA", digest, 0), b":%d\r\n" % number)
+
+    async def test_a_big_number_without_digits(self) -> None:
+        """A script that returns any text as a big number disturbs no other client of its node."""
+        wire, other = await self.wire(), await self.wire()
+        for each in (wire, other):
+            await each.call("HELLO", 3)
+        wire.send(request("EVAL", "return {big_number='a' .. string.char(13, 10) .. 'b'}", 1, "key"))
+        other.send(b"".join(request("INCR", "key") for _ in range(50)))
+        self.assertEqual(await wire.replies(1), [b"(a  b\r\n"])
+        self.assertEqual(await other.replies(50), [b":%d\r\n" % number for number in range(1, 51)])
 
     async def test_dump_and_restore(self) -> None:
         """What DUMP of a server returns can be restored through the proxy, and the other way round."""

@@ -226,7 +226,7 @@ class InvalidTests(SynchronousTestCase):
         b"*-2\r\n", b"*a\r\n", b"*01\r\n", b"*?\r\n", b"*99999999999\r\n", b"*9999999999\r\n",
         b"~-1\r\n", b">-1\r\n", b"%-1\r\n", b"|-1\r\n", b"%a\r\n", b"%9999999999\r\n",
         b":\r\n", b":a\r\n", b":1.5\r\n", b":" + b"9" * 20 + b"\r\n", b"_x\r\n", b"#\r\n", b"#x\r\n", b"#tt\r\n",
-        b",\r\n", b",1 5\r\n", b"(\r\n", b"(x\r\n", b":" + b"9" * 600, b"$" + b"9" * 600,
+        b",\r\n", b",1 5\r\n", b"(a\nb\r\n", b"(a\rb\r\n", b":" + b"9" * 600, b"$" + b"9" * 600,
     )  # fmt: skip
 
     def test_invalid_bytes(self) -> None:
@@ -250,6 +250,12 @@ class InvalidTests(SynchronousTestCase):
         framer = ReplyFramer(_MOST)
         self.assertRaises(ProtocolError, framer.feed, b"+OK\r\n*1\r\n:1\r\n+b\r\nHTTP", frames)
         self.assertEqual(frames, [b"+OK\r\n", b"*1\r\n:1\r\n", b"+b\r\n"])
+
+    def test_any_text_as_a_big_number(self) -> None:
+        """A script can return any text as a big number; the reply is passed on, and the connection goes on."""
+        replies = [b"(x\r\n", b"(\r\n", b"(12  3\r\n", b"*2\r\n(\xff\r\n:1\r\n", b"(-12\r\n"]
+        for size in (1, 3, 100):
+            self.assertEqual(feed(in_pieces(b"".join(replies), size)), replies)
 
     def test_plain(self) -> None:
         """``plain`` is false if a frame of the last read is an error, a push, or has attributes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import sha1
 from typing import TYPE_CHECKING
 
 from ..commands import Command, CommandTable
@@ -93,12 +94,18 @@ def _answer(server: ProxyServer, session: ClientSession, frame: bytes, command: 
 
 
 def _anywhere(session: ClientSession, frame: bytes, command: Command, words: list[bytes]) -> Answer:
-    """Send a command to one node.  Calls with the same first argument go to the same node, in their order."""
+    """Send a command to one node.  Calls with the same first argument, or script, go to the same node, in order."""
     try:
         command.check_allowed(words)
     except RoutingError as reason:
         return misuse(command, words) or error(f"ERR {reason}")
-    session.relay(frame, key_slot(words[1] if len(words) > 1 else b"%d" % session.number))
+    same = words[1] if len(words) > 1 else b"%d" % session.number
+    if command.name in ("EVALSHA", "EVALSHA_RO"):
+        same = same.lower()
+    elif command.name in ("EVAL", "EVAL_RO"):
+        # EVALSHA finds a script where EVAL has left it.
+        same = sha1(same, usedforsecurity=False).hexdigest().encode()
+    session.relay(frame, key_slot(same))
     return None
 
 
