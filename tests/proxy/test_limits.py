@@ -208,6 +208,27 @@ class LimitTests(MemoryProxyTests):
             client.close()
         self.assertEqual(server.under_way, 0)
 
+    def test_a_flood(self) -> None:
+        """A request of another client waits for two windows of a flood at most: one under way, and one behind it."""
+        server = self.proxy()
+        flood, other = ClientEnd(server), ClientEnd(server)
+        count = 20_000
+        flood.send(request("SET", "k", "v") * count)
+        waits: list[int] = []
+        while True:
+            before = flood.session.commands
+            if before == count:
+                break
+            other.received.clear()
+            other.send(request("GET", "k"))
+            while not other.received:
+                self.network.step()
+            waits.append(flood.session.commands - before)
+        self.network.settle()
+        self.assertEqual(flood.received.count(b"+OK\r\n"), count)
+        self.assertGreater(len(waits), 9)
+        self.assertLessEqual(max(waits), 2 * server.settings.max_pending, waits)
+
     def test_the_number_of_clients(self) -> None:
         """A client too many is told so and disconnected, and there is room again when another leaves."""
         server = self.proxy(max_clients=2)

@@ -57,6 +57,9 @@ async def cluster_info(server: ProxyServer, session: ClientSession, wanted: list
     failed = next((result for succeeded, result in results if not succeeded), None)
     if failed is not None:
         failed.raiseException()
+    if session.closed:
+        # Nobody reads the text, and a closed connection has no address.
+        return ""
     found: list[Sections] = [_parsed(reply) for _, reply in results]
     sections: Sections = {}
     for name in dict.fromkeys(name for each in found for name in each):
