@@ -192,8 +192,8 @@ class SupervisorTests(SynchronousTestCase):
             self.reactor.advance(expected * 0.02)
             (process,) = self.reactor.running_processes
             process.ready()
-            expected = min(2 * expected, 30)
-        self.reactor.advance(61)
+            expected = min(2 * expected, 5)
+        self.reactor.advance(11)
         process.end(killed=True)
         self.reactor.advance(0.11)
         self.assertEqual(len(self.reactor.running_processes), 1)

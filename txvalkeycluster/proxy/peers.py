@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -208,14 +207,6 @@ class Peers:
             elif not reply.check(PeerAbsent):
                 reply.raiseException()
         return replies
-
-
-def total_of(snapshots: Sequence[Snapshot]) -> Snapshot:
-    """Add the numbers of several workers."""
-    total = Snapshot()
-    for each in snapshots:
-        total.add(each)
-    return total
 
 
 def snapshot_of(reply: bytes) -> Snapshot:

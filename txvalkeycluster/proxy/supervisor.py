@@ -38,9 +38,9 @@ _log = Logger()
 # The first file descriptor that a worker inherits, after standard input, output and error.
 _FIRST = 3
 # A worker that ended is started again after a pause, which grows while workers end early.  In seconds.
-_LEAST_PAUSE, _MOST_PAUSE = 0.1, 30.0
+_LEAST_PAUSE, _MOST_PAUSE = 0.1, 5.0
 # A worker that has run for this time has not ended early, in seconds.
-_STABLE = 60.0
+_STABLE = 10.0
 # A worker that does not accept clients after this time is killed, in seconds.
 _READY_TIMEOUT = 60.0
 # Workers that have not ended by themselves are killed after this time, in seconds.
