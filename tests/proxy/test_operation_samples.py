@@ -87,7 +87,9 @@ class SampleTests(SynchronousTestCase):
             (folder / name).write_text(text.replace("/opt/valkey-proxy/bin/twistd", sys.executable))
         command = [program, "verify", "--man=no", *(str(folder / name) for name in names)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+        # It may have something to say about other units of this machine.
+        said = [line for line in (done.stdout + done.stderr).splitlines() if "valkey-proxy" in line]
+        self.assertEqual((done.returncode, said), (0, []))
 
     def test_what_the_service_runs(self) -> None:
         """Its options are valid, and its limits leave room for the settings."""
