@@ -1,4 +1,4 @@
-"""Run every suite with trial, under each of its reactors, two suites at a time; or only the suites named as arguments.
+"""Run every suite with trial, under each of its reactors, three suites at a time; or only the suites named as arguments.
 
 Prints the branch coverage of all suites together, and then one line with the total numbers of tests.
 """
@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-# The number of cores of the smallest machine. The servers of a suite are idle most of the time.
-AT_ONCE = 2
+# One more than the cores of the smallest machine: a suite waits for its servers half of the time.
+AT_ONCE = 3
 EVERYWHERE = ("default", "select", "asyncio", "uvloop")
 # Each file of the real-cluster tests is a suite of its own, since they take the longest.
 CLUSTER = sorted(f"tests.cluster.{file.stem}" for file in Path(__file__).parent.glob("cluster/test_*.py"))
