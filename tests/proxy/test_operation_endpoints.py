@@ -129,7 +129,8 @@ class EndpointTests(OperationTests):
             for each in clients:
                 await each.stop()
             self.assertEqual([each.bad for each in clients], [[] for _ in clients])
-            self.assertEqual([each.losses for each in clients], [1 for _ in clients])
+            # A client that one worker disconnects can reach another one that is told to stop a moment later.
+            self.assertEqual([each for each in clients if not 1 <= each.losses <= max(workers, 1)], [])
             second.kill(signal.SIGTERM)
             await second.ended()
 
