@@ -127,7 +127,7 @@ def _by_keys(session: ClientSession, frame: bytes, command: Command, words: list
         upstream = session.upstream
         assert upstream is not None
         cell = SplitCell(session, frame)
-        session.cells.append(cell)
+        session.add(cell)
         send_mget(cell, upstream, words[1:])
         return None
     return lambda: server_commands.run(session, command, words)

@@ -38,6 +38,9 @@ _log = Logger()
 _SWEEP = 1.0
 # So few replies of a node are written at once.  More are written at the end of the turn, with those of other nodes.
 _FEW = 8
+# So many requests of all clients are under way together; beyond that, each client has one.  It is enough to keep the
+# nodes busy, and limits the replies that can come at once, whose sizes nobody knows before.
+_TOGETHER = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,8 @@ class ProxyServer(Factory):
         #: What ended sessions have done, and what belongs to no session.
         self.counters = Snapshot()
         self.sessions: dict[int, ClientSession] = {}
+        #: The requests that are under way.
+        self.cells_under_way = 0
         #: The bytes of the requests that are under way.
         self.under_way = 0
         #: The sessions whose clients do not read.
@@ -120,6 +125,11 @@ class ProxyServer(Factory):
         """The current slot map."""
         upstream: Upstream | None = next(iter(self.upstreams), None)
         return upstream.client.topology if upstream is not None else Topology(0, ())
+
+    @property
+    def room(self) -> int:
+        """How many more requests of clients may be under way that have one under way already."""
+        return _TOGETHER - self.cells_under_way
 
     @property
     def fair_share(self) -> int:

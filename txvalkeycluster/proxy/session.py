@@ -152,7 +152,7 @@ class ClientSession(Protocol):
         if self._poller is not None:
             self._poller.remove(self.transport)
         self._count_down()
-        self.cells.clear()
+        self._drop_cells()
         self._queue.clear()
         self.delayed = []
         self.use(None)
@@ -198,7 +198,7 @@ class ClientSession(Protocol):
             self.server.counters.clients_cut += 1
             _log.info("the connection of client {peer} is cut: {reason}", peer=self.peer, reason=reason)
             # Nothing more is written.
-            self.cells.clear()
+            self._drop_cells()
             self._queue.clear()
             self.transport.abortConnection()  # type: ignore[union-attr]
 
@@ -309,11 +309,13 @@ class ClientSession(Protocol):
     def _start_simple(self, frames: Sequence[bytes], names: Sequence[bytes], keys: list[bytes]) -> None:
         """Start requests that have one key each, all at once if that is possible."""
         upstream = self.upstream
-        if upstream is not None and len(self.cells) + len(frames) <= self._window:
+        most = min(self._window - len(self.cells), self.server.room)
+        if upstream is not None and len(frames) <= most:
             routes = upstream.routes
             if all(map(routes.__getitem__, set(names))):
                 cells: list[Cell] = [[None, self, frame] for frame in frames]
                 self.cells += cells
+                self.server.cells_under_way += len(cells)
                 self.commands += len(cells)
                 upstream.add_keyed(cells, keys, frames)
                 return
@@ -348,6 +350,9 @@ class ClientSession(Protocol):
     def _start_queued(self) -> None:
         queue = self._queue
         while queue and not self._blocked and len(self.cells) < self._window:
+            if self.cells and self.server.room <= 0:
+                # Only one request of this client, which gives every client its turn.
+                break
             request = queue.popleft()
             frame, name, key = request
             if not frame:
@@ -411,8 +416,17 @@ class ClientSession(Protocol):
             cell = _Muted((None, self, frame))
             if self.reply_mode == "skip":
                 self.reply_mode = "on"
-        self.cells.append(cell)
+        self.add(cell)
         return cell
+
+    def add(self, cell: Cell) -> None:
+        """Add a cell."""
+        self.cells.append(cell)
+        self.server.cells_under_way += 1
+
+    def _drop_cells(self) -> None:
+        self.server.cells_under_way -= len(self.cells)
+        self.cells.clear()
 
     def reply(self, data: bytes) -> None:
         """Answer the request that is being handled."""
@@ -441,6 +455,7 @@ class ClientSession(Protocol):
                 break
             ready.append(reply)
             cells.popleft()
+        self.server.cells_under_way -= len(ready)
         if not cells:
             self._count_down()
         if self.delayed:
