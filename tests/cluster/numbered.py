@@ -1,7 +1,8 @@
 """Publishers that number their messages, and the check of what a subscription receives.
 
 A number may be missing only between the last message before a `Lost` and the first message after its `Resubscribed`.
-No number comes twice, and the order never changes.  A number whose publication failed may be missing or come late.
+No number comes twice, and the order never changes.  A number whose publication failed may be missing or come late.  A
+number that had no receiver at the node that published it comes through the cluster bus, which can be late.
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ class Trail:
         self._begun = False
         # The numbers below the highest one that have not been received.
         self._overtaken: set[int] = set()
+        #: Those of them that still have to come, through the cluster bus.
+        self.on_the_bus: set[int] = set()
         # The number that was being published when the subscription was acknowledged.
         self._first = 0
         self._after_gap = False
@@ -103,7 +106,9 @@ class Trail:
             self._advance(number)
         elif number in self._overtaken:
             self._overtaken.discard(number)
-            if number not in numbers.doubtful and number != self._first:
+            late = number in self.on_the_bus
+            self.on_the_bus.discard(number)
+            if number not in numbers.doubtful and number != self._first and not late:
                 self._wrong(f"{number} came too late")
         else:
             self._wrong(f"{number} came twice")
@@ -112,6 +117,9 @@ class Trail:
     def _advance(self, number: int) -> None:
         between = range(self.received + 1, number)
         missing = [each for each in between if each not in self.numbers.refused and each not in self.numbers.doubtful]
+        if not self._after_gap:
+            self.on_the_bus.update(each for each in missing if each in self.numbers.unheard)
+            missing = [each for each in missing if each not in self.on_the_bus]
         if missing and not self._after_gap:
             self._wrong(f"{self._texts(missing)} missing before {number}, without a gap")
         self.missing_in_gaps += len(missing)
@@ -124,6 +132,8 @@ class Trail:
         if not self.live:
             self._wrong("a Lost without a Resubscribed before")
         self.live = False
+        self.missing_in_gaps += len(self.on_the_bus)
+        self.on_the_bus.clear()
         self._recent.append(f"Lost({item.reason.name}, {item.node})")
 
     def resubscribed(self, item: Resubscribed) -> None:
@@ -185,9 +195,9 @@ class Trails:
         return {channel: trail.numbers.sent + 1 for channel, trail in self.by_channel.items()}
 
     def behind(self, goals: dict[str, int]) -> list[Trail]:
-        """Return the trails that have a gap, or have not received their number of `goals` or a later one."""
+        """Return the trails that have a gap, wait for the bus, or have not received their number of `goals`."""
         trails = [(self.by_channel[channel], goal) for channel, goal in goals.items()]
-        return [trail for trail, goal in trails if not trail.live or trail.received < goal]
+        return [trail for trail, goal in trails if not trail.live or trail.received < goal or trail.on_the_bus]
 
 
 class Publishers:
@@ -267,6 +277,6 @@ class Publishers:
                 trail = behind[0]
                 raise TimeoutError(
                     f"{len(behind)} channels receive nothing; {trail.numbers.channel}: live={trail.live}, "
-                    f"sent {trail.numbers.sent}, received {trail.received}"
+                    f"sent {trail.numbers.sent}, received {trail.received}, on the bus {sorted(trail.on_the_bus)[:3]}"
                 )
         return float(before - began - delay)

@@ -119,12 +119,21 @@ class CountedKey:
         return [] if fine else [before]
 
 
+# The slots that move, and the keys: a quarter of them are in these slots.
+MOVED = range(200)
+_ALL = [f"relay:{number}" for number in range(10_000)]
+NAMES = [
+    *[name for name in _ALL if key_slot(name) in MOVED][:50],
+    *[name for name in _ALL if key_slot(name) > 200][:150],
+]
+
+
 class Load:
     """Counts many keys up.  All requests of a turn of the reactor are submitted together, as a proxy does."""
 
     def __init__(self, client: ClusterClient[bytes], *, strict: bool) -> None:
         self.client = client
-        self.keys = [CountedKey(f"relay:{number}", strict=strict) for number in range(200)]
+        self.keys = [CountedKey(name, strict=strict) for name in NAMES]
         self.replies = 0
         self.delays = 0
         self.wrong: list[str] = []
@@ -197,11 +206,11 @@ class LoadTests(ClusterTests):
 
         async def by_key(_: Load) -> None:
             for source, target in ((one, other), (other, one)):
-                await self.cluster.migrate_by_key(range(1000), source, target)
+                await self.cluster.migrate_by_key(MOVED, source, target)
 
         async def atomically(_: Load) -> None:
             for source, target in ((one, other), (other, one)):
-                await self.cluster.migrate_atomically(0, 999, source, target)
+                await self.cluster.migrate_atomically(MOVED[0], MOVED[-1], source, target)
 
         for raw in (True, False):
             for change in (by_key, atomically):
