@@ -146,6 +146,6 @@ class SharedServicesTests(ExampleTests):
 class ReadmeTests(SynchronousTestCase):
     def test_every_example_is_listed(self) -> None:
         """README.md of the examples has a row for each of them, and no other."""
-        rows = re.findall(r"^\| \[([\w.]+)/?\]", (EXAMPLES / "README.md").read_text(), re.M)
+        rows = re.findall(r"^\| \[([\w.]+)(?:/[\w.-]*)?\]", (EXAMPLES / "README.md").read_text(), re.M)
         there = {path.name for path in EXAMPLES.iterdir()} - {"README.md", "__pycache__"}
         self.assertEqual(set(rows), there)
