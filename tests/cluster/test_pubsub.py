@@ -420,10 +420,14 @@ class FailoverTests(PubSubTests):
         await self.asked("CONFIG", "SET", "notify-keyspace-events", "")
         client = await self.connect(protocol=self.protocol)
         with capturedLogs() as events:
+
+            def warnings() -> list[str]:
+                texts = [formatEvent(event) for event in events]
+                return [text for text in texts if "sends no keyspace events" in text]
+
             async with client.keyspace_events():
-                await self.until(lambda: len(events) >= 3)
-        texts = [formatEvent(event) for event in events]
-        self.assertEqual(len([text for text in texts if "sends no keyspace events" in text]), 3)
+                await self.until(lambda: len(warnings()) >= 3)
+        self.assertEqual(len(warnings()), 3)
 
 
 class FailoverRESP2Tests(FailoverTests):
