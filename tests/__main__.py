@@ -1,4 +1,4 @@
-"""Run every suite with trial, under each of its reactors, three suites at a time; or only the suites named as arguments.
+"""Run every suite with trial, under each of its reactors, three suites at a time; or only those named as arguments.
 
 Prints the branch coverage of all suites together, and then one line with the total numbers of tests.
 """
