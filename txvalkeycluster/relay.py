@@ -21,7 +21,7 @@ from .connection.exclusive_pool import Lease
 from .errors import ClientClosed, ConnectionLost, ReplyError
 from .options import DEFAULT
 from .requests.exclusive import ExclusiveCall
-from .requests.raw_batch import RawBatch, RawCall, RawReplyError
+from .requests.raw_batch import RawBatch, RawCall, RawPart, RawReplyError
 from .requests.target import THIS_NODE
 from .routing.router import Router
 from .slots import BRACE, key_slot
@@ -37,7 +37,7 @@ class RelayBatch:
     A batch is filled and submitted in the same turn of the reactor, and used only once.
     """
 
-    __slots__ = ("_destinations", "_groups", "_on_delay", "_on_replies", "_room", "_router", "_waiting")
+    __slots__ = ("_destinations", "_groups", "_on_delay", "_on_replies", "_parts", "_room", "_router", "_waiting")
 
     #: The results are always wanted.
     called = False
@@ -55,6 +55,8 @@ class RelayBatch:
         self._groups: dict[Any, RawBatch] = {}
         self._on_replies: OnReplies = _no_replies
         self._on_delay: Callable[[Any], object] | None = None
+        # The requests that have left their group, by the identity of their tag.
+        self._parts: dict[int, RawPart] = {}
         # The number of pieces that wait for room in a queue, and the Deferred that fires when there are none.
         self._waiting = 0
         self._room: Deferred[None] | None = None
@@ -137,6 +139,21 @@ class RelayBatch:
             self._room = Deferred()
         return self._room
 
+    def give_up(self, tag: object) -> bool:
+        """End a request that a server has refused for the moment, if it is waiting to be sent again.
+
+        Its reply is the last error of the server.  This keeps the order of requests that were sent together: one that
+        was refused must not be executed after a later one.
+
+        Args:
+            tag: The tag of the request, the same object as in `add`.
+
+        Returns:
+            Whether the request has ended now, and is not sent again.
+        """
+        part = self._parts.get(id(tag))
+        return part is not None and self._router.recovery.give_up(part)
+
     # ---- called by the groups
 
     def answered(self, tags: Sequence[Any], replies: Sequence[Any]) -> None:
@@ -160,6 +177,10 @@ class RelayBatch:
                 self._on_delay(tag)
             except BaseException:
                 _log.failure("on_delay raised an exception")
+
+    def parted(self, place: Any, part: RawPart) -> None:
+        """Note the request with which a tag continues."""
+        self._parts[id(place)] = part
 
     def waits(self, change: int) -> None:
         """Note that the number of pieces that wait for room in a queue changes."""

@@ -20,7 +20,7 @@ from txvalkeycluster.connection.protocol import RESPProtocol
 from txvalkeycluster.connection.raw_protocol import RawProtocol
 from txvalkeycluster.errors import CommandTimeout, ConnectionLost, ProtocolError, ReplyError, TooManyPending
 from txvalkeycluster.requests.batch import Batch
-from txvalkeycluster.requests.raw_batch import RawBatch, RawCall, RawReplyError
+from txvalkeycluster.requests.raw_batch import RawBatch, RawCall, RawPart, RawReplyError
 from txvalkeycluster.requests.request import Request
 from txvalkeycluster.requests.target import ANY_NODE
 
@@ -68,6 +68,9 @@ class FuzzCollector(test_batches.Collector):
     def left(self, place: int) -> None:
         """Do nothing."""
 
+    def parted(self, place: int, part: RawPart) -> None:
+        """Do nothing."""
+
     def waits(self, change: int) -> None:
         """Do nothing."""
 
@@ -96,6 +99,9 @@ class Collector:
     def left(self, place: Any) -> None:
         self.on_delay()
         self.delayed.append(place)
+
+    def parted(self, place: Any, part: RawPart) -> None:
+        pass
 
     def waits(self, change: int) -> None:
         self.waiting += change

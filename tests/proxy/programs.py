@@ -36,6 +36,8 @@ _reactor: Any = reactor
 _connect: Any = connectProtocol
 # The codes of errors of a proxy about commands that may have been executed.
 IN_DOUBT = ("CONNLOST ", "TIMEOUT ")
+#: The error of a pipelined request that a server refused, while it executed a later one of the same pipeline.
+REFUSED_IN_A_PIPELINE = "CLUSTERDOWN The cluster is down"
 _MAYBE = "; it may have been executed"
 _TWISTD = "import sys; sys.path.insert(0, {!r}); from twisted.scripts.twistd import run; run()"
 

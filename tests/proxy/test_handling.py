@@ -177,6 +177,53 @@ class HandlingTests(MemoryProxyTests):
         self.assertEqual(len({node for node, _ in self.calls}), 1)
         self.assertEqual([words[2] for _, words in self.calls], [b"%d" % number for number in range(5)])
 
+    # ---- the order of requests
+
+    def refused_first(self, refusal: bytes, *sent: bytes) -> tuple[bytes, list[list[bytes]]]:
+        """Send requests in one write, the first of which a server refuses once; return the replies, and the writes."""
+        client = self.client(timeout=5)
+        # The window of a client begins low.
+        self.call(client, "GET", "warm")
+        refused: list[bytes] = []
+
+        def write(words: list[bytes]) -> Any:
+            if not refused:
+                refused.append(words[1])
+                return refusal
+            return DEFAULT_REPLY
+
+        self.replies = {b"SET": write, b"MGET": write}
+        client.received.clear()
+        client.send(b"".join(sent))
+        self.network.settle()
+        for _ in range(200):
+            self.advance(0.01)
+        return bytes(client.received), [words for _, words in self.calls]
+
+    def test_a_refused_request_is_not_executed_after_a_later_one(self) -> None:
+        """It gets the refusal, if the server has executed a later request for the same slot."""
+        for refusal in (b"-CLUSTERDOWN The cluster is down\r\n", b"-TRYAGAIN Multiple keys request\r\n"):
+            self.calls.clear()
+            replies, writes = self.refused_first(refusal, request("SET", "{k}1", "a"), request("SET", "{k}2", "b"))
+            self.assertEqual(replies, refusal + b"+OK\r\n")
+            self.assertEqual([words[2] for words in writes], [b"a", b"b"])
+
+    def test_a_refused_request_is_repeated(self) -> None:
+        """It is repeated if later requests were refused, too, or are for another slot."""
+        one, other = self.key_of(self.nodes[0]), self.key_of(self.nodes[0], 1)
+        down = b"-CLUSTERDOWN The cluster is down\r\n"
+        replies, writes = self.refused_first(down, request("SET", one, "a"), request("SET", other, "b"))
+        self.assertEqual(replies, b"+OK\r\n+OK\r\n")
+        self.assertEqual([words[2] for words in writes], [b"a", b"b", b"a"])
+
+    def test_a_refused_part_of_mget(self) -> None:
+        """A part of a split MGET does not see the value of a later SET."""
+        one, other = self.key_of(self.nodes[0]), self.key_of(self.nodes[1])
+        down = b"-CLUSTERDOWN The cluster is down\r\n"
+        replies, writes = self.refused_first(down, request("MGET", one, other), request("SET", one, "late"))
+        self.assertEqual(replies, down + b"+OK\r\n")
+        self.assertEqual(sorted(words[0] for words in writes), [b"MGET", b"MGET", b"SET"])
+
     # ---- the version in HELLO
 
     def version(self, client: ClientEnd) -> bytes:

@@ -21,6 +21,7 @@ from txvalkeycluster import (
     WrongThread,
     key_slot,
 )
+from txvalkeycluster.relay import RelayBatch
 from txvalkeycluster.testing import CLOSE, DEFAULT_REPLY, SILENCE, ScriptedNode
 from txvalkeycluster.testing.scripted import Connection
 
@@ -293,6 +294,49 @@ class RelayTests(MemoryTests):
             self.assertEqual(relay.results, {0: b"$1\r\n0\r\n", 1: b":1\r\n", 2: b"$1\r\n0\r\n"})
             self.nodes[0].script = None
             self.result_of(relay.client.close())
+
+    def test_give_up(self) -> None:
+        """A request that was refused and waits can be ended with the refusal.  One that is on the way goes on."""
+        relay = self.relay()
+        refusals = [b"-TRYAGAIN x\r\n"]
+
+        def script(node: ScriptedNode, words: list[bytes], _: Connection) -> Any:
+            return refusals.pop() if words[0] == b"INCR" and refusals else DEFAULT_REPLY
+
+        self.nodes[0].script = script
+        batch = self.relay_batch_of(relay, f"INCR {self.a}", f"GET {self.a}")
+        tags = [0, 1]
+        self.assertEqual([batch.give_up(tag) for tag in tags], [False, False])
+        self.network.settle()
+        self.assertEqual((relay.delayed, relay.results), ([0], {1: b"$1\r\n0\r\n"}))
+        self.assertEqual([batch.give_up(tag) for tag in tags], [True, False])
+        self.assertFalse(batch.give_up(tags[0]))
+        self.assertEqual(relay.results[0], b"-TRYAGAIN x\r\n")
+        self.advance(1)
+        self.assertEqual(len(self.writes(self.nodes[0], b"INCR")), 1)
+
+    def test_give_up_what_waits_for_something_else(self) -> None:
+        """A request that follows a redirect, or waits for a node, cannot be ended."""
+        relay = self.relay()
+        self.nodes[0].script = lambda node, words, _: moved(words[1], self.nodes[1].address)
+        self.nodes[1].script = lambda node, words, _: SILENCE if words[0] == b"INCR" else DEFAULT_REPLY
+        batch = self.relay_batch_of(relay, f"INCR {self.a}")
+        self.network.settle()
+        self.assertEqual(relay.delayed, [0])
+        self.assertFalse(batch.give_up(0))
+
+    def relay_batch_of(self, relay: Relay, *requests: str) -> RelayBatch:
+        """Submit requests, and return their batch."""
+        made: list[RelayBatch] = []
+        make = relay.client.relay_batch
+
+        def remember() -> RelayBatch:
+            made.append(make())
+            return made[-1]
+
+        self.patch(relay.client, "relay_batch", remember)
+        relay.submit(*requests)
+        return made[-1]
 
     def in_flight(self) -> tuple[Relay, list[tuple[list[bytes], Connection]]]:
         """Return a relay with a request that is on the way to the first node, which keeps all that comes."""

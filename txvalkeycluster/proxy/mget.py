@@ -33,6 +33,11 @@ class SplitCell(list[Any]):
         return super().__getitem__(index)
 
 
+def parts_of(cell: Cell) -> list[Cell]:
+    """Return the cells of the parts of a split MGET that has no reply yet; for any other cell, the cell itself."""
+    return cell.parts or [cell] if isinstance(cell, SplitCell) else [cell]
+
+
 def send_mget(cell: SplitCell, upstream: Upstream, keys: list[bytes]) -> None:
     """Send the parts of an MGET.
 

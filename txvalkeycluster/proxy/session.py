@@ -26,17 +26,21 @@ from zope.interface import implementer
 from ..direct_write import direct_writer
 from ..slots import key_slot
 from . import replies
+from .mget import parts_of
 from .poller import ClientPoller
 from .request_framer import Request, RequestFramer
 from .upstream import Cell, Upstream
 
 if TYPE_CHECKING:
+    from ..relay import RelayBatch
     from .server import ProxyServer
 
 _log = Logger()
 # The replies that the requests under way may have together, as far as earlier replies tell, in bytes.
 _WINDOW_BYTES = 1 << 20
 _LEAST_WINDOW = 2
+# Replies of the proxy, and of servers, to requests that were perhaps not executed begin with these.
+_NOT_EXECUTED = (b"-CLUSTERDOWN ", b"-TRYAGAIN ", b"-TIMEOUT ", b"-CONNLOST ", b"-BUSY ", b"-LOADING ", b"-MASTERDOWN ")
 # Requests of fewer bytes do not count as much.
 _UNCOUNTED = 1 << 16
 
@@ -118,8 +122,8 @@ class ClientSession(Protocol):
         self.known = server.lets_everybody_in
         self._framer = RequestFramer(server.known_limits if self.known else server.unknown_limits)
         self.cells: deque[Cell] = deque()
-        #: The cells of requests that are delayed.
-        self.delayed: list[Cell] = []
+        #: The cells of requests that are delayed, and their batches.
+        self.delayed: list[tuple[Cell, RelayBatch]] = []
         self._queue: deque[Request] = deque()
         self.upstream: Upstream | None = None
 
@@ -448,6 +452,8 @@ class ClientSession(Protocol):
     def flush(self) -> None:
         """Write the replies that have come, and start requests that waited for that."""
         cells = self.cells
+        if self.delayed and len(cells) > 1:
+            self._keep_order()
         ready: list[bytes] = []
         while cells:
             reply = cells[0][0]
@@ -459,7 +465,7 @@ class ClientSession(Protocol):
         if not cells:
             self._count_down()
         if self.delayed:
-            self.delayed = [cell for cell in self.delayed if cell[0] is None]
+            self.delayed = [each for each in self.delayed if each[0][0] is None]
         if self.closed:
             return
         if ready:
@@ -468,6 +474,25 @@ class ClientSession(Protocol):
             self._advance()
         if not cells and (self.ending or (self._finishing and not self._queue)):
             self.transport.loseConnection()  # type: ignore[union-attr]
+
+    def _keep_order(self) -> None:
+        """Give up delayed requests that a server has refused, if it has executed later ones for the same slot."""
+        upstream = self.upstream
+        if upstream is None:
+            return
+        delayed = {id(cell): (cell, batch) for cell, batch in self.delayed if cell[0] is None}
+        too_late: list[tuple[Cell, RelayBatch]] = []
+        executed: set[int] = set()
+        for cell in reversed(self.cells):
+            for part in parts_of(cell):
+                if part[0] is not None:
+                    if not part[0].startswith(_NOT_EXECUTED):
+                        executed |= upstream.slots_of(part[2])
+                elif executed and id(part) in delayed and executed & upstream.slots_of(part[2]):
+                    too_late.append(delayed[id(part)])
+        # Their callbacks can change the cells.
+        for part, batch in too_late:
+            batch.give_up(part)
 
     def _count_down(self) -> None:
         self.server.under_way -= self._under_way

@@ -14,9 +14,11 @@ from twisted.internet.interfaces import IReactorTime
 
 from ..client import ClusterClient
 from ..relay import RelayBatch
+from ..slots import key_slot
 from ..statistics import ByKind, NodeStatistics
 from .dispatch import Routes
 from .replies import error_frame
+from .request_framer import words_of
 
 #: A request of a client on its way: its reply, the session, and the request.  The reply is None until it comes.
 Cell = list[Any]
@@ -79,7 +81,14 @@ class Upstream:
         """
         batch, self._batch = self._batch, None
         if batch is not None:
-            self.client.submit(batch, partial(self._on_replies, now), on_delay=_delayed)
+            self.client.submit(batch, partial(self._on_replies, now), on_delay=partial(_delayed, batch))
+
+    def slots_of(self, frame: bytes) -> set[int]:
+        """Return the slots of the keys of a request; an empty one is one that the proxy has answered."""
+        if not frame:
+            return set()
+        words = words_of(frame)
+        return {key_slot(words[place]) for place in self.client.commands[words[0]].resolve(words).places(words)}
 
     def _on_replies(self, started: float, cells: Sequence[Cell], replies: Sequence[Any]) -> None:
         for cell, reply in zip(cells, replies, strict=True):
@@ -87,8 +96,8 @@ class Upstream:
         self._replied(started, cells)
 
 
-def _delayed(cell: Cell) -> None:
-    cell[1].delayed.append(cell)
+def _delayed(batch: RelayBatch, cell: Cell) -> None:
+    cell[1].delayed.append((cell, batch))
 
 
 class Upstreams:

@@ -55,6 +55,9 @@ class RawCollector(Collector, Protocol):
     def left(self, place: Any) -> None:
         """Note that a request is delayed: it is redirected, waits, or has failed.  This must have no other effect."""
 
+    def parted(self, place: Any, part: RawPart) -> None:
+        """Note the request with which a place continues outside its batch."""
+
     def waits(self, change: int) -> None:
         """Note that the number of pieces that wait for room in a queue changes."""
 
@@ -190,7 +193,10 @@ class RawBatch(Batch):
     def _part(self, index: int) -> SubRequest:
         place, payload = self._places[index], self._packed[index]
         command, target = self._command_of(payload)
-        return RawPart(self._collector, place, payload, command, target, self.since, self.deadline, command.repeatable)
+        collector = self._collector
+        part = RawPart(collector, place, payload, command, target, self.since, self.deadline, command.repeatable)
+        collector.parted(place, part)
+        return part
 
 
 _UNREADABLE = Command("an unreadable request", known=False)

@@ -36,6 +36,7 @@ from ..events import (
 from ..options import Options
 from ..requests.delegated import UnroutedCall
 from ..requests.history import History
+from ..requests.raw_batch import RawReplyError
 from ..requests.request import Request, for_each, own_slots
 from ..requests.retry_queue import RetryQueue
 from ..requests.target import ANY_NODE, THIS_NODE
@@ -172,6 +173,21 @@ class Recovery:
             error: The reply.
         """
         self._ask_for_refresh(self._decide(node, error, 0).refresh)
+
+    def give_up(self, request: Request) -> bool:
+        """End a request that a server has refused for the moment, if it is in a retry queue.  It gets that refusal.
+
+        Returns:
+            Whether it has ended now, and is not sent again.
+        """
+        history = request.history
+        if request.called or history is None or history.last.partition(" ")[0] not in _WAITED_FOR:
+            return False
+        if not any(request in queue.everything() for queue in self.queues()):
+            return False
+        text = history.last
+        request.fail(RawReplyError(b"-%b\r\n" % text.encode()) if self._options.raw_replies else ReplyError(text))
+        return True
 
     # ---- sending again
 
