@@ -26,7 +26,7 @@ from .options import DEFAULT, ClientOptions, Options, options_of_client
 from .pipeline import Pipeline
 from .pubsub.hub import SubscriptionHub
 from .pubsub.methods import SubscriptionMethods
-from .relay import OnReplies, RelayBatch, RelayLease, lease
+from .relay.methods import RelayMethods
 from .requests.request import Call
 from .routing.observation import CommandListener
 from .routing.router import Router, Terms
@@ -40,7 +40,7 @@ _log = Logger()
 _T = TypeVar("_T")
 
 
-class ClusterClient(Commands[Text], SubscriptionMethods[Text]):
+class ClusterClient(Commands[Text], SubscriptionMethods[Text], RelayMethods):
     """A client of one cluster.
 
     Every command is a method: ``get``, ``hset``, ``client_list``.  A method returns a Deferred that fires with the
@@ -294,67 +294,6 @@ class ClusterClient(Commands[Text], SubscriptionMethods[Text]):
             count = await client.stream((("SET", f"key:{n}", n) for n in range(1_000_000)), each)
         """
         return self.pipeline(timeout=timeout).stream(commands, each)
-
-    def relay_batch(self) -> RelayBatch:
-        """Return an empty batch of encoded requests, for `submit`."""
-        return RelayBatch(self._router)
-
-    def submit(
-        self,
-        batch: RelayBatch,
-        on_replies: OnReplies,
-        *,
-        on_delay: Callable[[Any], object] | None = None,
-        timeout: float | None = DEFAULT,
-    ) -> Deferred[None] | None:
-        r"""Send the encoded requests of a batch at once, as one record per node.
-
-        Redirects, repetitions and deadlines are those of any other command.  This is for programs that pass on the
-        requests of others: there is no Deferred and no check for each of them, and listeners of commands do not hear of
-        them.
-
-        Args:
-            batch: The requests.  A batch can be submitted only once.
-            on_replies: Called with a sequence of tags and one of as many replies, as they come.  The replies of one
-                node come in order.  A reply is the server's own bytes with the option ``raw_replies``, else a value;
-                or an error that `execute` lists.  An exception that it raises is logged.
-            on_delay: Called once with the tag of a request that is redirected, refused, or has to wait, or that ends
-                without a reply.  Requests that are submitted afterwards can be executed before it.  It must only take
-                note of that.
-            timeout: Seconds for each request.  None: no limit.  If not given, the option ``timeout`` applies.
-
-        Returns:
-            None if all nodes have room.  Else a Deferred: requests wait because the queue of their node is full, and it
-            fires with None when all of them are sent or have ended.  They are sent in order, before later batches.
-
-        Raises:
-            WrongThread: This is not the thread of the reactor.
-            RuntimeError: The batch was submitted before.
-
-        Example:
-            batch = client.relay_batch()
-            batch.add("a tag", key_slot(b"key"), b"*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n")
-            client.submit(batch, lambda tags, replies: print(tags, replies))
-        """
-        return batch.submit(on_replies, on_delay, self._given(timeout))
-
-    def lease(self, slot: int, *, timeout: float | None = DEFAULT) -> Deferred[RelayLease]:
-        """Lease a connection to the owner of a slot, for programs that pass on MULTI, WATCH or blocking commands.
-
-        Args:
-            slot: The slot, 0 to 16383.
-            timeout: Seconds to wait for a connection.  None: no limit.  If not given, the option ``timeout`` applies.
-
-        Returns:
-            A Deferred that fires with a `RelayLease`, which must be released.
-
-        Raises:
-            CommandTimeout: Through the Deferred: all connections are leased (``max_exclusive``), or the node cannot be
-                reached.
-            ClientClosed: Through the Deferred: the client is closed or aborted.
-            ReplyError: Through the Deferred: the server refuses PING.
-        """
-        return Deferred.fromCoroutine(lease(self._router, slot, self._given(timeout)))
 
     def transaction(self, *, timeout: float | None = DEFAULT) -> Transaction[Text]:
         """Return a queue of commands that the server executes as one transaction (MULTI, EXEC).

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from ..address import Address
+from ..commands.encoder import Arg
 from ..errors import ClientClosed, ConnectionLost, MaybeExecuted, ReplyError, ValkeyError
 from ..options import Options
 from ..requests.exclusive import ExclusiveCall
@@ -51,6 +52,9 @@ class PoolOwner(Protocol):
 
     def send_batch(self, batch: MultiRequest) -> None:
         """Accept a request with several replies for the shared connection."""
+
+    def call(self, *args: Arg) -> Deferred[Any]:
+        """Send a command on the shared connection, as a request of the client itself."""
 
     def unblock(self) -> None:
         """Make the server end the blocking commands, as if the commands had timed out."""
@@ -115,6 +119,10 @@ class Lease(ConnectionListener):
             request.fail_unanswered(ConnectionLost, f"{self.connection.peer}: the connection has ended")
         else:
             take(request)
+
+    def unblock(self, *, error: bool) -> Deferred[Any]:
+        """Let the server end the command that blocks on this connection."""
+        return self.node.call("CLIENT", "UNBLOCK", self.info.client_id, "ERROR" if error else "TIMEOUT")
 
     def give_back(self) -> None:
         """Return the connection to the pool.  A connection with pending replies is aborted."""

@@ -29,7 +29,10 @@ _AUTH_CODES = ("WRONGPASS", "NOAUTH", "NOPERM")
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """Facts about the server from its HELLO reply.  With RESP2 there are none: texts are empty, numbers are 0."""
+    """Facts about the server from its HELLO reply.  With RESP2 there are none: texts are empty, numbers are 0.
+
+    Only with ``raw_replies`` the number of the connection is known with RESP2, too.
+    """
 
     #: The RESP version of the connection, 2 or 3.
     protocol: int
@@ -73,12 +76,14 @@ async def handshake(connection: RESPProtocol, options: Options, credentials: Cre
             return _server_info(connection, hello)
         if not _lacks_hello(hello):
             _refuse(connection, credentials, "HELLO", hello)
-    answers = await _say(connection, [*_auth(credentials), *_select(options)])
+    said = [*_auth(credentials), *_select(options), *_identity(options)]
+    answers = await _say(connection, said)
     replies = [answers[0], *answers[1]]
+    number = replies.pop() if _identity(options) and len(replies) == len(said) else None
     if credentials is not None and isinstance(replies[0], Exception):
         _refuse(connection, credentials, "AUTH", replies[0])
     _check_select(connection, options, replies)
-    return ServerInfo(protocol=2)
+    return ServerInfo(protocol=2, client_id=_number(number, 0))
 
 
 async def authenticate(connection: RESPProtocol, credentials: Credentials | None) -> None:
@@ -126,6 +131,11 @@ def _auth(credentials: Credentials | None) -> list[tuple[str, ...]]:
 
 def _select(options: Options) -> list[tuple[str, ...]]:
     return [("SELECT", str(options.db))] if options.db else []
+
+
+def _identity(options: Options) -> list[tuple[str, ...]]:
+    """Return the command that asks for the number of the connection, which a relay needs to end blocking commands."""
+    return [("CLIENT", "ID")] if options.raw_replies else []
 
 
 async def _say(connection: RESPProtocol, commands: list[tuple[str, ...]]) -> tuple[Any, list[Any]]:

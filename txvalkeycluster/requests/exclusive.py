@@ -6,7 +6,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from ..address import Address
 from ..commands import Command
@@ -25,6 +25,9 @@ class Lease(Protocol):
 
     def give_back(self) -> None:
         """Return the connection to its pool.  A connection with pending replies is aborted."""
+
+    def unblock(self, *, error: bool) -> Deferred[Any]:
+        """Let the server end the command that blocks on the connection, as if its time were over, or with an error."""
 
 
 class ExclusiveCall(Call):
@@ -140,6 +143,26 @@ class BlockingCall(ExclusiveCall):
         if self._seconds and left < self._seconds - 0.05:
             time = left if self._unit == 1.0 else max(int(left * self._unit), 1)
             self.payload = pack((*self._args[: self._place], time, *self._args[self._place + 1 :]))
+
+
+class RawBlockingCall(BlockingCall):
+    """A command that may block, with the bytes of its reply as the result."""
+
+    __slots__ = ()
+
+    unparsed = True
+
+    def unblock(self, *, error: bool = False) -> Deferred[Any]:
+        """Let the server end the command.  This is not certain: an element may be taken in the same moment.
+
+        Args:
+            error: Whether the reply is an error, UNBLOCKED; otherwise it is that of a command whose time is over.
+
+        Returns:
+            A Deferred that fires with 1 if the server has ended it, and with 0 if it was not blocked.  It fails as
+            another command for the node.
+        """
+        return self.lease.unblock(error=error) if self.lease is not None else succeed(0)
 
 
 def _number(arg: Arg) -> float:

@@ -191,7 +191,7 @@ class TransactionRequest(MultiRequest):
             self._ended()
             return
         try:
-            results = outcome([*replies[:-1], connection.decoded(executed)])
+            result = self._result(replies, connection)
         except ReplyError as error:
             connection.owner.reply_failed(connection, self, error)
         except Exception as error:
@@ -200,8 +200,12 @@ class TransactionRequest(MultiRequest):
         else:
             self.payload = b""
             self._replied()
-            self.deferred.callback(results)
+            self.deferred.callback(result)
             self._ended()
+
+    def _result(self, replies: list[Any], connection: Connection) -> Any:
+        """Return the result of all replies, or raise as `transaction_outcome.outcome`."""
+        return outcome([*replies[:-1], connection.decoded(replies[-1])])
 
     def _note_refusal(self, error: Exception) -> None:
         if isinstance(error, TransactionRefused) and self._node is not None:

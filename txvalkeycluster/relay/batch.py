@@ -1,7 +1,4 @@
-"""For programs that pass requests of others on, such as a proxy: many encoded requests in one call.
-
-`ClusterClient.relay_batch` makes a `RelayBatch`, and `ClusterClient.submit` sends it.
-"""
+"""`RelayBatch`: many encoded requests of several callers, which are sent in one call."""
 
 from __future__ import annotations
 
@@ -14,17 +11,10 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from .address import Address
-from .commands import Command
-from .commands.encoder import pack
-from .connection.exclusive_pool import Lease
-from .errors import ClientClosed, ConnectionLost, ReplyError
-from .options import DEFAULT
-from .requests.exclusive import ExclusiveCall
-from .requests.raw_batch import RawBatch, RawCall, RawPart, RawReplyError
-from .requests.target import THIS_NODE
-from .routing.router import Router
-from .slots import BRACE, key_slot
+from ..errors import ClientClosed
+from ..requests.raw_batch import RawBatch, RawPart, RawReplyError
+from ..routing.router import Router
+from ..slots import BRACE, key_slot
 
 _log = Logger()
 #: Called with tags and as many replies.
@@ -187,99 +177,6 @@ class RelayBatch:
         self._waiting += change
         if not self._waiting and self._room is not None:
             self._room.callback(None)
-
-
-class RelayLease:
-    """A connection to the owner of a slot, for one caller alone: for MULTI, WATCH and blocking commands.
-
-    It must be released.  `ClusterClient.lease` makes it.
-    """
-
-    def __init__(self, router: Router, call: ExclusiveCall) -> None:
-        """Take over the connection of a call.
-
-        Args:
-            router: The router of the client.
-            call: A call that has ended and kept its connection.
-        """
-        assert isinstance(call.lease, Lease)
-        self._router = router
-        self._lease: Lease | None = call.lease
-
-    def __repr__(self) -> str:
-        return f"<RelayLease {self._lease.address if self._lease is not None else 'released'}>"
-
-    @property
-    def address(self) -> Address:
-        """The node of the connection.
-
-        Raises:
-            RuntimeError: It is released.
-        """
-        return self._held().address
-
-    def send(self, payload: bytes, command: Command, *, timeout: float | None = DEFAULT) -> Deferred[Any]:
-        """Send an encoded request.  Redirects are replies; nothing is sent again.
-
-        Args:
-            payload: The encoded request: one RESP array of bulk strings.  It is not checked.
-            command: The command, for the texts of errors.
-            timeout: Seconds until it fails with CommandTimeout.  None: no limit.
-
-        Returns:
-            A Deferred that fires with the reply, as for `ClusterClient.submit`: an error reply is a reply, too.
-
-        Raises:
-            CommandTimeout: Through the Deferred: the deadline passed.
-            ConnectionLost: Through the Deferred: the connection ended before the reply.
-            ProtocolError: Through the Deferred: the reply cannot be read.
-            ClientClosed: Through the Deferred: the client was closed before, or is aborted meanwhile.
-            RuntimeError: It is released.
-        """
-        lease = self._held()
-        router = self._router
-        now, deadline = router.clock.seconds(), router.deadline_of(timeout)
-        call = RawCall(payload, command, THIS_NODE, now, deadline, canceller=router.note_cancel)
-        call.admit()
-        router.give(call, lambda: lease.send(call))
-        return call.addErrback(_as_reply)
-
-    def release(self, *, dirty: bool = False) -> None:
-        """Give the connection back.  Only the first call has an effect.
-
-        Args:
-            dirty: Whether the connection is in a transaction, watches keys, or has another state; it is closed then.  A
-                connection with pending replies is closed in any case.
-        """
-        lease, self._lease = self._lease, None
-        if lease is not None:
-            if dirty:
-                lease.connection.abort(ConnectionLost(f"{lease.address}: the connection was used up"))
-            lease.give_back()
-
-    def _held(self) -> Lease:
-        if self._lease is None:
-            raise RuntimeError("the lease is released")
-        return self._lease
-
-
-async def lease(router: Router, slot: int, timeout: float | None) -> RelayLease:
-    """Lease a connection to the owner of a slot; only `ClusterClient.lease` calls this."""
-    now, deadline = router.clock.seconds(), router.deadline_of(timeout)
-    # A lease begins with a command, which shows that the connection works.
-    call = ExclusiveCall(pack(("PING",)), _PING, slot, now, deadline, True, router.note_cancel, keeps_lease=True)
-    await router.send(call)
-    return RelayLease(router, call)
-
-
-def _as_reply(failure: Failure) -> Any:
-    error = failure.value
-    if isinstance(error, RawReplyError):
-        return error.frame
-    return error if isinstance(error, ReplyError) else failure
-
-
-_PING = Command("PING", frozenset(["readonly"]))
 
 
 def _no_replies(tags: Sequence[Any], replies: Sequence[Any]) -> None:
