@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.logger import Logger, LogLevel
+from twisted.logger import ILogObserver, Logger, LogLevel
 
 from .address import Address
 from .errors import AuthenticationFailed
@@ -49,16 +49,17 @@ _PURPOSES = {
 class ClusterLog:
     """Follows the events of one client."""
 
-    def __init__(self, seconds: Callable[[], float], client: str) -> None:
+    def __init__(self, seconds: Callable[[], float], client: str, observer: ILogObserver | None = None) -> None:
         """Make a log.
 
         Args:
             seconds: Returns the time.
             client: The name of the client; it is in the field ``client`` of each line.
+            observer: Gets the lines; by default everybody who reads Twisted's log.
         """
         self._seconds = seconds
         self._client = client
-        self._loggers = {namespace: Logger(namespace) for namespace in (NODES, TOPOLOGY, COMMANDS)}
+        self._loggers = {namespace: Logger(namespace, observer=observer) for namespace in (NODES, TOPOLOGY, COMMANDS)}
         self._bucket = float(_BURST)
         self._filled_at = seconds()
         self._left_out = 0

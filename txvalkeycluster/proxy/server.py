@@ -23,6 +23,7 @@ from ..topology.model import Topology
 from .clients import ClientFilter, describe
 from .connection_commands import Answer
 from .handling import handle
+from .history import History
 from .peers import Peers
 from .poller import ClientPoller
 from .request_framer import Request, RequestLimits, words_of
@@ -32,6 +33,7 @@ from .settings import ProxySettings
 from .snapshot import Snapshot
 from .upstream import Cell, Upstream, Upstreams
 from .users import Users
+from .watch import ClusterWatch
 
 _log = Logger()
 # How often clients that do not read, do not send or are idle are looked for, in seconds.
@@ -102,7 +104,10 @@ class ProxyServer(Factory):
         self.slow: set[ClientSession] = set()
         self.peers = peers
         self.scans = Scans(reactor, peers.number if peers is not None else 0)
-        self.upstreams = Upstreams(reactor, self.connect, self.wake, self._replied, settings.max_logins)
+        self.history = History()
+        self.watch = ClusterWatch(reactor.seconds, time.time, self.history)
+        connect = self.watch.followed(self.connect)
+        self.upstreams = Upstreams(reactor, connect, self.wake, self._replied, settings.max_logins)
         self.slowlog: deque[SlowCommand] = deque(maxlen=settings.slowlog_max_len)
         self._slower_than = settings.slowlog_slower_than / 1e6
         self._number = 0
@@ -119,6 +124,11 @@ class ProxyServer(Factory):
     def lets_everybody_in(self) -> bool:
         """Whether a client need not log in."""
         return self.users is None and not self.passes_logins_through
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it accepts no more clients."""
+        return self._stopping
 
     @property
     def topology(self) -> Topology:
@@ -351,7 +361,7 @@ class ProxyServer(Factory):
             self.poller = ClientPoller(self.reactor, self._reads_done)
         upstream = self.upstreams.of(2)
         assert upstream is not None
-        if self.lets_everybody_in:
+        if not self.passes_logins_through:
             upstream.client.refresh_topology().addErrback(lambda _: None)
 
     def stop(self) -> Deferred[None]:
