@@ -10,16 +10,12 @@ from typing import Any, ClassVar
 
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ConnectionDone
-from twisted.internet.testing import StringTransport
-from twisted.python.failure import Failure
 from twisted.web.client import Agent, readBody
 
 from tests.cases import SynchronousTestCase
 from tests.proxy.operation import OperationTests, TwistdProxy
 from tests.proxy.programs import HOST, PlainClient, until
-from txvalkeycluster.proxy.metrics import metrics_site, metrics_text
+from txvalkeycluster.proxy.metrics import metrics_text
 from txvalkeycluster.proxy.snapshot import BUCKETS, GAUGES, Snapshot
 from txvalkeycluster.testing.ports import free_ports
 
@@ -197,39 +193,3 @@ class SnapshotTests(SynchronousTestCase):
         found = samples_of(text)
         self.assertEqual(found['errors_total,code=a"b\\c\nd'], 1)
         self.assertEqual(found["errors_total,code=é"], 2)
-
-
-class SiteTests(SynchronousTestCase):
-    def ask(self, taking: Deferred[Snapshot], method: bytes = b"GET") -> tuple[Any, Any]:
-        """Ask a web site; return its end of the connection, and what it is written to."""
-        site: Any = metrics_site(lambda: taking)
-        site.timeOut = None
-        channel = site.buildProtocol(None)
-        transport = StringTransport()  # type: ignore[no-untyped-call]
-        channel.makeConnection(transport)
-        channel.dataReceived(method + b" /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-        return channel, transport
-
-    def test_a_failure(self) -> None:
-        """It is an error of HTTP with the reason."""
-        taking: Deferred[Snapshot] = Deferred()
-        _, transport = self.ask(taking)
-        taking.errback(ValueError("worker 3 does not answer"))
-        self.assertTrue(transport.value().startswith(b"HTTP/1.1 500 "))
-        self.assertIn(b"ValueError: worker 3 does not answer\n", transport.value())
-
-    def test_a_scraper_that_goes_away(self) -> None:
-        """The numbers are not needed any more, and nothing is logged as an error."""
-        cancelled: list[object] = []
-        channel, transport = self.ask(Deferred(cancelled.append))
-        channel.connectionLost(Failure(ConnectionDone()))  # type: ignore[no-untyped-call]
-        self.assertEqual(len(cancelled), 1)
-        self.assertEqual(transport.value(), b"")
-
-    def test_other_methods(self) -> None:
-        """Only GET and HEAD are possible."""
-        _, transport = self.ask(Deferred(), b"POST")
-        self.assertTrue(transport.value().startswith(b"HTTP/1.1 405 "))
-        _, transport = self.ask(succeed(Snapshot()), b"HEAD")
-        self.assertTrue(transport.value().startswith(b"HTTP/1.1 200 "))
-        self.assertTrue(transport.value().endswith(b"\r\n\r\n"))

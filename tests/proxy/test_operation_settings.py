@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import signal
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from twisted.python.usage import UsageError
 
@@ -143,17 +141,14 @@ class CommandLineTests(Case):
             self.assertTrue(self.problem("--cluster", URL, "--listen", endpoint).startswith("--listen has "), endpoint)
         self.parse("--cluster", URL, "--listen", f"mtls:0:privateKey={key}:trustRoot={key}")
 
-    def test_metrics_without_their_package(self) -> None:
-        find = importlib.util.find_spec
-
-        def missing(name: str, *others: Any) -> Any:
-            return None if name == "prometheus_client" else find(name, *others)
-
-        with patch("txvalkeycluster.proxy.service.find_spec", missing):
-            problem = self.problem("--cluster", URL, "--metrics", "tcp:0")
-        self.assertEqual(
-            problem, "--metrics needs the package prometheus_client: pip install 'txvalkeycluster[prometheus]'"
-        )
+    def test_the_form_of_the_log(self) -> None:
+        """It is text or JSON; not JSON for syslog, which has a form of its own."""
+        self.assertEqual(self.parse("--cluster", URL, "--log-format", "json")["settings"].log_format, "json")
+        self.assertEqual(self.parse("--cluster", URL)["settings"].log_format, "text")
+        problem = self.problem("--cluster", URL, "--log-format", "xml")
+        self.assertEqual(problem, "--log-format is 'xml'; it must be text or json")
+        ended = twistd("--syslog", "valkey-proxy", "--cluster", URL, "--log-format=json", "--check")
+        self.assertIn("--log-format cannot be json together with --syslog", ended.stdout + ended.stderr)
 
     def test_unknown_options(self) -> None:
         self.assertIn("--colour", self.problem("--cluster", URL, "--colour", "red"))
@@ -165,6 +160,8 @@ class CommandLineTests(Case):
         self.assertIsInstance(
             makeService(self.parse("--cluster", URL, "--listen", "tcp:0", "--workers", "2")), Supervisor
         )
+        outer: Any = makeService(self.parse("--cluster", URL, "--listen", "tcp:0", "--log-format", "json"))
+        self.assertIsInstance(outer.services[0], ProxyService)
 
 
 class CheckTests(Case):

@@ -133,7 +133,7 @@ class SupervisorTests(SynchronousTestCase):
         return self.reactor.processes[after:]
 
     def logged(self) -> list[str]:
-        return [str(formatEvent(each)) for each in self.events if "supervisor" in str(each["log_namespace"])]
+        return [str(formatEvent(each)) for each in self.events if "txvalkeycluster.proxy" in str(each["log_namespace"])]
 
     def draining(self, *processes: Process) -> list[bool]:
         return [each.told("stop") == ["drain"] for each in processes]
@@ -168,16 +168,19 @@ class SupervisorTests(SynchronousTestCase):
 
     def test_strange_lines(self) -> None:
         """A worker may write in parts.  What is no JSON, and what it writes to standard error, is logged."""
-        _, (process,) = self.successful(1)
+        supervisor, (process,) = self.successful(1)
         worker = process.worker
         for part in (b'{"nu', b'mbers": {"requests": 7}}\nsegmen', b"tation fault\n[1]\n\xff\n"):
             worker.childDataReceived(1, part)
         self.assertEqual(worker.numbers, Snapshot(requests=7))
         worker.childDataReceived(2, b"a warning\nhalf")
+        worker.childDataReceived(1, b'{"event": ["warn", "<b>"]}\n{"event": 1}\n')
+        entry = {name: value for name, value in supervisor.history.as_json()[-1].items() if name != "time"}
+        self.assertEqual(entry, {"number": 1, "level": "warn", "text": "<b>"})
         logged = self.logged()
         self.assertIn("worker 1: a warning", logged)
         self.assertIn("worker 1 has written 'segmentation fault'", logged)
-        self.assertEqual(len([each for each in logged if "has written" in each]), 3)
+        self.assertEqual(len([each for each in logged if "has written" in each]), 4)
 
     # ---- workers that end
 

@@ -13,7 +13,7 @@ from tests.cases import SynchronousTestCase
 
 ROOT = Path(__file__).parents[2]
 # Files that only type checkers and generators read.
-DATA = ("*.pyi", "*.json", "py.typed")
+DATA = ("*.pyi", "*.json", "py.typed", "page/*")
 
 
 def read(name: str) -> ConfigParser:

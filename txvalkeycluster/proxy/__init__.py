@@ -2,7 +2,8 @@
 
 - ``tap``: the options of ``twistd valkey-proxy``.  ``settings``: all settings.  ``service``: the Twisted service.
 - ``supervisor``, ``worker``, ``peers``: several processes.  ``listening``, ``mutual_tls``: endpoints and ports.
-- ``metrics``, ``snapshot``: what the proxy counts.
+- ``snapshot``: what the proxy counts.  ``history``, ``watch``: what it sees of the cluster.  ``status``: both together.
+- ``site``, ``metrics``, ``page/``: the web site with the status page.  ``json_log``: the log as JSON.
 - ``server``: what all clients share.  ``session``: one client.
 - ``request_framer``, ``inline``, ``numbers``: bytes of a client to requests.  ``replies``: values to bytes.
 - ``handling``: starts a request.  ``dispatch``: what happens to each command.  ``upstream``: the way to the cluster.

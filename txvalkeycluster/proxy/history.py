@@ -10,8 +10,9 @@ from typing import Any
 
 # How many entries are kept.
 _MOST = 100
-# The same text of another source is the same change, if it comes within this time, in seconds.
-_TOGETHER = 10.0
+# The same text of another source is the same change, if it comes within this time, in seconds.  A client that has
+# nothing to do asks for the slot map once a minute.
+_TOGETHER = 90.0
 
 
 @dataclass(slots=True)

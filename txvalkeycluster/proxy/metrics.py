@@ -1,24 +1,21 @@
-"""The metrics of a proxy for Prometheus, at ``/metrics`` of a web site.
+"""The metrics of a proxy as text for Prometheus.
 
 It needs the package prometheus_client: ``pip install 'txvalkeycluster[prometheus]'``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import accumulate
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
-from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
-from twisted.web.http import INTERNAL_SERVER_ERROR
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from .snapshot import BUCKETS, Snapshot
 
+#: The value of the header Content-Type.
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _PREFIX = "valkey_proxy_"
 _COUNTERS = {
     "clients_accepted": "Clients that were accepted.",
@@ -77,51 +74,3 @@ def metrics_text(snapshot: Snapshot) -> bytes:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_SnapshotCollector(snapshot))
     return generate_latest(registry)
-
-
-class _Metrics(Resource):
-    isLeaf = True
-
-    def __init__(self, take: Callable[[], Deferred[Snapshot]]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._take = take
-
-    def render_GET(self, request: Request) -> int:
-        """Write the metrics."""
-        gone = request.notifyFinish()
-        taking = self._take().addCallback(metrics_text)
-
-        def write(text: bytes) -> None:
-            request.setHeader(b"Content-Type", CONTENT_TYPE_PLAIN_0_0_4.encode())  # type: ignore[no-untyped-call]
-            request.write(text)  # type: ignore[no-untyped-call]
-            request.finish()  # type: ignore[no-untyped-call]
-
-        def refuse(failure: Failure) -> None:
-            if not gone.called:
-                request.setResponseCode(INTERNAL_SERVER_ERROR)
-                request.write(f"{type(failure.value).__name__}: {failure.value}\n".encode())  # type: ignore[no-untyped-call]
-                request.finish()  # type: ignore[no-untyped-call]
-
-        gone.addErrback(lambda _: taking.cancel())
-        taking.addCallback(write).addErrback(refuse)
-        return NOT_DONE_YET
-
-
-class _Site(Site):
-    """A web site that does not log every scrape."""
-
-    noisy = False
-
-    def log(self, request: object) -> None:
-        pass
-
-
-def metrics_site(take: Callable[[], Deferred[Snapshot]]) -> Site:
-    """Make a web site that has metrics at ``/metrics``.
-
-    Args:
-        take: Returns a Deferred that fires with the numbers.
-    """
-    root = Resource()  # type: ignore[no-untyped-call]
-    root.putChild(b"metrics", _Metrics(take))
-    return _Site(root)  # type: ignore[no-untyped-call]

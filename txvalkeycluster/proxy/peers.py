@@ -1,4 +1,4 @@
-"""What the workers of one proxy ask each other: the next step of a scan, the clients, and the numbers.
+"""What the workers of one proxy ask each other: the next step of a scan, the clients, the numbers, and the state.
 
 Each worker listens on a Unix socket in a folder that only this user can enter.  A request is one RESP array, and the
 reply one RESP reply; each has a connection of its own, since they are rare.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import hiredis
@@ -26,6 +27,7 @@ from .clients import ClientFilter
 from .replies import EXPECTED, encode, error, error_frame
 from .scans import UnknownCursor
 from .snapshot import Snapshot
+from .status import Part, Readiness, part_of, readiness_of
 
 if TYPE_CHECKING:
     from .server import ProxyServer
@@ -77,6 +79,10 @@ async def _answer(server: ProxyServer, words: list[bytes]) -> bytes:
     name = words[0]
     if name == b"NUMBERS":
         return encode(json.dumps(server.snapshot().as_json()), 2)
+    if name == b"STATUS":
+        return encode(json.dumps(part_of(server).as_json()), 2)
+    if name == b"READY":
+        return encode(json.dumps(asdict(readiness_of(server))), 2)
     if name == b"CLIENTS":
         return encode(server.client_lines(ClientFilter(server, words[1:])), 2)
     if name == b"KILL":
@@ -209,6 +215,16 @@ class Peers:
         return replies
 
 
-def snapshot_of(reply: bytes) -> Snapshot:
-    """Read the numbers of another worker."""
+def snapshot_in(reply: bytes) -> Snapshot:
+    """Read the reply to NUMBERS."""
     return Snapshot.from_json(json.loads(reply))
+
+
+def part_in(reply: bytes) -> Part:
+    """Read the reply to STATUS."""
+    return Part.from_json(json.loads(reply))
+
+
+def readiness_in(reply: bytes) -> Readiness:
+    """Read the reply to READY."""
+    return Readiness(**json.loads(reply))

@@ -6,10 +6,10 @@ import gc
 import resource
 import signal
 import threading
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, succeed
@@ -20,6 +20,11 @@ from twisted.logger import Logger
 from .listening import close_ports, endpoint_of, open_ports
 from .server import ProxyServer
 from .settings import ProxySettings, SettingsError
+from .snapshot import Snapshot
+from .status import DRAINS, Readiness, part_of, readiness_of, status_of
+
+if TYPE_CHECKING:
+    from .site import ProxySite
 
 _log = Logger()
 # The open files that are not those of clients, such as connections to nodes.
@@ -105,6 +110,8 @@ class ProxyService(Service):
         #: The ports that are open.
         self.ports: list[IListeningPort] = []
         self._peers_port: IListeningPort | None = None
+        self._site: ProxySite | None = None
+        self._site_port: IListeningPort | None = None
         self._listening: Deferred[Any] | None = None
         self._used = False
         self._stopping = SharedRun(self._stop)
@@ -143,16 +150,21 @@ class ProxyService(Service):
             for name, endpoint in zip(self._descriptions, self._endpoints, strict=True)
         ]
         if self._metrics is not None:
-            from .metrics import metrics_site
+            from .site import ProxySite
 
-            site = metrics_site(lambda: succeed(self.server.snapshot()))
-            opening.append((self._settings.metrics, self._metrics.listen(site)))
+            self._site = ProxySite(self)
+            site = self._metrics.listen(self._site).addCallback(self._site_opened)
+            opening.append((self._settings.metrics, site))
         open_ports(self._reactor, opening, self.ports)
         if self.server.peers is not None:
             self._peers_port = self.server.peers.listen(self.server)
         self._used = True
         self._impatient = Deferred()
         self._listening = DeferredList([listening for _, listening in opening])
+
+    def _site_opened(self, port: IListeningPort) -> IListeningPort:
+        self._site_port = port
+        return port
 
     def whenListening(self) -> Deferred[list[IListeningPort]]:
         """Wait until every endpoint is open or has failed.
@@ -164,6 +176,34 @@ class ProxyService(Service):
         assert self._listening is not None
         self._listening.chainDeferred(waiter)
         return waiter.addCallback(lambda _: self.ports)
+
+    # ---- what the web site shows
+
+    def snapshot(self) -> Deferred[Snapshot]:
+        """Return all numbers of this process."""
+        return succeed(self.server.snapshot())
+
+    def readiness(self) -> Deferred[Readiness]:
+        """Return whether the proxy can serve requests."""
+        return succeed(DRAINS if self._stopping.running else readiness_of(self.server))
+
+    def status(self) -> Deferred[dict[str, Any]]:
+        """Return what the status page shows."""
+        server = self.server
+        part = part_of(server)
+        shown = status_of(
+            [part],
+            part.numbers,
+            DRAINS if self._stopping.running else part.readiness,
+            history=server.history.as_json(),
+            now=time.time(),
+            uptime=server.seconds() - server.begun,
+            max_clients=self._settings.max_clients,
+            workers=[],
+        )
+        return succeed(shown)
+
+    # ---- the end
 
     def stopService(self) -> Deferred[None]:
         """Close the ports, let the requests of the clients end, and disconnect them.
@@ -189,7 +229,8 @@ class ProxyService(Service):
                 await self.whenListening()
             ports, self.ports = self.ports[:], []
             self._listening = None
-            await close_ports(ports)
+            # The web site tells until the end that the proxy stops.
+            await close_ports([port for port in ports if port is not self._site_port])
             for ending in (self.server.stop, self.server.close):
                 if not self._impatient.called:
                     await DeferredList([ending(), self._impatient], fireOnOneCallback=True)
@@ -199,6 +240,12 @@ class ProxyService(Service):
             if self._peers_port is not None:
                 await close_ports([self._peers_port])
                 self._peers_port = None
+            if self._site_port is not None:
+                await close_ports([self._site_port])
+                self._site_port = None
+            if self._site is not None:
+                self._site.end()
+                self._site = None
         finally:
             undo()
             if limit.active():
@@ -222,16 +269,12 @@ def made_server(make: Callable[[], ProxyServer]) -> ProxyServer:
 
 
 def metrics_endpoint(reactor: Any, settings: ProxySettings) -> IStreamServerEndpoint | None:
-    """Make the endpoint of the metrics; None if there are none.
+    """Make the endpoint of the web site; None if there is none.
 
     Raises:
-        SettingsError: The endpoint is not valid, or prometheus_client is not installed.
+        SettingsError: The endpoint is not valid.
     """
-    if not settings.metrics:
-        return None
-    if find_spec("prometheus_client") is None:
-        raise SettingsError("metrics", "needs the package prometheus_client: pip install 'txvalkeycluster[prometheus]'")
-    return endpoint_of(reactor, "metrics", settings.metrics)
+    return endpoint_of(reactor, "metrics", settings.metrics) if settings.metrics else None
 
 
 def tune_garbage_collector() -> None:

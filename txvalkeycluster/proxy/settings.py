@@ -13,6 +13,8 @@ from ..options import Options
 
 #: The most workers that there may be.
 MOST_WORKERS = 1024
+#: The forms of the log.
+LOG_FORMATS = ("text", "json")
 _KINDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
@@ -49,8 +51,10 @@ class ProxySettings:
     pass_through: bool = False
     #: How many different logins there may be at the same time, with ``pass_through``; with workers, in each of them.
     max_logins: int = 100
-    #: The endpoint of the metrics for Prometheus, at ``/metrics``; empty for none.
+    #: The endpoint of the web site: a status page, ``/healthz``, ``/readyz`` and ``/metrics``; empty for none.
     metrics: str = ""
+    #: The form of the log of twistd: ``"text"`` or ``"json"``.
+    log_format: str = "text"
     #: How many processes serve the clients; 0 means the process itself.
     workers: int = 0
     #: Seconds until a command fails, over all attempts.
@@ -104,6 +108,8 @@ class ProxySettings:
         for name in ("workers", "idle_timeout", "stop_timeout", "slowlog_slower_than", "slowlog_max_len"):
             if not getattr(self, name) >= 0:
                 raise SettingsError(name, f"is {getattr(self, name)!r}; it must be at least 0")
+        if self.log_format not in LOG_FORMATS:
+            raise SettingsError("log_format", f"is {self.log_format!r}; it must be {' or '.join(LOG_FORMATS)}")
         if self.workers > MOST_WORKERS:
             raise SettingsError("workers", f"is {self.workers}; it must be at most {MOST_WORKERS}")
         if self.max_clients < self.workers:

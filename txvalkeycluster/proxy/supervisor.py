@@ -5,7 +5,8 @@ workers, one after the other: the next one accepts clients before the last one i
 open, so that no connection is refused.
 
 A worker reads lines of JSON: first its settings, and then what changes.  It writes lines of JSON: when it accepts
-clients, when it has as many as it may have, and what it has done in all, when it ends.
+clients, when it has as many as it may have, changes of state for the status page, and what it has done in all, when it
+ends.  Its log is its standard error.
 """
 
 from __future__ import annotations
@@ -14,25 +15,32 @@ import json
 import os
 import signal
 import sys
+import time
 from contextlib import suppress
 from dataclasses import asdict, replace
 from shutil import rmtree
 from tempfile import mkdtemp
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProcessTransport
 from twisted.internet.protocol import Factory, ProcessProtocol
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
+from .history import History
+from .json_log import log_line
 from .listening import close_ports, endpoint_of, open_ports
-from .peers import MOST_NUMBERS, PeerError, Peers, snapshot_of
+from .peers import MOST_NUMBERS, PeerError, Peers, part_in, readiness_in, snapshot_in
 from .server import ProxyServer
 from .service import SharedRun, at_next_signal, made_server, metrics_endpoint
 from .settings import ProxySettings
 from .snapshot import Snapshot
+from .status import DRAINS, Part, Readiness, readiness_of_all, status_of, worker_row
+
+if TYPE_CHECKING:
+    from .site import ProxySite
 
 _log = Logger()
 # The first file descriptor that a worker inherits, after standard input, output and error.
@@ -47,6 +55,30 @@ _READY_TIMEOUT = 60.0
 _KILL_LATE, _KILL_SOON = 5.0, 1.0
 # How long a worker may take to tell its numbers, in seconds.
 _PATIENCE = 5.0
+# The same for the status page and for health checks, which come again soon.
+_SHORT_PATIENCE = 1.0
+
+
+class _NotReady(Exception):
+    """A worker cannot serve requests."""
+
+    def __init__(self, readiness: Readiness) -> None:
+        super().__init__(readiness.text)
+        self.readiness = readiness
+
+
+def _refusal(failure: Failure) -> Readiness:
+    """Return why a worker is not ready."""
+    reason = failure.value
+    return reason.readiness if isinstance(reason, _NotReady) else Readiness(False, str(reason))
+
+
+def _state(worker: Worker, answers: bool) -> str:
+    if worker.stopping:
+        return "stopping"
+    if not worker.ready.called:
+        return "starting"
+    return "running" if answers else "no answer"
 
 
 class Worker(ProcessProtocol):
@@ -97,7 +129,7 @@ class Worker(ProcessProtocol):
                 except (ValueError, TypeError):
                     _log.warn("worker {number} has written {line!r}", number=self.number, line=text)
             else:
-                _log.info("worker {number}: {line}", number=self.number, line=text)
+                log_line(self.number, text)
 
     def _told(self, told: Any) -> None:
         if not isinstance(told, dict):
@@ -105,6 +137,9 @@ class Worker(ProcessProtocol):
         if "numbers" in told:
             self.numbers = Snapshot.from_json(told["numbers"])
             self.told_all = True
+        if "event" in told:
+            level, event = told["event"]
+            self._supervisor.history.add(str(level), str(event), self.number)
         if "full" in told:
             self.full = bool(told["full"])
             self._supervisor.changed()
@@ -165,6 +200,11 @@ class Supervisor(Service):
         self.workers: list[Worker] = []
         # What the workers that have ended have done.
         self._done = Snapshot()
+        #: The last changes of state, of this process and of all workers.
+        self.history = History()
+        self._site: ProxySite | None = None
+        self._site_port: IListeningPort | None = None
+        self._began = reactor.seconds()
         self._pause = _LEAST_PAUSE
         self._filling: IDelayedCall | None = None
         # Workers up to this serial number are to be replaced.
@@ -209,9 +249,11 @@ class Supervisor(Service):
             for description, endpoint in zip(self._settings.listen, self._endpoints, strict=True)
         ]
         if self._metrics is not None:
-            from .metrics import metrics_site
+            from .site import ProxySite
 
-            opening.append((self._settings.metrics, self._metrics.listen(metrics_site(self.snapshot))))
+            self._site = ProxySite(self)
+            site = self._metrics.listen(self._site).addCallback(self._site_opened)
+            opening.append((self._settings.metrics, site))
         try:
             open_ports(self._reactor, opening, self._ports)
         except Exception:
@@ -224,9 +266,18 @@ class Supervisor(Service):
         self._shared.append(port)
         return port
 
+    def _site_opened(self, port: IListeningPort) -> IListeningPort:
+        self._site_port = port
+        return port
+
     def _listen_to_hangups(self) -> None:
         if self.running and hasattr(signal, "SIGHUP"):
             self._hangup = signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.replace_workers))
+
+    def _note(self, level: Any, text: str, **fields: object) -> None:
+        """Write a line of the log, and show it on the status page."""
+        _log.emit(level, text, **fields)
+        self.history.add(level.name, text.format(**fields))
 
     # ---- workers
 
@@ -250,7 +301,7 @@ class Supervisor(Service):
                 childFDs={0: "w", 1: "r", 2: "r", **inherited},
             )
         except OSError as reason:
-            _log.error("a worker cannot be started: {reason}", reason=reason)
+            self._note(LogLevel.error, "a worker cannot be started: {reason}", reason=reason)
             return None
         worker.transport = transport
         self.workers.append(worker)
@@ -288,7 +339,7 @@ class Supervisor(Service):
         return ready
 
     def _not_ready(self, worker: Worker) -> None:
-        _log.error("worker {number} is killed: it does not accept clients", number=worker.number)
+        self._note(LogLevel.error, "worker {number} is killed: it does not accept clients", number=worker.number)
         worker.kill()
 
     def _tell_all(self) -> None:
@@ -315,7 +366,8 @@ class Supervisor(Service):
         self.changed()
         if not self.running or worker.stopping:
             return
-        _log.error("worker {number} has ended: {reason}", number=worker.number, reason=reason.value)
+        text = "worker {number} has ended: {reason}"
+        self._note(LogLevel.error, text, number=worker.number, reason=reason.value)
         if worker.ready.called and self.seconds() - worker.started >= _STABLE:
             self._pause = _LEAST_PAUSE
         self._fill_later()
@@ -355,7 +407,8 @@ class Supervisor(Service):
             if not self.running:
                 return
             if not accepts:
-                _log.error("worker {number} stays, because its successor has ended", number=old.number)
+                text = "worker {number} stays, because its successor has ended"
+                self._note(LogLevel.error, text, number=old.number)
                 if self._outdated == outdated:
                     return
                 continue
@@ -374,7 +427,7 @@ class Supervisor(Service):
         worker.gone.addCallback(lambda _: late.cancel() if late.active() else None)
 
     def _kill(self, worker: Worker) -> None:
-        _log.error("worker {number} is killed: it does not end", number=worker.number)
+        self._note(LogLevel.error, "worker {number} is killed: it does not end", number=worker.number)
         worker.kill()
 
     def snapshot(self) -> Deferred[Snapshot]:
@@ -395,12 +448,74 @@ class Supervisor(Service):
                 if not answered and not worker.told_all:
                     raise PeerError(f"worker {worker.number} does not answer")
                 if not worker.told_all:
-                    worker.numbers = snapshot_of(reply)
+                    worker.numbers = snapshot_in(reply)
+        return self._total()
+
+    def _total(self) -> Snapshot:
         total = Snapshot()
         total.add(self._done)
         for worker in self.workers:
             total.add(worker.numbers)
         return total
+
+    def readiness(self) -> Deferred[Readiness]:
+        """Return whether the proxy can serve requests.
+
+        Returns:
+            A Deferred that fires with the answer.  A worker that does not answer accepts no clients, and others do.
+        """
+        return Deferred.fromCoroutine(self._readiness())
+
+    async def _readiness(self) -> Readiness:
+        if self._stopping.running:
+            return DRAINS
+        peers = Peers(self._reactor, self._folder, 0)
+
+        async def ask(worker: Worker) -> Readiness:
+            answer = readiness_in(await peers.ask(worker.number, "READY", patience=_SHORT_PATIENCE))
+            if not answer.ready:
+                raise _NotReady(answer)
+            return answer
+
+        asking = [Deferred.fromCoroutine(ask(worker)) for worker in self.workers if worker.accepts]
+        found: Any = await DeferredList(asking, fireOnOneCallback=True, consumeErrors=True) if asking else []
+        if isinstance(found, tuple):
+            for each in asking:
+                each.cancel()
+            ready: Readiness = found[0]
+            return ready
+        return readiness_of_all([_refusal(failure) for _, failure in found])
+
+    def status(self) -> Deferred[dict[str, Any]]:
+        """Return what the status page shows, as far as the workers answer.
+
+        Returns:
+            A Deferred that fires with it.
+        """
+        return Deferred.fromCoroutine(self._status())
+
+    async def _status(self) -> dict[str, Any]:
+        peers = Peers(self._reactor, self._folder, 0)
+        asked = [worker for worker in self.workers if worker.ready.called]
+        asking = [Deferred.fromCoroutine(peers.ask(each.number, "STATUS", patience=_SHORT_PATIENCE)) for each in asked]
+        parts: dict[int, Part] = {}
+        for worker, (answered, reply) in zip(asked, await DeferredList(asking, consumeErrors=True), strict=True):
+            if answered:
+                part = parts[worker.number] = part_in(reply)
+                if not worker.told_all:
+                    worker.numbers = part.numbers
+        rows = [worker_row(each.number, _state(each, each.number in parts), each.numbers) for each in self.workers]
+        accepting = [parts[each.number].readiness for each in self.workers if each.accepts and each.number in parts]
+        return status_of(
+            list(parts.values()),
+            self._total(),
+            DRAINS if self._stopping.running else readiness_of_all(accepting),
+            history=self.history.as_json(),
+            now=time.time(),
+            uptime=self.seconds() - self._began,
+            max_clients=self._settings.max_clients,
+            workers=rows,
+        )
 
     # ---- the end
 
@@ -422,10 +537,17 @@ class Supervisor(Service):
                 self._filling.cancel()
                 self._filling = None
             ports, self._ports, self._shared = self._ports, [], []
-            await close_ports(ports)
+            # The web site tells until the end that the proxy stops.
+            await close_ports([port for port in ports if port is not self._site_port])
             for worker in self.workers:
                 self._retire(worker)
             await DeferredList([worker.gone for worker in self.workers])
+            if self._site_port is not None:
+                await close_ports([self._site_port])
+                self._site_port = None
+            if self._site is not None:
+                self._site.end()
+                self._site = None
             rmtree(self._folder, ignore_errors=True)
         finally:
             undo()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, cast
 
 from twisted.application.service import IService
@@ -13,6 +13,7 @@ from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
 from ..client import ClusterClient
+from .json_log import JSONLogService
 from .listening import endpoint_of, is_passed_by_systemd
 from .server import ProxyServer
 from .service import ProxyService, allow_open_files, made_server, metrics_endpoint, tune_garbage_collector
@@ -52,8 +53,9 @@ class Options(UsageOptions):
             "metrics",
             None,
             None,
-            "Endpoint for Prometheus, such as tcp:9121:interface=127.0.0.1; metrics are at /metrics.",
+            "Endpoint of a status page, /healthz, /readyz and /metrics, such as tcp:9121:interface=127.0.0.1.",
         ],
+        ["log-format", None, None, "Form of the log: text, or json for one object per line.  [default: text]"],
         [
             "workers",
             None,
@@ -67,6 +69,12 @@ class Options(UsageOptions):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._listen: list[str] = []
+
+    @property
+    def _twistd(self) -> Mapping[str, Any]:
+        """The options of twistd."""
+        parent: Mapping[str, Any] | None = self.parent
+        return parent if parent is not None else {}
 
     def opt_listen(self, endpoint: str) -> None:
         """Twisted endpoint to listen on; can be given several times. The default is tcp:6379:interface=127.0.0.1."""
@@ -83,8 +91,8 @@ class Options(UsageOptions):
             values = read_file(path) if path else {}
         except ValueError as error:
             raise UsageError(f"--config {error}") from None
-        given = {name: self[name] for name in ("cluster", "users", "timeout", "metrics", "workers")}
-        given = {name: value for name, value in given.items() if value is not None}
+        given = {name: self[name] for name in ("cluster", "users", "timeout", "metrics", "workers", "log-format")}
+        given = {name.replace("-", "_"): value for name, value in given.items() if value is not None}
         if self["pass-through"]:
             given["pass_through"] = True
         if self._listen:
@@ -94,6 +102,8 @@ class Options(UsageOptions):
         try:
             self["settings"] = ProxySettings.from_mapping({**values, **given})
             check(self["settings"], started=not self["check"])
+            if self["settings"].log_format == "json" and self._twistd.get("syslog"):
+                raise SettingsError("log_format", "cannot be json together with --syslog")
         except SettingsError as error:
             in_file = error.name in values and error.name not in given
             name = f"{path}: {error.name}" if in_file else f"--{error.name.replace('_', '-')}"
@@ -143,4 +153,8 @@ def makeService(options: Any) -> IService:
         service = ProxyService(reactor, settings)
         # By default it would end the process, although it is how workers are replaced.
         signal.signal(signal.SIGHUP, lambda *_: _log.warn("SIGHUP replaces workers, and this proxy has none"))
+    if settings.log_format == "json":
+        logging = JSONLogService(options.parent or {})
+        service.setServiceParent(logging)  # type: ignore[no-untyped-call]
+        return logging
     return service

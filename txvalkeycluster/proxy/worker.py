@@ -18,11 +18,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.protocol import connectionDone
 from twisted.internet.stdio import StandardIO
-from twisted.logger import ILogObserver, LogEvent, Logger, eventAsText, globalLogBeginner
+from twisted.logger import ILogObserver, LogEvent, Logger, globalLogBeginner
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from .json_log import as_json
 from .listening import endpoint_of
 from .peers import Peers
 from .server import ProxyServer
@@ -121,6 +122,7 @@ class _Control(LineOnlyReceiver):
             for description, descriptor in zip(settings.listen, told["descriptors"], strict=True)
         ]
         self._server = server = WorkerServer(_reactor, settings, peers, self._fullness_changed)
+        server.history.on_entry = lambda level, text: self._tell(event=[level, text])
         self._service = ProxyService(
             _reactor, settings, endpoints=endpoints, make_server=lambda: server, heed_signals=False
         )
@@ -180,11 +182,9 @@ class _Written:
     """Writes events for the supervisor, which logs them."""
 
     def __call__(self, event: LogEvent) -> None:
-        text = eventAsText(event, includeTimestamp=False, includeSystem=False)
-        if text:
-            # There is no supervisor any more.
-            with suppress(OSError):
-                sys.stderr.write(f"{text.strip()}\n")
+        # There is no supervisor any more.
+        with suppress(OSError):
+            sys.stderr.write(as_json(event))
 
 
 def main() -> None:
