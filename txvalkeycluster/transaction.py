@@ -200,7 +200,7 @@ class WatchSession(Commands[Text], Generic[Text]):
         self._asking = False
         #: The slot of the watched keys.
         self.slot = argument_slot(keys[0])
-        plan_command(Command("WATCH", key_specs=router.commands["WATCH"].key_specs), ("WATCH", *keys), split=False)
+        self._check(keys)
 
     async def __aenter__(self) -> Self:
         router = self._router
@@ -243,6 +243,25 @@ class WatchSession(Commands[Text], Generic[Text]):
         """
         return Transaction(self._router, self._timeout, self)
 
+    def watch(self, *keys: Key) -> Deferred[Any]:
+        """Watch more keys of the same slot.
+
+        Args:
+            *keys: The keys.
+
+        Returns:
+            A Deferred that fires when they are watched, too.  It fails as that of `execute`.
+
+        Raises:
+            RoutingError: At the call: a key is in another slot.
+        """
+        self._check((*self._keys, *keys))
+        return self._call(("WATCH", *keys), _WATCH)
+
+    def _check(self, keys: tuple[Key, ...]) -> None:
+        specs = self._router.commands["WATCH"].key_specs
+        plan_command(Command("WATCH", key_specs=specs), ("WATCH", *keys), split=False)
+
     def execute(self, *args: Arg) -> Deferred[Any]:
         """Send any command for keys of this slot, and return the reply as the server sent it.
 
@@ -282,13 +301,17 @@ class WatchSession(Commands[Text], Generic[Text]):
         slot = _slot_of(command, args)
         if slot not in (None, self.slot):
             raise RoutingError(f"{command.name} has a key in slot {slot}, but the watched keys are in slot {self.slot}")
+        call = self._call(args, command)
+        return call if convert is None else call.addCallback(converted, convert)
+
+    def _call(self, args: tuple[Any, ...], command: Command) -> Deferred[Any]:
+        router = self._router
         now, deadline = router.clock.seconds(), router.deadline_of(self._timeout)
         call = Call(pack(args), command, THIS_NODE, now, deadline, canceller=router.note_cancel)
         self._give(call, call.give_to)
         if router.observation is not None:
             router.observation.watch_call(call, command.name, self._lease.node.address if self._lease else None)
-        call.addErrback(self._explain, command)
-        return call if convert is None else call.addCallback(converted, convert)
+        return call.addErrback(self._explain, command)
 
     def _give(self, request: Request, give: Callable[[Lease], None]) -> None:
         request.admit().asking = self._asking

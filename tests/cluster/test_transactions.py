@@ -124,6 +124,19 @@ class WatchTests(ClusterTests):
         async with client.watch("k") as session:
             self.assertRaises(RoutingError, session.get, "another")
 
+    async def test_more_watched_keys(self) -> None:
+        """A session can watch more keys of its slot later."""
+        client = await self.connect()
+        for changed in ("{k}1", "{k}2", "{k}3"):
+            async with client.watch("{k}1") as session:
+                await session.watch("{k}2", "{k}3")
+                await client.set(changed, 1)
+                await self.assertFailure(session.transaction().get("{k}1").execute(), WatchError)
+        async with client.watch("{k}1") as session:
+            self.assertRaises(RoutingError, session.watch, "another")
+            await session.watch("{k}2")
+            self.assertEqual(await session.transaction().get("{k}1").execute(), [b"1"])
+
     async def test_a_session_that_ends_with_an_exception(self) -> None:
         """A session that ends with an exception gives its connection to the next session."""
         client = await self.connect(max_exclusive=1)

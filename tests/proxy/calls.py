@@ -727,6 +727,36 @@ CLIENT SETNAME self | CLIENT KILL NAME self SKIPME no | PING
 HELLO 2 SETNAME other | HELLO 2 | CLIENT GETNAME
 HELLO 3 AUTH nobody x | GET none
 HELLO 3 SETNAME "a b" | GET none | CLIENT GETNAME
+MULTI | SET {t}k v | GET {t}k | LPUSH {t}k x | EXEC | GET {t}k
+MULTI | EXEC | EXEC | DISCARD
+MULTI | SET {t}k w | DISCARD | GET {t}k | EXEC
+MULTI | MULTI | SET {t}k w | EXEC | GET {t}k
+MULTI | WATCH a | EXEC | WATCH | UNWATCH x | UNWATCH | EXEC x | DISCARD x | MULTI x
+MULTI | FOO a b | SET {t}k w | EXEC | GET {t}k | FOO
+MULTI | FOO aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa b c | EXEC
+MULTI | SET {t}k | EXEC | SET {t}k
+MULTI | SET {t}k | DISCARD | EXEC
+MULTI | EXEC x | GET {t}k | EXEC | EXEC
+MULTI | DISCARD x | GET {t}k | EXEC | EXEC
+MULTI | MULTI x | EXEC | EXEC
+MULTI | PING | PING a | ECHO b | UNWATCH | EXEC
+MULTI | EVAL "return {1,2,redis.call('GET', KEYS[1])}" 1 {t}k | EVAL "return ARGV[1]" 0 a | EXEC
+MULTI | SADD {t}set a b c | SMEMBERS {t}set | ZADD {t}z 1.5 a | ZSCORE {t}z a | HSET {t}h f v | HGETALL {t}h | EXEC
+HELLO 3 | MULTI | ZSCORE {t}z a | HGETALL {t}h | SMEMBERS {t}none | GET {t}none | EXEC | MULTI | EXEC
+HELLO 3 | WATCH {t}k | SET {t}k x | MULTI | GET {t}k | EXEC | GET {t}k
+WATCH {t}k | SET {t}k y | MULTI | SET {t}k z | EXEC | GET {t}k | MULTI | GET {t}k | EXEC
+WATCH {t}k | MULTI | SET {t}k z | EXEC | GET {t}k
+WATCH {t}k {t}j | WATCH {t}l | SET {t}l 1 | MULTI | EXEC | MULTI | EXEC
+WATCH {t}k | SET {t}k y | UNWATCH | MULTI | GET {t}k | EXEC
+WATCH {t}k | SET {t}k y | MULTI | DISCARD | MULTI | GET {t}k | EXEC
+WATCH {t}k | SET {t}k y | MULTI | FOO | EXEC | MULTI | EXEC
+WATCH {t}k | SET {t}k y | RESET | MULTI | EXEC | EXEC
+MULTI | SET {t}k q | RESET | EXEC | GET {t}k
+MULTI | SET {t}k q | QUIT
+CLIENT REPLY SKIP | MULTI | SET {t}k r | EXEC | GET {t}k
+CLIENT REPLY OFF | MULTI | SET {t}k s | GET {t}k | EXEC | CLIENT REPLY ON | GET {t}k
+MULTI | SAVE | EXEC
+MULTI | CLIENT REPLY OFF | GET {t}k | EXEC | PING
 """
 
 

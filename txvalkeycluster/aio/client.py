@@ -360,6 +360,10 @@ class AsyncWatchSession(AsyncCommands[Text]):
         """As `WatchSession.execute`."""
         return reply_by(self._loop, self._session.execute, *args)
 
+    def watch(self, *keys: Key) -> Reply[Any]:
+        """As `WatchSession.watch`."""
+        return reply_by(self._loop, self._session.watch, *keys)
+
     def transaction(self) -> AsyncTransaction[Text]:
         """As `WatchSession.transaction`."""
         return AsyncTransaction(self._loop, self._session.transaction())

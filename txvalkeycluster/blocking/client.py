@@ -487,6 +487,10 @@ class BlockingWatchSession(BlockingCommands[Text]):
         """As `WatchSession.execute`."""
         return self._link.bridge.run(partial(self._session.execute, *args))
 
+    def watch(self, *keys: Key) -> None:
+        """As `WatchSession.watch`."""
+        self._link.bridge.run(partial(self._session.watch, *keys))
+
     def transaction(self) -> BlockingTransaction[Text]:
         """As `WatchSession.transaction`."""
         return BlockingTransaction(self._link, self._session.transaction())

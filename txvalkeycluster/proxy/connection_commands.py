@@ -73,7 +73,8 @@ def select(server: ProxyServer, session: ClientSession, words: list[bytes]) -> A
 def reset(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
     """RESET: as a new connection."""
     session.name = b""
-    session.reply_mode = "on"
+    session.forget_transaction()
+    session.change_mode(reply_mode="on")
     if not server.lets_everybody_in:
         session.leave_out()
     session.speak(2)
@@ -300,15 +301,15 @@ def _killed(session: ClientSession, count: int, old_form: bool) -> bytes:
 def _client_reply(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
     mode = words[0].upper()
     if mode == b"ON":
-        session.reply_mode = "on"
+        session.change_mode(reply_mode="on")
         return OK
     if mode not in (b"OFF", b"SKIP"):
         return SYNTAX
     if mode == b"SKIP" and session.reply_mode == "off":
         return b""
-    session.reply_mode = "on"
+    session.change_mode(reply_mode="on")
     session.reply(b"")
-    session.reply_mode = "off" if mode == b"OFF" else "skip"
+    session.change_mode(reply_mode="off" if mode == b"OFF" else "skip")
     return None
 
 

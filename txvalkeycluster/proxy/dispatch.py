@@ -35,7 +35,7 @@ REFUSED: Mapping[str, str] = {
     **{
         name: f"{name} {_LATER}"
         for name in (
-            *("MULTI", "EXEC", "DISCARD", "WATCH", "UNWATCH", "BLPOP", "BRPOP", "BLMOVE", "BRPOPLPUSH", "BLMPOP"),
+            *("BLPOP", "BRPOP", "BLMOVE", "BRPOPLPUSH", "BLMPOP"),
             *("BZPOPMIN", "BZPOPMAX", "BZMPOP", "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE"),
             *("PUNSUBSCRIBE", "SUNSUBSCRIBE"),
         )
@@ -57,7 +57,7 @@ REFUSED: Mapping[str, str] = {
 PROXY = frozenset(
     [
         *("PING", "ECHO", "QUIT", "RESET", "HELLO", "AUTH", "SELECT", "CLIENT", "SCAN", "INFO", "SLOWLOG"),
-        *("TIME", "CONFIG", "CLUSTER", "READONLY", "READWRITE", "ROLE"),
+        *("TIME", "CONFIG", "CLUSTER", "READONLY", "READWRITE", "ROLE", "MULTI", "EXEC", "DISCARD", "WATCH", "UNWATCH"),
     ]
 )
 #: Subcommands that are not refused although the others are.
@@ -138,6 +138,17 @@ def misuse(command: Command, words: list[bytes]) -> bytes:
     if not fits and command.name == "EXEC":
         return error("EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command")
     return b"" if fits else wrong_arguments(command.name)
+
+
+def unknown_command(words: list[bytes]) -> bytes:
+    """Return the error for a command that no server knows."""
+    rest = ""
+    for word in words[1:]:
+        if len(rest) >= _SHOWN:
+            break
+        rest += f"'{word[: _SHOWN - len(rest)].decode('utf-8', 'surrogateescape')}' "
+    name = words[0][:_SHOWN].decode("utf-8", "surrogateescape")
+    return error(f"ERR unknown command '{name}', with args beginning with: {rest}")
 
 
 def wrong_arguments(name: str) -> bytes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..commands import Command, CommandTable
 from ..errors import RoutingError
 from ..slots import key_slot
-from . import connection_commands, server_commands
+from . import connection_commands, server_commands, transactions
 from .connection_commands import Answer
 from .dispatch import BLOCKING, REFUSED, Way, misuse, refusal, way_of
 from .mget import SplitCell, send_mget
@@ -40,6 +40,11 @@ _HANDLERS: dict[str, Callable[[ProxyServer, ClientSession, list[bytes]], Answer]
     "CONFIG": server_commands.config,
     "SLOWLOG": server_commands.slowlog,
     "TIME": server_commands.time,
+    "MULTI": transactions.multi,
+    "EXEC": transactions.exec_,
+    "DISCARD": transactions.discard,
+    "WATCH": transactions.watch,
+    "UNWATCH": transactions.unwatch,
 }
 # The commands of Valkey, for clients without a login.
 _COMMANDS = CommandTable()
@@ -67,11 +72,13 @@ def handle(server: ProxyServer, session: ClientSession, request: Request) -> Ans
     words = words_of(frame)
     commands = session.upstream.client.commands if session.upstream is not None else _COMMANDS
     command = commands[spelled]
-    if not command.known:
-        if name in REFUSED:
-            return error(f"ERR {REFUSED[name]}")
-        return lambda: server_commands.run_unknown(session, frame, words)
+    if not command.known and name not in REFUSED:
+        return lambda: server_commands.run_unknown(server, session, frame, words)
     command = command.resolve(words)
+    if session.transaction is not None and command.name not in transactions.AT_ONCE:
+        return transactions.queue(session, frame, command, words, server.settings.max_pending_bytes)
+    if not command.known:
+        return error(f"ERR {REFUSED[name]}")
     way = _ways.get(command.name)
     if way is None:
         way = _ways[command.name] = way_of(command)
@@ -79,7 +86,10 @@ def handle(server: ProxyServer, session: ClientSession, request: Request) -> Ans
         return _by_keys(session, frame, command, words)
     if way in (Way.PROXY, Way.REFUSED):
         session.last_command = command.name.replace(" ", "|").encode()
-        return misuse(command, words) or _answer(server, session, frame, command, words)
+        wrong = misuse(command, words)
+        if wrong:
+            transactions.misused(session, command)
+        return wrong or _answer(server, session, frame, command, words)
     if way is Way.ANY_NODE or command.request_policy is None:
         return _anywhere(session, frame, command, words)
     return misuse(command, words) or (lambda: server_commands.run(session, command, words))

@@ -12,8 +12,9 @@ from twisted.internet.defer import Deferred
 from ..commands import Command, CommandTable
 from ..errors import ReplyError
 from ..slots import key_slot
+from . import transactions
 from .connection_commands import Answer
-from .dispatch import NO_CLUSTER
+from .dispatch import NO_CLUSTER, unknown_command
 from .info import cluster_info
 from .numbers import integer
 from .replies import NOT_INTEGER, OK, SYNTAX, Status, Verbatim, encode, error
@@ -182,23 +183,30 @@ def _pairs(reply: Any) -> Iterator[tuple[Any, Any]]:
     return iter(reply.items()) if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
 
 
-async def run_unknown(session: ClientSession, frame: bytes, words: Sequence[bytes]) -> bytes:
-    """Send a command that is not in the table; ask the cluster about it first.  Return the reply."""
+async def run_unknown(server: ProxyServer, session: ClientSession, frame: bytes, words: list[bytes]) -> bytes:
+    """Send or queue a command that is not in the table; ask the cluster about it first.  Return the reply."""
     # The session has none any more when its client leaves meanwhile.
     upstream = session.upstream
     assert upstream is not None
     client = upstream.client
     name = words[0].decode("utf-8", "replace").upper()
     command = Command(name)
+    known = False
     try:
         described = CommandTable.from_reply(await client.execute("COMMAND", "INFO", words[0]))[name]
     except ReplyError:
         # The user may not use COMMAND.  The command goes to any node, and follows a redirect.
         pass
     else:
-        if described.known:
+        known = described.known
+        if known:
             client.commands.learn([described])
             command = described.resolve(words)
+    if session.transaction is not None:
+        if known:
+            return transactions.queue(session, frame, command, words, server.settings.max_pending_bytes)
+        session.transaction.refuse()
+        return unknown_command(words)
     places = command.places(words)
     cell = _AwaitedCell(session, frame)
     upstream.add(cell, key_slot(words[places[0]] if places else words[0]), frame)

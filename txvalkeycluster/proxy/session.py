@@ -29,6 +29,7 @@ from . import replies
 from .mget import parts_of
 from .poller import ClientPoller
 from .request_framer import Request, RequestFramer
+from .transactions import QueuedTransaction, Watch
 from .upstream import Cell, Upstream
 
 if TYPE_CHECKING:
@@ -57,6 +58,10 @@ def _notice_a_vanished_peer(transport: Any) -> None:
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
 
 
+def _log_unexpected(failure: Failure) -> None:
+    _log.failure("the end of a watch failed", failure)
+
+
 class _Muted(list[Any]):
     """The cell of a request whose reply the client does not want (CLIENT REPLY)."""
 
@@ -79,6 +84,12 @@ class ClientSession(Protocol):
     password: str | None = None
     #: Whether replies are sent: "on", "off", or "skip" for the next one.
     reply_mode = "on"
+    #: The transaction that the client queues; None if it does not.
+    transaction: QueuedTransaction | None = None
+    #: The keys that the client watches.
+    watch: Watch | None = None
+    # Whether every request is one of many that are started in the same way: no transaction is queued, and so on.
+    _plain = True
     #: Why this session ends; empty as long as it does not.
     ending = ""
     closed = False
@@ -159,6 +170,7 @@ class ClientSession(Protocol):
         self._drop_cells()
         self._queue.clear()
         self.delayed = []
+        self.forget_transaction()
         self.use(None)
         self.server.left(self)
 
@@ -279,6 +291,19 @@ class ClientSession(Protocol):
         self.protocol = version
         return True
 
+    def change_mode(self, **changed: Any) -> None:
+        """Set attributes that change how requests are handled: `reply_mode` and `transaction`."""
+        for name, value in changed.items():
+            setattr(self, name, value)
+        self._plain = self.reply_mode == "on" and self.transaction is None
+
+    def forget_transaction(self) -> None:
+        """End a transaction that is queued, and the watch."""
+        self.change_mode(transaction=None)
+        watch, self.watch = self.watch, None
+        if watch is not None:
+            watch.end().addErrback(_log_unexpected)
+
     # ---- requests in
 
     def dataReceived(self, data: bytes) -> None:
@@ -289,7 +314,7 @@ class ClientSession(Protocol):
         self._under_way += len(data)
         server.under_way += len(data)
         framer = self._framer
-        if not self._queue and self.reply_mode == "on" and not self._blocked:
+        if self._plain and not self._queue and not self._blocked:
             simple = framer.feed_simple(data)
             if simple is not None:
                 self._start_simple(*simple)
@@ -366,7 +391,7 @@ class ClientSession(Protocol):
                 return
             self.commands += 1
             self.last_command = name
-            if key is not None and self.upstream is not None and self.upstream.routes[name] is not None:
+            if self._plain and key is not None and self.upstream is not None and self.upstream.routes[name] is not None:
                 self.relay(frame, key_slot(key))
                 continue
             try:
@@ -419,7 +444,7 @@ class ClientSession(Protocol):
         else:
             cell = _Muted((None, self, frame))
             if self.reply_mode == "skip":
-                self.reply_mode = "on"
+                self.change_mode(reply_mode="on")
         self.add(cell)
         return cell
 
