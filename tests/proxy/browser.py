@@ -26,7 +26,7 @@ class Browser:
         Raises:
             SkipTest: It is not installed.
         """
-        program = shutil.which("chromium")
+        program = shutil.which("chromium") or shutil.which("google-chrome")
         driver = shutil.which("chromedriver")
         if program is None or driver is None:
             raise SkipTest("chromium and chromedriver are not in PATH; they are in chromium and chromium-driver")

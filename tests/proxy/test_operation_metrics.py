@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from dataclasses import fields
 from typing import Any, ClassVar
@@ -14,7 +15,7 @@ from twisted.web.client import Agent, readBody
 
 from tests.cases import SynchronousTestCase
 from tests.proxy.operation import OperationTests, TwistdProxy
-from tests.proxy.programs import HOST, PlainClient, until
+from tests.proxy.programs import HOST, ROOT, PlainClient, until
 from txvalkeycluster.proxy.metrics import metrics_text
 from txvalkeycluster.proxy.snapshot import BUCKETS, GAUGES, Snapshot
 from txvalkeycluster.testing.ports import free_ports
@@ -187,9 +188,18 @@ class SnapshotTests(SynchronousTestCase):
         )
         self.assertEqual({name for name, kind in kinds.items() if kind == "histogram"}, {"request_duration_seconds"})
 
+    def test_the_documentation(self) -> None:
+        """Each metric that docs/proxy-operation.md names exists."""
+        text = (ROOT / "docs" / "proxy-operation.md").read_text().partition("### Metrics")[2].partition("## Logs")[0]
+        rows = "".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| "))
+        named = {name for name in re.findall(r"\w+_\w+|clients", rows) if not name.startswith("max_")}
+        self.assertGreater(len(named), 10)
+        there = {name.partition(",")[0] for name in samples_of(metrics_text(self.snapshot()).decode())}
+        self.assertEqual(named - there, set())
+
     def test_strange_codes(self) -> None:
-        """The code of an error can be any text of a script."""
-        text = metrics_text(Snapshot(errors={'a"b\\c\nd': 1, "é": 2})).decode()
-        found = samples_of(text)
-        self.assertEqual(found['errors_total,code=a"b\\c\nd'], 1)
-        self.assertEqual(found["errors_total,code=é"], 2)
+        """The code of an error can be any text of a script.  Nothing of it is shown."""
+        errors = {'a"b\\c\nd': 1, "é": 2, "secret": 4, "OOM": 8, "other": 16, "X" * 41: 32}
+        self.assertEqual(Snapshot(errors=errors).errors_by_label, {"other": 55, "OOM": 8})
+        found = samples_of(metrics_text(Snapshot(errors=errors)).decode())
+        self.assertEqual((found["errors_total,code=other"], found["errors_total,code=OOM"]), (55, 8))

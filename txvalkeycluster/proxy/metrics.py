@@ -21,6 +21,7 @@ _COUNTERS = {
     "clients_accepted": "Clients that were accepted.",
     "clients_refused": "Clients that were refused, because there were too many.",
     "clients_cut": "Clients that the proxy has disconnected.",
+    "elements_lost": "Elements that were taken for a client that left in the same moment.",
     "logins_refused": "Logins with a wrong user or password.",
     "requests": "Requests of clients.",
     "requests_slow": "Requests that took longer than slowlog_slower_than.",
@@ -57,7 +58,7 @@ class _SnapshotCollector(Collector):
         redirects.add_metric(["asked"], snapshot.asked)
         yield redirects
         errors = CounterMetricFamily(f"{_PREFIX}errors", "Error replies of servers, by code.", labels=["code"])
-        for code, count in snapshot.errors.items():
+        for code, count in snapshot.errors_by_label.items():
             errors.add_metric([code], count)
         yield errors
         bounds = [*map(repr, BUCKETS), "+Inf"]

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from ..statistics import Labels
+
 #: The upper bounds of the buckets of times, in seconds.
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 #: The numbers that say what a proxy does now.  All others only grow.
 GAUGES = ("clients", "logins", "request_bytes", "scans", "pending_commands", "node_connections")
+_LABELS = Labels({}, "other")
 
 
 @dataclass(slots=True)
@@ -25,6 +28,8 @@ class Snapshot:
     clients_refused: int = 0
     #: Clients that the proxy has disconnected.
     clients_cut: int = 0
+    #: Elements that were taken for a client that left in the same moment.
+    elements_lost: int = 0
     #: Logins with a wrong user or password.
     logins_refused: int = 0
     #: Logins to the cluster that are in use.
@@ -75,6 +80,15 @@ class Snapshot:
         self.times = [mine + theirs for mine, theirs in zip(self.times, other.times, strict=True)]
         for code, count in other.errors.items():
             self.errors[code] = self.errors.get(code, 0) + count
+
+    @property
+    def errors_by_label(self) -> dict[str, int]:
+        """Error replies by code; a code that is no usual one is ``"other"``, since a script can return any text."""
+        found: dict[str, int] = {}
+        for code, count in self.errors.items():
+            label = _LABELS.of_code(code)
+            found[label] = found.get(label, 0) + count
+        return found
 
     def without_gauges(self) -> Snapshot:
         """Return what remains when the proxy has ended: what it has done, and nothing of what it does."""

@@ -159,7 +159,7 @@ def status_of(
         **asdict(readiness),
         "max_clients": max_clients,
         "workers": workers,
-        "numbers": total.as_json(),
+        "numbers": {**total.as_json(), "errors": total.errors_by_label},
         "buckets": BUCKETS,
         "shards": max(parts, key=lambda part: part.changed).shards if parts else [],
         "nodes": nodes,
