@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
+import threading
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,12 +26,13 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest
 
+from tests.cases import TestCase
 from tests.cluster.base import ClusterTests
-from txvalkeycluster import ConnectionLost, ReplyError, TooManyPending
+from txvalkeycluster import ConnectionLost, ReplyError, TooManyPending, key_slot
 from txvalkeycluster.proxy import ProxyService, ProxySettings
 from txvalkeycluster.testing import Server
 from txvalkeycluster.testing.ports import free_ports
-from txvalkeycluster.testing.processes import ProcessGroup
+from txvalkeycluster.testing.processes import ProcessGroup, find_server
 
 ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
@@ -38,6 +42,7 @@ _connect: Any = connectProtocol
 IN_DOUBT = ("CONNLOST ", "TIMEOUT ")
 #: The error of a pipelined request that a server refused, while it executed a later one of the same pipeline.
 REFUSED_IN_A_PIPELINE = "CLUSTERDOWN The cluster is down"
+_ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+:\d+")
 _MAYBE = "; it may have been executed"
 _TWISTD = "import sys; sys.path.insert(0, {!r}); from twisted.scripts.twistd import run; run()"
 
@@ -59,6 +64,49 @@ async def until(condition: Callable[[], object]) -> None:
     """Wait until a condition holds.  The test's timeout ends it otherwise."""
     while not condition():
         await pause()
+
+
+class Progress:
+    """A program that works until it is told to stop, with what it has seen."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.rounds = 0
+        self.errors: list[str] = []
+        self.longest = 0.0
+        self.stopping = threading.Event()
+        self.ended: Any = None
+
+    def took(self, begun: float) -> None:
+        """Note the end of a round."""
+        self.rounds += 1
+        self.longest = max(self.longest, monotonic() - begun)
+
+    async def stop(self) -> None:
+        """Stop, after the present round."""
+        self.stopping.set()
+        await self.ended
+
+
+def note(name: str, change: str, errors: Iterable[str], longest: float) -> Counter[str]:
+    """Count error texts without their addresses; with TXVALKEYCLUSTER_PROXY_SEEN=FILE, append them as a table row."""
+    seen = Counter(_ADDRESS.sub("HOST:PORT", each).strip() for each in errors)
+    file = os.environ.get("TXVALKEYCLUSTER_PROXY_SEEN")
+    if file:
+        texts = "<br>".join(f"{count} times `{text}`" for text, count in seen.items()) or "none"
+        with Path(file).open("a") as out:
+            out.write(f"| {name} | {change} | {texts} | {longest * 1000:.0f} ms |\n")
+    return seen
+
+
+def in_doubt(text: str) -> bool:
+    """Whether an error that a program has seen says that a command got no reply."""
+    return any(code in text for code in IN_DOUBT)
+
+
+def tags_in(slots: set[int]) -> Iterator[str]:
+    """Return hash tags in some slots."""
+    return (tag for tag in map(str, range(1_000_000)) if key_slot(tag) in slots)
 
 
 class PlainClient(Protocol):
@@ -226,6 +274,23 @@ class ProxyProcess:
         return status
 
 
+async def single_server(test: TestCase) -> int:
+    """Start a server without a cluster, which ends with the test; return its port."""
+    group = ProcessGroup()
+    test.addCleanup(group.close)
+    port = free_ports(HOST, 1)[0]
+    group.start([find_server(), "--port", str(port), "--bind", HOST, "--save", ""], group.folder)
+    while True:
+        try:
+            client: PlainClient = await _connect(TCP4ClientEndpoint(_reactor, HOST, port), PlainClient())
+        except ConnectError:
+            await pause()
+        else:
+            client.close()
+            await client.lost
+            return port
+
+
 class ProxyTests(ClusterTests):
     """Tests of proxies in front of a real cluster."""
 
@@ -308,6 +373,24 @@ class ProxyTests(ClusterTests):
                 await self.cluster.wait_for_takeover(victim)
                 return victim
         raise AssertionError("no primary has a replica")
+
+    async def lossless_kill(self, victim: Server, progress: Callable[[], object]) -> None:
+        """Kill a primary while programs wait for it and its replica has everything that it has acknowledged.
+
+        So nothing is lost that was acknowledged, and checks can be exact.
+
+        Args:
+            victim: The primary.
+            progress: Returns something that does not change while the programs wait for the primary.
+        """
+        await self.cluster.ask(victim, "CLIENT", "PAUSE", 60_000, "ALL")
+        same, before = 0, None
+        while same < 10:
+            now = progress()
+            same, before = same + 1 if now == before else 0, now
+            await pause(0.05)
+        await self.cluster.kill(victim)
+        await self.cluster.wait_for_takeover(victim)
 
     async def slots_of(self, server: Server) -> set[int]:
         """Return the slots of a primary."""

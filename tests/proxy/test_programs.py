@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import csv
-import os
-import re
-import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -21,39 +18,25 @@ import redis
 import redis.asyncio
 from twisted.internet.threads import deferToThread
 
-from tests.proxy.programs import HOST, IN_DOUBT, REFUSED_IN_A_PIPELINE, Program, ProxyTests, pause, until
+from tests.proxy.programs import (
+    HOST,
+    IN_DOUBT,
+    REFUSED_IN_A_PIPELINE,
+    Program,
+    Progress,
+    ProxyTests,
+    note,
+    pause,
+    single_server,
+    until,
+)
 from txvalkeycluster import key_slot
 from txvalkeycluster.proxy import ProxyService
 from txvalkeycluster.testing import Server
-from txvalkeycluster.testing.ports import free_ports
-from txvalkeycluster.testing.processes import ProcessGroup, find_server
 
-_ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+:\d+")
 # Seconds until redis-py gives up.  The proxy must answer earlier, or redis-py sends a command a second time.
 _PATIENCE = 20
 _BENCHMARK_ERROR = "Error from server: CONNLOST"
-
-
-class Progress:
-    """A program that works until it is told to stop, with what it has seen."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.rounds = 0
-        self.errors: list[str] = []
-        self.longest = 0.0
-        self.stopping = threading.Event()
-        self.ended: Any = None
-
-    def took(self, begun: float) -> None:
-        """Note the end of a round."""
-        self.rounds += 1
-        self.longest = max(self.longest, monotonic() - begun)
-
-    async def stop(self) -> None:
-        """Stop, after the present round."""
-        self.stopping.set()
-        await self.ended
 
 
 class Counting:
@@ -164,17 +147,6 @@ class CommandLineProgram(Progress):
     async def stop(self) -> None:
         self._running.kill()
         await self.ended
-
-
-def note(name: str, change: str, errors: Iterable[str], longest: float) -> Counter[str]:
-    """Count error texts without their addresses, and write them down if that is wanted."""
-    seen = Counter(_ADDRESS.sub("HOST:PORT", each).strip() for each in errors)
-    file = os.environ.get("TXVALKEYCLUSTER_PROXY_SEEN")
-    if file:
-        texts = "<br>".join(f"{count} times `{text}`" for text, count in seen.items()) or "none"
-        with Path(file).open("a") as out:
-            out.write(f"| {name} | {change} | {texts} | {longest * 1000:.0f} ms |\n")
-    return seen
 
 
 class FaultTests(ProxyTests):
@@ -375,27 +347,9 @@ _COMMANDS: Sequence[Sequence[Any]] = (
 class SameRepliesTests(ProxyTests):
     """Without faults, a program sees no difference between a proxy and a single server."""
 
-    async def single_server(self) -> int:
-        """Start a server without a cluster; return its port."""
-        group = ProcessGroup()
-        self.addCleanup(group.close)
-        port = free_ports(HOST, 1)[0]
-        group.start([find_server(), "--port", str(port), "--bind", HOST, "--save", ""], group.folder)
-        client = redis.Redis(HOST, port)
-        self.addCleanup(client.close)
-
-        def answers() -> bool:
-            try:
-                return bool(client.ping())
-            except redis.ConnectionError:
-                return False
-
-        await until(answers)
-        return port
-
     async def test_replies(self) -> None:
         """Every reply is the same, with RESP2 and RESP3; also in a pipeline."""
-        proxy, server = await self.proxy_process(), await self.single_server()
+        proxy, server = await self.proxy_process(), await single_server(self)
         for protocol in (2, 3):
             for pipelined in (False, True):
                 found = [await deferToThread(_replies, port, protocol, pipelined) for port in (proxy.port, server)]

@@ -1,0 +1,129 @@
+"""Locks, transactions, blocking commands, subscriptions and caches of unmodified libraries, through a changing cluster.
+
+With TXVALKEYCLUSTER_PROXY_SEEN=FILE, what each program has seen is appended to a file, as rows of the table in
+docs/proxy.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import redis
+from django.core.cache.backends.redis import RedisCache
+from flask import Flask
+from flask_caching import Cache as FlaskCache
+from twisted.internet.threads import deferToThread
+
+from tests.cases import TestCase
+from tests.proxy.client_libraries import (
+    PATIENCE,
+    Cache,
+    Lock,
+    Loop,
+    Messages,
+    Pool,
+    Pops,
+    Threads,
+    Transactions,
+    TwistedLibrary,
+    Workers,
+)
+from tests.proxy.programs import HOST, ProxyTests, in_doubt, note, single_server, tags_in, until
+
+
+class Programs(TestCase):
+    """Starts and stops programs, and checks what they have seen."""
+
+    timeout = 180
+
+    def started(self, port: int, tags: Iterator[str], others: Sequence[str], everything: bool) -> list[Workers]:
+        """Start the programs.
+
+        Args:
+            port: The port of the server or proxy.
+            tags: Hash tags of the keys of each program.
+            others: Two hash tags of slots at other servers.
+            everything: Also programs that block or subscribe.
+        """
+        threads, loop, pool = Threads(port), Loop(port), Pool(port)
+        for library in (threads, loop, pool):
+            self.addCleanup(library.close)
+        url, options = f"redis://{HOST}:{port}", {"socket_timeout": PATIENCE}
+        config = {"CACHE_TYPE": "RedisCache", "CACHE_REDIS_URL": url, "CACHE_OPTIONS": options}
+        flask = FlaskCache(Flask("test"), config={**config, "CACHE_KEY_PREFIX": "flask:"})
+        django, together = (RedisCache(url, {"OPTIONS": options, "KEY_PREFIX": prefix}) for prefix in ("django", "{x}"))
+        programs: list[Workers] = [
+            *(kind(library, next(tags)) for library in (threads, loop) for kind in (Lock, Transactions)),
+            Cache("Flask-Caching, RedisCache", threads, flask, flask),
+            Cache("Django, RedisCache", threads, django, together),
+        ]
+        if everything:
+            programs += [
+                *(Messages(library, next(tags)) for library in (threads, loop)),
+                *(Pops(library, next(tags), others) for library in (threads, loop)),
+                TwistedLibrary(pool, next(tags)),
+            ]
+        for each in programs:
+            self.addCleanup(each.stopping.set)
+        return programs
+
+    async def worked(self, programs: Sequence[Workers], rounds: int = 30) -> None:
+        """Wait until each worker has done some more rounds, or something was wrong."""
+        goals = [{name: count + rounds for name, count in each.counts.items()} for each in programs]
+        for each, goal in zip(programs, goals, strict=True):
+            await until(lambda e=each, g=goal: e.wrong or all(e.counts[name] >= g[name] for name in g))  # type: ignore[misc]
+            self.assertEqual(each.wrong, [], each.name)
+
+    async def stopped(self, programs: Sequence[Workers], port: int) -> None:
+        """Stop the programs, and check what they have seen and left."""
+        for each in programs:
+            each.stopping.set()
+        for each in programs:
+            await each.stop()
+            self.assertEqual(each.wrong, [], each.name)
+        with redis.Redis(HOST, port) as client:
+            for each in programs:
+                await deferToThread(each.check, client)
+
+    def seen(self, programs: Sequence[Workers], change: str, allowed: Callable[[str], bool]) -> None:
+        """Note what the programs have seen, and check that it holds no other errors than those that are allowed."""
+        for each in programs:
+            texts = note(each.name, change, each.errors, each.longest)
+            self.assertEqual([text for text in texts if not allowed(text)], [], each.name)
+            each.errors, each.longest = [], 0.0
+
+
+class SingleServerTests(Programs):
+    """The programs themselves are right."""
+
+    async def test_single_server(self) -> None:
+        """A single server shows them no error and nothing wrong."""
+        port = await single_server(self)
+        programs = self.started(port, tags_in(set(range(16_384))), ("one", "two"), True)
+        await self.worked(programs)
+        await self.stopped(programs, port)
+        self.seen(programs, "none", lambda text: False)
+
+
+class FaultTests(Programs, ProxyTests):
+    """A failover shows the programs no error, and a SIGKILL only what was under way."""
+
+    timeout = 180
+
+    async def test_failover_and_sigkill(self) -> None:
+        """Nothing is lost or done twice, unless an error has said that it may be so."""
+        port = (await self.proxy_process()).port
+        first, *others = await self.cluster.primaries()
+        tags = [next(tags_in(await self.slots_of(each))) for each in others]
+        programs = self.started(port, tags_in(await self.slots_of(first)), tags, False)
+        await self.worked(programs)
+        [replica] = await self.cluster.replicas_of(first)
+        await self.cluster.failover(replica)
+        await self.cluster.wait_until_whole()
+        await self.worked(programs)
+        self.seen(programs, "failover", lambda text: False)
+        await self.lossless_kill(replica, lambda: [each.still for each in programs])
+        await self.worked(programs)
+        self.seen(programs, "SIGKILL", in_doubt)
+        await self.stopped(programs, port)
+        self.seen(programs, "the end", lambda text: False)
