@@ -17,6 +17,8 @@ from .snapshot import BUCKETS, Snapshot
 if TYPE_CHECKING:
     from .server import ProxyServer
 
+# The fields of a part that JSON has already.
+_SHARED = ("changed", "shards", "nodes", "failed")
 # The numbers of a node.  Those of all clients and workers are added.
 _OF_NODES = ("open", "pending", "commands", "errors", "moved", "asked")
 
@@ -50,13 +52,15 @@ class Part:
     failed: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """Return values that JSON has."""
-        return asdict(self)
+        """Return values that JSON has.  Do not change them."""
+        # Not `asdict`, which copies: with 500 shards that takes 60 ms.
+        shared = {name: getattr(self, name) for name in _SHARED}
+        return {"readiness": asdict(self.readiness), "numbers": self.numbers.as_json(), **shared}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Part:
         """Make a part of what `as_json` has returned."""
-        known = {name: values[name] for name in ("changed", "shards", "nodes", "failed")}
+        known = {name: values[name] for name in _SHARED}
         return cls(Readiness(**values["readiness"]), Snapshot.from_json(values["numbers"]), **known)
 
 
