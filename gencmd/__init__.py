@@ -1,1 +1,4 @@
-"""Generates the table of commands and the typed methods.  Run it with ``python -m gencmd``."""
+"""Generates the table of commands and the typed methods.  Run it with ``python -m gencmd``.
+
+``python -m gencmd.proxy_page`` writes docs/proxy-commands.md.
+"""

@@ -54,6 +54,7 @@ SAMPLES: dict[str, list[str]] = {
     "docs/options.md": [],
     "docs/pipelines.md": [CLIENT] * 3,
     "docs/proxy.md": [PROGRAM, CLIENT],
+    "docs/proxy-commands.md": [],
     "docs/proxy-operation.md": [],
     "docs/pubsub.md": [CLIENT] * 4,
     "docs/reactors.md": [PROGRAM, PROGRAM],
