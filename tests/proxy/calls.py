@@ -254,6 +254,22 @@ XREAD COUNT 1 STREAMS {t}k 0
 XREAD STREAMS {t}k $
 XREAD STREAMS {t}k {t}j 0
 XREADGROUP GROUP g c COUNT 1 STREAMS {t}k >
+XREAD COUNT 1 BLOCK 10 STREAMS {t}k 0
+XREAD BLOCK 10 STREAMS {t}k $
+XREAD BLOCK x STREAMS {t}k $
+XREADGROUP GROUP g c COUNT 1 BLOCK 10 STREAMS {t}k >
+BLPOP {t}k 0.01
+BRPOP {t}none {t}k 0.01
+BLPOP {t}k x
+BLPOP {t}k -1
+BLMOVE {t}k {t}j LEFT RIGHT 0.01
+BRPOPLPUSH {t}k {t}j 0.01
+BLMPOP 0.01 2 {t}none {t}k LEFT COUNT 2
+BLMPOP 0.01 0 LEFT
+BZPOPMIN {t}none {t}k 0.01
+BZPOPMAX {t}k 0.01
+BZMPOP 0.01 1 {t}k MIN COUNT 2
+BZMPOP 0.01 1 {t}k FOO
 XREADGROUP GROUP g c STREAMS {t}k 0
 XREADGROUP GROUP none c STREAMS {t}k >
 XACK {t}k g 1-1 7-7
@@ -665,6 +681,57 @@ MSETNX a 1 b
 BITOP AND a
 XREADGROUP GROUP g c STREAMS
 DEL a b
+BLPOP a b 0.01
+BRPOP a b x
+BLPOP a b -1
+BLPOP a b -0.5
+BLPOP a b 1e400
+BLPOP a b nan
+BLPOP a b inf
+BLPOP a b " 1"
+BLPOP a b ""
+BLPOP a b 1_0
+BLPOP a b 0x1
+RPUSH list 1 2 3
+BLPOP a list 0
+BRPOP a list b 0
+BLMPOP 0 3 a b list LEFT COUNT 5
+BLMPOP 0.01 2 a list RIGHT
+BLMPOP 0.01 2 a list FOO
+BLMPOP 0.01 2 a list LEFT COUNT 0
+BLMPOP x 2 a list LEFT
+SET b 1
+BLPOP a b list 0
+BZPOPMIN a b list 0
+DEL b
+ZADD z 1.5 a 2 b 3e30 c
+ZADD y inf d
+BZPOPMIN a z 0
+BZPOPMAX a z 0
+BZPOPMIN a y 0
+BZMPOP 0 2 a z MAX COUNT 3
+BZMPOP 0.01 2 a z MIN
+BZPOPMIN a z 0.01
+BZPOPMIN a z x
+XREAD BLOCK 10 STREAMS s1 s2 0 0
+XREAD BLOCK 10 STREAMS s1 s2 $ $
+XADD s1 1-1 a 1
+XADD s2 1-1 b 2
+XREAD BLOCK 10 STREAMS s1 s2 0 0
+XREAD BLOCK 10 STREAMS s2 s1 0 0
+XREAD COUNT 1 BLOCK 0 STREAMS s1 s3 s2 0 0 $
+XREAD BLOCK 10 STREAMS s1 s2 $ $
+XREAD BLOCK 10 STREAMS s1 s2 x 0
+XREAD BLOCK x STREAMS s1 s2 0 0
+XREAD BLOCK -1 STREAMS s1 s2 0 0
+XREAD BLOCK 1.5 STREAMS s1 s2 0 0
+XGROUP CREATE s1 g 0
+XREADGROUP GROUP g c BLOCK 10 STREAMS s1 s2 > >
+XGROUP CREATE s2 g 0
+XREADGROUP GROUP g c BLOCK 0 STREAMS s2 s1 > >
+XREADGROUP GROUP g c BLOCK 10 STREAMS s2 s1 > >
+XREADGROUP GROUP g c BLOCK 10 STREAMS s2 s1 0 0
+DEL s1 s2 a b
 """
 
 #: Calls whose replies differ: the reason, and what the reply of the proxy looks like in RESP2.
@@ -687,7 +754,6 @@ DIFFERENT = {
     "CLIENT TRACKING ON": ("invalidations do not pass the proxy", rb"-ERR CLIENT TRACKING is not available"),
     "CLIENT PAUSE 0": ("a client does not stop the others", rb"-ERR CLIENT PAUSE is not available"),
     "CLIENT IMPORT-SOURCE ON": ("it is for one server", rb"-ERR CLIENT IMPORT-SOURCE is not available"),
-    "XREAD BLOCK 0 STREAMS {t}k $": ("it is not supported yet", rb"-ERR XREAD with BLOCK is not supported"),
     "HELLO": ("other numbers, and nothing about modules", rb"\*14\r\n\$6\r\nserver\r\n\$6\r\nvalkey\r\n"),
     "TIME": ("the time passes", rb"\*2\r\n\$10\r\n\d{10}\r\n\$[1-6]\r\n\d+\r\n"),
     "LOLWUT": ("it is random", rb"\$\d{3,}\r\n"),
@@ -741,6 +807,7 @@ MULTI | DISCARD x | GET {t}k | EXEC | EXEC
 MULTI | MULTI x | EXEC | EXEC
 MULTI | PING | PING a | ECHO b | UNWATCH | EXEC
 MULTI | EVAL "return {1,2,redis.call('GET', KEYS[1])}" 1 {t}k | EVAL "return ARGV[1]" 0 a | EXEC
+MULTI | RPUSH {t}new a b | BLPOP {t}new 0 | LMOVE {t}new {t}new LEFT RIGHT | EXEC | DEL {t}new
 MULTI | SADD {t}set a b c | SMEMBERS {t}set | ZADD {t}z 1.5 a | ZSCORE {t}z a | HSET {t}h f v | HGETALL {t}h | EXEC
 HELLO 3 | MULTI | ZSCORE {t}z a | HGETALL {t}h | SMEMBERS {t}none | GET {t}none | EXEC | MULTI | EXEC
 HELLO 3 | WATCH {t}k | SET {t}k x | MULTI | GET {t}k | EXEC | GET {t}k

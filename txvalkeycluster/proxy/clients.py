@@ -98,7 +98,7 @@ class ClientFilter:
             return lambda session: server.seconds() - session.heard_at >= seconds
         if name == b"FLAGS":
             _check_characters(value, _FLAGS, "flags", given)
-            return lambda session: not value.strip(b"N")
+            return lambda session: set(value) <= set(session.flags)
         if name == b"CAPA":
             _check_characters(value, b"r", "capa", given)
             return lambda session: not value
@@ -150,12 +150,12 @@ def describe(server: ProxyServer, session: ClientSession) -> bytes:
         "name": session.name,
         "age": b"%d" % (now - session.begun),
         "idle": b"%d" % (now - session.heard_at),
-        "flags": b"N",
+        "flags": session.flags,
         "capa": b"",
         "db": b"%d" % server.settings.database,
         **dict.fromkeys(("sub", "psub", "ssub"), b"0"),
-        "multi": b"-1",
-        "watch": b"0",
+        "multi": b"%d" % (len(session.transaction.requests) if session.transaction is not None else -1),
+        "watch": b"%d" % (len(session.watch.keys) if session.watch is not None else 0),
         "qbuf": b"%d" % queued,
         **dict.fromkeys(("qbuf-free", "argv-mem", "multi-mem", "rbs", "rbp", "obl"), b"0"),
         "oll": b"%d" % bool(session.unread),

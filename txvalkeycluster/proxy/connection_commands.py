@@ -318,8 +318,15 @@ def _client_unblock(server: ProxyServer, session: ClientSession, words: list[byt
         return error("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
     if integer(words[0]) is None:
         return NOT_INTEGER
-    # No client is blocked: blocking commands are refused.
-    return encode(0, session.protocol)
+    number, with_error = int(words[0]), len(words) == 2 and words[1].upper() == b"ERROR"
+    return partial(_unblock, server, session, number, with_error)
+
+
+async def _unblock(server: ProxyServer, session: ClientSession, number: int, with_error: bool) -> bytes:
+    ended = await server.unblock(number, with_error)
+    if not ended and server.peers is not None:
+        ended = sum(await server.peers.ask_all("UNBLOCK", number, int(with_error)))
+    return encode(ended, session.protocol)
 
 
 def _client_on_or_off(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:

@@ -35,8 +35,7 @@ REFUSED: Mapping[str, str] = {
     **{
         name: f"{name} {_LATER}"
         for name in (
-            *("BLPOP", "BRPOP", "BLMOVE", "BRPOPLPUSH", "BLMPOP"),
-            *("BZPOPMIN", "BZPOPMAX", "BZMPOP", "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE"),
+            *("SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE"),
             *("PUNSUBSCRIBE", "SUNSUBSCRIBE"),
         )
     },
@@ -64,8 +63,6 @@ PROXY = frozenset(
 _HAVE_KEYS = frozenset(["MEMORY USAGE"])
 #: Commands of which the reply of any node is right.
 ANY_NODE = frozenset(["COMMAND", "LOLWUT"])
-#: Commands that can block, depending on their arguments.
-BLOCKING = frozenset(["XREAD", "XREADGROUP"])
 # Commands whose arguments are pairs.
 _PAIRS = frozenset(["MSET", "MSETNX"])
 # An error shows so many bytes of a subcommand.
@@ -113,8 +110,7 @@ def way_of(command: Command) -> Way:
 
 def refusal(command: Command) -> bytes:
     """Return the error for a command that is refused."""
-    name = command.name.partition(" ")[0]
-    return error(f"ERR {REFUSED[name]}" if name in REFUSED else f"ERR {name} with BLOCK {_LATER}")
+    return error(f"ERR {REFUSED[command.name.partition(' ')[0]]}")
 
 
 def misuse(command: Command, words: list[bytes]) -> bytes:

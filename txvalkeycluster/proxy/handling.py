@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from ..commands import Command, CommandTable
 from ..errors import RoutingError
 from ..slots import key_slot
-from . import connection_commands, server_commands, transactions
+from . import blocking, connection_commands, server_commands, several_slots, transactions
 from .connection_commands import Answer
-from .dispatch import BLOCKING, REFUSED, Way, misuse, refusal, way_of
+from .dispatch import REFUSED, Way, misuse, refusal, way_of
 from .mget import SplitCell, send_mget
 from .replies import error
 from .request_framer import Request, words_of
@@ -83,7 +83,7 @@ def handle(server: ProxyServer, session: ClientSession, request: Request) -> Ans
     if way is None:
         way = _ways[command.name] = way_of(command)
     if way is Way.KEYS:
-        return _by_keys(session, frame, command, words)
+        return _by_keys(server, session, frame, command, words)
     if way in (Way.PROXY, Way.REFUSED):
         session.last_command = command.name.replace(" ", "|").encode()
         wrong = misuse(command, words)
@@ -119,20 +119,23 @@ def _anywhere(session: ClientSession, frame: bytes, command: Command, words: lis
     return None
 
 
-def _by_keys(session: ClientSession, frame: bytes, command: Command, words: list[bytes]) -> Answer:
-    if command.name in BLOCKING and command.blocks(words):
-        return refusal(command)
+def _by_keys(server: ProxyServer, session: ClientSession, frame: bytes, command: Command, words: list[bytes]) -> Answer:
     places = command.places(words)
     if not places:
         # A call without keys, or a wrong one: any node has the right reply.
         return _anywhere(session, frame, command, words)
     slot = key_slot(words[places[0]])
+    blocks = command.blocks(words)
     if not any(key_slot(words[place]) != slot for place in places[1:]):
+        if blocks:
+            return misuse(command, words) or blocking.block(server, session, command, words, slot)
         session.relay(frame, slot)
         return None
     wrong = misuse(command, words)
     if wrong:
         return wrong
+    if command.name in several_slots.COMMANDS:
+        return several_slots.block(server, session, command, words, [words[place] for place in places])
     if command.name == "MGET" and session.reply_mode == "on":
         upstream = session.upstream
         assert upstream is not None

@@ -192,7 +192,7 @@ def _of_the_proxy(section: str, server: ProxyServer, parts: list[dict[str, str]]
             "connected_clients": str(len(server.sessions)),
             "cluster_connections": "0",
             "maxclients": str(server.settings.max_clients),
-            "blocked_clients": "0",
+            "blocked_clients": str(sum(session.blocked is not None for session in server.sessions.values())),
         }
     if section == "replication":
         return {"role": "master", "connected_slaves": "0"}

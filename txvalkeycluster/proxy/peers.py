@@ -87,6 +87,8 @@ async def _answer(server: ProxyServer, words: list[bytes]) -> bytes:
         return encode(server.client_lines(ClientFilter(server, words[1:])), 2)
     if name == b"KILL":
         return encode(server.kill(ClientFilter(server, words[1:])), 2)
+    if name == b"UNBLOCK":
+        return encode(await server.unblock(int(words[1]), words[2] == b"1"), 2)
     if name == b"SCAN":
         owner, cursor, count, *options = words[1:]
         try:

@@ -240,6 +240,20 @@ class ProxyServer(Factory):
                 session.cut("killed by CLIENT KILL")
         return len(found)
 
+    async def unblock(self, number: int, with_error: bool) -> int:
+        """End the command of a client that waits.
+
+        Args:
+            number: The number of the client.
+            with_error: Whether its reply is an error; otherwise it is that of a command whose time is over.
+
+        Returns:
+            1; 0 if there is no such client, or it waits for nothing.
+        """
+        session = self.sessions.get(number)
+        blocked = session.blocked if session is not None else None
+        return await blocked.unblock(error=with_error) if blocked is not None else 0
+
     def _selected(self, wanted: ClientFilter, asking: ClientSession | None) -> list[ClientSession]:
         return [
             session

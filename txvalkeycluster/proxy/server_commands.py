@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
-
 from ..commands import Command, CommandTable
 from ..errors import ReplyError
 from ..slots import key_slot
@@ -208,18 +206,4 @@ async def run_unknown(server: ProxyServer, session: ClientSession, frame: bytes,
         session.transaction.refuse()
         return unknown_command(words)
     places = command.places(words)
-    cell = _AwaitedCell(session, frame)
-    upstream.add(cell, key_slot(words[places[0]] if places else words[0]), frame)
-    return await cell.replied
-
-
-class _AwaitedCell(list[Any]):
-    """The cell of a request whose reply a coroutine waits for."""
-
-    def __init__(self, session: ClientSession, frame: bytes) -> None:
-        super().__init__((None, session, frame))
-        self.replied: Deferred[bytes] = Deferred()
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        super().__setitem__(index, value)
-        self.replied.callback(value)
+    return await upstream.ask(session, words, key_slot(words[places[0]] if places else words[0]))

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -26,6 +27,7 @@ from zope.interface import implementer
 from ..direct_write import direct_writer
 from ..slots import key_slot
 from . import replies
+from .blocking import Blocked
 from .mget import parts_of
 from .poller import ClientPoller
 from .request_framer import Request, RequestFramer
@@ -88,6 +90,8 @@ class ClientSession(Protocol):
     transaction: QueuedTransaction | None = None
     #: The keys that the client watches.
     watch: Watch | None = None
+    #: The command of the client that waits; None if none does.
+    blocked: Blocked | None = None
     # Whether every request is one of many that are started in the same way: no transaction is queued, and so on.
     _plain = True
     #: Why this session ends; empty as long as it does not.
@@ -171,6 +175,8 @@ class ClientSession(Protocol):
         self._queue.clear()
         self.delayed = []
         self.forget_transaction()
+        if self.blocked is not None:
+            self.blocked.end()
         self.use(None)
         self.server.left(self)
 
@@ -178,6 +184,11 @@ class ClientSession(Protocol):
     def peer(self) -> str:
         """The address of the client."""
         return self.server.address_of(self.transport, "getPeer")
+
+    @property
+    def flags(self) -> bytes:
+        """What CLIENT LIST shows about the state of the client."""
+        return (b"x" if self.transaction is not None else b"") + (b"b" if self.blocked is not None else b"") or b"N"
 
     @property
     def unread(self) -> int:
@@ -244,7 +255,9 @@ class ClientSession(Protocol):
         return now - self.stuck_since > patience
 
     def _read_or_not(self) -> None:
-        wanted = not (self._queue or self._paused or self._finishing or self._framer.waits)
+        # While a command of the client waits, the proxy reads on, to notice when the client leaves.
+        full = self._queue and (self.blocked is None or self._under_way > _UNCOUNTED)
+        wanted = not (full or self._paused or self._finishing or self._framer.waits)
         if wanted != self._reading and not self.closed:
             self._reading = wanted
             self._partial_since = self.server.seconds()
@@ -296,6 +309,19 @@ class ClientSession(Protocol):
         for name, value in changed.items():
             setattr(self, name, value)
         self._plain = self.reply_mode == "on" and self.transaction is None
+
+    @contextmanager
+    def blocking(self, blocked: Blocked) -> Iterator[None]:
+        """Note that a command of the client waits, as long as the context lasts."""
+        self.blocked = blocked
+        if self.closed or self._finishing:
+            blocked.end()
+        self._read_or_not()
+        try:
+            yield
+        finally:
+            self.blocked = None
+            self._read_or_not()
 
     def forget_transaction(self) -> None:
         """End a transaction that is queued, and the watch."""
@@ -471,6 +497,8 @@ class ClientSession(Protocol):
     def finish(self) -> None:
         """Close the connection when all requests that were read have their replies."""
         self._finishing = True
+        if self.blocked is not None:
+            self.blocked.end()
         self._read_or_not()
         self.server.touch(self)
 

@@ -7,18 +7,23 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 
 from ..client import ClusterClient
+from ..commands.encoder import pack
 from ..relay import RelayBatch
 from ..slots import key_slot
 from ..statistics import ByKind, NodeStatistics
 from .dispatch import Routes
+from .list_waits import ListWaits
 from .replies import error_frame
 from .request_framer import words_of
+
+if TYPE_CHECKING:
+    from .session import ClientSession
 
 #: A request of a client on its way: its reply, the session, and the request.  The reply is None until it comes.
 Cell = list[Any]
@@ -33,6 +38,7 @@ class Upstream:
     def __init__(
         self,
         client: ClusterClient[bytes],
+        reactor: IReactorTime,
         wake: Callable[[], None],
         replied: Callable[[float, Sequence[Cell]], None],
     ) -> None:
@@ -40,6 +46,7 @@ class Upstream:
 
         Args:
             client: The client, with the option ``raw_replies``.
+            reactor: Measures time.
             wake: Called with the first request of a turn, so that `submit` is called at its end.
             replied: Called with the time when requests were sent, and their cells, which have their replies now.
         """
@@ -54,6 +61,8 @@ class Upstream:
         self._wake = wake
         self._replied = replied
         self._batch: RelayBatch | None = None
+        #: The lists for which clients wait.
+        self.list_waits = ListWaits(client, reactor)
 
     def __repr__(self) -> str:
         return f"<Upstream sessions={self.sessions} {self.client!r}>"
@@ -62,6 +71,13 @@ class Upstream:
         """Add a request to the batch of this turn."""
         batch = self._batch if self._batch is not None else self._begin()
         batch.add(cell, slot, payload)
+
+    def ask(self, session: ClientSession, words: Sequence[bytes], slot: int) -> Deferred[bytes]:
+        """Send a request of the proxy for a client; return a Deferred that fires with the bytes of the reply."""
+        payload = pack(words)
+        cell = _AwaitedCell(session, payload if isinstance(payload, bytes) else b"".join(payload))
+        self.add(cell, slot, cell[2])
+        return cell.replied
 
     def add_keyed(self, cells: list[Cell], keys: Sequence[bytes], payloads: Sequence[bytes]) -> None:
         """Add requests with one key each to the batch of this turn."""
@@ -94,6 +110,18 @@ class Upstream:
         for cell, reply in zip(cells, replies, strict=True):
             cell[0] = reply if reply.__class__ is bytes else error_frame(reply)
         self._replied(started, cells)
+
+
+class _AwaitedCell(list[Any]):
+    """The cell of a request whose reply a coroutine waits for."""
+
+    def __init__(self, session: ClientSession, frame: bytes) -> None:
+        super().__init__((None, session, frame))
+        self.replied: Deferred[bytes] = Deferred()
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        super().__setitem__(index, value)
+        self.replied.callback(value)
 
 
 def _delayed(batch: RelayBatch, cell: Cell) -> None:
@@ -153,7 +181,7 @@ class Upstreams:
             if user is not None and not self._has_room(key[1:]):
                 return None
             client = self._make(protocol, user, password)
-            upstream = self._found[key] = Upstream(client, self._wake, self._replied)
+            upstream = self._found[key] = Upstream(client, self._reactor, self._wake, self._replied)
             upstream.unused_since = self._reactor.seconds()
         self._found.move_to_end(key)
         return upstream
