@@ -30,20 +30,23 @@ from tests.proxy.client_libraries import (
 )
 from tests.proxy.programs import HOST, ProxyTests, in_doubt, note, single_server, tags_in, until
 
+Kinds = Sequence[type[Workers]]
+KINDS: Kinds = (Lock, Transactions, Pops, Messages, Cache, TwistedLibrary)
+
 
 class Programs(TestCase):
     """Starts and stops programs, and checks what they have seen."""
 
     timeout = 180
 
-    def started(self, port: int, tags: Iterator[str], others: Sequence[str], everything: bool) -> list[Workers]:
+    def started(self, port: int, tags: Iterator[str], others: Sequence[str], kinds: Kinds) -> list[Workers]:
         """Start the programs.
 
         Args:
             port: The port of the server or proxy.
             tags: Hash tags of the keys of each program.
             others: Two hash tags of slots at other servers.
-            everything: Also programs that block or subscribe.
+            kinds: Which programs.
         """
         threads, loop, pool = Threads(port), Loop(port), Pool(port)
         for library in (threads, loop, pool):
@@ -52,17 +55,18 @@ class Programs(TestCase):
         config = {"CACHE_TYPE": "RedisCache", "CACHE_REDIS_URL": url, "CACHE_OPTIONS": options}
         flask = FlaskCache(Flask("test"), config={**config, "CACHE_KEY_PREFIX": "flask:"})
         django, together = (RedisCache(url, {"OPTIONS": options, "KEY_PREFIX": prefix}) for prefix in ("django", "{x}"))
-        programs: list[Workers] = [
-            *(kind(library, next(tags)) for library in (threads, loop) for kind in (Lock, Transactions)),
-            Cache("Flask-Caching, RedisCache", threads, flask, flask),
-            Cache("Django, RedisCache", threads, django, together),
-        ]
-        if everything:
-            programs += [
-                *(Messages(library, next(tags)) for library in (threads, loop)),
-                *(Pops(library, next(tags), others) for library in (threads, loop)),
-                TwistedLibrary(pool, next(tags)),
-            ]
+        makers: dict[type[Workers], Callable[[], list[Workers]]] = {
+            Lock: lambda: [Lock(library, next(tags)) for library in (threads, loop)],
+            Transactions: lambda: [Transactions(library, next(tags)) for library in (threads, loop)],
+            Pops: lambda: [Pops(library, next(tags), others) for library in (threads, loop)],
+            Messages: lambda: [Messages(library, next(tags)) for library in (threads, loop)],
+            Cache: lambda: [
+                Cache("Flask-Caching, RedisCache", threads, flask, flask),
+                Cache("Django, RedisCache", threads, django, together),
+            ],
+            TwistedLibrary: lambda: [TwistedLibrary(pool, next(tags))],
+        }
+        programs = [each for kind in kinds for each in makers[kind]()]
         for each in programs:
             self.addCleanup(each.stopping.set)
         return programs
@@ -99,7 +103,7 @@ class SingleServerTests(Programs):
     async def test_single_server(self) -> None:
         """A single server shows them no error and nothing wrong."""
         port = await single_server(self)
-        programs = self.started(port, tags_in(set(range(16_384))), ("one", "two"), True)
+        programs = self.started(port, tags_in(set(range(16_384))), ("one", "two"), KINDS)
         await self.worked(programs)
         await self.stopped(programs, port)
         self.seen(programs, "none", lambda text: False)
@@ -115,7 +119,7 @@ class FaultTests(Programs, ProxyTests):
         port = (await self.proxy_process()).port
         first, *others = await self.cluster.primaries()
         tags = [next(tags_in(await self.slots_of(each))) for each in others]
-        programs = self.started(port, tags_in(await self.slots_of(first)), tags, False)
+        programs = self.started(port, tags_in(await self.slots_of(first)), tags, (Lock, Transactions, Cache, Pops))
         await self.worked(programs)
         [replica] = await self.cluster.replicas_of(first)
         await self.cluster.failover(replica)
