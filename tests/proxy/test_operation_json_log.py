@@ -140,12 +140,14 @@ class LineTests(SynchronousTestCase):
         signal.signal(signal.SIGUSR1, signal.SIG_DFL)
         path = Path(self.mktemp())
         observer: Any = json_observer({"logfile": str(path)})
+        self.addCleanup(observer._outFile.close)
         observer({"log_format": "one", "log_level": LogLevel.info})
         self.assertEqual(json.loads(path.read_text())["message"], "one")
         self.assertNotEqual(signal.getsignal(signal.SIGUSR1), signal.SIG_DFL)
         # A handler of somebody else stays.
         handler = signal.getsignal(signal.SIGUSR1)
-        json_observer({"logfile": str(path)})
+        other: Any = json_observer({"logfile": str(path)})
+        other._outFile.close()
         self.assertIs(signal.getsignal(signal.SIGUSR1), handler)
         for options in ({"nodaemon": 1}, {"nodaemon": 1, "logfile": "-"}):
             self.assertTrue(callable(json_observer(options)))
