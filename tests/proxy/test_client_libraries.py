@@ -7,11 +7,13 @@ docs/proxy.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
 
 import redis
 from django.core.cache.backends.redis import RedisCache
 from flask import Flask
 from flask_caching import Cache as FlaskCache
+from kombu.connection import Connection
 from twisted.internet.threads import deferToThread
 
 from tests.cases import TestCase
@@ -131,3 +133,38 @@ class FaultTests(Programs, ProxyTests):
         self.seen(programs, "SIGKILL", in_doubt)
         await self.stopped(programs, port)
         self.seen(programs, "the end", lambda text: False)
+
+
+class SeveralKeysTests(ProxyTests):
+    """Programs that use several keys in one transaction: what docs/proxy.md says about them."""
+
+    options: ClassVar[dict[str, Any]] = {"replicas": 0}
+
+    async def test_kombu_and_django(self) -> None:
+        """They get an error that names the keys and slots, or work if a hash tag is the prefix of all keys."""
+        url = f"redis://{HOST}:{(await self.proxy_process()).port}"
+        wrong = r"'(celery\x06\x163|:1:b)' is in slot \d+, but the transaction is in slot \d+ \('(celery|:1:a)'\)"
+        for work in (_use_queue, _use_cache):
+            error = await self.assertFailure(deferToThread(work, url, ""), redis.ResponseError)
+            self.assertRegex(str(error), wrong)
+            self.assertEqual(await deferToThread(work, url, "{tag}"), [1, 2])
+
+
+def _use_queue(url: str, prefix: str) -> list[Any]:
+    """Send and receive two messages with kombu, which Celery uses."""
+    connect: Any = Connection
+    with connect(url, transport_options={"global_keyprefix": prefix}) as connection:
+        queue = connection.SimpleQueue("celery")
+        for number in (1, 2):
+            queue.put(number)
+        messages = [queue.get(timeout=10) for _ in range(2)]
+        for each in messages:
+            each.ack()
+        queue.close()
+        return [each.payload for each in messages]
+
+
+def _use_cache(url: str, prefix: str) -> list[Any]:
+    cache = RedisCache(url, {"KEY_PREFIX": prefix})
+    cache.set_many({"a": 1, "b": 2})
+    return list(cache.get_many(["a", "b"]).values())
