@@ -15,6 +15,7 @@ const TOTALS = {
   commands_repeated: "Commands sent again after a lost connection",
   commands_put_off: "Commands that waited for a node",
   commands_timed_out: "Commands whose deadline passed",
+  elements_lost: "Elements taken for clients that were gone",
   requests_slow: "Slow requests",
   clients_accepted: "Clients accepted",
   clients_refused: "Clients refused",
