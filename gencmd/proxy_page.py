@@ -29,6 +29,10 @@ _SLOW = "Slow requests of the proxy's clients; with workers, those of one worker
 _SCRIPTS = "A script may use only the keys that the call names, all in one slot."
 
 #: What is different, by command or subcommand.
+_GAPS = (
+    "After a failover or a lost node, the proxy disconnects the client, since messages may be missing "
+    "(`subscription_gaps`). Events of keys come from all primaries. Not in a transaction."
+)
 DIFFERENT: dict[str, str] = {
     # Keys
     "COPY": f"{_ONE_SLOT} DB can only be the database of the cluster's URL.",
@@ -68,12 +72,16 @@ DIFFERENT: dict[str, str] = {
     "SCRIPT FLUSH": "On all nodes, not at the same moment.",
     "SCRIPT LOAD": "On all nodes, not at the same moment.",
     "SCRIPT KILL": "Ends the scripts that run on all primaries.",
-    "PUBLISH": "The number counts only the subscribers of one node. The message reaches all.",
+    # Subscriptions
+    "SUBSCRIBE": _GAPS,
+    "PSUBSCRIBE": _GAPS,
+    "SSUBSCRIBE": f"{_GAPS} Channels may be in any slots.",
+    "PUBLISH": "The number counts only the subscribers at one node, and a proxy once. The message reaches all.",
     "PUBSUB CHANNELS": "Of all nodes.",
     "PUBSUB NUMPAT": "The sum of all nodes.",
-    "PUBSUB NUMSUB": "The sums of all nodes.",
+    "PUBSUB NUMSUB": "The sums of all nodes. A proxy counts once for all of its clients.",
     "PUBSUB SHARDCHANNELS": "Of all nodes.",
-    "PUBSUB SHARDNUMSUB": "The sums of all nodes.",
+    "PUBSUB SHARDNUMSUB": "The sums of all nodes. A proxy counts once for all of its clients.",
     # Transactions
     "MULTI": "The keys of all commands must be in one slot. A command with another slot is refused when it is queued.",
     "WATCH": f"{_ONE_SLOT} It must be that of the transaction.",
@@ -111,6 +119,7 @@ _SAME = frozenset(
         *("PING", "ECHO", "QUIT", "RESET", "EXEC", "DISCARD", "UNWATCH", "CLUSTER KEYSLOT"),
         *("CLIENT GETNAME", "CLIENT SETNAME", "CLIENT SETINFO", "CLIENT REPLY", "CLIENT CACHING"),
         *("CLIENT GETREDIR", "CLIENT TRACKINGINFO"),
+        *("UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE"),
     ]
 )
 

@@ -8,6 +8,8 @@
 - ``request_framer``, ``inline``, ``numbers``: bytes of a client to requests.  ``replies``: values to bytes.
 - ``handling``: starts a request.  ``dispatch``: what happens to each command.  ``upstream``: the way to the cluster.
   ``mget``: MGET over slots.
+- ``transactions``: MULTI and WATCH.  ``blocking``, ``several_slots``, ``list_waits``: commands that block.
+  ``subscriptions``: SUBSCRIBE.
 - ``connection_commands``, ``server_commands``, ``clients``, ``info``, ``scans``: what the proxy answers itself.
 - ``users``: the proxy's own users.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
 from .numbers import integer
@@ -80,7 +80,7 @@ class ClientFilter:
         if name == b"TYPE":
             if value.lower() not in _TYPES:
                 raise FilterError(f"Unknown client type '{text}'")
-            return lambda session: value.lower() == b"normal"
+            return lambda session: value.lower() == (b"pubsub" if session.subscriptions else b"normal")
         if name == b"USER":
             if not server.has_user(text):
                 raise FilterError(f"No such user '{text}'")
@@ -137,6 +137,11 @@ def _check_characters(value: bytes, known: Container[int], what: str, given: str
         raise FilterError(f"Unknown {what} found in {where}: {value.decode('utf-8', 'surrogateescape')}")
 
 
+def _subscribed(session: ClientSession) -> dict[str, bytes]:
+    names: Iterable[Sized] = session.subscriptions.names.values() if session.subscriptions is not None else [()] * 3
+    return dict(zip(("sub", "psub", "ssub"), [b"%d" % len(each) for each in names], strict=True))
+
+
 def describe(server: ProxyServer, session: ClientSession) -> bytes:
     """Return the line of a client, with the fields of a server.  Those that a proxy does not have are 0."""
     now = server.seconds()
@@ -153,7 +158,7 @@ def describe(server: ProxyServer, session: ClientSession) -> bytes:
         "flags": session.flags,
         "capa": b"",
         "db": b"%d" % server.settings.database,
-        **dict.fromkeys(("sub", "psub", "ssub"), b"0"),
+        **_subscribed(session),
         "multi": b"%d" % (len(session.transaction.requests) if session.transaction is not None else -1),
         "watch": b"%d" % (len(session.watch.keys) if session.watch is not None else 0),
         "qbuf": b"%d" % queued,

@@ -34,6 +34,8 @@ def ping(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Ans
     """PING."""
     if len(words) > 2:
         return wrong_arguments("ping")
+    if session.restricted:
+        return encode([b"pong", words[1] if len(words) == 2 else b""], 2)
     return encode(words[1], session.protocol) if len(words) == 2 else PONG
 
 
@@ -74,6 +76,7 @@ def reset(server: ProxyServer, session: ClientSession, words: list[bytes]) -> An
     """RESET: as a new connection."""
     session.name = b""
     session.forget_transaction()
+    session.forget_subscriptions()
     session.change_mode(reply_mode="on")
     if not server.lets_everybody_in:
         session.leave_out()

@@ -25,20 +25,12 @@ class Way(Enum):
     REFUSED = auto()
 
 
-_LATER = "is not supported by this proxy yet"
 _NODES = "acts on one server; send it to that server directly"
 #: The error of the commands of a cluster, as of a server without cluster support.
 NO_CLUSTER = "This instance has cluster support disabled"
 
 #: Commands that are refused, with the text of the error after ``ERR``.
 REFUSED: Mapping[str, str] = {
-    **{
-        name: f"{name} {_LATER}"
-        for name in (
-            *("SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE"),
-            *("PUNSUBSCRIBE", "SUNSUBSCRIBE"),
-        )
-    },
     **{
         name: f"{name} {_NODES}"
         for name in (
@@ -57,6 +49,7 @@ PROXY = frozenset(
     [
         *("PING", "ECHO", "QUIT", "RESET", "HELLO", "AUTH", "SELECT", "CLIENT", "SCAN", "INFO", "SLOWLOG"),
         *("TIME", "CONFIG", "CLUSTER", "READONLY", "READWRITE", "ROLE", "MULTI", "EXEC", "DISCARD", "WATCH", "UNWATCH"),
+        *("SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE"),
     ]
 )
 #: Subcommands that are not refused although the others are.

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from ..commands import Command, CommandTable
 from ..errors import RoutingError
 from ..slots import key_slot
-from . import blocking, connection_commands, server_commands, several_slots, transactions
+from . import blocking, connection_commands, server_commands, several_slots, subscriptions, transactions
 from .connection_commands import Answer
-from .dispatch import REFUSED, Way, misuse, refusal, way_of
+from .dispatch import REFUSED, Way, misuse, refusal, unknown_command, way_of
 from .mget import SplitCell, send_mget
 from .replies import error
 from .request_framer import Request, words_of
@@ -40,6 +40,8 @@ _HANDLERS: dict[str, Callable[[ProxyServer, ClientSession, list[bytes]], Answer]
     "CONFIG": server_commands.config,
     "SLOWLOG": server_commands.slowlog,
     "TIME": server_commands.time,
+    **dict.fromkeys(["SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE"], subscriptions.subscribe),
+    **dict.fromkeys(["UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE"], subscriptions.unsubscribe),
     "MULTI": transactions.multi,
     "EXEC": transactions.exec_,
     "DISCARD": transactions.discard,
@@ -72,6 +74,8 @@ def handle(server: ProxyServer, session: ClientSession, request: Request) -> Ans
     words = words_of(frame)
     commands = session.upstream.client.commands if session.upstream is not None else _COMMANDS
     command = commands[spelled]
+    if session.restricted and name not in subscriptions.ALLOWED:
+        return _restricted(command, words)
     if not command.known and name not in REFUSED:
         return lambda: server_commands.run_unknown(server, session, frame, words)
     command = command.resolve(words)
@@ -93,6 +97,19 @@ def handle(server: ProxyServer, session: ClientSession, request: Request) -> Ans
     if way is Way.ANY_NODE or command.request_policy is None:
         return _anywhere(session, frame, command, words)
     return misuse(command, words) or (lambda: server_commands.run(session, command, words))
+
+
+def _restricted(command: Command, words: list[bytes]) -> bytes:
+    """Return the error for a command that is not allowed while there are subscriptions."""
+    if not command.known:
+        return unknown_command(words)
+    command = command.resolve(words)
+    wrong = misuse(command, words)
+    if wrong:
+        return wrong
+    name = command.name.lower().replace(" ", "|")
+    allowed = "(P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET"
+    return error(f"ERR Can't execute '{name}': only {allowed} are allowed in this context")
 
 
 def _answer(server: ProxyServer, session: ClientSession, frame: bytes, command: Command, words: list[bytes]) -> Answer:

@@ -22,6 +22,7 @@ _COUNTERS = {
     "clients_refused": "Clients that were refused, because there were too many.",
     "clients_cut": "Clients that the proxy has disconnected.",
     "elements_lost": "Elements that were taken for a client that left in the same moment.",
+    "subscription_gaps": "Gaps of clients' subscriptions, in which messages may be missing.",
     "logins_refused": "Logins with a wrong user or password.",
     "requests": "Requests of clients.",
     "requests_slow": "Requests that took longer than slowlog_slower_than.",

@@ -31,6 +31,7 @@ from .scans import Scans
 from .session import ClientSession
 from .settings import ProxySettings
 from .snapshot import Snapshot
+from .subscriptions import MessageFrames
 from .upstream import Cell, Upstream, Upstreams
 from .users import Users
 from .watch import ClusterWatch
@@ -103,6 +104,7 @@ class ProxyServer(Factory):
         #: The sessions whose clients do not read.
         self.slow: set[ClientSession] = set()
         self.peers = peers
+        self.message_frames = MessageFrames()
         self.scans = Scans(reactor, peers.number if peers is not None else 0)
         self.history = History()
         self.watch = ClusterWatch(reactor.seconds, time.time, self.history)
@@ -168,6 +170,9 @@ class ProxyServer(Factory):
         options: dict[str, Any] = {"protocol": protocol, "raw_replies": True, "timeout": self.settings.timeout, **login}
         # The clients get bytes, whatever the URL says.
         options["encoding"] = None
+        if "max_exclusive=" not in self.settings.cluster:
+            # Each client may wait for a blocking command, or watch keys.
+            options["max_exclusive"] = self.settings.max_clients
         return ClusterClient(self.reactor, self.settings.cluster, **options)
 
     # ---- clients

@@ -31,6 +31,7 @@ from .blocking import Blocked
 from .mget import parts_of
 from .poller import ClientPoller
 from .request_framer import Request, RequestFramer
+from .subscriptions import ClientSubscriptions
 from .transactions import QueuedTransaction, Watch
 from .upstream import Cell, Upstream
 
@@ -90,6 +91,8 @@ class ClientSession(Protocol):
     transaction: QueuedTransaction | None = None
     #: The keys that the client watches.
     watch: Watch | None = None
+    #: The subscriptions of the client; None if it had none yet.
+    subscriptions: ClientSubscriptions | None = None
     #: The command of the client that waits; None if none does.
     blocked: Blocked | None = None
     # Whether every request is one of many that are started in the same way: no transaction is queued, and so on.
@@ -137,6 +140,8 @@ class ClientSession(Protocol):
         self.known = server.lets_everybody_in
         self._framer = RequestFramer(server.known_limits if self.known else server.unknown_limits)
         self.cells: deque[Cell] = deque()
+        # Messages that wait for the end of the turn.
+        self._pushes: list[bytes] = []
         #: The cells of requests that are delayed, and their batches.
         self.delayed: list[tuple[Cell, RelayBatch]] = []
         self._queue: deque[Request] = deque()
@@ -175,6 +180,7 @@ class ClientSession(Protocol):
         self._queue.clear()
         self.delayed = []
         self.forget_transaction()
+        self.forget_subscriptions()
         if self.blocked is not None:
             self.blocked.end()
         self.use(None)
@@ -188,7 +194,13 @@ class ClientSession(Protocol):
     @property
     def flags(self) -> bytes:
         """What CLIENT LIST shows about the state of the client."""
-        return (b"x" if self.transaction is not None else b"") + (b"b" if self.blocked is not None else b"") or b"N"
+        states = (b"P", self.subscriptions), (b"x", self.transaction is not None), (b"b", self.blocked is not None)
+        return b"".join([flag for flag, there in states if there]) or b"N"
+
+    @property
+    def restricted(self) -> bool:
+        """Whether the client may only send commands about its subscriptions."""
+        return self.protocol == 2 and bool(self.subscriptions)
 
     @property
     def unread(self) -> int:
@@ -302,13 +314,14 @@ class ClientSession(Protocol):
                 return False
             self.use(upstream)
         self.protocol = version
+        self.change_mode()
         return True
 
     def change_mode(self, **changed: Any) -> None:
-        """Set attributes that change how requests are handled: `reply_mode` and `transaction`."""
+        """Set attributes that change how requests are handled; without any, note that one of them has changed."""
         for name, value in changed.items():
             setattr(self, name, value)
-        self._plain = self.reply_mode == "on" and self.transaction is None
+        self._plain = self.reply_mode == "on" and self.transaction is None and not self.restricted
 
     @contextmanager
     def blocking(self, blocked: Blocked) -> Iterator[None]:
@@ -329,6 +342,13 @@ class ClientSession(Protocol):
         watch, self.watch = self.watch, None
         if watch is not None:
             watch.end().addErrback(_log_unexpected)
+
+    def forget_subscriptions(self) -> None:
+        """End all subscriptions."""
+        subscriptions, self.subscriptions = self.subscriptions, None
+        if subscriptions is not None:
+            subscriptions.close()
+            self.change_mode()
 
     # ---- requests in
 
@@ -488,6 +508,28 @@ class ClientSession(Protocol):
         self.cell(b"")[0] = data
         self.server.touch(self)
 
+    def push(self, data: bytes) -> None:
+        """Send what is no reply at the end of this turn."""
+        if not self.closed and not self.ending:
+            self._pushes.append(data)
+            self.server.touch(self)
+
+    def flush_pushes(self) -> None:
+        """Send now what is no reply."""
+        pushes, self._pushes = self._pushes, []
+        if pushes and not self.closed:
+            self._send(b"".join(pushes))
+            if self._paused and self.unread > self.server.settings.max_unread_messages:
+                self.cut("it does not read its messages")
+
+    def end_because(self, reason: str) -> None:
+        """End all subscriptions, send the messages that have come, and close the connection."""
+        _log.info("the connection of client {peer} is closed: {reason}", peer=self.peer, reason=reason)
+        self.server.counters.clients_cut += 1
+        self.flush_pushes()
+        self.forget_subscriptions()
+        self.end(reason)
+
     def end(self, reason: str) -> None:
         """Close the connection when the replies are written."""
         self.ending = reason
@@ -523,6 +565,8 @@ class ClientSession(Protocol):
             return
         if ready:
             self._write(ready)
+        if self._pushes:
+            self.flush_pushes()
         if self._queue or self._framer.waits:
             self._advance()
         if not cells and (self.ending or (self._finishing and not self._queue)):
@@ -554,10 +598,14 @@ class ClientSession(Protocol):
     def _write(self, ready: list[bytes]) -> None:
         data = b"".join(ready)
         length = len(data)
-        self.bytes_out += length
         window = 2 * self._window if self._narrow else self._window
         room = _WINDOW_BYTES * len(ready) // (length + 1)
         self._window = max(_LEAST_WINDOW, min(window, room, self.server.most_pending))
+        self._send(data)
+
+    def _send(self, data: bytes) -> None:
+        length = len(data)
+        self.bytes_out += length
         direct = self._direct
         if direct is not None and not direct.dataBuffer and not direct._tempDataBuffer:
             written = direct.writeSomeData(data)

@@ -15,6 +15,8 @@ from ..options import Options
 MOST_WORKERS = 1024
 #: The forms of the log.
 LOG_FORMATS = ("text", "json")
+#: What can happen to a client whose subscriptions may miss messages.
+SUBSCRIPTION_GAPS = ("disconnect", "continue")
 _KINDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
@@ -78,6 +80,11 @@ class ProxySettings:
     #: How many bytes of replies may wait for clients that do not read, in total.  Above it, those that have read
     #: nothing for the longest time are disconnected.
     max_output: int = 1 << 30
+    #: What happens to a client if messages of its subscriptions may be missing, for example after a failover:
+    #: ``"disconnect"``, so that it subscribes again and looks for what it has missed, or ``"continue"``.
+    subscription_gaps: str = "disconnect"
+    #: How many bytes may wait for a client that does not read its messages.  Above it, it is disconnected.
+    max_unread_messages: int = 32 << 20
     #: Seconds that the clients' commands may take to end after the proxy was told to stop.
     stop_timeout: float = 10.0
     #: Commands that take longer than this are in SLOWLOG, in microseconds.
@@ -101,13 +108,17 @@ class ProxySettings:
                 raise SettingsError(name, f"is {getattr(self, name)!r}; it must be above 0")
         for name in (
             *("max_logins", "max_clients", "max_pending", "max_pending_bytes", "max_total_bytes", "max_request"),
-            "max_output",
+            *("max_output", "max_unread_messages"),
         ):
             if not getattr(self, name) >= 1:
                 raise SettingsError(name, f"is {getattr(self, name)!r}; it must be at least 1")
         for name in ("workers", "idle_timeout", "stop_timeout", "slowlog_slower_than", "slowlog_max_len"):
             if not getattr(self, name) >= 0:
                 raise SettingsError(name, f"is {getattr(self, name)!r}; it must be at least 0")
+        if self.subscription_gaps not in SUBSCRIPTION_GAPS:
+            raise SettingsError(
+                "subscription_gaps", f"is {self.subscription_gaps!r}; it must be {' or '.join(SUBSCRIPTION_GAPS)}"
+            )
         if self.log_format not in LOG_FORMATS:
             raise SettingsError("log_format", f"is {self.log_format!r}; it must be {' or '.join(LOG_FORMATS)}")
         if self.workers > MOST_WORKERS:

@@ -30,6 +30,8 @@ class Snapshot:
     clients_cut: int = 0
     #: Elements that were taken for a client that left in the same moment.
     elements_lost: int = 0
+    #: Gaps of clients' subscriptions, in which messages may be missing.
+    subscription_gaps: int = 0
     #: Logins with a wrong user or password.
     logins_refused: int = 0
     #: Logins to the cluster that are in use.

@@ -80,6 +80,7 @@ class SubscriptionMethods(Generic[Text]):
     def psubscribe(
         self,
         *patterns: Key,
+        at_every_primary: bool = False,
         **how: Unpack[SubscriptionOptions[Text]],
     ) -> Subscription[Text]:
         """Subscribe to all classic channels that match glob patterns such as ``news.*``.
@@ -88,12 +89,16 @@ class SubscriptionMethods(Generic[Text]):
 
         Args:
             *patterns: The patterns.
+            at_every_primary: Whether to subscribe at all primaries.  This is for channels of events, which nodes do not
+                pass on to each other; `keyspace_events` does it.  A message of another channel would come several
+                times.
             **how: As in `subscribe`.
 
         Returns:
             A subscription, as `subscribe` does.
         """
-        return self._subscription(PATTERN, Scope.ANY_NODE, b"", patterns, **how)
+        scope = Scope.PRIMARIES if at_every_primary else Scope.ANY_NODE
+        return self._subscription(PATTERN, scope, b"", patterns, **how)
 
     def ssubscribe(
         self,
