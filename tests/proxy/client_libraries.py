@@ -192,6 +192,11 @@ class Workers(Progress):
         """What does not change while the node of the tag does nothing."""
         return sorted(each for each in self.counts.items() if each[0] not in self.elsewhere)
 
+    @property
+    def seen(self) -> str:
+        """What the program has seen that was no error, as text to be added to its name."""
+        return ""
+
     def check(self, client: redis.Redis) -> None:
         """Compare what is at the server with what the workers know, after they have stopped."""
 
@@ -463,6 +468,10 @@ class Values:
         assert value in self._possible[key], f"{key} is {value}, and not one of {self._possible[key]}"
         self._possible[key] = {value}
 
+    def has_not(self, key: str, value: Any) -> None:
+        """A value was not written for sure."""
+        self._possible[key].discard(value)
+
 
 class Cache(Workers):
     """A cache of Django or of Flask-Caching, with keys in many slots; and one whose keys are in one slot."""
@@ -596,6 +605,10 @@ class Messages(Workers):
         else:
             self.log.received(channel, int(message["data"]))
 
+    @property
+    def seen(self) -> str:
+        return self.log.summary
+
     def check(self, client: redis.Redis) -> None:
         self.log.check()
 
@@ -614,6 +627,8 @@ class TwistedLibrary(Workers):
         self._sent: set[int] = set()
         self._taken: set[int] = set()
         self._maybe_taken = 0
+        #: Transactions that were not executed, although nobody has changed their watched keys.
+        self.refused = 0
         self._channels = f"{{{tag}}}:news", f"{{{tag}}}:p:1"
         self.log = MessageLog(self._channels)
         self._subscriber = _SubscriberFactory(self.log, f"{{{tag}}}:p:*")
@@ -639,8 +654,8 @@ class TwistedLibrary(Workers):
         self._values.has(key, number)
         self._values.has(key, await self.client.get(key))
 
-    async def _transaction(self, keys: list[str], change: Callable[[Any], Awaitable[Any]]) -> Any:
-        transaction = await self.client.watch(keys)
+    async def _transaction(self, begun: Deferred[Any], change: Callable[[Any], Awaitable[Any]]) -> Any:
+        transaction = await begun
         try:
             return await change(transaction)
         except txredisapi.WatchError:
@@ -654,13 +669,12 @@ class TwistedLibrary(Workers):
 
     async def _multi(self, number: int) -> None:
         async def change(transaction: Any) -> Any:
-            await transaction.multi()
             await transaction.incr(self._key("x"))
             await transaction.incr(self._key("y"))
             return await transaction.commit()
 
         try:
-            x, y = await self._transaction([self._key("unused")], change)
+            x, y = await self._transaction(self.client.multi(), change)
         except txredisapi.RedisError:
             self._maybe_x += 1
             raise
@@ -669,26 +683,31 @@ class TwistedLibrary(Workers):
         assert self._x <= x <= self._x + self._maybe_x, (x, self._x, self._maybe_x)
 
     async def _watch(self, number: int) -> None:
-        """Another connection changes the key in every second round: the transaction must not be executed."""
+        """Another connection changes the key in every second round: the transaction must not be executed.
+
+        It is not executed either if the primary has changed, since nobody knows whether the key has changed then.
+        """
         key = self._key("watched")
         changed = number % 2 == 0
-        self._values.writes(key, number)
+        if changed:
+            self._values.writes(key, number)
 
         async def change(transaction: Any) -> Any:
             if changed:
                 await self.client.set(key, number)
+                self._values.has(key, number)
             await transaction.multi()
             await transaction.set(key, -number)
+            self._values.writes(key, -number)
             return await transaction.commit()
 
         try:
-            self._values.writes(key, -number)
-            await self._transaction([key], change)
+            await self._transaction(self.client.watch(key), change)
             assert not changed, "a watched key has changed, and the transaction was executed"
             self._values.has(key, -number)
         except txredisapi.WatchError:
-            assert changed, "no watched key has changed, and the transaction was not executed"
-            self._values.has(key, number)
+            self._values.has_not(key, -number)
+            self.refused += not changed
         self._values.has(key, await self.client.get(key))
 
     async def _push(self, number: int) -> None:
@@ -728,6 +747,10 @@ class TwistedLibrary(Workers):
             for channel in self._channels:
                 await self.client.publish(channel, 0)
             await deferLater(_reactor, 0.1)
+
+    @property
+    def seen(self) -> str:
+        return f"{self.log.summary}; {self.refused} transactions refused"
 
     def check(self, client: redis.Redis) -> None:
         left = {int(each) for each in client.lrange(self._key("list"), 0, -1)}
@@ -776,6 +799,12 @@ class MessageLog:
     @property
     def subscribed(self) -> bool:
         return all(self._seen.values())
+
+    @property
+    def summary(self) -> str:
+        """How often a channel was subscribed anew, and how many messages are missing so far."""
+        missing = sum(len(set(self._sent[channel]) - set(self._seen[channel])) for channel in self.channels)
+        return f"; {self.gaps} times subscribed anew; {missing} messages missing"
 
     def sent(self, channel: str, number: int) -> None:
         self._sent[channel].append(number)

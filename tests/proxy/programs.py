@@ -392,6 +392,12 @@ class ProxyTests(ClusterTests):
         await self.cluster.kill(victim)
         await self.cluster.wait_for_takeover(victim)
 
+    async def end_subscriptions(self) -> None:
+        """End the connections of all subscriptions at all servers."""
+        for server in self.cluster.servers:
+            if server.alive:
+                await self.cluster.ask(server, "CLIENT", "KILL", "TYPE", "PUBSUB")
+
     async def slots_of(self, server: Server) -> set[int]:
         """Return the slots of a primary."""
         return {slot for owned in await self.cluster.ranges_of(server) for slot in owned}

@@ -94,7 +94,7 @@ class Programs(TestCase):
     def seen(self, programs: Sequence[Workers], change: str, allowed: Callable[[str], bool]) -> None:
         """Note what the programs have seen, and check that it holds no other errors than those that are allowed."""
         for each in programs:
-            texts = note(each.name, change, each.errors, each.longest)
+            texts = note(each.name + each.seen, change, each.errors, each.longest)
             self.assertEqual([text for text in texts if not allowed(text)], [], each.name)
             each.errors, each.longest = [], 0.0
 
@@ -109,6 +109,7 @@ class SingleServerTests(Programs):
         await self.worked(programs)
         await self.stopped(programs, port)
         self.seen(programs, "none", lambda text: False)
+        self.assertEqual([each.refused for each in programs if isinstance(each, TwistedLibrary)], [0])
 
 
 class FaultTests(Programs, ProxyTests):
@@ -121,7 +122,7 @@ class FaultTests(Programs, ProxyTests):
         port = (await self.proxy_process()).port
         first, *others = await self.cluster.primaries()
         tags = [next(tags_in(await self.slots_of(each))) for each in others]
-        programs = self.started(port, tags_in(await self.slots_of(first)), tags, (Lock, Transactions, Cache, Pops))
+        programs = self.started(port, tags_in(await self.slots_of(first)), tags, KINDS)
         await self.worked(programs)
         [replica] = await self.cluster.replicas_of(first)
         await self.cluster.failover(replica)
@@ -131,6 +132,10 @@ class FaultTests(Programs, ProxyTests):
         await self.lossless_kill(replica, lambda: [each.still for each in programs])
         await self.worked(programs)
         self.seen(programs, "SIGKILL", in_doubt)
+        await self.end_subscriptions()
+        await self.worked(programs)
+        self.seen(programs, "CLIENT KILL TYPE PUBSUB", lambda text: False)
+        self.assertTrue(all(each.log.gaps for each in programs if isinstance(each, Messages | TwistedLibrary)))
         await self.stopped(programs, port)
         self.seen(programs, "the end", lambda text: False)
 
