@@ -2,8 +2,9 @@
 
     python -m gencmd.proxy_page > docs/proxy-commands.md
 
-Whether a command is passed on, answered or refused comes from `txvalkeycluster.proxy.dispatch`.  The texts about what
-is different stand here.  A command that the proxy answers itself, or that goes to several nodes, must have one.
+Whether a command is passed on, answered or refused comes from `txvalkeycluster.proxy.commands.dispatch`.  The texts
+about what is different stand here.  A command that the proxy answers itself, or that goes to several nodes, must have
+one.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Literal
 
 from txvalkeycluster.commands import Command, CommandTable
 from txvalkeycluster.commands.overrides import REFUSED as NOT_SENT
-from txvalkeycluster.proxy.connection_commands import _CLIENT as CLIENT
-from txvalkeycluster.proxy.dispatch import NO_CLUSTER, REFUSED, Way, way_of
+from txvalkeycluster.proxy.commands.connection import _CLIENT as CLIENT
+from txvalkeycluster.proxy.commands.dispatch import NO_CLUSTER, REFUSED, Way, way_of
 
 Verdict = Literal["same", "different", "refused"]
 

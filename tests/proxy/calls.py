@@ -799,7 +799,7 @@ MULTI | SET {t}k w | DISCARD | GET {t}k | EXEC
 MULTI | MULTI | SET {t}k w | EXEC | GET {t}k
 MULTI | WATCH a | EXEC | WATCH | UNWATCH x | UNWATCH | EXEC x | DISCARD x | MULTI x
 MULTI | FOO a b | SET {t}k w | EXEC | GET {t}k | FOO
-MULTI | FOO aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa b c | EXEC
+MULTI | FOO aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb c
 MULTI | SET {t}k | EXEC | SET {t}k
 MULTI | SET {t}k | DISCARD | EXEC
 MULTI | EXEC x | GET {t}k | EXEC | EXEC
@@ -824,7 +824,8 @@ CLIENT REPLY SKIP | MULTI | SET {t}k r | EXEC | GET {t}k
 CLIENT REPLY OFF | MULTI | SET {t}k s | GET {t}k | EXEC | CLIENT REPLY ON | GET {t}k
 MULTI | SAVE | EXEC
 SUBSCRIBE a b a | UNSUBSCRIBE b c | UNSUBSCRIBE
-PSUBSCRIBE a* | SUBSCRIBE abc | PUBLISH abc x | PING | PING x | GET a | FOO | SSUBSCRIBE s | UNSUBSCRIBE | PUNSUBSCRIBE | SUNSUBSCRIBE | PUBLISH abc x
+PSUBSCRIBE a* | SUBSCRIBE abc | PUBLISH abc x | PING | PING x | GET a | FOO | SSUBSCRIBE s
+PSUBSCRIBE a* | SUBSCRIBE abc | SSUBSCRIBE s | UNSUBSCRIBE | PUNSUBSCRIBE | SUNSUBSCRIBE | PUBLISH abc x
 HELLO 3 | SUBSCRIBE a | GET none | PING | UNSUBSCRIBE a | PUBLISH a x
 HELLO 3 | PSUBSCRIBE a* b* | SUBSCRIBE ab | PUNSUBSCRIBE | UNSUBSCRIBE | PUBLISH ab z
 HELLO 3 | SSUBSCRIBE {t}a {t}b | SUNSUBSCRIBE {t}b | SUNSUBSCRIBE

@@ -35,7 +35,7 @@ from twisted.internet.task import deferLater, react
 from twisted.internet.threads import deferToThread
 
 from txvalkeycluster.proxy import ProxyService, ProxySettings
-from txvalkeycluster.proxy.connection_commands import Answer
+from txvalkeycluster.proxy.commands.connection import Answer
 from txvalkeycluster.proxy.replies import encode
 from txvalkeycluster.proxy.request_framer import Request, words_of
 from txvalkeycluster.proxy.server import ProxyServer

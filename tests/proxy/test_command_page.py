@@ -13,7 +13,7 @@ from tests.proxy.base import request
 from tests.proxy.memory import ClientEnd, MemoryProxyTests
 from tests.proxy.programs import ROOT
 from txvalkeycluster.commands import Command, CommandTable
-from txvalkeycluster.proxy.dispatch import REFUSED
+from txvalkeycluster.proxy.commands.dispatch import REFUSED
 from txvalkeycluster.testing import DEFAULT_REPLY
 
 _STATS = b"*4\r\n$14\r\nrunning_script\r\n$-1\r\n$7\r\nengines\r\n*0\r\n"

@@ -10,7 +10,7 @@ from tests.cases import SynchronousTestCase
 from tests.proxy.base import ProxyTests, Wire, frames_of, request
 from tests.proxy.calls import DIFFERENT, KEYED, OTHERS, SEQUENCES, SEVERAL_SLOTS, TYPES, lines, words_of
 from txvalkeycluster.commands import Command, CommandTable
-from txvalkeycluster.proxy.dispatch import REFUSED, Way, way_of
+from txvalkeycluster.proxy.commands.dispatch import REFUSED, Way, way_of
 
 _TABLE = CommandTable()
 # How many requests are sent in one write.

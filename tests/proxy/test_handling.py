@@ -19,7 +19,7 @@ from txvalkeycluster.errors import (
     TooManyPending,
     ValkeyError,
 )
-from txvalkeycluster.proxy.dispatch import Routes
+from txvalkeycluster.proxy.commands.dispatch import Routes
 from txvalkeycluster.proxy.replies import Status, Verbatim, encode, error, error_frame
 from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE, ScriptedNode
 

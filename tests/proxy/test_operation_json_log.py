@@ -27,7 +27,7 @@ from tests.logs import observe_log
 from tests.proxy.operation import OperationTests, TwistdProxy
 from tests.proxy.programs import HOST, until
 from txvalkeycluster import Address
-from txvalkeycluster.proxy.json_log import JSONLogService, as_json, json_observer, log_line
+from txvalkeycluster.proxy.process.json_log import JSONLogService, as_json, json_observer, log_line
 from txvalkeycluster.testing.ports import free_ports
 
 PASSWORD = "v3ry-secret"

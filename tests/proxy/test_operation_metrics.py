@@ -16,8 +16,8 @@ from twisted.web.client import Agent, readBody
 from tests.cases import SynchronousTestCase
 from tests.proxy.operation import OperationTests, TwistdProxy
 from tests.proxy.programs import HOST, ROOT, PlainClient, until
-from txvalkeycluster.proxy.metrics import metrics_text
 from txvalkeycluster.proxy.snapshot import BUCKETS, GAUGES, Snapshot
+from txvalkeycluster.proxy.web.metrics import metrics_text
 from txvalkeycluster.testing.ports import free_ports
 
 _PREFIX = "valkey_proxy_"

@@ -22,7 +22,7 @@ from twisted.trial.unittest import SkipTest
 from tests.cases import SynchronousTestCase
 from tests.proxy.programs import HOST, ROOT
 from txvalkeycluster.proxy import ProxySettings
-from txvalkeycluster.proxy.tap import Options
+from txvalkeycluster.proxy.process.tap import Options
 
 FOLDER = ROOT / "examples" / "proxy"
 TOML = FOLDER / "proxy.toml"

@@ -31,9 +31,9 @@ from tests.proxy.operation import OperationTests
 from tests.proxy.programs import HOST, until
 from txvalkeycluster import ReplyError
 from txvalkeycluster.proxy import ProxyService, ProxySettings
-from txvalkeycluster.proxy.listening import SharedPort, open_ports
-from txvalkeycluster.proxy.peers import PeerAbsent, PeerError, Peers
-from txvalkeycluster.proxy.service import SharedRun, allow_open_files, at_next_signal
+from txvalkeycluster.proxy.process.listening import SharedPort, open_ports
+from txvalkeycluster.proxy.process.peers import PeerAbsent, PeerError, Peers
+from txvalkeycluster.proxy.process.service import SharedRun, allow_open_files, at_next_signal
 from txvalkeycluster.proxy.upstream import Upstreams
 from txvalkeycluster.statistics import NodeStatistics
 from txvalkeycluster.testing.ports import free_ports

@@ -13,9 +13,9 @@ from twisted.python.usage import UsageError
 from tests.cases import SynchronousTestCase
 from tests.proxy.operation import twistd
 from txvalkeycluster.proxy import ProxySettings, SettingsError
-from txvalkeycluster.proxy.service import ProxyService
-from txvalkeycluster.proxy.supervisor import Supervisor
-from txvalkeycluster.proxy.tap import Options, makeService
+from txvalkeycluster.proxy.process.service import ProxyService
+from txvalkeycluster.proxy.process.supervisor import Supervisor
+from txvalkeycluster.proxy.process.tap import Options, makeService
 from txvalkeycluster.proxy.users import line_for
 from txvalkeycluster.testing import Certificates
 

@@ -24,9 +24,9 @@ from tests.cases import SynchronousTestCase
 from tests.logs import observe_log
 from tests.proxy.operation import OperationTests, TwistdProxy
 from tests.proxy.programs import HOST, pause, until
-from txvalkeycluster.proxy.site import ProxySite
 from txvalkeycluster.proxy.snapshot import Snapshot
-from txvalkeycluster.proxy.status import Readiness
+from txvalkeycluster.proxy.web.site import ProxySite
+from txvalkeycluster.proxy.web.status import Readiness
 from txvalkeycluster.testing.ports import free_ports
 
 PAGES = ("", "status.css", "status.js", "status.json", "metrics", "healthz", "readyz")
@@ -95,7 +95,7 @@ class SiteTests(SynchronousTestCase):
 
     def test_nothing_from_elsewhere(self) -> None:
         """The page loads nothing from other hosts, and puts nothing into the page but text."""
-        page = {each.name: each.read_text() for each in files("txvalkeycluster.proxy").joinpath("page").iterdir()}
+        page = {each.name: each.read_text() for each in files("txvalkeycluster.proxy.web").joinpath("page").iterdir()}
         self.assertEqual(set(page), {"index.html", "status.css", "status.js"})
         for text in page.values():
             self.assertNotRegex(text, r"https?://|url\(|@import|//cdn")
@@ -153,7 +153,7 @@ class SiteTests(SynchronousTestCase):
         def missing(name: str, *others: Any) -> Any:
             return None if name == "prometheus_client" else find(name, *others)
 
-        with patch("txvalkeycluster.proxy.site.find_spec", missing):
+        with patch("txvalkeycluster.proxy.web.site.find_spec", missing):
             self.site = ProxySite(self.source)
         self.site.wrappedFactory.timeOut = None
         status, _, text = self.get("metrics")

@@ -15,8 +15,8 @@ from twisted.python.failure import Failure
 from tests.cases import SynchronousTestCase
 from tests.logs import observe_log
 from txvalkeycluster.proxy import ProxySettings
+from txvalkeycluster.proxy.process.supervisor import Supervisor, Worker
 from txvalkeycluster.proxy.snapshot import Snapshot
-from txvalkeycluster.proxy.supervisor import Supervisor, Worker
 
 CLUSTER = "valkey://127.0.0.1:7000"
 

@@ -13,8 +13,8 @@ from twisted.internet.threads import deferToThread
 from tests.cases import SynchronousTestCase
 from tests.proxy.base import HOST, ProxyTests, Wire, frames_of, request
 from txvalkeycluster import key_slot
-from txvalkeycluster.proxy import scans
-from txvalkeycluster.proxy.scans import Scans, UnknownCursor
+from txvalkeycluster.proxy.commands import scans
+from txvalkeycluster.proxy.commands.scans import Scans, UnknownCursor
 
 _UNKNOWN = b"-ERR this cursor is not known: the scan has expired, or its options have changed; start with 0\r\n"
 Page = tuple[int, list[bytes]]

@@ -31,10 +31,18 @@ from txvalkeycluster import (
     TopologyRefreshRestored,
     TopologyUpdated,
 )
-from txvalkeycluster.proxy.history import History
 from txvalkeycluster.proxy.snapshot import Snapshot
-from txvalkeycluster.proxy.status import Part, Readiness, part_of, readiness_of, readiness_of_all, status_of, worker_row
-from txvalkeycluster.proxy.watch import ClusterWatch
+from txvalkeycluster.proxy.web.cluster_watch import ClusterWatch
+from txvalkeycluster.proxy.web.history import History
+from txvalkeycluster.proxy.web.status import (
+    Part,
+    Readiness,
+    part_of,
+    readiness_of,
+    readiness_of_all,
+    status_of,
+    worker_row,
+)
 
 FIRST, SECOND, THIRD = (Address("10.0.0.1", port) for port in (7000, 7001, 7002))
 _HALF = 8192

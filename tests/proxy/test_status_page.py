@@ -11,9 +11,9 @@ from twisted.internet.defer import Deferred, succeed
 from tests.proxy.browser import Browser
 from tests.proxy.operation import OperationTests, TwistdProxy
 from tests.proxy.programs import HOST, PlainClient, pause
-from txvalkeycluster.proxy.site import ProxySite
 from txvalkeycluster.proxy.snapshot import BUCKETS, Snapshot
-from txvalkeycluster.proxy.status import Source
+from txvalkeycluster.proxy.web.site import ProxySite
+from txvalkeycluster.proxy.web.status import Source
 from txvalkeycluster.testing import Server
 from txvalkeycluster.testing.ports import free_ports
 

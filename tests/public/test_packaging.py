@@ -46,7 +46,7 @@ class PackagingTests(SynchronousTestCase):
     def test_the_plugin(self) -> None:
         """Twistd finds the plugin once.  An ``__init__`` beside it would hide the plugins of other packages."""
         found = [each for each in getPlugins(IServiceMaker) if each.tapname == "valkey-proxy"]
-        self.assertEqual([getattr(each, "module", "") for each in found], ["txvalkeycluster.proxy.tap"])
+        self.assertEqual([getattr(each, "module", "") for each in found], ["txvalkeycluster.proxy.process.tap"])
         self.assertEqual(list((ROOT / "twisted").rglob("__init__.py")), [])
 
     def test_lowest_versions(self) -> None:

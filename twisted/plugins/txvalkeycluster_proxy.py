@@ -10,7 +10,7 @@ from zope.interface import implementer
 
 valkey_proxy = ServiceMaker(
     "valkey-proxy",
-    "txvalkeycluster.proxy.tap",
+    "txvalkeycluster.proxy.process.tap",
     "A proxy that lets any program use a Valkey cluster as a single server.",
     "valkey-proxy",
 )
@@ -21,7 +21,7 @@ class _MutualTLS:
     prefix = "mtls"
 
     def parseStreamServer(self, reactor, *args, **options):  # type: ignore[no-untyped-def]
-        from txvalkeycluster.proxy.mutual_tls import mutual_tls_endpoint
+        from txvalkeycluster.proxy.process.mutual_tls import mutual_tls_endpoint
 
         return mutual_tls_endpoint(reactor, *args, **options)
 

@@ -20,21 +20,21 @@ from twisted.logger import Logger
 from ..client import ClusterClient
 from ..statistics import NodeStatistics
 from ..topology.model import Topology
-from .clients import ClientFilter, describe
-from .connection_commands import Answer
-from .handling import handle
-from .history import History
-from .peers import Peers
+from .commands.client_list import ClientFilter, describe
+from .commands.connection import Answer
+from .commands.handling import handle
+from .commands.scans import Scans
+from .commands.subscriptions import MessageFrames
 from .poller import ClientPoller
+from .process.peers import Peers
 from .request_framer import Request, RequestLimits, words_of
-from .scans import Scans
 from .session import ClientSession
 from .settings import ProxySettings
 from .snapshot import Snapshot
-from .subscriptions import MessageFrames
 from .upstream import Cell, Upstream, Upstreams
 from .users import Users
-from .watch import ClusterWatch
+from .web.cluster_watch import ClusterWatch
+from .web.history import History
 
 _log = Logger()
 # How often clients that do not read, do not send or are idle are looked for, in seconds.

@@ -27,12 +27,12 @@ from zope.interface import implementer
 from ..direct_write import direct_writer
 from ..slots import key_slot
 from . import replies
-from .blocking import Blocked
-from .mget import parts_of
+from .commands.blocking import Blocked
+from .commands.mget import parts_of
+from .commands.subscriptions import ClientSubscriptions
+from .commands.transactions import QueuedTransaction, Watch
 from .poller import ClientPoller
 from .request_framer import Request, RequestFramer
-from .subscriptions import ClientSubscriptions
-from .transactions import QueuedTransaction, Watch
 from .upstream import Cell, Upstream
 
 if TYPE_CHECKING:

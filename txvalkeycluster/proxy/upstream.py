@@ -17,8 +17,8 @@ from ..commands.encoder import pack
 from ..relay import RelayBatch
 from ..slots import key_slot
 from ..statistics import ByKind, NodeStatistics
-from .dispatch import Routes
-from .list_waits import ListWaits
+from .commands.dispatch import Routes
+from .commands.list_waits import ListWaits
 from .replies import error_frame
 from .request_framer import words_of
 

@@ -20,19 +20,19 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ..commands import Command
-from ..commands.overrides import block_time, place_of_block
-from ..errors import ReplyError
-from ..slots import key_slot
+from ...commands import Command
+from ...commands.overrides import block_time, place_of_block
+from ...errors import ReplyError
+from ...slots import key_slot
+from ..numbers import integer
+from ..replies import error
 from .blocking import UNBLOCKED, end_safely, nothing, received
-from .connection_commands import Answer
-from .numbers import integer
-from .replies import error
+from .connection import Answer
 
 if TYPE_CHECKING:
-    from .server import ProxyServer
-    from .session import ClientSession
-    from .upstream import Upstream
+    from ..server import ProxyServer
+    from ..session import ClientSession
+    from ..upstream import Upstream
 
 _log = Logger()
 # Seconds between two attempts, for keys on which nothing can wait.

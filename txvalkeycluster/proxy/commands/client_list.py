@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
-from .numbers import integer
+from ..numbers import integer
 
 if TYPE_CHECKING:
-    from .server import ProxyServer
-    from .session import ClientSession
+    from ..server import ProxyServer
+    from ..session import ClientSession
 
 _Test = Callable[["ClientSession"], bool]
 _TYPES = frozenset([b"normal", b"replica", b"slave", b"pubsub", b"master", b"primary"])

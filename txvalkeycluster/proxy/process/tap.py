@@ -12,12 +12,12 @@ from twisted.logger import Logger
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
-from ..client import ClusterClient
+from ...client import ClusterClient
+from ..server import ProxyServer
+from ..settings import ProxySettings, SettingsError, read_file
 from .json_log import JSONLogService
 from .listening import endpoint_of, is_passed_by_systemd
-from .server import ProxyServer
 from .service import ProxyService, allow_open_files, made_server, metrics_endpoint, tune_garbage_collector
-from .settings import ProxySettings, SettingsError, read_file
 from .supervisor import Supervisor
 
 _log = Logger()

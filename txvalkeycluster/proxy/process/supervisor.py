@@ -29,18 +29,18 @@ from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from .history import History
+from ..server import ProxyServer
+from ..settings import ProxySettings
+from ..snapshot import Snapshot
+from ..web.history import History
+from ..web.status import DRAINS, Part, Readiness, readiness_of_all, status_of, worker_row
 from .json_log import log_line
 from .listening import close_ports, endpoint_of, open_ports
 from .peers import MOST_NUMBERS, PeerError, Peers, part_in, readiness_in, snapshot_in
-from .server import ProxyServer
 from .service import SharedRun, at_next_signal, made_server, metrics_endpoint
-from .settings import ProxySettings
-from .snapshot import Snapshot
-from .status import DRAINS, Part, Readiness, readiness_of_all, status_of, worker_row
 
 if TYPE_CHECKING:
-    from .site import ProxySite
+    from ..web.site import ProxySite
 
 _log = Logger()
 # The first file descriptor that a worker inherits, after standard input, output and error.
@@ -249,7 +249,7 @@ class Supervisor(Service):
             for description, endpoint in zip(self._settings.listen, self._endpoints, strict=True)
         ]
         if self._metrics is not None:
-            from .site import ProxySite
+            from ..web.site import ProxySite
 
             self._site = ProxySite(self)
             site = self._metrics.listen(self._site).addCallback(self._site_opened)
@@ -296,7 +296,7 @@ class Supervisor(Service):
             transport: IProcessTransport = self._reactor.spawnProcess(
                 worker,
                 sys.executable,
-                [sys.executable, "-m", "txvalkeycluster.proxy.worker"],
+                [sys.executable, "-m", "txvalkeycluster.proxy.process.worker"],
                 env=dict(os.environ),
                 childFDs={0: "w", 1: "r", 2: "r", **inherited},
             )

@@ -7,16 +7,16 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..errors import AuthenticationFailed, ValkeyError
-from .clients import ClientFilter, FilterError, describe
+from ...errors import AuthenticationFailed, ValkeyError
+from ..numbers import integer
+from ..replies import NOT_INTEGER, OK, PONG, SYNTAX, Verbatim, encode, error, error_frame
+from .client_list import ClientFilter, FilterError, describe
 from .dispatch import wrong_arguments
 from .info import learn_version
-from .numbers import integer
-from .replies import NOT_INTEGER, OK, PONG, SYNTAX, Verbatim, encode, error, error_frame
 
 if TYPE_CHECKING:
-    from .server import ProxyServer
-    from .session import ClientSession
+    from ..server import ProxyServer
+    from ..session import ClientSession
 
 #: What a handler returns: the reply; a function that starts a coroutine which returns the reply, to be called when no
 #: other request of the client is under way; or None if the reply comes by itself.

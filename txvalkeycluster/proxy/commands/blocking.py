@@ -15,13 +15,13 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from ..commands import Command
-from ..errors import ValkeyError
-from .connection_commands import Answer
+from ...commands import Command
+from ...errors import ValkeyError
+from .connection import Answer
 
 if TYPE_CHECKING:
-    from .server import ProxyServer
-    from .session import ClientSession
+    from ..server import ProxyServer
+    from ..session import ClientSession
 
 _log = Logger()
 # The reply to a command whose time is over, by the version of RESP.  Commands that move an element have another one.

@@ -12,7 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from .snapshot import BUCKETS, Snapshot
+from ..snapshot import BUCKETS, Snapshot
 
 #: The value of the header Content-Type.
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4

@@ -6,40 +6,40 @@ from collections.abc import Callable
 from hashlib import sha1
 from typing import TYPE_CHECKING
 
-from ..commands import Command, CommandTable
-from ..errors import RoutingError
-from ..slots import key_slot
-from . import blocking, connection_commands, server_commands, several_slots, subscriptions, transactions
-from .connection_commands import Answer
+from ...commands import Command, CommandTable
+from ...errors import RoutingError
+from ...slots import key_slot
+from ..replies import error
+from ..request_framer import Request, words_of
+from . import blocking, connection, several_slots, subscriptions, transactions, whole_cluster
+from .connection import Answer
 from .dispatch import REFUSED, Way, misuse, refusal, unknown_command, way_of
 from .mget import SplitCell, send_mget
-from .replies import error
-from .request_framer import Request, words_of
 
 if TYPE_CHECKING:
-    from .server import ProxyServer
-    from .session import ClientSession
+    from ..server import ProxyServer
+    from ..session import ClientSession
 
 _NOT_KNOWN = error("NOAUTH Authentication required.")
 _BEFORE_LOGIN = frozenset(["AUTH", "HELLO", "QUIT", "RESET", "POST", "HOST:"])
 _HANDLERS: dict[str, Callable[[ProxyServer, ClientSession, list[bytes]], Answer]] = {
-    "PING": connection_commands.ping,
-    "ECHO": connection_commands.echo,
-    "QUIT": connection_commands.quit_,
-    "SELECT": connection_commands.select,
-    "RESET": connection_commands.reset,
-    "AUTH": connection_commands.auth,
-    "HELLO": connection_commands.hello,
-    "CLIENT": connection_commands.client,
-    "READONLY": connection_commands.ok,
-    "READWRITE": connection_commands.ok,
-    "CLUSTER": server_commands.cluster,
-    "ROLE": server_commands.role,
-    "SCAN": server_commands.scan,
-    "INFO": server_commands.info,
-    "CONFIG": server_commands.config,
-    "SLOWLOG": server_commands.slowlog,
-    "TIME": server_commands.time,
+    "PING": connection.ping,
+    "ECHO": connection.echo,
+    "QUIT": connection.quit_,
+    "SELECT": connection.select,
+    "RESET": connection.reset,
+    "AUTH": connection.auth,
+    "HELLO": connection.hello,
+    "CLIENT": connection.client,
+    "READONLY": connection.ok,
+    "READWRITE": connection.ok,
+    "CLUSTER": whole_cluster.cluster,
+    "ROLE": whole_cluster.role,
+    "SCAN": whole_cluster.scan,
+    "INFO": whole_cluster.info,
+    "CONFIG": whole_cluster.config,
+    "SLOWLOG": whole_cluster.slowlog,
+    "TIME": whole_cluster.time,
     **dict.fromkeys(["SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE"], subscriptions.subscribe),
     **dict.fromkeys(["UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE"], subscriptions.unsubscribe),
     "MULTI": transactions.multi,
@@ -70,14 +70,14 @@ def handle(server: ProxyServer, session: ClientSession, request: Request) -> Ans
     if not session.known and name not in _BEFORE_LOGIN:
         return _NOT_KNOWN
     if name in ("POST", "HOST:"):
-        return connection_commands.no_http(session)
+        return connection.no_http(session)
     words = words_of(frame)
     commands = session.upstream.client.commands if session.upstream is not None else _COMMANDS
     command = commands[spelled]
     if session.restricted and name not in subscriptions.ALLOWED:
         return _restricted(command, words)
     if not command.known and name not in REFUSED:
-        return lambda: server_commands.run_unknown(server, session, frame, words)
+        return lambda: whole_cluster.run_unknown(server, session, frame, words)
     command = command.resolve(words)
     if session.transaction is not None and command.name not in transactions.AT_ONCE:
         return transactions.queue(session, frame, command, words, server.settings.max_pending_bytes)
@@ -96,7 +96,7 @@ def handle(server: ProxyServer, session: ClientSession, request: Request) -> Ans
         return wrong or _answer(server, session, frame, command, words)
     if way is Way.ANY_NODE or command.request_policy is None:
         return _anywhere(session, frame, command, words)
-    return misuse(command, words) or (lambda: server_commands.run(session, command, words))
+    return misuse(command, words) or (lambda: whole_cluster.run(session, command, words))
 
 
 def _restricted(command: Command, words: list[bytes]) -> bytes:
@@ -160,4 +160,4 @@ def _by_keys(server: ProxyServer, session: ClientSession, frame: bytes, command:
         session.add(cell)
         send_mget(cell, upstream, words[1:])
         return None
-    return lambda: server_commands.run(session, command, words)
+    return lambda: whole_cluster.run(session, command, words)

@@ -28,7 +28,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from .settings import SettingsError
+from ..settings import SettingsError
 
 _log = Logger()
 _DONE = Failure(ConnectionDone())  # type: ignore[no-untyped-call]

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
-from ..commands import Command
-from ..errors import ConnectionLost, RoutingError, TransactionAborted, WatchError
-from ..slots import key_slot
-from ..transaction import WatchSession
-from .connection_commands import Answer
+from ...commands import Command
+from ...errors import ConnectionLost, RoutingError, TransactionAborted, WatchError
+from ...slots import key_slot
+from ...transaction import WatchSession
+from ..replies import OK, error, error_frame
+from .connection import Answer
 from .dispatch import Way, misuse, refusal, way_of
-from .replies import OK, error, error_frame
 
 if TYPE_CHECKING:
-    from .server import ProxyServer
-    from .session import ClientSession
+    from ..server import ProxyServer
+    from ..session import ClientSession
 
 #: Commands that a server executes at once also after MULTI.
 AT_ONCE = frozenset(["MULTI", "EXEC", "DISCARD", "WATCH", "QUIT", "RESET"])

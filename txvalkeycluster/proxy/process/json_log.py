@@ -15,7 +15,7 @@ from twisted.logger import FileLogObserver, ILogObserver, LogEvent, Logger, LogL
 from twisted.python.logfile import LogFile
 
 # What a worker writes that is no event of the log, such as the last words of an interpreter.
-_log = Logger("txvalkeycluster.proxy.worker")
+_log = Logger("txvalkeycluster.proxy.process.worker")
 # What Twisted's log itself puts into an event, and what is in every line.
 _NOT_FIELDS = frozenset(["message", "isError", "failure", "why", "time", "system", "format", "level", "namespace"])
 # The most characters of a field.

@@ -20,7 +20,7 @@ from twisted.web.http import INTERNAL_SERVER_ERROR, NOT_IMPLEMENTED, OK, SERVICE
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from .snapshot import Snapshot
+from ..snapshot import Snapshot
 from .status import Readiness, Source
 
 _log = Logger()

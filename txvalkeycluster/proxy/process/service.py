@@ -17,14 +17,14 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import Logger
 
+from ..server import ProxyServer
+from ..settings import ProxySettings, SettingsError
+from ..snapshot import Snapshot
+from ..web.status import DRAINS, Readiness, part_of, readiness_of, status_of
 from .listening import close_ports, endpoint_of, open_ports
-from .server import ProxyServer
-from .settings import ProxySettings, SettingsError
-from .snapshot import Snapshot
-from .status import DRAINS, Readiness, part_of, readiness_of, status_of
 
 if TYPE_CHECKING:
-    from .site import ProxySite
+    from ..web.site import ProxySite
 
 _log = Logger()
 # The open files that are not those of clients, such as connections to nodes.
@@ -150,7 +150,7 @@ class ProxyService(Service):
             for name, endpoint in zip(self._descriptions, self._endpoints, strict=True)
         ]
         if self._metrics is not None:
-            from .site import ProxySite
+            from ..web.site import ProxySite
 
             self._site = ProxySite(self)
             site = self._metrics.listen(self._site).addCallback(self._site_opened)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import DeferredList
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 
-from ..errors import ValkeyError
+from ...errors import ValkeyError
 
 if TYPE_CHECKING:
-    from .server import ProxyServer
-    from .session import ClientSession
+    from ..server import ProxyServer
+    from ..session import ClientSession
 
 # In these sections a number is the sum over all primaries.
 _SUMMED = frozenset(["memory", "stats", "cpu", "commandstats", "errorstats"])

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ..messages import Lost, Message, Resubscribed
-from ..pubsub.subscription import Subscription
-from .connection_commands import Answer
-from .replies import encode
+from ...messages import Lost, Message, Resubscribed
+from ...pubsub.subscription import Subscription
+from ..replies import encode
+from .connection import Answer
 
 if TYPE_CHECKING:
-    from .server import ProxyServer
-    from .session import ClientSession
-    from .upstream import Upstream
+    from ..server import ProxyServer
+    from ..session import ClientSession
+    from ..upstream import Upstream
 
 _log = Logger()
 #: What a client with RESP2 may send while it has subscriptions.

@@ -16,8 +16,8 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ..client import ClusterClient
-from ..slots import key_slot
+from ...client import ClusterClient
+from ...slots import key_slot
 from .blocking import Endable, end_safely, is_empty
 
 _log = Logger()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .upstream import Cell, Upstream
+from ..upstream import Cell, Upstream
 
 # The reply to MGET with one key is this, and the value.
 _ONE = b"*1\r\n"

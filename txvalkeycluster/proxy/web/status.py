@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred
 
-from ..slots import SLOT_COUNT
-from .snapshot import BUCKETS, Snapshot
+from ...slots import SLOT_COUNT
+from ..snapshot import BUCKETS, Snapshot
 
 if TYPE_CHECKING:
-    from .server import ProxyServer
+    from ..server import ProxyServer
 
 # The fields of a part that JSON has already.
 _SHARED = ("changed", "shards", "nodes", "failed")

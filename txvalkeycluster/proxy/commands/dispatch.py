@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum, auto
 
-from ..commands import Command, CommandTable
-from .numbers import integer
-from .replies import error
+from ...commands import Command, CommandTable
+from ..numbers import integer
+from ..replies import error
 
 
 class Way(Enum):

@@ -23,13 +23,13 @@ from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ..server import ProxyServer
+from ..session import ClientSession
+from ..settings import ProxySettings
 from .json_log import as_json
 from .listening import endpoint_of
 from .peers import Peers
-from .server import ProxyServer
 from .service import ProxyService, allow_open_files, tune_garbage_collector
-from .session import ClientSession
-from .settings import ProxySettings
 
 _reactor: Any = reactor
 _log = Logger()

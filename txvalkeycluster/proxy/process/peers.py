@@ -21,16 +21,16 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ..commands.encoder import pack
-from ..errors import ReplyError, ValkeyError
-from .clients import ClientFilter
-from .replies import EXPECTED, encode, error, error_frame
-from .scans import UnknownCursor
-from .snapshot import Snapshot
-from .status import Part, Readiness, part_of, readiness_of
+from ...commands.encoder import pack
+from ...errors import ReplyError, ValkeyError
+from ..commands.client_list import ClientFilter
+from ..commands.scans import UnknownCursor
+from ..replies import EXPECTED, encode, error, error_frame
+from ..snapshot import Snapshot
+from ..web.status import Part, Readiness, part_of, readiness_of
 
 if TYPE_CHECKING:
-    from .server import ProxyServer
+    from ..server import ProxyServer
 
 _log = Logger()
 # How long another worker may take for what needs no cluster, in seconds.

@@ -7,20 +7,20 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..commands import Command, CommandTable
-from ..errors import ReplyError
-from ..slots import key_slot
+from ...commands import Command, CommandTable
+from ...errors import ReplyError
+from ...slots import key_slot
+from ..numbers import integer
+from ..replies import NOT_INTEGER, OK, SYNTAX, Status, Verbatim, encode, error
 from . import transactions
-from .connection_commands import Answer
+from .connection import Answer
 from .dispatch import NO_CLUSTER, unknown_command
 from .info import cluster_info
-from .numbers import integer
-from .replies import NOT_INTEGER, OK, SYNTAX, Status, Verbatim, encode, error
 from .scans import UnknownCursor
 
 if TYPE_CHECKING:
-    from .server import ProxyServer
-    from .session import ClientSession
+    from ..server import ProxyServer
+    from ..session import ClientSession
 
 _UNKNOWN_CURSOR = error("ERR this cursor is not known: the scan has expired, or its options have changed; start with 0")
 _BAD_CURSOR = error("ERR invalid cursor")

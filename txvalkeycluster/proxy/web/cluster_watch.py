@@ -9,10 +9,10 @@ from typing import Any
 from twisted.logger import ILogObserver, LogEvent, formatEvent
 from zope.interface import implementer
 
-from ..address import Address
-from ..client import ClusterClient
-from ..errors import AuthenticationFailed
-from ..events import (
+from ...address import Address
+from ...client import ClusterClient
+from ...errors import AuthenticationFailed
+from ...events import (
     Closed,
     Event,
     LoginFailed,
@@ -22,9 +22,9 @@ from ..events import (
     TopologyRefreshRestored,
     TopologyUpdated,
 )
-from ..log import ClusterLog
-from ..slots import SLOT_COUNT
-from ..topology.model import Node, Topology
+from ...log import ClusterLog
+from ...slots import SLOT_COUNT
+from ...topology.model import Node, Topology
 from .history import History
 
 _Connect = Callable[[int, str | None, str | None], ClusterClient[bytes]]
