@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
@@ -77,6 +77,9 @@ class Lease(ConnectionListener):
         self.blocked = False
         self.made_at = self.idle_since = now
         self._pool = pool
+        # The CLIENT UNBLOCK commands for it without a reply, and whether it is given back when they have ended.
+        self._unblocking = 0
+        self._given_back = False
         connection.owner = self
         # A blocking command gets no reply for a long time.  TCP keepalive detects a dead peer.
         connection.patience = inf
@@ -122,11 +125,29 @@ class Lease(ConnectionListener):
 
     def unblock(self, *, error: bool) -> Deferred[Any]:
         """Let the server end the command that blocks on this connection."""
-        return self.node.call("CLIENT", "UNBLOCK", self.info.client_id, "ERROR" if error else "TIMEOUT")
+        if not self.info.client_id:
+            return fail(ReplyError("NOPERM the user may not use CLIENT ID, so the server cannot end the command"))
+        self._unblocking += 1
+        how = "ERROR" if error else "TIMEOUT"
+        return self.node.call("CLIENT", "UNBLOCK", self.info.client_id, how).addBoth(self._unblocked)
+
+    def _unblocked(self, result: Any) -> Any:
+        self._unblocking -= 1
+        if isinstance(result, Failure):
+            # The server may still execute it.
+            self.connection.abort(ConnectionLost(f"{self.address}: CLIENT UNBLOCK has failed: {result.value}"))
+        if self._given_back and not self._unblocking:
+            self._given_back = False
+            self._pool.take_back(self)
+        return result
 
     def give_back(self) -> None:
         """Return the connection to the pool.  A connection with pending replies is aborted."""
-        self._pool.take_back(self)
+        if self._unblocking and not self.connection.pending:
+            # CLIENT UNBLOCK could come so late that it ends the next command on this connection.
+            self._given_back = True
+        else:
+            self._pool.take_back(self)
 
     # ---- called by the connection
 

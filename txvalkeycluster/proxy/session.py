@@ -223,8 +223,8 @@ class ClientSession(Protocol):
         return self._reading and bool(self._framer.partial) and now - self._partial_since > patience
 
     def is_idle(self, now: float, patience: float) -> bool:
-        """Tell whether the client has sent nothing for some time, and waits for nothing."""
-        return now - self.heard_at > patience and not self.cells
+        """Tell whether the client has sent nothing for some time, and waits for nothing, also not for messages."""
+        return now - self.heard_at > patience and not self.cells and not self.subscriptions
 
     def cut(self, reason: str) -> None:
         """End the connection at once.
@@ -288,6 +288,9 @@ class ClientSession(Protocol):
         if self.upstream is not None:
             self.upstream.sessions -= 1
             self.upstream.unused_since = self.server.seconds()
+        if self.watch is not None and upstream is not self.upstream:
+            # Its connection is that of the other login, or has the other version of RESP.
+            self.watch.lost = True
         self.upstream = upstream
         if upstream is not None:
             upstream.sessions += 1
@@ -313,6 +316,7 @@ class ClientSession(Protocol):
             if upstream is None:
                 return False
             self.use(upstream)
+        self.flush_pushes()
         self.protocol = version
         self.change_mode()
         return True
@@ -338,13 +342,16 @@ class ClientSession(Protocol):
 
     def forget_transaction(self) -> None:
         """End a transaction that is queued, and the watch."""
+        if self.transaction is not None:
+            self.transaction.clear()
         self.change_mode(transaction=None)
         watch, self.watch = self.watch, None
         if watch is not None:
             watch.end().addErrback(_log_unexpected)
 
     def forget_subscriptions(self) -> None:
-        """End all subscriptions."""
+        """End all subscriptions; the messages that have come are sent before."""
+        self.flush_pushes()
         subscriptions, self.subscriptions = self.subscriptions, None
         if subscriptions is not None:
             subscriptions.close()
@@ -526,7 +533,6 @@ class ClientSession(Protocol):
         """End all subscriptions, send the messages that have come, and close the connection."""
         _log.info("the connection of client {peer} is closed: {reason}", peer=self.peer, reason=reason)
         self.server.counters.clients_cut += 1
-        self.flush_pushes()
         self.forget_subscriptions()
         self.end(reason)
 
@@ -534,6 +540,8 @@ class ClientSession(Protocol):
         """Close the connection when the replies are written."""
         self.ending = reason
         self._queue.clear()
+        if self.blocked is not None:
+            self.blocked.end()
         self.server.touch(self)
 
     def finish(self) -> None:

@@ -80,7 +80,7 @@ def handle(server: ProxyServer, session: ClientSession, request: Request) -> Ans
         return lambda: whole_cluster.run_unknown(server, session, frame, words)
     command = command.resolve(words)
     if session.transaction is not None and command.name not in transactions.AT_ONCE:
-        return transactions.queue(session, frame, command, words, server.settings.max_pending_bytes)
+        return transactions.queue(server, session, frame, command, words)
     if not command.known:
         return error(f"ERR {REFUSED[name]}")
     way = _ways.get(command.name)

@@ -144,7 +144,7 @@ class ClientSubscriptions:
                     await subscription.add(*upstream_names)
                     added.append((subscription, upstream_names))
         except BaseException:
-            for subscription, taken_back in added:
+            for subscription, taken_back in added if not self._closed else []:
                 _forget(subscription.remove(*taken_back))
             raise
         frames: list[bytes] = []
@@ -233,7 +233,9 @@ def subscribe(server: ProxyServer, session: ClientSession, words: list[bytes]) -
 
 
 async def _subscribe(server: ProxyServer, session: ClientSession, kind: _Kind, names: list[bytes]) -> bytes:
-    if session.subscriptions is None:
+    if not session.subscriptions:
+        # The client may have logged in as another user since the last one.
+        session.forget_subscriptions()
         assert session.upstream is not None
         session.subscriptions = ClientSubscriptions(server, session, session.upstream)
     reply = await session.subscriptions.add(kind, names)

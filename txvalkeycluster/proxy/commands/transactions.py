@@ -42,8 +42,13 @@ _OVERHEAD = 64
 class QueuedTransaction:
     """The commands of a client since MULTI."""
 
-    def __init__(self) -> None:
-        """Make an empty transaction."""
+    def __init__(self, server: ProxyServer) -> None:
+        """Make an empty transaction.
+
+        Args:
+            server: Counts the bytes of all clients.
+        """
+        self._server = server
         self.requests: list[bytes] = []
         #: Whether a command was refused, so that EXEC will be.
         self.refused = False
@@ -63,6 +68,7 @@ class QueuedTransaction:
         """Queue a command."""
         self.requests.append(frame)
         self.size += len(frame) + _OVERHEAD
+        self._server.under_way += len(frame) + _OVERHEAD
         self.repeatable &= command.repeatable
         if self.key is None:
             self.key = key
@@ -70,6 +76,11 @@ class QueuedTransaction:
     def refuse(self) -> None:
         """Note that a command was refused; the others are not needed any more."""
         self.refused = True
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the commands."""
+        self._server.under_way -= self.size
         self.requests = []
         self.size = 0
 
@@ -106,7 +117,7 @@ def multi(server: ProxyServer, session: ClientSession, words: list[bytes]) -> An
     if session.transaction is not None:
         session.transaction.refuse()
         return _not_allowed("MULTI")
-    session.change_mode(transaction=QueuedTransaction())
+    session.change_mode(transaction=QueuedTransaction(server))
     return OK
 
 
@@ -114,10 +125,11 @@ def discard(server: ProxyServer, session: ClientSession, words: list[bytes]) -> 
     """DISCARD."""
     if session.transaction is None:
         return error("ERR DISCARD without MULTI")
-    return partial(_discard, session)
+    return partial(_discard, session, session.transaction)
 
 
-async def _discard(session: ClientSession) -> bytes:
+async def _discard(session: ClientSession, queued: QueuedTransaction) -> bytes:
+    queued.clear()
     session.change_mode(transaction=None)
     return await _unwatch(session)
 
@@ -192,20 +204,21 @@ async def _execute(session: ClientSession, queued: QueuedTransaction) -> bytes:
         # Nobody knows whether the watched keys have changed.  Nothing was executed.
         return _CHANGED[protocol] if watch is not None and not reason.maybe_executed else error_frame(reason)
     finally:
+        queued.clear()
         if watch is not None:
             await watch.end()
     return reply
 
 
-def queue(session: ClientSession, frame: bytes, command: Command, words: list[bytes], most: int) -> bytes:
+def queue(server: ProxyServer, session: ClientSession, frame: bytes, command: Command, words: list[bytes]) -> bytes:
     """Queue a command of a transaction.
 
     Args:
+        server: The proxy.
         session: The client, after MULTI.
         frame: The request.
         command: Its command.
         words: Its words.
-        most: The most bytes that a transaction may have.
 
     Returns:
         The reply.
@@ -218,8 +231,10 @@ def queue(session: ClientSession, frame: bytes, command: Command, words: list[by
         first = transaction.key if transaction.key is not None else _first_watched(session)
         keys = [words[place] for place in places]
         wrong = _elsewhere(keys, first if first is not None else keys[0], "the transaction is")
+    most, usual = server.fair_share, server.settings.max_pending_bytes
     if not wrong and transaction.size + len(frame) > most:
-        wrong = error(f"ERR the transaction is larger than {most} bytes (max_pending_bytes)")
+        limit = "max_pending_bytes" if most == usual else "a share of max_total_bytes"
+        wrong = error(f"ERR the transaction is larger than {most} bytes ({limit})")
     if wrong:
         transaction.refuse()
         return wrong

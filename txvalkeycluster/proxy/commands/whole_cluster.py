@@ -186,7 +186,7 @@ async def run_unknown(server: ProxyServer, session: ClientSession, frame: bytes,
     # The session has none any more when its client leaves meanwhile.
     upstream = session.upstream
     assert upstream is not None
-    client = upstream.client
+    client, transaction = upstream.client, session.transaction
     name = words[0].decode("utf-8", "replace").upper()
     command = Command(name)
     known = False
@@ -200,10 +200,13 @@ async def run_unknown(server: ProxyServer, session: ClientSession, frame: bytes,
         if known:
             client.commands.learn([described])
             command = described.resolve(words)
-    if session.transaction is not None:
+    if session.transaction is not transaction:
+        # The client has left, so there will be no EXEC.
+        return b""
+    if transaction is not None:
         if known:
-            return transactions.queue(session, frame, command, words, server.settings.max_pending_bytes)
-        session.transaction.refuse()
+            return transactions.queue(server, session, frame, command, words)
+        transaction.refuse()
         return unknown_command(words)
     places = command.places(words)
     return await upstream.ask(session, words, key_slot(words[places[0]] if places else words[0]))
