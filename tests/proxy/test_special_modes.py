@@ -149,7 +149,7 @@ class SpecialModeTests(MemoryProxyTests):
         self.assertEqual(server.snapshot().elements_lost, 1)
 
     def test_a_server_that_does_not_tell_the_number_of_a_connection(self) -> None:
-        """Without the right to CLIENT ID, CLIENT UNBLOCK is refused, and the connection of a client that left is cut."""
+        """Without the right to CLIENT ID, CLIENT UNBLOCK is refused, and the connection of one that left is cut."""
         server = self.proxy()
         key = self.key_of(self.nodes[0])
         self.nodes[0].script = lambda node, words, connection: (
