@@ -95,6 +95,44 @@ class SubscriptionTests(ProxyTests):
         await by_pattern.replies(1)
         self.assertEqual(await by_name.call("PING"), b"+PONG\r\n")
 
+    async def test_patterns_that_match_everything(self) -> None:
+        """A pattern that matches events of keys and other channels gets the events of all primaries, and each once."""
+        for server in await self.cluster.primaries():
+            await self.cluster.ask(server, "CONFIG", "SET", "notify-keyspace-events", "KA")
+        wire, publisher = [await self.wire() for _ in range(2)]
+        for pattern in ("*", "_[_]*", "__k*"):
+            self.assertEqual(await wire.call("PSUBSCRIBE", pattern), array("psubscribe", pattern, 1))
+            expected: Counter[bytes] = Counter()
+            for key in _KEYS:
+                await publisher.call("SET", key, 1)
+                expected[array("pmessage", pattern, f"__keyspace@0__:{key}", "set")] += 1
+            for number in range(9):
+                await publisher.call("PUBLISH", f"__k{number}", "x")
+                expected[array("pmessage", pattern, f"__k{number}", "x")] += 1
+            self.assertEqual(Counter(await wire.replies(len(expected))), expected)
+            self.assertEqual(await wire.call("PUNSUBSCRIBE", pattern), array("punsubscribe", pattern, 0))
+        for server in await self.cluster.primaries():
+
+            async def none(server: Server = server) -> bool:
+                found: int = await self.cluster.ask(server, "PUBSUB", "NUMPAT")
+                return not found
+
+            await self.cluster.until(none, "the end of the subscriptions")
+
+    async def test_without_replies(self) -> None:
+        """Acknowledgements and messages come also after CLIENT REPLY OFF and SKIP, which are about replies."""
+        publisher = await self.wire()
+        for mode in ("OFF", "SKIP"):
+            for protocol in (2, 3):
+                wire = await self.wire()
+                await wire.call("HELLO", protocol)
+                push = protocol == 3
+                wire.send(request("CLIENT", "REPLY", mode))
+                self.assertEqual(await wire.call("SUBSCRIBE", "a"), array("subscribe", "a", 1, push=push))
+                await publisher.call("PUBLISH", "a", "1")
+                self.assertEqual(await wire.replies(1), [array("message", "a", "1", push=push)])
+                self.assertEqual(await wire.call("UNSUBSCRIBE", "a"), array("unsubscribe", "a", 0, push=push))
+
     async def subscribers_at_servers(self, channel: str) -> int:
         """Return how many connections have subscribed to a channel at the servers."""
         found = 0

@@ -8,7 +8,7 @@ client is disconnected, as it would be by a server that ends, so that it can loo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,9 @@ ALLOWED = frozenset(
 )
 # The events of keys have channels that begin with this.  Nodes do not pass them on to each other.
 _OF_KEYS = b"__key"
+_EVENTS = (b"__keyspace@", b"__keyevent@")
+# A pattern as far as it has no special character.
+_LITERAL = re.compile(rb"[^\\*?\[]*")
 _SPECIAL = re.compile(rb"([\\*?\[\]])")
 
 
@@ -60,6 +63,21 @@ _KINDS = {
     "PUNSUBSCRIBE": _PATTERNS,
     "SUNSUBSCRIBE": _SHARDED,
 }
+
+
+def _places(kind: _Kind, name: bytes) -> tuple[bool, ...]:
+    """Return where a name is subscribed: at one node (False), at every primary (True), or both."""
+    if kind is _SHARDED:
+        return (False,)
+    if name.startswith(_OF_KEYS):
+        return (True,)
+    if kind is _PATTERNS:
+        match = _LITERAL.match(name)
+        assert match is not None
+        if match[0] != name and _OF_KEYS.startswith(match[0]):
+            # It matches events of keys, and perhaps other channels.
+            return (False, True)
+    return (False,)
 
 
 def push(words: Sequence[Any], protocol: int) -> bytes:
@@ -111,8 +129,8 @@ class ClientSubscriptions:
         self._upstream = upstream
         # It must not be closed meanwhile.
         upstream.sessions += 1
-        #: The channels or patterns by kind, without those that are not acknowledged.
-        self.names: dict[_Kind, dict[bytes, None]] = {_CHANNELS: {}, _PATTERNS: {}, _SHARDED: {}}
+        #: The channels or patterns by kind, without those that are not acknowledged; and where they are subscribed.
+        self.names: dict[_Kind, dict[bytes, tuple[bool, ...]]] = {_CHANNELS: {}, _PATTERNS: {}, _SHARDED: {}}
         # By kind, and whether they are for events of keys.
         self._held: dict[tuple[_Kind, bool], Subscription[bytes]] = {}
         self._closed = False
@@ -132,12 +150,11 @@ class ClientSubscriptions:
         Raises:
             ValkeyError: The servers have not acknowledged all of them; then none is subscribed.
         """
-        new = [name for name in dict.fromkeys(names) if name not in self.names[kind]]
-        of_keys = [name for name in new if kind is not _SHARDED and name.startswith(_OF_KEYS)]
-        others = [name for name in new if name not in of_keys]
+        new = {name: _places(kind, name) for name in names if name not in self.names[kind]}
         added: list[tuple[Subscription[bytes], list[bytes]]] = []
         try:
-            for which, wanted in ((False, others), (True, of_keys)):
+            for which in (False, True):
+                wanted = [name for name, places in new.items() if which in places]
                 if wanted:
                     upstream_names = [_upstream_name(kind, name) if which else name for name in wanted]
                     subscription = self._subscription(kind, which)
@@ -149,7 +166,7 @@ class ClientSubscriptions:
             raise
         frames: list[bytes] = []
         for name in names:
-            self.names[kind][name] = None
+            self.names[kind].setdefault(name, new.get(name, ()))
             frames.append(self._acknowledged(kind.subscribe, name, self.count(kind)))
         return b"".join(frames)
 
@@ -159,8 +176,7 @@ class ClientSubscriptions:
         gone: dict[bool, list[bytes]] = {False: [], True: []}
         frames: list[bytes] = []
         for name in names or list(held):
-            if held.pop(name, held) is None:
-                which = kind is not _SHARDED and name.startswith(_OF_KEYS)
+            for which in held.pop(name, ()):
                 gone[which].append(_upstream_name(kind, name) if which else name)
             frames.append(self._acknowledged(kind.unsubscribe, name, self.count(kind)))
         for which, upstream_names in gone.items():
@@ -186,7 +202,7 @@ class ClientSubscriptions:
         held = self._held.get((kind, of_keys))
         if held is None:
             client = self._upstream.client
-            listener = partial(self._received, kind)
+            listener = partial(self._received, kind, of_keys)
             if of_keys:
                 held = client.psubscribe(at_every_primary=True, listener=listener)
             elif kind is _CHANNELS:
@@ -196,11 +212,12 @@ class ClientSubscriptions:
             self._held[kind, of_keys] = held
         return held
 
-    def _received(self, kind: _Kind, item: Message[bytes] | Lost | Resubscribed) -> None:
+    def _received(self, kind: _Kind, of_keys: bool, item: Message[bytes] | Lost | Resubscribed) -> None:
         if isinstance(item, Message):
             # The channel of an event of keys, too: its pattern matches only this channel.
-            name = item.pattern if kind is _PATTERNS else item.channel
-            if name in self.names[kind]:
+            name: Any = item.pattern if kind is _PATTERNS else item.channel
+            places = self.names[kind].get(name, ())
+            if len(places) == 1 or (places and of_keys == item.channel.startswith(_EVENTS)):
                 self._session.push(self._server.message_frames.of(item, kind.message, self._session.protocol))
         elif isinstance(item, Lost):
             self._missed(item)
@@ -229,7 +246,20 @@ def _unexpected(failure: Failure) -> None:
 
 def subscribe(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
     """SUBSCRIBE, PSUBSCRIBE or SSUBSCRIBE."""
-    return partial(_subscribe, server, session, _kind_of(words), words[1:])
+    change = partial(_subscribe, server, session, _kind_of(words), words[1:])
+    return partial(_acknowledge, session, session.reply_mode, change)
+
+
+async def _acknowledge(
+    session: ClientSession, reply_mode: str, change: Callable[[], Coroutine[Any, Any, bytes]]
+) -> bytes:
+    """Change subscriptions; return what the client receives for it."""
+    acknowledged = await change()
+    if reply_mode == "on":
+        return acknowledged
+    # CLIENT REPLY is only about replies, and this is none.
+    session.push(acknowledged)
+    return b""
 
 
 async def _subscribe(server: ProxyServer, session: ClientSession, kind: _Kind, names: list[bytes]) -> bytes:
@@ -246,7 +276,8 @@ async def _subscribe(server: ProxyServer, session: ClientSession, kind: _Kind, n
 def unsubscribe(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:
     """UNSUBSCRIBE, PUNSUBSCRIBE or SUNSUBSCRIBE."""
     # Earlier requests, such as PUBLISH, end before it.
-    return partial(_unsubscribe, session, _kind_of(words), words[1:])
+    change = partial(_unsubscribe, session, _kind_of(words), words[1:])
+    return partial(_acknowledge, session, session.reply_mode, change)
 
 
 async def _unsubscribe(session: ClientSession, kind: _Kind, names: list[bytes]) -> bytes:
