@@ -57,6 +57,25 @@ class InfoTests(ProxyTests):
         self.assertEqual(list(sections_of(await wire.call("INFO", "proxy"))), ["Proxy"])
         self.assertIn(b"=", (await self.in_resp3("INFO", "keyspace"))[:1])
 
+    async def test_clients(self) -> None:
+        """The section about clients counts those of the proxy that wait, watch and subscribe, as a server does."""
+        texts: list[dict[str, str]] = []
+        for port in (await self.start_single(), self.port):
+            wire, waiting, watching, subscribed = [await self.wire(port) for _ in range(4)]
+            waiting.send(request("BLPOP", "{t}a", "{t}b", 0))
+            await watching.call("WATCH", "{t}a", "{t}c")
+            await subscribed.call("SUBSCRIBE", "a")
+
+            async def blocked(wire: Wire = wire) -> bool:
+                return sections_of(await wire.call("INFO", "clients"))["Clients"]["total_blocking_keys"] == "2"
+
+            await self.cluster.until(blocked, "a command that waits")
+            texts.append(sections_of(await wire.call("INFO", "clients"))["Clients"])
+        single, found = texts
+        found["maxclients"] = single["maxclients"]
+        self.assertEqual({name: single[name] for name in found}, found)
+        self.assertEqual((found["blocked_clients"], found["total_watched_keys"]), ("1", "2"))
+
     async def in_resp3(self, *words: str) -> bytes:
         """Return the reply to a client that speaks RESP3."""
         wire = await self.wire()

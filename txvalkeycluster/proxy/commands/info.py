@@ -23,6 +23,8 @@ _LEFT_OUT = frozenset(["replication", "cluster", "modules", "keyspace", "clients
 _ALL = frozenset(["all", "everything", "default"])
 # In the section about persistence, these are totals.  Of the other fields, the least favourable one is shown.
 _TOTALS = ("_since_last_save", "_saves", "_rewrites", "_expired", "_loaded", "_processed", "_total", "cow_size")
+# In the section about clients, only these are totals of the nodes.
+_OF_KEYS = ("total_blocking_keys", "total_blocking_keys_on_nokey")
 # What tells where a node runs.
 _OF_ONE_NODE = ("listener", "executable", "config_file", "io_threads_active", "tcp_port")
 _RUN_ID = os.urandom(20).hex()
@@ -188,11 +190,18 @@ def _about(server: ProxyServer, session: ClientSession, fields: dict[str, str]) 
 def _of_the_proxy(section: str, server: ProxyServer, parts: list[dict[str, str]]) -> dict[str, str]:
     """Return a section that describes the proxy instead of a node."""
     if section == "clients":
+        sessions = server.sessions.values()
+        watched = [len(session.watch.keys) for session in sessions if session.watch is not None]
         return {
-            "connected_clients": str(len(server.sessions)),
+            "connected_clients": str(len(sessions)),
             "cluster_connections": "0",
             "maxclients": str(server.settings.max_clients),
-            "blocked_clients": str(sum(session.blocked is not None for session in server.sessions.values())),
+            "blocked_clients": str(sum(session.blocked is not None for session in sessions)),
+            "tracking_clients": "0",
+            "pubsub_clients": str(sum(bool(session.subscriptions) for session in sessions)),
+            "watching_clients": str(len(watched)),
+            "total_watched_keys": str(sum(watched)),
+            **{name: _sum([part[name] for part in parts if name in part]) for name in _OF_KEYS if name in parts[0]},
         }
     if section == "replication":
         return {"role": "master", "connected_slaves": "0"}
