@@ -78,6 +78,7 @@ DIFFERENT: dict[str, str] = {
     "PSUBSCRIBE": _GAPS,
     "SSUBSCRIBE": f"{_GAPS} Channels may be in any slots.",
     "PUBLISH": "The number counts only the subscribers at one node, and a proxy once. The message reaches all.",
+    "SPUBLISH": "The number counts a proxy once for all of its clients.",
     "PUBSUB CHANNELS": "Of all nodes.",
     "PUBSUB NUMPAT": "The sum of all nodes.",
     "PUBSUB NUMSUB": "The sums of all nodes. A proxy counts once for all of its clients.",
