@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.proxy.base import request
 from tests.proxy.memory import ClientEnd, MemoryProxyTests
+from txvalkeycluster.proxy.commands import several_slots
 from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE, ScriptedNode
 
 
@@ -281,3 +282,63 @@ class SpecialModeTests(MemoryProxyTests):
         self.call(client, "WATCH {k}1")
         self.call(client, "HELLO 3")
         self.assertEqual(self.call(client, "MULTI", "SET {k}1 a", "EXEC"), b"+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n")
+
+    def test_the_longest_wait_first(self) -> None:
+        """An element goes to the client that waits for the longest time, also if it was too late for another one."""
+        server = self.proxy()
+        keys = [self.key_of(node) for node in self.nodes]
+        clients = [ClientEnd(server) for _ in range(10)]
+        for client in clients:
+            self.call(client, " ".join(["BLPOP", *keys, "0"]))
+        thief = ClientEnd(server)
+        for number in range(30):
+            key = keys[number % 3]
+            if number % 3:
+                # Only the wait of the proxy hears of this element, which is taken at once.
+                self.store.lists[key.encode()] = [b"x"]
+                self.store.serve(key.encode())
+                self.store.lists[key.encode()] = []
+                self.network.settle()
+            else:
+                self.call(thief, f"RPUSH {key} {number}")
+        self.assertEqual([client.received.count(b"\r\n") for client in clients], [5] * 10)
+        values = [int(client.received.split(b"\r\n")[4]) for client in clients]
+        self.assertEqual(values, sorted(values))
+        self.assertEqual(self.waiting(), [])
+
+    def test_many_lists_and_streams(self) -> None:
+        """If many connections wait already, further clients try again and again, and get what they wait for."""
+        self.patch(several_slots, "MOST_WAITS", 4)
+        server = self.proxy()
+        keys = [self.key_of(node, number) for number in range(4) for node in self.nodes]
+        one, two, three = clients = [ClientEnd(server) for _ in range(3)]
+        self.call(one, " ".join(["BLPOP", *keys[:3], "0"]))
+        self.call(two, " ".join(["BLPOP", *keys[3:], "0"]))
+        self.call(three, " ".join(["BLPOP", *keys[3:], "0.2"]))
+        self.assertEqual(len(self.waiting()), 3)
+        self.push(keys[11], b"x")
+        self.advance(0.1)
+        self.assertIn(b"x\r\n", two.received)
+        self.advance(0.2)
+        self.assertEqual(bytes(three.received), b"*-1\r\n")
+        for client in clients:
+            client.close()
+        self.network.settle()
+        self.assertEqual(self.waiting(), [])
+
+    def test_the_end_while_a_list_is_no_list(self) -> None:
+        """Nothing is left to be called when the last client has left that waits for keys of which one is no list."""
+        for node in self.nodes:
+            node.script = lambda node, words, connection: (
+                b"-WRONGTYPE no list\r\n" if words[0] == b"BLMOVE" else self.store(node, words, connection)
+            )
+        server = self.proxy()
+        client = ClientEnd(server)
+        before = len(self.clock.getDelayedCalls())
+        self.call(client, " ".join(["BLPOP", *[self.key_of(node) for node in self.nodes], "0"]))
+        self.advance(1)
+        self.assertGreater(self.cluster.count(b"LPOP"), 30)
+        client.close()
+        self.network.settle()
+        self.assertFalse([call for call in self.clock.getDelayedCalls() if "deferLater" in str(call)], before)
+        self.assertEqual(len(next(iter(server.upstreams)).list_waits), 0)

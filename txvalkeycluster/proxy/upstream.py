@@ -63,6 +63,8 @@ class Upstream:
         self._batch: RelayBatch | None = None
         #: The lists for which clients wait.
         self.list_waits = ListWaits(client, reactor)
+        #: How many connections wait for streams, for keys in several slots.
+        self.stream_waits = 0
 
     def __repr__(self) -> str:
         return f"<Upstream sessions={self.sessions} {self.client!r}>"

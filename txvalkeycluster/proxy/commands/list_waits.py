@@ -6,8 +6,10 @@ but it is a write: it is replicated, and makes keyspace events.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from bisect import bisect_left, insort
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
+from itertools import count
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -38,41 +40,60 @@ class ListWaits:
         self.client = client
         #: Returns a Deferred that fires after some seconds.
         self.delay: Callable[[float], Deferred[None]] = partial(deferLater, reactor)
+        # As many connections wait.
         self._waits: dict[bytes, _ListWait] = {}
+        #: Gives the place in the queue of each client that begins to wait.
+        self.places = count()
 
     def __len__(self) -> int:
         return len(self._waits)
 
-    def wait(self, keys: Iterable[bytes]) -> Deferred[None]:
+    def wait(self, keys: Iterable[bytes], place: int) -> Deferred[None]:
         """Wait until one of some lists may have an element.
 
         For each element, only the client that waits for the longest time is told.
 
         Args:
             keys: The lists.
+            place: One of `places`, which a client that has tried in vain keeps.
 
         Returns:
             A Deferred that fires with None, and can be cancelled.
         """
-        waiter: Deferred[None] = Deferred(self._forget)
-        for key in dict.fromkeys(keys):
+        waiter = _Waiter(self, dict.fromkeys(keys), place)
+        for key in waiter.keys:
             if key not in self._waits:
                 self._waits[key] = _ListWait(self, key)
             self._waits[key].add(waiter)
         return waiter
 
-    def wake(self, waiter: Deferred[None]) -> None:
-        """Tell a client that it can try, and let it wait no more."""
-        self._forget(waiter)
-        waiter.callback(None)
-
     def drop(self, key: bytes) -> None:
         """Forget a list for which nobody waits."""
         self._waits.pop(key, None)
 
-    def _forget(self, waiter: Deferred[None]) -> None:
-        for wait in list(self._waits.values()):
-            wait.remove(waiter)
+    def remove(self, waiter: _Waiter) -> None:
+        """Let a client wait no more."""
+        for key in waiter.keys:
+            self._waits[key].remove(waiter)
+
+
+class _Waiter(Deferred[None]):
+    """A client that waits for some lists."""
+
+    def __init__(self, owner: ListWaits, keys: Collection[bytes], place: int) -> None:
+        super().__init__(lambda _: owner.remove(self))
+        self.keys = keys
+        self.place = place
+        self._owner = owner
+
+    def wake(self) -> None:
+        """Tell the client that it can try, and let it wait no more."""
+        self._owner.remove(self)
+        self.callback(None)
+
+
+def _place_of(waiter: _Waiter) -> int:
+    return waiter.place
 
 
 class _ListWait:
@@ -82,23 +103,27 @@ class _ListWait:
         self._owner = owner
         self._key = key
         # In the order in which they came.
-        self._waiters: dict[Deferred[None], None] = {}
+        self._waiters: list[_Waiter] = []
         self._call: Endable | None = None
-        self._pausing = False
+        self._pause: Deferred[None] | None = None
 
-    def add(self, waiter: Deferred[None]) -> None:
+    def add(self, waiter: _Waiter) -> None:
         """Let a client wait."""
-        self._waiters[waiter] = None
+        insort(self._waiters, waiter, key=_place_of)
         self._go_on()
 
-    def remove(self, waiter: Deferred[None]) -> None:
+    def remove(self, waiter: _Waiter) -> None:
         """Let a client wait no more."""
-        self._waiters.pop(waiter, None)
-        if not self._waiters and self._call is not None:
+        del self._waiters[bisect_left(self._waiters, waiter.place, key=_place_of)]
+        if self._waiters:
+            return
+        if self._pause is not None:
+            self._pause.cancel()
+        elif self._call is not None:
             Deferred.fromCoroutine(end_safely(self._call, self._owner.delay)).addErrback(_unexpected)
 
     def _go_on(self) -> None:
-        if self._call is not None or self._pausing:
+        if self._call is not None or self._pause is not None:
             return
         if not self._waiters:
             self._owner.drop(self._key)
@@ -114,20 +139,20 @@ class _ListWait:
             return
         self._call = None
         if self._waiters and not is_empty(reply):
-            self._owner.wake(next(iter(self._waiters)))
+            self._waiters[0].wake()
         # If the next command is faster than this client, one more client tries in vain.
         self._go_on()
 
     def _poll(self) -> None:
         """Let all clients try after a pause: the server cannot wait for them."""
         self._call = None
-        self._pausing = True
-        self._owner.delay(_PAUSE).addCallback(self._paused).addErrback(_unexpected)
+        self._pause = self._owner.delay(_PAUSE)
+        self._pause.addBoth(self._paused).addErrback(_unexpected)
 
     def _paused(self, _: object) -> None:
-        self._pausing = False
+        self._pause = None
         for waiter in list(self._waiters):
-            self._owner.wake(waiter)
+            waiter.wake()
         self._go_on()
 
 

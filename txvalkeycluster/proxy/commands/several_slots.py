@@ -5,7 +5,8 @@ attempts it waits.  What it waits with takes nothing, so nothing is lost if the 
 
 - lists: BLMOVE of the list onto itself (`ListWaits`), which all clients share;
 - streams: XREAD BLOCK;
-- sorted sets, and XREADGROUP: nothing like that exists, so it tries again after some milliseconds.
+- sorted sets, and XREADGROUP: nothing like that exists, so it tries again after some milliseconds.  It does so with
+  lists and XREAD, too, if many connections wait already.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 _log = Logger()
 # Seconds between two attempts, for keys on which nothing can wait.
 _PAUSE = 0.05
+# So many connections of a login wait for lists, and as many for streams.
+MOST_WAITS = 1000
 _LISTS = frozenset(["BLPOP", "BRPOP", "BLMPOP"])
 _STREAMS = frozenset(["XREAD", "XREADGROUP"])
 #: The commands for which keys can be in several slots.
@@ -139,7 +142,7 @@ async def _run(
     assert upstream is not None
     deadline = server.seconds() + seconds
     empty = nothing(command, session.protocol)
-    waiting = _Waiting()
+    waiting, place = _Waiting(), next(upstream.list_waits.places)
     with session.blocking(waiting):
         if command.name in _STREAMS:
             words = await _with_last_ids(upstream, command, words, keys)
@@ -155,18 +158,24 @@ async def _run(
             if left <= 0:
                 return empty
             if waiting.answer is None:
-                await waiting.pause(_wait(server, upstream, command, words, keys, left))
+                await waiting.pause(_wait(server, upstream, command, words, keys, place, left))
             first = False
     return b"" if waiting.ended else waiting.answer or empty
 
 
 def _wait(
-    server: ProxyServer, upstream: Upstream, command: Command, words: list[bytes], keys: list[bytes], left: float
+    server: ProxyServer,
+    upstream: Upstream,
+    command: Command,
+    words: list[bytes],
+    keys: list[bytes],
+    place: int,
+    left: float,
 ) -> Deferred[None]:
     """Return a Deferred that fires when another attempt is worthwhile, at the latest when the time is over."""
-    if command.name in _LISTS:
-        waiting = upstream.list_waits.wait(keys)
-    elif command.name == "XREAD":
+    if command.name in _LISTS and len(upstream.list_waits) + len(keys) <= MOST_WAITS:
+        waiting = upstream.list_waits.wait(keys, place)
+    elif command.name == "XREAD" and upstream.stream_waits + len(keys) <= MOST_WAITS:
         waiting = _wait_for_streams(server, upstream, words, keys)
     else:
         return deferLater(server.reactor, min(_PAUSE, left))
@@ -289,10 +298,12 @@ def _wait_for_streams(server: ProxyServer, upstream: Upstream, words: list[bytes
         upstream.client.submit_blocking(_streams(words, keys, numbers, blocks=True), slot)
         for slot, numbers in by_slot.items()
     ]
+    upstream.stream_waits += len(calls)
     for call in calls:
         call.addCallbacks(lambda _: _fire(waiting), lambda _: delay(_PAUSE).addCallback(lambda _: _fire(waiting)))
 
     def end(result: object) -> object:
+        upstream.stream_waits -= len(calls)
         for call in calls:
             Deferred.fromCoroutine(end_safely(call, delay)).addErrback(_unexpected)
         return result
