@@ -115,8 +115,10 @@ class Loop:
         return function
 
     async def _finish(self) -> None:
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            task.cancel()
+        workers = asyncio.all_tasks() - {asyncio.current_task()}
+        for each in workers:
+            each.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
         await self.client.aclose()
 
     async def close(self) -> None:
