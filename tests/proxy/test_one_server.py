@@ -339,7 +339,15 @@ class AllKeysTests(ProxyTests):
         self.assertEqual(await wire.call("SLOWLOG", "LEN"), b":3\r\n")
         reply = await wire.call("SLOWLOG", "GET", 2)
         self.assertEqual(len(frames_of(reply.partition(b"\r\n")[2])), 2)
-        self.assertIn(b"$3\r\nSET\r\n$4\r\nkey4\r\n$131\r\n", reply)
+        self.assertIn(b"$3\r\nSET\r\n$4\r\nkey4\r\n$147\r\n" + b"v" * 128 + b"... (72 more bytes)\r\n", reply)
         self.assertIn(b"$2\r\nme\r\n", reply)
+        for count, last in ((30, b"v\r\n"), (31, b"... (2 more arguments)\r\n")):
+            await wire.call("RPUSH", "list", *["v"] * count)
+            reply = await wire.call("SLOWLOG", "GET", 1)
+            self.assertIn(b"\r\n*32\r\n$5\r\nRPUSH\r\n", reply)
+            self.assertIn(b"$1\r\nv\r\n$%d\r\n" % (len(last) - 2) + last, reply)
+        # A large request is not kept.
+        await wire.call("SET", "large", "v" * 1_000_000)
+        self.assertLess(sum(len(word) for entry in service.server.slowlog for word in entry.words), 2000)
         self.assertEqual(await wire.call("SLOWLOG", "RESET"), b"+OK\r\n")
         self.assertEqual(await wire.call("SLOWLOG", "GET"), b"*0\r\n")

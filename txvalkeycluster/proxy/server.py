@@ -44,6 +44,8 @@ _FEW = 8
 # So many requests of all clients are under way together; beyond that, each client has one.  It is enough to keep the
 # nodes busy, and limits the replies that can come at once, whose sizes nobody knows before.
 _TOGETHER = 1024
+# An entry of SLOWLOG shows so many words, and so many bytes of each.
+_MOST_WORDS, _LONGEST_WORD = 32, 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,21 @@ class SlowCommand:
 
     def reply(self) -> list[Any]:
         """Return the entry as SLOWLOG GET shows it."""
-        words = [word if len(word) <= 128 else word[:128] + b"..." for word in self.words[:32]]
-        return [self.number, self.time, self.microseconds, words, self.peer.encode(), self.name]
+        return [self.number, self.time, self.microseconds, self.words, self.peer.encode(), self.name]
+
+
+def _trimmed(words: list[bytes]) -> list[bytes]:
+    """Return the words of a request as SLOWLOG keeps them: large requests are not held in memory."""
+    kept = words if len(words) <= _MOST_WORDS else words[: _MOST_WORDS - 1]
+    shown = [
+        word
+        if len(word) <= _LONGEST_WORD
+        else b"%b... (%d more bytes)" % (word[:_LONGEST_WORD], len(word) - _LONGEST_WORD)
+        for word in kept
+    ]
+    if len(kept) < len(words):
+        shown.append(b"... (%d more arguments)" % (len(words) - len(kept)))
+    return shown
 
 
 class ProxyServer(Factory):
@@ -326,7 +341,7 @@ class ProxyServer(Factory):
         microseconds = int((self.seconds() - started) * 1e6)
         for _, session, frame in cells[: self.settings.slowlog_max_len]:
             self.counters.requests_slow += 1
-            words = words_of(frame)
+            words = _trimmed(words_of(frame))
             peer = session.peer if not session.closed else ""
             now = int(self.wall_clock())
             self.slowlog.append(SlowCommand(self.counters.requests_slow, now, microseconds, words, peer, session.name))
