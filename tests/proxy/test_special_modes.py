@@ -306,6 +306,24 @@ class SpecialModeTests(MemoryProxyTests):
         self.assertEqual(values, sorted(values))
         self.assertEqual(self.waiting(), [])
 
+    def test_a_time_that_is_no_number(self) -> None:
+        """What can be read as a number, but is no time, is refused by the server; nothing waits for it."""
+        server = self.proxy()
+        key = self.key_of(self.nodes[0])
+        for node in self.nodes:
+            node.script = lambda node, words, connection: (
+                b"-ERR timeout is not a float or out of range\r\n"
+                if words[0] == b"BLPOP"
+                else self.store(node, words, connection)
+            )
+        for time in ("nan", "-nan", "inf", "-inf", "1e400", "1_0", "x"):
+            client = ClientEnd(server)
+            self.assertEqual(
+                self.call(client, f"BLPOP {key} {time}", "PING"),
+                b"-ERR timeout is not a float or out of range\r\n+PONG\r\n",
+                time,
+            )
+
     def test_many_lists_and_streams(self) -> None:
         """If many connections wait already, further clients try again and again, and get what they wait for."""
         self.patch(several_slots, "MOST_WAITS", 4)

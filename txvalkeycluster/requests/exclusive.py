@@ -167,6 +167,8 @@ class RawBlockingCall(BlockingCall):
 
 def _number(arg: Arg) -> float:
     try:
-        return max(float(arg), 0.0)
+        number = float(arg)
     except (TypeError, ValueError):
         return 0.0
+    # "nan" is not greater, either.
+    return number if number > 0.0 else 0.0

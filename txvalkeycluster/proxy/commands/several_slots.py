@@ -12,6 +12,7 @@ attempts it waits.  What it waits with takes nothing, so nothing is lost if the 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,8 @@ _EMPTY = frozenset([b"$-1\r\n", b"*-1\r\n", b"_\r\n", b"*0\r\n"])
 _LONGEST = (1 << 63) / 1000
 # No pending entry of a stream is behind this one.  (The greatest number of all means ">" to a server.)
 _LAST = b"18446744073709551615-18446744073709551614"
+# The IDs of XREADGROUP that are right for certain.
+_USUAL_ID = re.compile(rb">|\d{1,19}(-\d{1,19})?").fullmatch
 
 # Tries the keys once, and returns the reply, or None if there is nothing.
 _Try = Callable[[bool], Awaitable[bytes | None]]
@@ -260,7 +263,8 @@ async def _read(
 ) -> bytes | None:
     if first and command.name == "XREADGROUP":
         # If one of them is wrong, nothing is delivered from the others.  This delivers nothing.
-        checks = [*words[: len(words) - len(keys)], *[_LAST] * len(keys)]
+        before, ids = words[: len(words) - len(keys)], words[len(words) - len(keys) :]
+        checks = [*before, *[_LAST if _USUAL_ID(each) else each for each in ids]]
         wrong = _first_error(await _each(session, upstream, checks, keys))
         if wrong:
             return wrong
