@@ -424,6 +424,16 @@ class KeyspaceTests(TwoProtocolsTests):
             ],
         )
 
+    def test_a_pattern_of_everything(self) -> None:
+        """There is no warning for a pattern that is not only for events: nobody knows whether they are expected."""
+        for node in self.nodes:
+            node.script = self.configured(b"")
+        client = self.events_client()
+        with capturedLogs() as logs:
+            self.subscribed(client.psubscribe("*", "__key*", at_every_primary=True))
+            self.network.settle()
+        self.assertEqual([event for event in logs if event["log_namespace"] == keyspace.__name__], [])
+
 
 class RESP2KeyspaceTests(KeyspaceTests):
     """The same with RESP2."""

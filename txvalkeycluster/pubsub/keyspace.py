@@ -21,8 +21,12 @@ def prefix(event: str, db: int) -> bytes:
 
 
 def check_configuration(node: NodeConnection, name: bytes) -> None:
-    """Log a warning if a node does not send the events of a channel, as far as it says."""
-    node.call("CONFIG", "GET", _OPTION).addCallbacks(_warn, lambda _: None, callbackArgs=(node, name))
+    """Log a warning if a node does not send the events of a channel, as far as it says.
+
+    A pattern such as ``*`` is no channel of events.  Nobody knows whether the subscriber expects events.
+    """
+    if name.startswith((b"__keyspace", b"__keyevent")):
+        node.call("CONFIG", "GET", _OPTION).addCallbacks(_warn, lambda _: None, callbackArgs=(node, name))
 
 
 def _warn(reply: Any, node: NodeConnection, name: bytes) -> None:
