@@ -49,6 +49,7 @@ SAMPLES: dict[str, list[str]] = {
     "docs/commands.md": [PROGRAM, CLIENT],
     "docs/credentials.md": [CLIENT] * 3,
     "docs/delivery.md": [CLIENT],
+    "docs/index.md": [],
     "docs/modules.md": [PROGRAM, GENERATED],
     "docs/observability.md": [CLIENT] * 5,
     "docs/options.md": [],
@@ -242,6 +243,14 @@ class PageTests(SynchronousTestCase):
         for page in pages():
             for sample in samples_of(page):
                 printed_by(sample)
+
+    def test_the_index(self) -> None:
+        """docs/index.md, from which the navigation of the site is made, lists every page once."""
+        listed = re.findall(r"^- \[.*?\]\(([^)#]+)\)", (ROOT / "docs/index.md").read_text(), re.M)
+        found = [(ROOT / "docs" / page).resolve().relative_to(ROOT).as_posix() for page in listed]
+        there = {*pages(), *(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs/api").glob("*.rst"))}
+        there |= {path.name for path in ROOT.glob("*.md")} | {"examples/README.md"}
+        self.assertEqual(sorted(found), sorted(there - {"docs/index.md"}))
 
     def test_what_a_sample_prints(self) -> None:
         """A line that prints needs a comment with the output."""
