@@ -65,6 +65,7 @@ SAMPLES: dict[str, list[str]] = {
     "docs/testing.md": [PROGRAM],
     "docs/threads.md": [PROGRAM] * 2,
     "docs/transactions.md": [CLIENT] * 3,
+    "docs/troubleshooting.md": [CLIENT],
     "docs/upstream/hiredis-py.md": [],
 }
 # The address in the samples.
