@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.proxy.base import request
+from tests.proxy.base import ProxyTests, request
 from tests.proxy.memory import ClientEnd, MemoryProxyTests
+from tests.proxy.programs import until
 from txvalkeycluster.proxy.commands import several_slots
 from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE, ScriptedNode
 
@@ -360,3 +361,20 @@ class SpecialModeTests(MemoryProxyTests):
         self.network.settle()
         self.assertFalse([call for call in self.clock.getDelayedCalls() if "deferLater" in str(call)], before)
         self.assertEqual(len(next(iter(server.upstreams)).list_waits), 0)
+
+
+class RealNodeTests(ProxyTests):
+    async def test_a_client_that_leaves_with_many_requests(self) -> None:
+        """It is noticed that a client has left, also if more is behind its command than the proxy reads."""
+        for keys in (("a",), ("a", "b", "c")):
+            await self.leave_with_many_requests(*keys)
+
+    async def leave_with_many_requests(self, *keys: str) -> None:
+        client = await self.wire()
+        client.send(request("BLPOP", *keys, 0) + request("SET", "d", "x" * 100_000) * 2)
+        sessions = self.service.server.sessions
+        [session] = sessions.values()
+        await until(lambda: session.blocked is not None and not session._reading)
+        transport: Any = client.transport
+        transport.abortConnection()
+        await until(lambda: not sessions and session.blocked is None)

@@ -11,6 +11,7 @@ until the queue is empty.  That is so while
 
 from __future__ import annotations
 
+import select
 import socket
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -225,6 +226,15 @@ class ClientSession(Protocol):
     def is_idle(self, now: float, patience: float) -> bool:
         """Tell whether the client has sent nothing for some time, and waits for nothing, also not for messages."""
         return now - self.heard_at > patience and not self.cells and not self.subscriptions
+
+    def has_left(self) -> bool:
+        """Tell whether the client has closed its connection while a command waits and the proxy does not read."""
+        if self.blocked is None or self._reading or not hasattr(select, "POLLRDHUP"):
+            return False
+        transport: Any = self.transport
+        ended = select.poll()
+        ended.register(transport.fileno(), select.POLLRDHUP)
+        return bool(ended.poll(0))
 
     def cut(self, reason: str) -> None:
         """End the connection at once.
