@@ -40,6 +40,8 @@ _reactor: Any = reactor
 _connect: Any = connectProtocol
 # The codes of errors of a proxy about commands that may have been executed.
 IN_DOUBT = ("CONNLOST ", "TIMEOUT ")
+# What libraries say about a connection that has ended.
+_DISCONNECTED = ("Lost connection", "Socket closed unexpectedly", "Connection is closed")
 #: The error of a pipelined request that a server refused, while it executed a later one of the same pipeline.
 REFUSED_IN_A_PIPELINE = "CLUSTERDOWN The cluster is down"
 _ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+:\d+")
@@ -100,8 +102,11 @@ def note(name: str, change: str, errors: Iterable[str], longest: float) -> Count
 
 
 def in_doubt(text: str) -> bool:
-    """Whether an error that a program has seen says that a command got no reply."""
-    return any(code in text for code in IN_DOUBT)
+    """Whether an error that a program has seen says that a command got no reply.
+
+    A blocking command without a reply ends the connection of the client.
+    """
+    return any(code in text for code in (*IN_DOUBT, *_DISCONNECTED))
 
 
 def tags_in(slots: set[int]) -> Iterator[str]:

@@ -10,8 +10,10 @@ from typing import Any
 from twisted.internet.defer import Deferred, gatherResults
 
 from tests.proxy.base import ProxyTests, Wire, request
+from tests.proxy.memory import ClientEnd, MemoryProxyTests
 from tests.proxy.programs import until
 from txvalkeycluster import key_slot
+from txvalkeycluster.testing import CLOSE, DEFAULT_REPLY
 
 # Lists in the slots of all three primaries, and streams there.
 _LISTS = tuple(
@@ -239,3 +241,19 @@ class BlockingTests(ProxyTests):
         self.assertTrue(counted <= lost <= killed, (counted, lost, killed))
         self.assertTrue(killed > 20, killed)
         await self.at_servers(0)
+
+
+class LostTests(MemoryProxyTests):
+    def test_a_lost_connection(self) -> None:
+        """If the connection to a node ends while a command waits, the client is disconnected without a reply."""
+        for call, name in (
+            (("BLPOP", "{k}1", 0), b"BLPOP"), (("BLMOVE", "{k}1", "{k}2", "LEFT", "LEFT", 0), b"BLMOVE"),
+            (("BLPOP", "a", "b", 0), b"LPOP"),
+        ):  # fmt: skip
+            for node in self.nodes:
+                node.script = lambda node, words, _, name=name: CLOSE if words[0] == name else DEFAULT_REPLY
+            client = ClientEnd(self.proxy())
+            client.send(request(*call) + request("PING"))
+            self.network.settle()
+            self.advance(1)
+            self.assertEqual((client.closed, bytes(client.received)), (True, b""), call)

@@ -16,7 +16,8 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ...commands import Command
-from ...errors import ValkeyError
+from ...errors import ConnectionLost, ValkeyError
+from ..replies import error_frame
 from .connection import Answer
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ _MOVING = frozenset(["BLMOVE", "BRPOPLPUSH"])
 TAKING = frozenset(["BLPOP", "BRPOP", "BLMPOP", "BZPOPMIN", "BZPOPMAX", "BZMPOP"])
 # Replies that hold no element begin with these.
 _WITHOUT = (b"*-1\r", b"$-1\r", b"_\r", b"-")
+# What the proxy replies if the connection to a node was lost begins with this.
+_LOST = b"-CONNLOST "
 #: The reply to a command that CLIENT UNBLOCK has ended with an error.
 UNBLOCKED = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"
 # Seconds until a server is asked again to end a command that it may not have read yet.
@@ -155,11 +158,18 @@ async def _at_one_server(
             reply: bytes = await call
         except CancelledError:
             return b""
+        except ConnectionLost as reason:
+            reply = error_frame(reason)
     return received(server, session, command, reply, blocked)
 
 
 def received(server: ProxyServer, session: ClientSession, command: Command, reply: bytes, blocked: Blocked) -> bytes:
     """Return what the client gets of a reply, and count an element that nobody gets."""
+    if reply.startswith(_LOST):
+        # Programs that wait survive the end of their connection, as if a server had ended.  Workers of Celery and RQ do
+        # not survive an error reply that they do not know.
+        session.end_because(f"{command.name} got no reply, because the connection to its node was lost")
+        return b""
     empty = is_empty(reply)
     if session.closed and not empty and command.name in TAKING:
         server.counters.elements_lost += 1
