@@ -1,6 +1,7 @@
 """Compares the proxy with direct access to the cluster, and with nutcracker in front of single servers.
 
-``python -m benchmarks.proxy`` needs valkey-benchmark and nutcracker (Debian's package ``nutcracker``, a proxy in C).
+``python -m benchmarks.proxy`` needs valkey-benchmark of Valkey 9 or later, for its option ``--rps``, and nutcracker
+(Debian's package ``nutcracker``, a proxy in C).
 The three take turns in every round.  CPU is that of the process of the proxy, per request.
 """
 
@@ -9,19 +10,17 @@ from __future__ import annotations
 import csv
 import os
 import re
-import selectors
 import shutil
 import socket
 import subprocess
 import sys
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from time import perf_counter, sleep
+from time import sleep
 from typing import Any
 
 import click
@@ -76,6 +75,18 @@ class Figures:
     p99: list[float] = field(default_factory=list)
 
 
+def _benchmark_of(target: Target) -> list[str]:
+    return ["valkey-benchmark", "-h", target.host, "-p", str(target.port), "--csv", *target.options]
+
+
+def _rows(words: list[str]) -> list[dict[str, Any]]:
+    """Run valkey-benchmark, and return the rows of its table."""
+    ended = subprocess.run(words, capture_output=True, text=True, check=True, timeout=120)
+    lines = ended.stdout.splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith('"test"'))
+    return list(csv.DictReader(lines[first:]))
+
+
 def benchmark(target: Target, workload: str, seconds: float) -> tuple[float, float]:
     """Run valkey-benchmark once.
 
@@ -86,71 +97,24 @@ def benchmark(target: Target, workload: str, seconds: float) -> tuple[float, flo
     # Roughly the rate of each target, so that a run takes about as long as it should.
     guess = {ONE: 40_000, PIPELINED: 200_000, MGET: 15_000}[workload]
     count = max(int(guess * seconds), 1000)
-    words = [
-        "valkey-benchmark",
-        "-h",
-        target.host,
-        "-p",
-        str(target.port),
-        "-c",
-        "50",
-        "-P",
-        str(pipeline),
-        "-r",
-        "100000",
-    ]
-    words += ["-n", str(count), "-d", "64", "--csv", *target.options]
+    words = [*_benchmark_of(target), "-c", "50", "-P", str(pipeline), "-r", "100000", "-n", str(count), "-d", "64"]
     words += ["MGET", *["key:__rand_int__"] * 10] if workload == MGET else ["-t", "set,get"]
     before = target.cpu()
-    ended = subprocess.run(words, capture_output=True, text=True, check=True, timeout=120)
+    rows = _rows(words)
     used = target.cpu() - before
-    lines = ended.stdout.splitlines()
-    first = next(number for number, line in enumerate(lines) if line.startswith('"test"'))
-    rows: list[dict[str, Any]] = list(csv.DictReader(lines[first:]))
     spent = sum(count / float(row["rps"]) for row in rows)
     total = count * len(rows)
     return total / spent, used / total * 1e6
 
 
 def latency(target: Target, seconds: float) -> float:
-    """Send GETs at a fixed rate, and return the 99th percentile of the time from the planned moment to the reply."""
-    selector = selectors.DefaultSelector()
-    connections = [socket.create_connection((target.host, target.port)) for _ in range(_CONNECTIONS)]
-    planned: dict[socket.socket, deque[float]] = {}
-    partial: dict[socket.socket, bytes] = {}
-    reply = b"$64\r\n" + b"x" * 64 + b"\r\n"
-    for connection in connections:
-        connection.sendall(b"*3\r\n$3\r\nSET\r\n$16\r\nkey:000000000001\r\n$64\r\n" + b"x" * 64 + b"\r\n")
-        if connection.recv(64) != b"+OK\r\n":
-            raise click.ClickException(f"{target.name} does not accept SET")
-        connection.setblocking(False)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        selector.register(connection, selectors.EVENT_READ)
-        planned[connection], partial[connection] = deque(), b""
-    request = b"*2\r\n$3\r\nGET\r\n$16\r\nkey:000000000001\r\n"
-    times: list[float] = []
-    begun = perf_counter()
-    sent, total = 0, int(_RATE * seconds)
-    while len(times) < total:
-        now = perf_counter()
-        due = min(int((now - begun) * _RATE), total)
-        while sent < due:
-            connection = connections[sent % _CONNECTIONS]
-            planned[connection].append(begun + sent / _RATE)
-            connection.send(request)
-            sent += 1
-        for key, _ in selector.select(0.0002):
-            chosen: Any = key.fileobj
-            data = partial[chosen] + chosen.recv(65536)
-            count, rest = divmod(len(data), len(reply))
-            if data[: len(data) - rest] != reply * count:
-                raise click.ClickException(f"{target.name} gave a wrong reply")
-            partial[chosen] = data[len(data) - rest :]
-            now = perf_counter()
-            times += [now - planned[chosen].popleft() for _ in range(count)]
-    for connection in connections:
-        connection.close()
-    return sorted(times)[int(len(times) * 0.99)]
+    """Send GETs at a fixed rate, and return the 99th percentile of the latency in seconds.
+
+    The load must come from a program in C: one in Python needs a whole core at this rate, and measures itself.
+    """
+    words = [*_benchmark_of(target), "-c", str(_CONNECTIONS), "--rps", str(_RATE), "-n", str(int(_RATE * seconds))]
+    row = _rows([*words, "-d", "64", "-t", "get"])[0]
+    return float(row["p99_latency_ms"]) / 1e3
 
 
 def memory_of_idle(target: Target) -> float:
