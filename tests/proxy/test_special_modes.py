@@ -374,7 +374,7 @@ class RealNodeTests(ProxyTests):
         client.send(request("BLPOP", *keys, 0) + request("SET", "d", "x" * 100_000) * 2)
         sessions = self.service.server.sessions
         [session] = sessions.values()
-        await until(lambda: session.blocked is not None and not session._reading)
+        await until(lambda: session.blocked is not None and not session.reading)
         transport: Any = client.transport
         transport.abortConnection()
         await until(lambda: not sessions and session.blocked is None)

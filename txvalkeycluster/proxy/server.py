@@ -384,7 +384,7 @@ class ProxyServer(Factory):
                 session.cut("it did not complete its request")
             elif settings.idle_timeout and session.is_idle(now, settings.idle_timeout):
                 session.cut("it was idle")
-            elif session.has_left():
+            elif session.blocked is not None and session.has_left():
                 session.cut("it has left")
         self.upstreams.expire()
         self.scans.expire()

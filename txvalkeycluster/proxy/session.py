@@ -11,28 +11,23 @@ until the queue is empty.  That is so while
 
 from __future__ import annotations
 
-import select
-import socket
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer, ITCPTransport
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from ..direct_write import direct_writer
 from ..slots import key_slot
 from . import replies
+from .client_connection import ClientConnection
 from .commands.blocking import Blocked
 from .commands.mget import parts_of
 from .commands.subscriptions import ClientSubscriptions
 from .commands.transactions import QueuedTransaction, Watch
-from .poller import ClientPoller
 from .request_framer import Request, RequestFramer
 from .upstream import Cell, Upstream
 
@@ -50,18 +45,6 @@ _NOT_EXECUTED = (b"-CLUSTERDOWN ", b"-TRYAGAIN ", b"-TIMEOUT ", b"-CONNLOST ", b
 _UNCOUNTED = 1 << 16
 
 
-def _notice_a_vanished_peer(transport: Any) -> None:
-    """Let the kernel end the connection within two minutes if the client's machine has disappeared."""
-    opened = getattr(transport, "socket", None)
-    if opened is None or opened.family == socket.AF_UNIX:
-        return
-    transport.setTcpKeepAlive(True)
-    if hasattr(socket, "TCP_KEEPIDLE"):
-        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
-        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
-        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
-
-
 def _log_unexpected(failure: Failure) -> None:
     _log.failure("the end of a watch failed", failure)
 
@@ -73,9 +56,8 @@ class _Muted(list[Any]):
         super().__setitem__(index, b"" if index == 0 else value)
 
 
-@implementer(IPushProducer)
-class ClientSession(Protocol):
-    """The connection of one client."""
+class ClientSession(ClientConnection):
+    """What one client does."""
 
     #: The name and the library that the client has given.
     name = b""
@@ -100,29 +82,19 @@ class ClientSession(Protocol):
     _plain = True
     #: Why this session ends; empty as long as it does not.
     ending = ""
-    closed = False
     # The connection is closed when all requests are answered.
     _finishing = False
     # A command runs that must not overlap with others.
     _alone = False
-    _reading = True
-    # The transport has too many unsent bytes.
-    _paused = False
     # The number of requests that may be under way.  It grows as long as requests wait for it and replies are small.  It
     # begins low, because nobody knows the size of a reply before it comes.
     _window = 4
     # Whether requests wait because of it.
     _narrow = False
-    # When the client last read something while bytes were waiting for it, and how many were waiting then.
-    stuck_since = 0.0
-    _unread_seen = 0
     # The bytes of the requests since no request was under way.
     _under_way = 0
     # When the client began its request that is not complete.
     _partial_since = 0.0
-    _direct: Any = None
-    # What reads from the socket in place of the reactor.
-    _poller: ClientPoller | None = None
 
     def __init__(self, server: ProxyServer, number: int) -> None:
         """Make a session for a connection that is made now.
@@ -131,11 +103,11 @@ class ClientSession(Protocol):
             server: What all sessions share.
             number: The number of the client.
         """
-        self.server = server
+        super().__init__(server)
         self.number = number
         self.begun = self.heard_at = server.seconds()
         self.commands = 0
-        self.bytes_in = self.bytes_out = 0
+        self.bytes_in = 0
         self.last_command = b""
         #: Whether the client may send commands.
         self.known = server.lets_everybody_in
@@ -155,27 +127,14 @@ class ClientSession(Protocol):
 
     def connectionMade(self) -> None:
         """Start to read."""
-        transport: Any = self.transport
-        self._direct = direct_writer(transport)
-        if self._direct is not None and self.server.poller is not None:
-            self._poller = self.server.poller
-            self._poller.add(transport)
-        if self._direct is not None and getattr(transport.protocol, "_wrappedProtocol", None) is self:
-            transport.protocol = self
-        transport.registerProducer(self, True)
-        if ITCPTransport.providedBy(transport):
-            transport.setTcpNoDelay(True)
-            _notice_a_vanished_peer(transport)
+        self.open()
         if self.known:
             self.use(self.server.upstreams.of(2))
         self.server.joined(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget the requests.  Those that were sent to the cluster go on there."""
-        self.closed = True
-        self._direct = None
-        if self._poller is not None:
-            self._poller.remove(self.transport)
+        self.ended()
         self._count_down()
         self._drop_cells()
         self._queue.clear()
@@ -186,11 +145,6 @@ class ClientSession(Protocol):
             self.blocked.end()
         self.use(None)
         self.server.left(self)
-
-    @property
-    def peer(self) -> str:
-        """The address of the client."""
-        return self.server.address_of(self.transport, "getPeer")
 
     @property
     def flags(self) -> bytes:
@@ -204,37 +158,17 @@ class ClientSession(Protocol):
         return self.protocol == 2 and bool(self.subscriptions)
 
     @property
-    def unread(self) -> int:
-        """The number of bytes that the client has not read yet, as far as they are in this process."""
-        transport: Any = self.transport
-        below = transport
-        while below is not None and not hasattr(below, "dataBuffer"):
-            below = getattr(below, "transport", None)
-        if below is None:
-            return 0
-        return len(below.dataBuffer) - int(below.offset) + int(below._tempDataLen)
-
-    @property
     def partial(self) -> int:
         """The number of bytes of the request that is not complete."""
         return self._framer.partial
 
     def is_late(self, now: float, patience: float) -> bool:
         """Tell whether the client has not completed a request for some time, although the proxy reads from it."""
-        return self._reading and bool(self._framer.partial) and now - self._partial_since > patience
+        return self.reading and bool(self._framer.partial) and now - self._partial_since > patience
 
     def is_idle(self, now: float, patience: float) -> bool:
         """Tell whether the client has sent nothing for some time, and waits for nothing, also not for messages."""
         return now - self.heard_at > patience and not self.cells and not self.subscriptions
-
-    def has_left(self) -> bool:
-        """Tell whether the client has closed its connection while a command waits and the proxy does not read."""
-        if self.blocked is None or self._reading or not hasattr(select, "POLLRDHUP"):
-            return False
-        transport: Any = self.transport
-        ended = select.poll()
-        ended.register(transport.fileno(), select.POLLRDHUP)
-        return bool(ended.poll(0))
 
     def cut(self, reason: str) -> None:
         """End the connection at once.
@@ -251,45 +185,22 @@ class ClientSession(Protocol):
             self._queue.clear()
             self.transport.abortConnection()  # type: ignore[union-attr]
 
-    def pauseProducing(self) -> None:
-        """Start nothing more: the client does not read its replies."""
-        self._paused = True
-        self.stuck_since = self.server.seconds()
-        self._unread_seen = self.unread
-        self.server.slow.add(self)
-        self._read_or_not()
-
-    def resumeProducing(self) -> None:
-        """Go on: the client has read its replies."""
-        self._paused = False
-        self.server.slow.discard(self)
-        self._advance()
-
-    def stopProducing(self) -> None:
-        """Do nothing; connectionLost handles the end."""
-
-    def is_stuck(self, now: float, patience: float) -> bool:
-        """Tell whether the client has read nothing for some time although replies wait for it."""
-        unread = self.unread
-        if unread < self._unread_seen:
-            self.stuck_since = now
-        self._unread_seen = unread
-        return now - self.stuck_since > patience
+    def writable(self, possible: bool) -> None:
+        """Start nothing more as long as the client does not read its replies."""
+        if possible:
+            self.server.slow.discard(self)
+            self._advance()
+        else:
+            self.server.slow.add(self)
+            self._read_or_not()
 
     def _read_or_not(self) -> None:
         # While a command of the client waits, the proxy reads on, to notice when the client leaves.
         full = self._queue and (self.blocked is None or self._under_way > _UNCOUNTED)
-        wanted = not (full or self._paused or self._finishing or self._framer.waits)
-        if wanted != self._reading and not self.closed:
-            self._reading = wanted
+        wanted = not (full or self.paused or self._finishing or self._framer.waits)
+        if wanted != self.reading and not self.closed:
             self._partial_since = self.server.seconds()
-            transport: Any = self.transport
-            if self._poller is not None:
-                (self._poller.add if wanted else self._poller.remove)(transport)
-            elif wanted:
-                transport.resumeProducing()
-            else:
-                transport.pauseProducing()
+            self.read(wanted)
 
     # ---- the login
 
@@ -423,7 +334,7 @@ class ClientSession(Protocol):
 
     @property
     def _blocked(self) -> bool:
-        if self._alone or self.delayed or self._paused or self.closed or self.ending:
+        if self._alone or self.delayed or self.paused or self.closed or self.ending:
             return True
         return self._under_way > _UNCOUNTED and bool(self.cells) and self._under_way > self.server.fair_share
 
@@ -535,8 +446,8 @@ class ClientSession(Protocol):
         """Send now what is no reply."""
         pushes, self._pushes = self._pushes, []
         if pushes and not self.closed:
-            self._send(b"".join(pushes))
-            if self._paused and self.unread > self.server.settings.max_unread_messages:
+            self.send(b"".join(pushes))
+            if self.paused and self.unread > self.server.settings.max_unread_messages:
                 self.cut("it does not read its messages")
 
     def end_because(self, reason: str) -> None:
@@ -619,16 +530,4 @@ class ClientSession(Protocol):
         window = 2 * self._window if self._narrow else self._window
         room = _WINDOW_BYTES * len(ready) // (length + 1)
         self._window = max(_LEAST_WINDOW, min(window, room, self.server.most_pending))
-        self._send(data)
-
-    def _send(self, data: bytes) -> None:
-        length = len(data)
-        self.bytes_out += length
-        direct = self._direct
-        if direct is not None and not direct.dataBuffer and not direct._tempDataBuffer:
-            written = direct.writeSomeData(data)
-            if isinstance(written, int):
-                if written == length:
-                    return
-                data = data[written:]
-        self.transport.write(data)  # type: ignore[union-attr]
+        self.send(data)

@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 
 from ...commands import Command
 from ...commands.overrides import block_time, place_of_block
-from ...errors import ReplyError
+from ...errors import ProtocolError, ReplyError
 from ...slots import key_slot
 from ..numbers import integer
 from ..replies import error
@@ -243,7 +243,9 @@ async def _last_id(upstream: Upstream, key: bytes) -> bytes:
             return b"0-0"
         raise
     facts = about if isinstance(about, dict) else dict(zip(about[::2], about[1::2], strict=True))
-    found: bytes = facts[b"last-generated-id"]
+    found = facts.get(b"last-generated-id")
+    if not isinstance(found, bytes):
+        raise ProtocolError("the server's reply to XINFO STREAM has no last-generated-id")
     return found
 
 
