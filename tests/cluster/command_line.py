@@ -18,6 +18,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutputAndValue
 
 from tests.cases import TestCase
+from txvalkeycluster.testing.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 COMMAND = ("-m", "txvalkeycluster")
@@ -134,6 +135,17 @@ def accepts(port: int) -> bool:
     """Return whether a server listens on a port."""
     with socket.socket() as sock:
         return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+def first_of_six() -> int:
+    """Return a port that is free together with the five ports behind it."""
+    for port in range(17000, 32000, 6):
+        try:
+            free_ports("127.0.0.1", 0, range(port, port + 6))
+        except RuntimeError:
+            continue
+        return port
+    raise AssertionError("there are no six free ports in a row")
 
 
 def pause() -> Deferred[Any]:

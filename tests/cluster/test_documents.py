@@ -17,11 +17,10 @@ from twisted.python.reflect import namedAny
 import txvalkeycluster
 from tests.cases import SynchronousTestCase
 from tests.cluster.base import ClusterTests
-from tests.cluster.command_line import CommandLine
+from tests.cluster.command_line import CommandLine, first_of_six
 from txvalkeycluster import ClusterClient, Event, FinishedCommand, LostReason, Options, Statistics, ValkeyError
 from txvalkeycluster.commands.overrides import REFUSED
 from txvalkeycluster.prometheus import ClusterCollector
-from txvalkeycluster.testing.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,6 +34,8 @@ APPLICATION = "application"
 #: The sample is an application of a web framework.  It is only compiled: the tests do not install the frameworks, which
 #: have dependencies in other languages.  docs/asyncio.md was run by hand with FastAPI 0.165 and Quart 0.22.
 FRAMEWORK = "framework"
+#: A test of its own runs the sample: tests.cluster.test_tutorial.
+STEP = "step"
 #: The sample is a complete program that needs the output of the page's ``python -m gencmd`` line.
 GENERATED = "generated"
 
@@ -66,6 +67,7 @@ SAMPLES: dict[str, list[str]] = {
     "docs/threads.md": [PROGRAM] * 2,
     "docs/transactions.md": [CLIENT] * 3,
     "docs/troubleshooting.md": [CLIENT],
+    "docs/tutorial.md": [STEP] * 4,
     "docs/upstream/hiredis-py.md": [],
 }
 # The address in the samples.
@@ -174,7 +176,7 @@ class SampleTests(ClusterTests):
         """Run one sample; return why it failed, or nothing."""
         url = f"valkey://{self.cluster.addresses[0]}"
         program = sample.replace(ADDRESS, str(self.cluster.addresses[0]))
-        if kind == FRAMEWORK:
+        if kind in (FRAMEWORK, STEP):
             compile(program, name, "exec")
             return ""
         words = [program]
@@ -205,23 +207,13 @@ class FirstContactTests(CommandLine):
         text = (ROOT / "README.md").read_text()
         words, port = re.findall(r"^    txvalkeycluster (cluster start --first-port=(\d+))$", text, re.M)[0]
         self.assertEqual(ADDRESS, f"127.0.0.1:{port}")
-        other = str(self.first_of_six())
+        other = str(first_of_six())
         self.addCleanup(self.run_command, "cluster", "stop")
         url = await self.succeed(*words.replace(port, other).split())
         self.assertTrue(url.startswith(f"valkey://127.0.0.1:{other},127.0.0.1:"), url)
         [sample] = samples_of("README.md")
         result = await self.run_python("-c", sample.replace(f":{port}", f":{other}"))
         self.assertEqual(result, (0, printed_by(sample), ""))
-
-    def first_of_six(self) -> int:
-        """Return a port that is free together with the five ports behind it."""
-        for port in range(17000, 32000, 6):
-            try:
-                free_ports("127.0.0.1", 0, range(port, port + 6))
-            except RuntimeError:
-                continue
-            return port
-        raise AssertionError("there are no six free ports in a row")
 
     def test_two_commands(self) -> None:
         """The README has the two commands that CI and visitors use."""
@@ -239,7 +231,8 @@ class PageTests(SynchronousTestCase):
         counts = {page: len(surroundings) for page, surroundings in SAMPLES.items()}
         self.assertEqual(counts, {page: len(samples_of(page)) for page in pages()})
         self.assertLessEqual(
-            {kind for kinds in SAMPLES.values() for kind in kinds}, {PROGRAM, CLIENT, APPLICATION, FRAMEWORK, GENERATED}
+            {kind for kinds in SAMPLES.values() for kind in kinds},
+            {PROGRAM, CLIENT, APPLICATION, FRAMEWORK, STEP, GENERATED},
         )
         for page in pages():
             for sample in samples_of(page):
