@@ -47,6 +47,7 @@ SAMPLES: dict[str, list[str]] = {
     "docs/benchmarks.md": [],
     "docs/blocking.md": [PROGRAM, CLIENT],
     "docs/client.md": [CLIENT] * 4,
+    "docs/coming-from-libvalkeycluster.md": [],
     "docs/commands.md": [PROGRAM, CLIENT],
     "docs/credentials.md": [CLIENT] * 3,
     "docs/delivery.md": [CLIENT],

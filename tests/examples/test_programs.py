@@ -143,6 +143,35 @@ class SharedServicesTests(ExampleTests):
         self.assertIn("running for 0 s", program.out)
 
 
+class PortedTests(ExampleTests):
+    """The example programs of other clients, written with this library."""
+
+    async def test_libvalkeycluster(self) -> None:
+        """The synchronous example prints two replies.  If the cluster cannot be reached, it prints why."""
+        self.assertEqual(await self.run_example("libvalkeycluster_example.py"), (0, "SET: OK\nGET: value\n", ""))
+        self.assertEqual(await self.client.get("key"), "value")
+        await self.cluster.stop()
+        code, out, err = await self.run_example("libvalkeycluster_example.py")
+        self.assertEqual((code, out), (1, ""))
+        self.assertRegex(err, "^Error: no node gave a slot map\n")
+        self.assertNotIn("Traceback", err)
+
+    async def test_libvalkeycluster_async(self) -> None:
+        """The asynchronous example prints each reply once, in order for each key, and each connection."""
+        code, out, err = await self.run_example("libvalkeycluster_example_async.py")
+        self.assertEqual((code, err), (0, ""))
+        lines = out.splitlines()
+        for key, value in (("key", "value"), ("key2", "value2")):
+            replies = [line for line in lines if line.startswith((f"SET {key}:", f"GET {key}:"))]
+            self.assertEqual(replies, [f"SET {key}: OK", f"GET {key}: {value}"])
+        connected, disconnected = (
+            {line.rpartition(" ")[2] for line in lines if line.startswith(f"{what} ")}
+            for what in ("connected to", "disconnected from")
+        )
+        self.assertEqual(connected, disconnected)
+        self.assertEqual(len(lines), 4 + 2 * len(connected))
+
+
 class ReadmeTests(SynchronousTestCase):
     def test_every_example_is_listed(self) -> None:
         """README.md of the examples has a row for each of them, and no other."""
