@@ -64,6 +64,9 @@ class ClientEnd:
     def resumeProducing(self) -> None:
         self.reading = True
 
+    def fileno(self) -> int:
+        return -1
+
     def getPeer(self) -> IPv4Address:
         return IPv4Address("TCP", "10.0.0.1", 1000)
 

@@ -261,6 +261,15 @@ class SpecialModeTests(MemoryProxyTests):
             self.network.settle()
             self.assertTrue(client.received.startswith(b"message"), client.received)
 
+    def test_many_requests_behind_one_that_waits(self) -> None:
+        """More requests behind one that waits than the proxy reads do not end the search for clients that are idle."""
+        server = self.proxy(idle_timeout=20)
+        client, idle = ClientEnd(server), ClientEnd(server)
+        self.call(client, "BLPOP k 0", f"SET a {'x' * 100_000}", "PING")
+        self.assertFalse(client.reading)
+        self.advance(30, 0.5)
+        self.assertEqual((client.closed, idle.closed), (False, True))
+
     def test_idle_subscribers(self) -> None:
         """A client that has subscriptions is not idle, as on a server."""
         server = self.proxy(idle_timeout=5)

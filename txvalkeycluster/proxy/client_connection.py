@@ -101,8 +101,11 @@ class ClientConnection(Protocol):
         if self.reading or not hasattr(select, "POLLRDHUP"):
             return False
         transport: Any = self.transport
+        descriptor = transport.fileno()
+        if descriptor < 0:
+            return False
         ended = select.poll()
-        ended.register(transport.fileno(), select.POLLRDHUP)
+        ended.register(descriptor, select.POLLRDHUP)
         return bool(ended.poll(0))
 
     def pauseProducing(self) -> None:
