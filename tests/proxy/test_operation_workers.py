@@ -86,6 +86,35 @@ class WorkerTests(OperationTests):
         await until(lambda: len(self.sockets_of(proxy)) == 2 or proxy.process.poll() is not None)
         return proxy
 
+    async def test_clients_that_wait(self) -> None:
+        """CLIENT UNBLOCK ends the command of a client of another worker; SIGHUP disconnects those that wait."""
+        proxy = await self.proxy()
+        waiting = [await self.client_at(proxy, 0) for _ in range(3)]
+        other = await self.client_at(proxy, 1)
+        number = await waiting[0].call("CLIENT", "ID")
+        calls = [
+            waiting[0].call("BLPOP", "a", 0),
+            waiting[1].call("BLPOP", "a", "b", "c", 0),
+            waiting[2].call("SUBSCRIBE", "a"),
+        ]
+        self.assertEqual(await calls[2], [b"subscribe", b"a", 1])
+
+        async def unblocked() -> bool:
+            return bool(await other.call("CLIENT", "UNBLOCK", number, "ERROR") == 1)
+
+        await self.cluster.until(unblocked, "the command waits")
+        self.assertIn("UNBLOCKED", str(await calls[0]))
+        # It waits for its next one when the worker is told to end.
+        waiting[0].call("BLPOP", "a", 0).addErrback(lambda _: None)
+        calls[1].addErrback(lambda _: None)
+        proxy.kill(signal.SIGHUP)
+        for client in waiting:
+            await client.lost
+        again = await self.plain(self.port)
+        self.assertEqual(await again.call("RPUSH", "a", "x"), 1)
+        self.assertEqual(await again.call("LPOP", "a"), b"x")
+        self.assertNotIn("Traceback", proxy.log)
+
     # ---- ends that nobody asked for
 
     async def test_a_killed_worker(self) -> None:

@@ -452,6 +452,8 @@ class ClientSession(ClientConnection):
 
     def end_because(self, reason: str) -> None:
         """End all subscriptions, send the messages that have come, and close the connection."""
+        if self.closed or self.ending:
+            return
         _log.info("the connection of client {peer} is closed: {reason}", peer=self.peer, reason=reason)
         self.server.counters.clients_cut += 1
         self.forget_subscriptions()
