@@ -19,8 +19,9 @@ _SUMMED = frozenset(["memory", "stats", "cpu", "commandstats", "errorstats"])
 # Numbers that have no sum: they are those of the first primary.
 _FIRST = ("_ratio", "_perc", "_policy", "_usec")
 # Sections that describe a node as a part of the cluster.
-_LEFT_OUT = frozenset(["replication", "cluster", "modules", "keyspace", "clients"])
-_ALL = frozenset(["all", "everything", "default"])
+_LEFT_OUT = frozenset(["replication", "cluster", "cluster info", "modules", "keyspace", "clients"])
+# A client that asks for these gets the section about the proxy.
+_WITH_PROXY = frozenset(["all", "everything", "default", "proxy"])
 # In the section about persistence, these are totals.  Of the other fields, the least favourable one is shown.
 _TOTALS = ("_since_last_save", "_saves", "_rewrites", "_expired", "_loaded", "_processed", "_total", "cow_size")
 # In the section about clients, only these are totals of the nodes.
@@ -50,12 +51,10 @@ async def cluster_info(server: ProxyServer, session: ClientSession, wanted: list
     """
     assert session.upstream is not None
     client = session.upstream.client
-    everything = bool(_ALL & set(wanted))
-    asked = ("everything",) if everything else tuple(wanted)
     if not client.topology.primaries:
         await client.refresh_topology()
     primaries = [node for node in client.topology.primaries if node.address is not None]
-    results = await DeferredList([client.execute_on(node, "INFO", *asked) for node in primaries], consumeErrors=True)
+    results = await DeferredList([client.execute_on(node, "INFO", *wanted) for node in primaries], consumeErrors=True)
     failed = next((result for succeeded, result in results if not succeeded), None)
     if failed is not None:
         failed.raiseException()
@@ -75,7 +74,7 @@ async def cluster_info(server: ProxyServer, session: ClientSession, wanted: list
             sections[name] = _persistence(parts)
         else:
             sections[name] = _summed(parts) if lower in _SUMMED else parts[0]
-    if everything or not wanted or "proxy" in wanted:
+    if not wanted or not _WITH_PROXY.isdisjoint(wanted):
         sections["Proxy"] = _proxy(server)
     texts = [
         f"# {name}\r\n" + "".join(f"{field}:{value}\r\n" for field, value in fields.items())
@@ -204,7 +203,17 @@ def _of_the_proxy(section: str, server: ProxyServer, parts: list[dict[str, str]]
             **{name: _sum([part[name] for part in parts if name in part]) for name in _OF_KEYS if name in parts[0]},
         }
     if section == "replication":
-        return {"role": "master", "connected_slaves": "0"}
+        # As of a server that never had a replica.
+        return {
+            "role": "master",
+            "connected_slaves": "0",
+            "master_failover_state": "no-failover",
+            "master_replid": _RUN_ID,
+            "master_replid2": "0" * 40,
+            "master_repl_offset": "0",
+            "second_repl_offset": "-1",
+            "repl_backlog_active": "0",
+        }
     if section == "cluster":
         return {"cluster_enabled": "0"}
     if section == "keyspace":
