@@ -41,7 +41,14 @@ class InfoTests(ProxyTests):
         """INFO has the sections of a server, with the same fields in those that exist for a cluster."""
         single = await self.wire(await self.start_single())
         wire = await self.wire()
-        every = ([], ["everything"], ["all"], ["default"], ["cpu", "DEFAULT"], ["commandstats", "default"])
+        every: tuple[list[str], ...] = (
+            [],
+            ["everything"],
+            ["all"],
+            ["default"],
+            ["cpu", "DEFAULT"],
+            ["commandstats", "default"],
+        )
         for sections in (*every, ["memory", "cpu"], ["Keyspace"], ["none"]):
             words = ["INFO", *sections]
             expected, found = sections_of(await single.call(*words)), sections_of(await wire.call(*words))
