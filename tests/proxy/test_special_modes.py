@@ -334,6 +334,24 @@ class SpecialModeTests(MemoryProxyTests):
                 time,
             )
 
+    def test_block_twice(self) -> None:
+        """An attempt that must not block has no BLOCK, also if the client gave several: it would block all clients."""
+        client = ClientEnd(self.proxy())
+        read: list[list[bytes]] = []
+
+        def answer(node: ScriptedNode, words: list[bytes], connection: Any) -> Any:
+            if words[0] == b"XREAD":
+                read.append(words)
+                return SILENCE if b"BLOCK" in words else b"*-1\r\n"
+            return self.store(node, words, connection)
+
+        for node in self.nodes:
+            node.script = answer
+        keys = [self.key_of(node) for node in self.nodes]
+        self.call(client, f"XREAD BLOCK 5 COUNT 1 BLOCK 0 STREAMS {' '.join(keys)} 0 0 0")
+        calls = [f"XREAD {block}COUNT 1 STREAMS {key} 0" for block in ("", "BLOCK 0 ") for key in keys]
+        self.assertEqual(sorted(b" ".join(words).decode() for words in read), sorted(calls))
+
     def test_many_lists_and_streams(self) -> None:
         """If many connections wait already, further clients try again and again, and get what they wait for."""
         self.patch(several_slots, "MOST_WAITS", 4)

@@ -252,10 +252,12 @@ async def _last_id(upstream: Upstream, key: bytes) -> bytes:
 def _streams(words: list[bytes], keys: list[bytes], wanted: Sequence[int], *, blocks: bool) -> list[bytes]:
     """Return XREAD or XREADGROUP for some of its keys, with or without BLOCK."""
     before = words[: len(words) - 2 * len(keys) - 1]
-    if not blocks:
-        place = place_of_block(words)
-        if place:
-            before = before[:place] + before[place + 2 :]
+    # There can be several.  One that is left would block the connection that all clients share.
+    while place := place_of_block(before):
+        before = before[:place] + before[place + 2 :]
+    if blocks:
+        # The proxy measures the time.
+        before = [before[0], b"BLOCK", b"0", *before[1:]]
     ids = words[len(words) - len(keys) :]
     return [*before, b"STREAMS", *[keys[n] for n in wanted], *[ids[n] for n in wanted]]
 
