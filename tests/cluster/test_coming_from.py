@@ -9,14 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from twisted.internet import reactor
+
 from tests.cases import SynchronousTestCase
 from tests.cluster.c_api import ERRORS, NAMES
 from tests.cluster.command_line import ROOT, CommandLine
-from tests.cluster.test_documents import ADDRESS
+from tests.cluster.test_documents import ADDRESS, printed_by
 from txvalkeycluster.testing import LocalCluster
 from txvalkeycluster.testing.terminator import Certificates
 
 C_PAGE = ROOT / "docs/coming-from-libvalkeycluster.md"
+REDIS_PAGE = ROOT / "docs/coming-from-redis-py.md"
+TXREDISAPI_PAGE = ROOT / "docs/coming-from-txredisapi.md"
 #: The section whose lines use the client for threads.
 BLOCKING = "Synchronous functions"
 
@@ -44,6 +48,12 @@ def compiled(line):
         return compile(code, line, "eval", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     except SyntaxError:
         return compile(code, line, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+async def run(lines):
+    for line in lines:
+        code = compiled(line)
+        result = eval(code, defined)
+        check(line, await result if code.co_flags & inspect.CO_COROUTINE else result)
 """
 # Runs lines with a blocking client.  Arguments: the URL, and the lines as JSON.
 RUN_BLOCKING = (
@@ -58,7 +68,7 @@ with blocking.connect(url, encoding="utf-8") as defined["client"]:
 sys.exit("\\n".join(failures) or 0)
 """
 )
-# Runs lines in a coroutine.
+# Runs lines in a coroutine, with a client of Twisted.
 RUN_CLIENT = (
     SURROUNDINGS
     + """
@@ -75,12 +85,58 @@ async def main(reactor, url, lines):
 
     async with await connect(reactor, url, encoding="utf-8") as client:
         defined.update(reactor=reactor, client=client, ClusterClient=Noted)
-        for line in json.loads(lines):
-            code = compiled(line)
-            result = eval(code, defined)
-            check(line, await result if code.co_flags & inspect.CO_COROUTINE else result)
+        await run(json.loads(lines))
         for each in made:
             await each.close()
+    sys.exit("\\n".join(failures) or 0)
+
+react(lambda reactor: ensureDeferred(main(reactor, *sys.argv[1:])))
+"""
+)
+# Runs lines with the client for asyncio.
+RUN_ASYNCIO = (
+    SURROUNDINGS
+    + """
+import asyncio
+from txvalkeycluster import aio
+
+async def main(url, lines):
+    async with await aio.connect(url, encoding="utf-8") as defined["client"]:
+        await run(json.loads(lines))
+    sys.exit("\\n".join(failures) or 0)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+)
+# Runs lines of redis-py.
+RUN_REDIS = (
+    SURROUNDINGS
+    + """
+import asyncio
+from redis.asyncio.cluster import RedisCluster
+
+async def main(url, lines):
+    address = url.removeprefix("valkey://").partition(",")[0]
+    async with RedisCluster.from_url(f"redis://{address}", decode_responses=True) as defined["client"]:
+        await run(json.loads(lines))
+    sys.exit("\\n".join(failures) or 0)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+)
+# Runs lines of txredisapi.
+RUN_TXREDISAPI = (
+    SURROUNDINGS
+    + """
+import txredisapi
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.task import react
+
+async def main(reactor, url, lines):
+    host, _, port = url.removeprefix("valkey://").partition(",")[0].partition(":")
+    defined["client"] = client = await txredisapi.Connection(host, int(port))
+    await run(json.loads(lines))
+    await client.disconnect()
     sys.exit("\\n".join(failures) or 0)
 
 react(lambda reactor: ensureDeferred(main(reactor, *sys.argv[1:])))
@@ -130,13 +186,45 @@ class CompletenessTests(SynchronousTestCase):
         self.assertEqual(empty, ["`make test`", "`make stop`"])
 
 
+class PythonTests(CommandLine):
+    """The pages about redis-py and txredisapi: what they say about both sides is true."""
+
+    timeout = 300
+
+    async def test_redis_py(self) -> None:
+        """The lines and programs of redis-py and of this library give what their comments say."""
+        await self.compare(REDIS_PAGE, RUN_REDIS, RUN_ASYNCIO, LocalCluster(reactor, replicas=0))
+
+    async def test_txredisapi(self) -> None:
+        """The same for txredisapi, on a cluster of one node."""
+        await self.compare(TXREDISAPI_PAGE, RUN_TXREDISAPI, RUN_CLIENT, LocalCluster(reactor, primaries=1, replicas=0))
+
+    async def compare(self, page: Path, theirs: str, ours: str, cluster: LocalCluster) -> None:
+        self.addCleanup(cluster.stop)
+        await cluster.start()
+        client = cluster.client()
+        self.addCleanup(client.abort)
+        host, port = cluster.addresses[0]
+        rows = re.findall(r"^\| `(.+?)` \| `(.+?)` \| .*\|$", page.read_text(), re.M)
+        rows = [(one, other) for one, other in rows if "client." in one and "  # " in one]
+        self.assertGreater(len(rows), 20)
+        for program, lines in ((theirs, [one for one, _ in rows]), (ours, [other for _, other in rows])):
+            await client.flushall()
+            result = await self.run_python("-c", program, cluster.url, json.dumps(lines))
+            self.assertEqual(result, (0, "", ""), result[2])
+        # tests.cluster.test_documents runs the program of this library.
+        await client.flushall()
+        [before] = re.findall(r"^```\n(.*?)^```$", page.read_text(), re.M | re.S)
+        program = before.replace(ADDRESS, f"{host}:{port}").replace('"127.0.0.1", 7000', f'"{host}", {port}')
+        result = await self.run_python("-c", program)
+        self.assertEqual(result, (0, printed_by(before), ""), result[2])
+
+
 class LineTests(CommandLine):
     timeout = 300
 
     async def test_every_line_runs(self) -> None:
         """Each line of Python runs on a cluster, and gives what its comment says."""
-        from twisted.internet import reactor
-
         cluster = LocalCluster(reactor)
         self.addCleanup(cluster.stop)
         await cluster.start()

@@ -48,6 +48,8 @@ SAMPLES: dict[str, list[str]] = {
     "docs/blocking.md": [PROGRAM, CLIENT],
     "docs/client.md": [CLIENT] * 4,
     "docs/coming-from-libvalkeycluster.md": [],
+    "docs/coming-from-redis-py.md": [PROGRAM],
+    "docs/coming-from-txredisapi.md": [PROGRAM],
     "docs/commands.md": [PROGRAM, CLIENT],
     "docs/credentials.md": [CLIENT] * 3,
     "docs/delivery.md": [CLIENT],
