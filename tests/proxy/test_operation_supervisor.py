@@ -15,7 +15,8 @@ from twisted.python.failure import Failure
 from tests.cases import SynchronousTestCase
 from tests.logs import observe_log
 from txvalkeycluster.proxy import ProxySettings
-from txvalkeycluster.proxy.process.supervisor import Supervisor, Worker
+from txvalkeycluster.proxy.process.supervisor import Supervisor
+from txvalkeycluster.proxy.process.worker_process import WorkerProcess
 from txvalkeycluster.proxy.snapshot import Snapshot
 
 CLUSTER = "valkey://127.0.0.1:7000"
@@ -42,7 +43,7 @@ class Port:
 class Process:
     """The process of a worker, which does what the test says."""
 
-    def __init__(self, worker: Worker, descriptors: dict[int, Any]) -> None:
+    def __init__(self, worker: WorkerProcess, descriptors: dict[int, Any]) -> None:
         self.worker = worker
         self.descriptors = descriptors
         self.pid: int | None = 1

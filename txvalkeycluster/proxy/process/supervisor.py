@@ -11,7 +11,6 @@ ends.  Its log is its standard error.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProcessTransport
-from twisted.internet.protocol import Factory, ProcessProtocol
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
@@ -34,10 +33,10 @@ from ..settings import ProxySettings
 from ..snapshot import Snapshot
 from ..web.history import History
 from ..web.status import DRAINS, Part, Readiness, readiness_of_all, status_of, worker_row
-from .json_log import log_line
 from .listening import close_ports, endpoint_of, open_ports
 from .peers import MOST_NUMBERS, PeerError, Peers, part_in, readiness_in, snapshot_in
 from .service import SharedRun, at_next_signal, made_server, metrics_endpoint
+from .worker_process import WorkerProcess
 
 if TYPE_CHECKING:
     from ..web.site import ProxySite
@@ -73,103 +72,12 @@ def _refusal(failure: Failure) -> Readiness:
     return reason.readiness if isinstance(reason, _NotReady) else Readiness(False, str(reason))
 
 
-def _state(worker: Worker, answers: bool) -> str:
+def _state(worker: WorkerProcess, answers: bool) -> str:
     if worker.stopping:
         return "stopping"
     if not worker.ready.called:
         return "starting"
     return "running" if answers else "no answer"
-
-
-class Worker(ProcessProtocol):
-    """The process of one worker."""
-
-    transport: Any
-
-    def __init__(self, supervisor: Supervisor, serial: int, number: int, place: int) -> None:
-        """Make a worker whose process is not started yet.
-
-        Args:
-            supervisor: Is told what happens.
-            serial: A later worker has a higher one.
-            number: The number that no other worker has at the same time.
-            place: Which part of the limits it has, from 0.  Its successor has the same.
-        """
-        self.serial = serial
-        self.number = number
-        self.place = place
-        #: Fires with whether the worker accepts clients.  False: it has ended before.
-        self.ready: Deferred[bool] = Deferred()
-        #: Fires with None when the process has ended.
-        self.gone: Deferred[None] = Deferred()
-        #: Whether it was told to stop.
-        self.stopping = False
-        #: Whether it has as many clients as it may have.
-        self.full = False
-        #: What it has done, as far as it has told, and whether that is all.
-        self.numbers = Snapshot()
-        self.told_all = False
-        self.started = supervisor.seconds()
-        self._supervisor = supervisor
-        self._partial = {1: b"", 2: b""}
-
-    @property
-    def accepts(self) -> bool:
-        """Whether it accepts clients, or would if it had not enough of them."""
-        return self.ready.called and not self.stopping
-
-    def childDataReceived(self, childFD: int, data: bytes) -> None:
-        """Pass on the lines that are complete."""
-        *lines, self._partial[childFD] = (self._partial[childFD] + data).split(b"\n")
-        for line in lines:
-            text = line.decode("utf-8", "replace")
-            if childFD == 1:
-                try:
-                    self._told(json.loads(text))
-                except (ValueError, TypeError):
-                    _log.warn("worker {number} has written {line!r}", number=self.number, line=text)
-            else:
-                log_line(self.number, text)
-
-    def _told(self, told: Any) -> None:
-        if not isinstance(told, dict):
-            raise TypeError("it is no object")
-        if "numbers" in told:
-            self.numbers = Snapshot.from_json(told["numbers"])
-            self.told_all = True
-        if "event" in told:
-            level, event = told["event"]
-            self._supervisor.history.add(str(level), str(event), self.number)
-        if "full" in told:
-            self.full = bool(told["full"])
-            self._supervisor.changed()
-        if "ready" in told and not self.ready.called:
-            self.ready.callback(True)
-
-    def tell(self, **what: Any) -> None:
-        """Send a line."""
-        self.transport.write(json.dumps(what).encode() + b"\n")
-
-    def stop(self) -> None:
-        """Tell the worker to end when the requests of its clients have ended.
-
-        A signal would not do: systemd and terminals send signals to all processes, and a second one means to hurry.
-        """
-        if not self.stopping:
-            self.stopping = True
-            self.tell(stop="drain")
-
-    def kill(self) -> None:
-        """End the process now."""
-        if self.transport.pid:
-            self.transport.signalProcess("KILL")
-
-    def processEnded(self, reason: Failure) -> None:
-        """Tell everybody."""
-        self._supervisor.ended(self, reason)
-        if not self.ready.called:
-            self.ready.callback(False)
-        self.gone.callback(None)
 
 
 class Supervisor(Service):
@@ -197,7 +105,7 @@ class Supervisor(Service):
         self._folder = ""
         self._serial = 0
         #: The workers that run.
-        self.workers: list[Worker] = []
+        self.workers: list[WorkerProcess] = []
         # What the workers that have ended have done.
         self._done = Snapshot()
         #: The last changes of state, of this process and of all workers.
@@ -281,7 +189,7 @@ class Supervisor(Service):
 
     # ---- workers
 
-    def _start(self, place: int) -> Worker | None:
+    def _start(self, place: int) -> WorkerProcess | None:
         """Start a worker; return None if the system does not let us."""
         self._serial += 1
         taken = {each.number for each in self.workers}
@@ -290,7 +198,7 @@ class Supervisor(Service):
             for each in range(self._serial - 1, self._serial + MOST_NUMBERS)
             if each % (MOST_NUMBERS - 1) + 1 not in taken
         )
-        worker = Worker(self, self._serial, number, place)
+        worker = WorkerProcess(self, self._serial, number, place)
         inherited = {_FIRST + each: port.fileno() for each, port in enumerate(self._shared)}  # type: ignore[attr-defined]
         try:
             transport: IProcessTransport = self._reactor.spawnProcess(
@@ -338,7 +246,7 @@ class Supervisor(Service):
         self.changed()
         return ready
 
-    def _not_ready(self, worker: Worker) -> None:
+    def _not_ready(self, worker: WorkerProcess) -> None:
         self._note(LogLevel.error, "worker {number} is killed: it does not accept clients", number=worker.number)
         worker.kill()
 
@@ -356,7 +264,7 @@ class Supervisor(Service):
             for worker in self.workers:
                 worker.tell(refuse=refusing)
 
-    def ended(self, worker: Worker, reason: Failure) -> None:
+    def ended(self, worker: WorkerProcess, reason: Failure) -> None:
         """Note the end of a worker.  It is started again if it was not told to stop."""
         self.workers.remove(worker)
         self._done.add(worker.numbers.without_gauges())
@@ -416,17 +324,17 @@ class Supervisor(Service):
                 if each.place == old.place and each is not new:
                     self._retire(each)
 
-    def _retire(self, worker: Worker) -> None:
+    def _retire(self, worker: WorkerProcess) -> None:
         """Let a worker end by itself, as long as it does not take too long."""
         if not worker.stopping:
             worker.stop()
             self._kill_later(worker, self._settings.stop_timeout + _KILL_LATE)
 
-    def _kill_later(self, worker: Worker, seconds: float) -> None:
+    def _kill_later(self, worker: WorkerProcess, seconds: float) -> None:
         late = self._reactor.callLater(seconds, self._kill, worker)
         worker.gone.addCallback(lambda _: late.cancel() if late.active() else None)
 
-    def _kill(self, worker: Worker) -> None:
+    def _kill(self, worker: WorkerProcess) -> None:
         self._note(LogLevel.error, "worker {number} is killed: it does not end", number=worker.number)
         worker.kill()
 
@@ -471,7 +379,7 @@ class Supervisor(Service):
             return DRAINS
         peers = Peers(self._reactor, self._folder, 0)
 
-        async def ask(worker: Worker) -> Readiness:
+        async def ask(worker: WorkerProcess) -> Readiness:
             answer = readiness_in(await peers.ask(worker.number, "READY", patience=_SHORT_PATIENCE))
             if not answer.ready:
                 raise _NotReady(answer)
