@@ -6,10 +6,12 @@ import inspect
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
+import click
 from twisted.internet.task import Clock
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.python.reflect import namedAny
@@ -19,6 +21,7 @@ from tests.cases import SynchronousTestCase
 from tests.cluster.base import ClusterTests
 from tests.cluster.command_line import CommandLine, first_of_six
 from txvalkeycluster import ClusterClient, Event, FinishedCommand, LostReason, Options, Statistics, ValkeyError
+from txvalkeycluster.cli.group import group
 from txvalkeycluster.commands.overrides import REFUSED
 from txvalkeycluster.prometheus import ClusterCollector
 
@@ -46,21 +49,27 @@ SAMPLES: dict[str, list[str]] = {
     "docs/asyncio.md": [PROGRAM, FRAMEWORK, FRAMEWORK],
     "docs/benchmarks.md": [],
     "docs/blocking.md": [PROGRAM, CLIENT],
+    "docs/bulk-loading.md": [CLIENT] * 2,
+    "docs/cli.md": [],
     "docs/client.md": [CLIENT] * 4,
     "docs/coming-from-libvalkeycluster.md": [],
     "docs/coming-from-redis-py.md": [PROGRAM],
     "docs/coming-from-txredisapi.md": [PROGRAM],
+    "docs/command-versions.md": [],
     "docs/commands.md": [PROGRAM, CLIENT],
     "docs/credentials.md": [CLIENT] * 3,
     "docs/delivery.md": [CLIENT],
     "docs/index.md": [],
+    "docs/keyspace-events.md": [CLIENT] * 3,
+    "docs/kubernetes.md": [CLIENT],
     "docs/modules.md": [PROGRAM, GENERATED],
+    "docs/nat.md": [PROGRAM, CLIENT],
     "docs/observability.md": [CLIENT] * 5,
     "docs/options.md": [],
     "docs/pipelines.md": [CLIENT] * 3,
-    "docs/proxy.md": [PROGRAM, CLIENT],
     "docs/proxy-commands.md": [],
     "docs/proxy-operation.md": [],
+    "docs/proxy.md": [PROGRAM, CLIENT],
     "docs/pubsub.md": [CLIENT] * 4,
     "docs/reactors.md": [PROGRAM, PROGRAM],
     "docs/scans.md": [CLIENT] * 2,
@@ -68,11 +77,16 @@ SAMPLES: dict[str, list[str]] = {
     "docs/service.md": [APPLICATION, APPLICATION, PROGRAM, PROGRAM],
     "docs/testing.md": [PROGRAM],
     "docs/threads.md": [PROGRAM] * 2,
+    "docs/tls.md": [PROGRAM],
     "docs/transactions.md": [CLIENT] * 3,
     "docs/troubleshooting.md": [CLIENT],
     "docs/tutorial.md": [STEP] * 4,
     "docs/upstream/hiredis-py.md": [],
+    "docs/versions.md": [],
+    "docs/workers.md": [CLIENT] * 4,
 }
+# Warnings are errors, except those that Twisted causes when it uses certificates.
+WARNINGS = ("-W", "error", "-W", "ignore:Passing pyOpenSSL:DeprecationWarning")
 # The address in the samples.
 ADDRESS = "127.0.0.1:7000"
 
@@ -192,7 +206,7 @@ class SampleTests(ClusterTests):
                 _, error, code = await self.python(shlex.split(line), folder)
                 if code:
                     return f"{name}: {line}: {error}"
-        out, error, code = await self.python(["-W", "error", "-c", *words], folder)
+        out, error, code = await self.python([*WARNINGS, "-c", *words], folder)
         if code or error:
             return f"{name}: exit status {code}, {error}"
         expected = printed_by(sample)
@@ -277,6 +291,24 @@ class PageTests(SynchronousTestCase):
         there |= {path.parent.name for path in package.glob("*/__init__.py")}
         named = {name for row in rows for name in re.findall(r"`(\w+)/?`", row)}
         self.assertEqual(named, there - {"__init__", "__main__"})
+
+    def test_the_command_line(self) -> None:
+        """docs/cli.md has each command with each of its options and their help, and no other command."""
+        headings = re.findall(r"^## (txvalkeycluster.*)$", (ROOT / "docs/cli.md").read_text(), re.M)
+        commands = dict(self.commands_of(group, "txvalkeycluster"))
+        self.assertEqual(headings, list(commands))
+        for name, command in commands.items():
+            shown = " ".join(self.section("docs/cli.md", f"## {name}\n").split())
+            for option in (each for each in command.params if isinstance(each, click.Option)):
+                for text in (*option.opts, *option.secondary_opts, *filter(None, [option.help])):
+                    self.assertIn(" ".join(text.split()), shown)
+
+    def commands_of(self, command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
+        """Yield a command with its name, and all commands below it."""
+        yield name, command
+        if isinstance(command, click.Group):
+            for word, child in command.commands.items():
+                yield from self.commands_of(child, f"{name} {word}")
 
     def test_every_option_is_documented(self) -> None:
         """docs/options.md has each option, and no other."""
