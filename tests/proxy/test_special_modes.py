@@ -405,3 +405,21 @@ class RealNodeTests(ProxyTests):
         transport: Any = client.transport
         transport.abortConnection()
         await until(lambda: not sessions and session.blocked is None)
+
+    async def test_a_wait_for_replicas(self) -> None:
+        """WAIT without end ends when its client leaves, or the proxy stops."""
+        server = self.service.server
+        for stop in (False, True):
+            client = await self.wire()
+            [session] = server.sessions.values()
+            client.send(request("SET", "a", 1) + request("WAIT", 5, 0))
+            await until(lambda session=session: session.blocked)  # type: ignore[misc]
+            if stop:
+                await self.service.stopService()
+                self.assertEqual(await client.ended(), b"+OK\r\n")
+            else:
+                client.close()
+            await until(lambda: not server.sessions)
+            self.assertIsNone(session.blocked)
+            # Nothing asks the servers any more.
+            await until(lambda: not sum(each.client.statistics.pending for each in server.upstreams))

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import CancelledError, Deferred, succeed
+
 from ...commands import Command, CommandTable
 from ...errors import ReplyError
 from ...slots import key_slot
@@ -160,7 +162,14 @@ _NAMES = frozenset(["RANDOMKEY", "FUNCTION LOAD"])
 async def run(session: ClientSession, command: Command, words: Sequence[bytes]) -> bytes:
     """Send a command for several nodes or slots; return the reply."""
     assert session.upstream is not None
-    value: Any = await session.upstream.client.execute(*words)
+    replied = session.upstream.client.execute(*words)
+    if command.name in ("WAIT", "WAITAOF"):
+        with session.blocking(_WaitForReplicas(replied)):
+            try:
+                return encode(await replied, session.protocol)
+            except CancelledError:
+                return b""
+    value: Any = await replied
     if command.name == "FUNCTION STATS":
         value = _function_stats(value)
     elif command.name in ("PUBSUB NUMSUB", "PUBSUB SHARDNUMSUB"):
@@ -168,6 +177,23 @@ async def run(session: ClientSession, command: Command, words: Sequence[bytes]) 
         value = [item for channel in words[2:] for item in (channel, numbers.get(channel, 0))]
     # A simple string and a bulk string are the same value.  All others say OK only as a simple string.
     return encode(Status("OK") if value == b"OK" and command.name not in _NAMES else value, session.protocol)
+
+
+class _WaitForReplicas:
+    """WAIT or WAITAOF, which can be without end.  It ends when its client leaves."""
+
+    def __init__(self, replied: Deferred[Any]) -> None:
+        self.ended = False
+        self._replied = replied
+
+    def unblock(self, *, error: bool) -> Deferred[int]:
+        """Do nothing: nobody knows what CLIENT UNBLOCK would have to reply."""
+        return succeed(0)
+
+    def end(self) -> None:
+        """End it."""
+        self.ended = True
+        self._replied.cancel()
 
 
 def _function_stats(by_node: dict[str, Any]) -> Any:
