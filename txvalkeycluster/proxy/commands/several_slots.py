@@ -272,6 +272,8 @@ async def _read(
         wrong = _first_error(await _each(session, upstream, checks, keys))
         if wrong:
             return wrong
+        if session.closed:
+            return None
     replies = await _each(session, upstream, words, keys)
     found = [reply for reply in replies if reply not in _EMPTY and not reply.startswith(b"-")]
     wrong = _first_error(replies)
