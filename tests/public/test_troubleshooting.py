@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from tests.cases import SynchronousTestCase
+from txvalkeycluster.proxy.commands.dispatch import REFUSED
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "txvalkeycluster"
@@ -197,11 +198,27 @@ def has_words(text: str) -> bool:
     return re.search("[A-Za-z]{2}", text) is not None
 
 
-def entries() -> list[str]:
-    """Return the texts in the first column of the tables, up to the section with the texts of servers."""
-    page = PAGE.read_text().partition("\n## Texts of servers")[0]
+def entries(page: str) -> list[str]:
+    """Return the texts in the first column of tables."""
     rows = re.findall(r"^\| (`.*?`) \| ", page, re.M)
     return [cleaned(text) for row in rows for text in re.findall("`([^`]+)`", row)]
+
+
+def replies_of_the_proxy() -> set[str]:
+    """Return the errors that the proxy replies by itself, without the names of the commands that it refuses."""
+    found = {f"ERR {text.replace(name, '…', 1)}" for name, text in REFUSED.items()}
+    for path in sorted((PACKAGE / "proxy").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, bytes):
+                found.add(node.value.decode("latin-1").removeprefix("-").rstrip("\r\n"))
+            elif isinstance(node, ast.Call):
+                found.update(text for argument in node.args for text in texts_of(argument))
+            elif isinstance(node, ast.Assign | ast.Return):
+                found.update(texts_of(node.value))
+    return {text for text in found if _REPLY.match(text) and has_words(text.partition(" ")[2])}
+
+
+_REPLY = re.compile("(ERR|EXECABORT|CROSSSLOT|NOAUTH|NOPROTO|WRONGPASS|UNBLOCKED) ")
 
 
 class TroubleshootingTests(SynchronousTestCase):
@@ -213,10 +230,17 @@ class TroubleshootingTests(SynchronousTestCase):
         self.assertGreater(len(texts), 250)
         self.assertEqual(internal - texts, set(), "these are not raised any more; remove them from INTERNAL")
         wanted = (texts - internal) | {text for each in COMPUTED.values() for text in each}
-        there = entries()
+        there = entries(PAGE.read_text().partition("\n## Replies of the proxy")[0])
         self.assertEqual(sorted(wanted - set(there)), [], "docs/troubleshooting.md lacks these")
         self.assertEqual(sorted(set(there) - wanted), [], "docs/troubleshooting.md has these, and no error does")
         self.assertEqual(sorted({text for text in there if there.count(text) > 1}), [], "these are there twice")
+
+    def test_every_reply_of_the_proxy(self) -> None:
+        """Each error that the proxy replies by itself is in the section about them, and no other."""
+        section = PAGE.read_text().partition("\n## Replies of the proxy")[2].partition("\n## ")[0]
+        there = {text for text in entries(section) if _REPLY.match(text) and text != "NOAUTH …"}
+        self.assertEqual(sorted(replies_of_the_proxy() - there), [], "docs/troubleshooting.md lacks these")
+        self.assertEqual(sorted(there - replies_of_the_proxy()), [], "docs/troubleshooting.md has these too much")
 
     def test_what_is_computed_exists(self) -> None:
         """The texts that the test cannot derive are in the source, and each class with such texts is known."""
