@@ -70,6 +70,7 @@ _REASONS = {
         r"OOM is noticed by EXEC": r"to match '(?:EXECABORT|OOM)\*'",
         r"PING is answered by the proxy": r"'PONG' to match 'BUSY|wait for script to start running",
         r"a script keeps a node busy": r"^BUSY |to match 'EXECABORT\*(?:BUSY|previous errors)\*'",
+        r"a message comes before the reply": r"\[r exec\] \{abc 1 1 def\}|assert_equal \$res \{bla\}",
         r"PUBLISH counts a proxy once": r"to be equal to '\d' \(context: .*\[r publish ",
         r"EVAL defines a script at one node": r"^Expected '1 0' to equal or match '0 0'",
         r"keys that a script does not declare": r"access a non local key in a cluster node",
