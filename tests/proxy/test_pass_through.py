@@ -93,6 +93,15 @@ class PassThroughTests(ProxyTests):
         self.assertTrue((await wire.call("HELLO", 2)).startswith(b"*14\r\n"))
         self.assertEqual(await wire.call("GET", "a"), b"$-1\r\n")
 
+    async def test_another_user_with_subscriptions(self) -> None:
+        """A client with subscriptions that logs in as another user is disconnected; as the same user it is not."""
+        wire = await self.logged_in("alice")
+        await wire.call("HELLO", 3)
+        self.assertEqual(await wire.call("SUBSCRIBE", "a"), b">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n")
+        self.assertEqual(await wire.call("AUTH", "alice", "alice-secret"), OK)
+        self.assertEqual(await wire.call("AUTH", "bob", "bob-secret"), OK)
+        await wire.ended()
+
     async def test_other_users_scans(self) -> None:
         """A client cannot continue the scan of another user."""
         alice, bob = await self.logged_in("alice"), await self.logged_in("bob")

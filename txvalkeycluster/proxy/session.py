@@ -218,6 +218,9 @@ class ClientSession(ClientConnection):
 
     def let_in(self, upstream: Upstream, user: str | None, password: str | None) -> None:
         """Note that the client has logged in."""
+        if self.subscriptions and user != self.user:
+            # They belong to the other login, whose rights new channels must not have.
+            self.end_because("it has logged in as another user while it has subscriptions")
         self.use(upstream)
         self.user, self.password = user, password
         self.known = True
