@@ -1,4 +1,4 @@
-"""The tests. docs/testing.md describes them."""
+"""The tests. docs/test-suite.md describes them."""
 
 from hypothesis import HealthCheck, settings
 
