@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from ..upstream import Cell, Upstream
 
 # The reply to MGET with one key is this, and the value.
 _ONE = b"*1\r\n"
+# Functions in C: a loop over the parts in Python would take half of the time of an MGET.
+_first, _begin_of, _rest_of = itemgetter(0), itemgetter(slice(len(_ONE))), itemgetter(slice(len(_ONE), None))
 
 
 class SplitCell(list[Any]):
@@ -29,13 +33,19 @@ class SplitCell(list[Any]):
             self._answered = answered
             if answered == len(parts):
                 self.parts = []
-                self[0] = _joined([part[0] for part in parts])
+                self[0] = _joined(list(map(_first, parts)))
         return super().__getitem__(index)
 
 
 def parts_of(cell: Cell) -> list[Cell]:
     """Return the cells of the parts of a split MGET that has no reply yet; for any other cell, the cell itself."""
     return cell.parts or [cell] if isinstance(cell, SplitCell) else [cell]
+
+
+@lru_cache(maxsize=1024)
+def _header(length: int) -> bytes:
+    """Return what is before a key of this length in a request with one key."""
+    return b"*2\r\n$4\r\nMGET\r\n$%d\r\n" % length
 
 
 def send_mget(cell: SplitCell, upstream: Upstream, keys: list[bytes]) -> None:
@@ -47,14 +57,14 @@ def send_mget(cell: SplitCell, upstream: Upstream, keys: list[bytes]) -> None:
         keys: The keys.
     """
     session = cell[1]
-    frames = [b"*2\r\n$4\r\nMGET\r\n$%d\r\n%b\r\n" % (len(key), key) for key in keys]
+    frames = [_header(len(key)) + key + b"\r\n" for key in keys]
     cell.parts = [[None, session, frame] for frame in frames]
     upstream.add_keyed(cell.parts, keys, frames)
 
 
 def _joined(replies: list[bytes]) -> bytes:
-    for reply in replies:
-        if not reply.startswith(_ONE):
-            # An error of one part is the error of the whole command.
-            return reply if reply.startswith(b"-") else b"-ERR the server's reply to MGET is not valid\r\n"
-    return b"*%d\r\n%b" % (len(replies), b"".join([reply[4:] for reply in replies]))
+    if set(map(_begin_of, replies)) != {_ONE}:
+        # An error of one part is the error of the whole command.
+        wrong = next(reply for reply in replies if not reply.startswith(_ONE))
+        return wrong if wrong.startswith(b"-") else b"-ERR the server's reply to MGET is not valid\r\n"
+    return b"*%d\r\n%b" % (len(replies), b"".join(map(_rest_of, replies)))
