@@ -264,6 +264,23 @@ class PageTests(SynchronousTestCase):
         there |= {path.name for path in ROOT.glob("*.md")} | {"examples/README.md"}
         self.assertEqual(sorted(found), sorted(there - {"docs/index.md"}))
 
+    def test_the_api_reference(self) -> None:
+        """docs/api has everything that the package exports, and each public module."""
+        text = "".join(page.read_text() for page in (ROOT / "docs/api").glob("*.rst"))
+        single = set(re.findall(r"^\.\. auto(?:class|function|data):: (?:\w+\.)*(\w+)$", text, re.M))
+        modules = set(re.findall(r"^\.\. automodule:: (\S+)$", text, re.M))
+        exported = {name: getattr(txvalkeycluster, name) for name in txvalkeycluster.__all__}
+        missing = {name for name, each in exported.items() if getattr(each, "__module__", "") not in modules} - single
+        self.assertEqual(missing, set())
+        self.assertEqual(single - set(exported), {"Commands"})
+        self.assertLessEqual(
+            {
+                f"txvalkeycluster.{name}"
+                for name in ("aio", "blocking", "opentelemetry", "prometheus", "proxy", "testing")
+            },
+            modules,
+        )
+
     def test_what_a_sample_prints(self) -> None:
         """A line that prints needs a comment with the output."""
         self.assertEqual(printed_by("a = 1\nif a:\n    print(a, '#')  # 1 #\nprint(2)  # 2\n"), "1 #\n2\n")
