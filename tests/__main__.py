@@ -51,8 +51,14 @@ SUITES = {
     "tests.scripted": EVERYWHERE,
     **dict.fromkeys(PACKAGES, ("default",)),
 }
-# This suite measures times, which coverage would change.
-UNMEASURED = ("tests.cluster.test_benchmarks",)
+# The first suite measures times, which coverage would change.  The others repeat under load what others test, and take
+# up to twice as long with coverage.
+UNMEASURED = (
+    "tests.cluster.test_benchmarks",
+    *("tests.cluster.test_four_clusters", "tests.cluster.test_load_and_close", "tests.cluster.test_many_nodes"),
+    *("tests.proxy.test_abuse", "tests.proxy.test_client_libraries", "tests.proxy.test_programs"),
+    *("tests.proxy.test_workload", "tests.faults"),
+)
 _TRIAL = "from twisted.scripts.trial import run; run()"
 # trial has no name for the uvloop reactor, but it keeps a reactor that is already installed.
 _UVLOOP = "import uvloop; from twisted.internet import asyncioreactor as a; a.install(uvloop.new_event_loop()); "

@@ -10,10 +10,13 @@ import txvalkeycluster
 from tests.cases import SynchronousTestCase
 from txvalkeycluster import errors, events, testing
 from txvalkeycluster.commands.methods import Commands
+from txvalkeycluster.requests.raw_batch import RawPart
+from txvalkeycluster.routing.router import Router
 from txvalkeycluster.routing.transaction_request import TransactionRequest
 
-# The base class of the methods, and what only the client passes to `WatchSession.send`.
-INTERNAL = {Commands, TransactionRequest}
+# The base class of the methods; what only the client passes to `WatchSession.send` and `RelayBatch.parted`; and an
+# attribute of the client that is its own.
+INTERNAL = {Commands, TransactionRequest, RawPart, Router}
 
 
 class ExportTests(SynchronousTestCase):
