@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -11,7 +10,7 @@ from twisted.internet.defer import Deferred
 from ..requests.exclusive import RawBlockingCall
 from ..requests.target import ANY_NODE, THIS_NODE
 from ..routing.raw_transaction import RawTransactionRequest
-from ..routing.router import Router
+from ..routing.router import Router, time_left
 from .lease import as_reply
 
 if TYPE_CHECKING:
@@ -46,10 +45,8 @@ def blocking(router: Router, words: Sequence[bytes], slot: int, timeout: float |
     """Send a command that can block, as `RelayMethods.submit_blocking`."""
     command = router.commands[words[0]].resolve(words)
     now = router.clock.seconds()
-    left = router.deadline_of(timeout) - now
-    call = RawBlockingCall(
-        tuple(words), command, slot, now, None if left == inf else left, command.repeatable, router.note_cancel
-    )
+    left = time_left(now, router.deadline_of(timeout))
+    call = RawBlockingCall(tuple(words), command, slot, now, left, command.repeatable, router.note_cancel)
     router.send(call)
     call.addErrback(as_reply)
     return call

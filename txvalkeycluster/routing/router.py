@@ -231,7 +231,7 @@ class Router:
         if plan.scope is Scope.SLOTS:
             return send_parts(command, args, plan.slots, self.destinations, self.note_cancel, now, deadline, repeatable)
         if command.blocks(args):
-            return self.route(self._blocking(command, args, plan.target, _time_left(now, deadline), repeatable))
+            return self.route(self._blocking(command, args, plan.target, time_left(now, deadline), repeatable))
         target = plan.target if plan.target is not ANY_NODE else self._any_target(command, args)
         return self.route(make(pack(args), command, target, now, deadline, repeatable, self.note_cancel))
 
@@ -434,7 +434,7 @@ class Router:
         return call
 
     def _start_unrouted(self, call: UnroutedCall) -> None:
-        timeout = _time_left(self.clock.seconds(), call.deadline)
+        timeout = time_left(self.clock.seconds(), call.deadline)
         call.follow(self.execute(call.args, None, timeout, call.repeatable, Terms(call.split_keys, True)))
 
     def refresh(self) -> Deferred[None]:
@@ -502,6 +502,6 @@ def _explained(error: Exception, args: Sequence[Arg]) -> Exception:
     return error
 
 
-def _time_left(now: float, deadline: float) -> float | None:
+def time_left(now: float, deadline: float) -> float | None:
     """Return the seconds until a deadline; None if there is none."""
     return None if deadline == inf else max(deadline - now, 0.0)

@@ -87,13 +87,19 @@ def nothing(command: Command, protocol: int) -> bytes:
     return (_NO_ELEMENT if command.name in _MOVING else _NOTHING)[protocol]
 
 
-async def end_safely(call: Endable, delay: Callable[[float], Deferred[None]]) -> None:
-    """End a call that blocks at a server.  If it takes an element in this moment, its Deferred fires with that.
+def end_safely(call: Endable, delay: Callable[[float], Deferred[None]]) -> None:
+    """Begin to end a call that blocks at a server.  If it takes an element meanwhile, its Deferred fires with that.
 
     Args:
         call: The call.
         delay: Returns a Deferred that fires after some seconds.
     """
+    Deferred.fromCoroutine(_end(call, delay)).addErrback(
+        lambda failure: _log.failure("a blocked command cannot be ended", failure)
+    )
+
+
+async def _end(call: Endable, delay: Callable[[float], Deferred[None]]) -> None:
     pause: Deferred[None] | None = None
 
     def over(result: object) -> object:
@@ -136,9 +142,7 @@ class _AtOneServer:
         """End it because nobody wants the reply."""
         if not self.ended:
             self.ended = True
-            Deferred.fromCoroutine(end_safely(self._call, self._delay)).addErrback(
-                lambda failure: _log.failure("a blocked command cannot be ended", failure)
-            )
+            end_safely(self._call, self._delay)
 
 
 def block(server: ProxyServer, session: ClientSession, command: Command, words: list[bytes], slot: int) -> Answer:

@@ -120,7 +120,7 @@ class _ListWait:
         if self._pause is not None:
             self._pause.cancel()
         elif self._call is not None:
-            Deferred.fromCoroutine(end_safely(self._call, self._owner.delay)).addErrback(_unexpected)
+            end_safely(self._call, self._owner.delay)
 
     def _go_on(self) -> None:
         if self._call is not None or self._pause is not None:

@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from ...commands import Command
 from ...commands.overrides import block_time, place_of_block
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
     from ..session import ClientSession
     from ..upstream import Upstream
 
-_log = Logger()
 # Seconds between two attempts, for keys on which nothing can wait.
 _PAUSE = 0.05
 # So many connections of a login wait for lists, and as many for streams.
@@ -315,11 +312,7 @@ def _wait_for_streams(server: ProxyServer, upstream: Upstream, words: list[bytes
     def end(result: object) -> object:
         upstream.stream_waits -= len(calls)
         for call in calls:
-            Deferred.fromCoroutine(end_safely(call, delay)).addErrback(_unexpected)
+            end_safely(call, delay)
         return result
 
     return waiting.addBoth(end)
-
-
-def _unexpected(failure: Failure) -> None:
-    _log.failure("the end of a wait for streams failed", failure)
