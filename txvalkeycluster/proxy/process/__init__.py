@@ -2,5 +2,5 @@
 
 - ``tap``: the options of ``twistd valkey-proxy``.  ``service``: the Twisted service.
 - ``supervisor``, ``worker_process``, ``worker``, ``peers``: several processes.
-- ``listening``, ``mutual_tls``: endpoints and ports.  ``json_log``: the log as JSON.
+- ``listening``, ``mutual_tls``, ``website``: endpoints and ports.  ``json_log``: the log as JSON.
 """

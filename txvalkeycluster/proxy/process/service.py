@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, succeed
@@ -22,9 +22,7 @@ from ..settings import ProxySettings, SettingsError
 from ..snapshot import Snapshot
 from ..web.status import DRAINS, Readiness, part_of, readiness_of, status_of
 from .listening import close_ports, endpoint_of, open_ports
-
-if TYPE_CHECKING:
-    from ..web.site import ProxySite
+from .website import Website
 
 _log = Logger()
 # The open files that are not those of clients, such as connections to nodes.
@@ -104,14 +102,12 @@ class ProxyService(Service):
         else:
             self._descriptions = [f"endpoint {number}" for number in range(len(endpoints))]
         self._endpoints = endpoints
-        self._metrics = metrics_endpoint(reactor, settings)
+        self._website = Website(reactor, settings, self)
         self._make = make_server or (lambda: ProxyServer(reactor, settings))
         self.server = made_server(self._make)
         #: The ports that are open.
         self.ports: list[IListeningPort] = []
         self._peers_port: IListeningPort | None = None
-        self._site: ProxySite | None = None
-        self._site_port: IListeningPort | None = None
         self._listening: Deferred[Any] | None = None
         self._used = False
         self._stopping = SharedRun(self._stop)
@@ -149,22 +145,13 @@ class ProxyService(Service):
             (name, endpoint.listen(self.server))
             for name, endpoint in zip(self._descriptions, self._endpoints, strict=True)
         ]
-        if self._metrics is not None:
-            from ..web.site import ProxySite
-
-            self._site = ProxySite(self)
-            site = self._metrics.listen(self._site).addCallback(self._site_opened)
-            opening.append((self._settings.metrics, site))
+        opening += self._website.open()
         open_ports(self._reactor, opening, self.ports)
         if self.server.peers is not None:
             self._peers_port = self.server.peers.listen(self.server)
         self._used = True
         self._impatient = Deferred()
         self._listening = DeferredList([listening for _, listening in opening])
-
-    def _site_opened(self, port: IListeningPort) -> IListeningPort:
-        self._site_port = port
-        return port
 
     def whenListening(self) -> Deferred[list[IListeningPort]]:
         """Wait until every endpoint is open or has failed.
@@ -229,8 +216,7 @@ class ProxyService(Service):
                 await self.whenListening()
             ports, self.ports = self.ports[:], []
             self._listening = None
-            # The web site tells until the end that the proxy stops.
-            await close_ports([port for port in ports if port is not self._site_port])
+            await close_ports(self._website.others(ports))
             for ending in (self.server.stop, self.server.close):
                 if not self._impatient.called:
                     await DeferredList([ending(), self._impatient], fireOnOneCallback=True)
@@ -240,12 +226,7 @@ class ProxyService(Service):
             if self._peers_port is not None:
                 await close_ports([self._peers_port])
                 self._peers_port = None
-            if self._site_port is not None:
-                await close_ports([self._site_port])
-                self._site_port = None
-            if self._site is not None:
-                self._site.end()
-                self._site = None
+            await self._website.close()
         finally:
             undo()
             if limit.active():
@@ -266,15 +247,6 @@ def made_server(make: Callable[[], ProxyServer]) -> ProxyServer:
         raise
     except ValueError as reason:
         raise SettingsError("users", f"is not valid: {reason}") from reason
-
-
-def metrics_endpoint(reactor: Any, settings: ProxySettings) -> IStreamServerEndpoint | None:
-    """Make the endpoint of the web site; None if there is none.
-
-    Raises:
-        SettingsError: The endpoint is not valid.
-    """
-    return endpoint_of(reactor, "metrics", settings.metrics) if settings.metrics else None
 
 
 def tune_garbage_collector() -> None:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from shutil import rmtree
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
@@ -35,11 +35,9 @@ from ..web.history import History
 from ..web.status import DRAINS, Part, Readiness, readiness_of_all, status_of, worker_row
 from .listening import close_ports, endpoint_of, open_ports
 from .peers import MOST_NUMBERS, PeerError, Peers, part_in, readiness_in, snapshot_in
-from .service import SharedRun, at_next_signal, made_server, metrics_endpoint
+from .service import SharedRun, at_next_signal, made_server
+from .website import Website
 from .worker_process import WorkerProcess
-
-if TYPE_CHECKING:
-    from ..web.site import ProxySite
 
 _log = Logger()
 # The first file descriptor that a worker inherits, after standard input, output and error.
@@ -97,7 +95,7 @@ class Supervisor(Service):
         self.seconds = reactor.seconds
         self._settings = settings
         self._endpoints = [endpoint_of(reactor, "listen", each) for each in settings.listen]
-        self._metrics = metrics_endpoint(reactor, settings)
+        self._website = Website(reactor, settings, self)
         # Each worker reads it, too.  A mistake ends the supervisor at once.
         made_server(lambda: ProxyServer(reactor, settings))
         self._shared: list[IListeningPort] = []
@@ -110,8 +108,6 @@ class Supervisor(Service):
         self._done = Snapshot()
         #: The last changes of state, of this process and of all workers.
         self.history = History()
-        self._site: ProxySite | None = None
-        self._site_port: IListeningPort | None = None
         self._began = reactor.seconds()
         self._pause = _LEAST_PAUSE
         self._filling: IDelayedCall | None = None
@@ -156,12 +152,7 @@ class Supervisor(Service):
             (description, endpoint.listen(factory).addCallback(self._opened))
             for description, endpoint in zip(self._settings.listen, self._endpoints, strict=True)
         ]
-        if self._metrics is not None:
-            from ..web.site import ProxySite
-
-            self._site = ProxySite(self)
-            site = self._metrics.listen(self._site).addCallback(self._site_opened)
-            opening.append((self._settings.metrics, site))
+        opening += self._website.open()
         try:
             open_ports(self._reactor, opening, self._ports)
         except Exception:
@@ -172,10 +163,6 @@ class Supervisor(Service):
         # The workers accept the clients.
         port.stopReading()
         self._shared.append(port)
-        return port
-
-    def _site_opened(self, port: IListeningPort) -> IListeningPort:
-        self._site_port = port
         return port
 
     def _listen_to_hangups(self) -> None:
@@ -445,17 +432,11 @@ class Supervisor(Service):
                 self._filling.cancel()
                 self._filling = None
             ports, self._ports, self._shared = self._ports, [], []
-            # The web site tells until the end that the proxy stops.
-            await close_ports([port for port in ports if port is not self._site_port])
+            await close_ports(self._website.others(ports))
             for worker in self.workers:
                 self._retire(worker)
             await DeferredList([worker.gone for worker in self.workers])
-            if self._site_port is not None:
-                await close_ports([self._site_port])
-                self._site_port = None
-            if self._site is not None:
-                self._site.end()
-                self._site = None
+            await self._website.close()
             rmtree(self._folder, ignore_errors=True)
         finally:
             undo()

@@ -17,8 +17,9 @@ from ..server import ProxyServer
 from ..settings import ProxySettings, SettingsError, read_file
 from .json_log import JSONLogService
 from .listening import endpoint_of, is_passed_by_systemd
-from .service import ProxyService, allow_open_files, made_server, metrics_endpoint, tune_garbage_collector
+from .service import ProxyService, allow_open_files, made_server, tune_garbage_collector
 from .supervisor import Supervisor
+from .website import metrics_endpoint
 
 _log = Logger()
 
