@@ -1,5 +1,7 @@
 """Run every suite with trial, under each of its reactors, three suites at a time; or only those named as arguments.
 
+The reactor "pure" is the default reactor without the C extension.  ``tox -e pure`` runs all suites without it.
+
 Prints the branch coverage of all suites together, and then one line with the total numbers of tests.
 """
 
@@ -13,9 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from txvalkeycluster.acceleration import SWITCH
+
 # One more than the cores of the smallest machine: a suite waits for its servers half of the time.
 AT_ONCE = 3
-EVERYWHERE = ("default", "select", "asyncio", "uvloop")
+EVERYWHERE = ("default", "select", "asyncio", "uvloop", "valkey-epoll", "pure")
+# The default reactor, with the C extension and without it.
+BOTH = ("default", "pure")
 # Each file of the real-cluster tests is a suite of its own, since they take the longest.
 CLUSTER = sorted(f"tests.cluster.{file.stem}" for file in Path(__file__).parent.glob("cluster/test_*.py"))
 # The proxy has real clusters, too.
@@ -49,7 +55,8 @@ SUITES = {
     "tests.examples": ("default",),
     "tests.faults": ("default",),
     "tests.scripted": EVERYWHERE,
-    **dict.fromkeys(PACKAGES, ("default",)),
+    **dict.fromkeys(PACKAGES, BOTH),
+    "tests.acceleration": ("default",),
 }
 # The first suite measures times, which coverage would change.  The others repeat under load what others test, and take
 # up to twice as long with coverage.
@@ -69,15 +76,18 @@ def run(suite: str, reactor: str, coverage: Path) -> tuple[int, int, int]:
     program = _UVLOOP + _TRIAL if reactor == "uvloop" else _TRIAL
     with TemporaryDirectory() as folder:
         command = [sys.executable, "-W", "error::ResourceWarning"]
-        if reactor == "default" and suite not in UNMEASURED:
+        if reactor in BOTH and suite not in UNMEASURED:
             # With -m Python searches the current folder too, where the tests are.
             command += ["-m", "coverage", "run", "--parallel-mode", f"--data-file={coverage}", "-m", "twisted.trial"]
         else:
             command += ["-c", program]
         command += ["--reporter=text", f"--temp-directory={Path(folder) / 'trial'}"]
-        if reactor not in ("default", "uvloop"):
+        if reactor not in (*BOTH, "uvloop"):
             command.append(f"--reactor={reactor}")
-        ended = subprocess.run([*command, suite], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        environment = {**os.environ, SWITCH: "1"} if reactor == "pure" else None
+        ended = subprocess.run(
+            [*command, suite], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
     print(f"== {suite} under the {reactor} reactor\n{ended.stdout}", flush=True)
     last = [line for line in ended.stdout.splitlines() if re.match(r"(PASSED|FAILED)\b", line)]
     counts = {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", last[-1] if last else "")}

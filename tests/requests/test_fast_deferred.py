@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from importlib.util import find_spec, module_from_spec
 from typing import Any
@@ -9,11 +10,19 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet import defer
-from twisted.internet.defer import AlreadyCalledError, CancelledError, Deferred, inlineCallbacks, setDebugging
+from twisted.internet.defer import (
+    AlreadyCalledError,
+    CancelledError,
+    Deferred,
+    inlineCallbacks,
+    returnValue,
+    setDebugging,
+)
 from twisted.python.failure import Failure
 
 from tests.cases import SynchronousTestCase
-from txvalkeycluster.requests.fast_deferred import DIRECT, FastDeferred
+from txvalkeycluster import acceleration
+from txvalkeycluster.requests.fast_deferred import DIRECT, FastDeferred, PythonFastDeferred
 
 Make = Callable[..., Deferred[Any]]
 
@@ -67,6 +76,34 @@ class Trace:
                 self.note(number, "raised", error.__class__)
 
         waiter()
+
+    def yield_and_return(self) -> None:
+        @inlineCallbacks
+        def waiter() -> Any:
+            yield self.subject
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                returnValue("returned")
+
+        waiter().addBoth(lambda result: self.note("to return", result))
+
+    def await_another(self) -> None:
+        number = self._next()
+
+        async def inner() -> str:
+            return "inner"
+
+        async def waiter() -> None:
+            try:
+                await self.subject
+                self.note(number, await Deferred.fromCoroutine(inner()))
+                other = Deferred[str]()
+                Deferred.fromCoroutine(inner()).addCallback(other.callback)
+                self.note(number, await other)
+            except Exception as error:
+                self.note(number, "raised", error.__class__)
+
+        Deferred.fromCoroutine(waiter())
 
     def await_and_cancel(self) -> None:
         number = self._next()
@@ -151,7 +188,7 @@ class Trace:
         while self.subject.paused and self.subject._chainedTo is None:
             self.subject.unpause()
         result = getattr(self.subject, "result", "none yet")
-        self.note(bool(self.subject.called), result, "_canceller" in vars(self.subject) and self.subject._canceller)
+        self.note(bool(self.subject.called), result, self.subject._canceller)
         self.subject.addErrback(lambda _: None)
         return self.effects
 
@@ -170,17 +207,23 @@ def no_canceller(_: Any) -> None:
     """Leave the result to ``Deferred.cancel``."""
 
 
-class SameTests(SynchronousTestCase):
-    @given(st.lists(st.sampled_from(OPERATIONS), max_size=8), st.sampled_from([None, no_canceller]))
-    def test_any_operations(self, operations: list[str], canceller: Any) -> None:
-        self.assertEqual(effects_of(FastDeferred, operations, canceller), effects_of(Deferred, operations, canceller))
+#: The version in C, if there is an extension, and the version in Python.
+KINDS: list[type[Deferred[Any]]] = [FastDeferred, PythonFastDeferred]
 
-    @given(st.lists(st.sampled_from(OPERATIONS), max_size=5))
-    def test_any_operations_in_debug_mode(self, operations: list[str]) -> None:
+
+class SameTests(SynchronousTestCase):
+    @given(
+        st.lists(st.sampled_from(OPERATIONS), max_size=8), st.sampled_from([None, no_canceller]), st.sampled_from(KINDS)
+    )
+    def test_any_operations(self, operations: list[str], canceller: Any, kind: Make) -> None:
+        self.assertEqual(effects_of(kind, operations, canceller), effects_of(Deferred, operations, canceller))
+
+    @given(st.lists(st.sampled_from(OPERATIONS), max_size=5), st.sampled_from(KINDS))
+    def test_any_operations_in_debug_mode(self, operations: list[str], kind: Make) -> None:
         operations = [*operations, "callback"]
         setDebugging(True)
         try:
-            self.assertEqual(effects_of(FastDeferred, operations), effects_of(Deferred, operations))
+            self.assertEqual(effects_of(kind, operations), effects_of(Deferred, operations))
         finally:
             setDebugging(False)
 
@@ -197,26 +240,28 @@ class SameTests(SynchronousTestCase):
                         [end, first, second],
                         [first, "pause", end, second, "unpause"],
                     ):
-                        self.assertEqual(
-                            effects_of(FastDeferred, operations), effects_of(Deferred, operations), operations
-                        )
+                        expected = effects_of(Deferred, operations)
+                        for kind in KINDS:
+                            self.assertEqual(effects_of(kind, operations), expected, operations)
 
     def test_a_coroutine_is_resumed_directly(self) -> None:
         """Where Twisted allows it, no callback is added for a coroutine that awaits."""
-        deferred: FastDeferred[str] = FastDeferred()
+        for kind in KINDS:
+            deferred: Deferred[str] = kind()
 
-        async def waiter() -> str:
-            return await deferred
+            async def waiter(deferred: Deferred[str] = deferred) -> str:
+                return await deferred
 
-        done = Deferred.fromCoroutine(waiter())
-        if DIRECT:
-            self.assertEqual(deferred._callbacks, [])
-        deferred.callback("reply")
-        self.assertEqual(self.successResultOf(done), "reply")
+            done = Deferred.fromCoroutine(waiter())
+            if DIRECT:
+                self.assertEqual(deferred._callbacks, [])
+            deferred.callback("reply")
+            self.assertEqual(self.successResultOf(done), "reply")
 
     def test_the_deferred_of_a_coroutine_keeps_every_error(self) -> None:
         """Even KeyboardInterrupt ends in the Deferred of the coroutine, as with ``Deferred``."""
-        for make in (FastDeferred, Deferred):
+        kinds: list[Make] = [*KINDS, Deferred]
+        for make in kinds:
             deferred: Deferred[None] = make()
 
             async def waiter(deferred: Deferred[None] = deferred) -> None:
@@ -234,6 +279,8 @@ class OtherTwistedTests(SynchronousTestCase):
 
     def loaded(self) -> Any:
         """Import the module again, with Twisted as it is patched."""
+        for name in ("fast", "why_not"):
+            self.patch(acceleration, name, getattr(acceleration, name))
         spec = find_spec("txvalkeycluster.requests.fast_deferred")
         assert spec is not None and spec.loader is not None
         module = module_from_spec(spec)
@@ -243,6 +290,7 @@ class OtherTwistedTests(SynchronousTestCase):
     def check_general(self) -> None:
         module = self.loaded()
         self.assertFalse(module.DIRECT)
+        self.assertIsNone(module.fast)
         for name in ("addBoth", "callback", "errback", "__iter__", "__await__"):
             self.assertNotIn(name, vars(module.FastDeferred))
 

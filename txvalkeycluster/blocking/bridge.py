@@ -91,8 +91,6 @@ class ThreadCall(Call):
 
     #: The thread; None: the callbacks get the result, as those of any Deferred.
     waiter: Waiter | None = None
-    #: Deferred.cancel reads it, also after the thread got the result.
-    result: Any = None
 
     def callback(self, result: Any) -> None:
         """Give the result to the thread."""
@@ -100,7 +98,7 @@ class ThreadCall(Call):
         if waiter is None:
             super().callback(result)
         else:
-            self.called = True
+            self._end_without_callbacks()
             waiter.succeed(result)
 
     def errback(self, fail: Any = None) -> None:
@@ -109,8 +107,13 @@ class ThreadCall(Call):
         if waiter is None:
             super().errback(fail)
         else:
-            self.called = True
+            self._end_without_callbacks()
             waiter.fail(fail)
+
+    def _end_without_callbacks(self) -> None:
+        self.called = True
+        # Deferred.cancel reads it, also after the thread got the result.
+        self.result = None
 
 
 class Bridge:

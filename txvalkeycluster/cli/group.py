@@ -8,6 +8,7 @@ import traceback
 
 import click
 
+from ..acceleration import describe
 from ..errors import ValkeyError
 from ..testing import NoServer, PortTaken
 from .cluster import cluster
@@ -21,7 +22,7 @@ _EXPECTED = (ValkeyError, NoServer, PortTaken, ValueError, OSError)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="txvalkeycluster")
+@click.version_option(package_name="txvalkeycluster", message=f"%(prog)s, version %(version)s {describe()}")
 def group() -> None:
     """Start Valkey clusters on this machine, show any cluster, and try the client under load."""
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 from binascii import crc_hqx
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from hiredis import pack_command
 
+from ..acceleration import fast
 from ..slots import BRACE, argument_slot, key_slot
 
 Arg = bytes | str | int | float | bytearray | memoryview
@@ -95,6 +97,12 @@ def pack_keyed(wire_name: bytes, args: Sequence[Arg]) -> tuple[int, Packed]:
         # An argument is longer than the headers in _LENGTHS.
         pass
     return slot, pack(args)
+
+
+#: The version in Python, which packs everything.
+python_pack_keyed = pack_keyed
+if fast is not None and not TYPE_CHECKING:
+    pack_keyed = fast.Packer(pack_keyed)
 
 
 def _pack_parts(args: Sequence[Arg]) -> Packed:

@@ -24,11 +24,13 @@ from ..direct_write import direct_writer
 from ..errors import ConnectionLost, ProtocolError, ReplyError, TooManyPending
 from ..options import Options
 from ..requests.deadlines import DeadlineTimer, not_too_soon, split_expired
+from ..requests.fast_deferred import fast
 from ..requests.request import ASKING, InternalCall, MultiRequest, Request, count_commands, size
 from ..sentinel import Sentinel
 from ..statistics import NodeStatistics, Purpose
 from .decoder import decoder
 from .listener import ConnectionListener
+from .send_queue import BURST, SendQueue, joined
 from .transport import TransportProtocol
 from .write_scheduler import WriteScheduler
 
@@ -41,13 +43,11 @@ PUSH = hiredis.PushNotification
 _UNUSUAL = frozenset([PUSH, ReplyError])
 # Idle memory that the reader may keep, in bytes.  A reply of 60 KB costs 52 us with hiredis' 16 KiB, 3 us with 1 MiB.
 _READER_MEMORY = 1 << 20
-# Many commands in one turn are written in pieces of this many commands, so that the server starts early.
-_BURST = 1024
 # A batch with at least this many commands is written at once.
 _LARGE_BATCH = 128
 
 
-class RESPProtocol(TransportProtocol):
+class RESPProtocol(SendQueue, TransportProtocol):
     """One connection to one node."""
 
     # Defaults are class attributes: CPython reads the attributes of an instance with more than 30 of them more slowly.
@@ -92,8 +92,11 @@ class RESPProtocol(TransportProtocol):
         self._reader.setmaxbuf(_READER_MEMORY)
         self._unsent: list[Request] = []
         self._sent: deque[Request] = deque()
-        # With this many unsent commands, `send` checks the limits: a burst, the limit, or 0 while paused.
-        self._crowd = min(_BURST, options.max_pending)
+        # Returns the next reply; the one in C returns the next reply that is not the expected one of a plain command.
+        self._next_reply: Callable[[], Any] = self._reader.gets
+        if fast is not None:
+            self._next_reply = fast.Replies(self._reader.gets, self._sent, self._decode, NOTHING, _UNUSUAL)
+        self._crowd = min(BURST, options.max_pending)
         self._max_pending = options.max_pending
         # See `carried`.
         self._carried = 0
@@ -131,24 +134,6 @@ class RESPProtocol(TransportProtocol):
 
     # ---- commands out
 
-    def send(self, request: Request) -> None:
-        """Queue a request.
-
-        Raises:
-            TooManyPending: The limit is reached; the request was not accepted.
-        """
-        unsent = self._unsent
-        queued = len(unsent)
-        if not queued:
-            self._write_scheduler.touch(self)
-        if queued >= self._crowd:
-            self._admit(request)
-        unsent.append(request)
-        if request.deadline < self._deadline_timer.at:
-            self._deadline_timer.by(request.deadline)
-        if request.payload.__class__ is list or queued >= _BURST:
-            self._write_scheduler.write(self)
-
     def send_batch(self, batch: MultiRequest) -> None:
         """Queue a request with several replies.
 
@@ -164,7 +149,7 @@ class RESPProtocol(TransportProtocol):
         self._crowd = min(self._crowd, max(self._max_pending - len(self._sent) - self._batched, 0))
         if batch.deadline < self._deadline_timer.at:
             self._deadline_timer.by(batch.deadline)
-        if len(batch) >= _LARGE_BATCH or len(self._unsent) > _BURST:
+        if len(batch) >= _LARGE_BATCH or len(self._unsent) > BURST:
             self._write_scheduler.write(self)
 
     def ask(self, request: Request) -> None:
@@ -231,12 +216,9 @@ class RESPProtocol(TransportProtocol):
             sent.extend(unsent)
             self._carried_more = True
         room = self._max_pending - len(sent)
-        self._crowd = _BURST if room >= _BURST else max(room, 0)
-        try:
-            data: Any = unsent[0].payload if len(unsent) == 1 else b"".join([r.payload for r in unsent])  # type: ignore[misc]
-        except TypeError:
-            data = None
-        if data.__class__ is not bytes:
+        self._crowd = BURST if room >= BURST else max(room, 0)
+        data = joined(unsent)
+        if data is None:
             self._write_large(unsent)
             return
         counters = self.counters
@@ -322,11 +304,11 @@ class RESPProtocol(TransportProtocol):
         sent = self._sent
         decode = self._decode
         request: Request | None = None
-        gets: Callable[[], Any] = self._reader.gets
+        next_reply = self._next_reply
         try:
             self._reader.feed(data)
             while True:
-                reply = gets()
+                reply = next_reply()
                 if reply is NOTHING:
                     break
                 kind = reply.__class__

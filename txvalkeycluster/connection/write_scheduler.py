@@ -89,15 +89,18 @@ class WriteScheduler:
         if touched:
             self._touched = []
             for connection in touched:
-                self.write(connection)
+                # The same as `write`, whose call would take a fiftieth of the time of a command that is alone.
+                try:
+                    connection.flush()
+                except Exception as error:
+                    _broken(connection, error)
 
     def write(self, connection: Writer) -> None:
         """Let one connection write now.  An error in its transport ends the connection."""
         try:
             connection.flush()
         except Exception as error:
-            # Only a transport of the application raises.  The other connections must still write.
-            connection.abort(ConnectionLost(f"{connection.peer}: {error!r}"))
+            _broken(connection, error)
 
     def stop(self) -> None:
         """Cancel the scheduled write."""
@@ -106,3 +109,8 @@ class WriteScheduler:
     def _schedule(self) -> None:
         if not self._timer.running:
             self._timer.start(0)
+
+
+def _broken(connection: Writer, error: Exception) -> None:
+    """End a connection that could not write.  Only a transport of the application raises."""
+    connection.abort(ConnectionLost(f"{connection.peer}: {error!r}"))

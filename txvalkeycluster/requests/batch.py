@@ -12,7 +12,8 @@ from typing import Any, Protocol
 from ..commands import Command
 from ..commands.encoder import Packed
 from ..errors import ReplyError
-from .request import Connection, MultiRequest, Request
+from .fast_deferred import fast
+from .request import Call, Connection, MultiRequest, Request
 from .target import Target
 
 
@@ -230,3 +231,5 @@ class Batch(MultiRequest):
 
 
 _BATCH = Command("a batch")
+if fast is not None:
+    fast.use_classes(Call, Batch)

@@ -54,7 +54,7 @@ class ObservableClient(Protocol):
         """Stop calling a listener of commands."""
 
 
-_new = object.__new__
+_new = ObservedCall.__new__
 _NO_CONTEXT = Context()
 
 
@@ -75,7 +75,7 @@ class Observation:
         self._destinations = router.destinations
         self._limit = router._limit
         self._note_cancel = router.note_cancel
-        self._execute = router.execute
+        self._execute = router.execute_in_python
         self._execute_on = router.execute_on
         self._listeners: list[CommandListener] = []
         #: Returns the current time.

@@ -28,6 +28,7 @@ from ..events import Event, TopologyUpdated
 from ..options import DEFAULT, Options
 from ..requests.delegated import DelegatedCall, UnroutedCall
 from ..requests.exclusive import BlockingCall, ExclusiveCall
+from ..requests.fast_deferred import fast
 from ..requests.later_calls import LaterCalls, failure
 from ..requests.request import Call, Request
 from ..requests.retry_queue import RetryQueue
@@ -120,6 +121,16 @@ class Router:
         self.next_turn = LaterCalls(reactor, 0.0, self.factory.thread)
         #: The relayed requests that full queues have rejected.
         self.full_queues = FullQueues(self)
+        #: The method `execute`, also while something else takes its place.
+        self.execute_in_python = self.execute
+        #: Takes the place of `execute`, and calls it for what is not a plain command; None without the C extension.
+        self.executor: Any = None
+        if fast is not None:
+            seconds, cancel = reactor.seconds, self.note_cancel
+            self.executor = fast.Executor(
+                self.execute, self.commands, self.destinations, seconds, self._limit, cancel, DEFAULT, converted
+            )
+            self.execute = self.executor  # type: ignore[method-assign]
         self._shutdown = Shutdown(reactor, self.factory, recovery, self._replica_wait, self.retries)
 
     def __repr__(self) -> str:
@@ -249,7 +260,7 @@ class Router:
         if self.observation is None:
             self.observation = Observation(self)
             # From now on these are used instead of the methods.
-            self.execute = self.observation.execute  # type: ignore[method-assign]
+            self._execute_by(self.observation.execute)
             self.execute_on = self.observation.execute_on  # type: ignore[method-assign]
         self.observation.listeners = [*self.observation.listeners, listener]
 
@@ -265,7 +276,24 @@ class Router:
             self.observation.listeners = listeners
             if not listeners:
                 self.observation = None
-                del self.execute, self.execute_on
+                self._execute_by(self.execute_in_python)
+                del self.execute_on
+
+    def _execute_by(self, execute: Callable[..., Deferred[Any]]) -> None:
+        """Let another function send the commands."""
+        if self.executor is not None:
+            self.executor.python = execute
+            self.executor.off = self.closed or self.observation is not None
+        else:
+            self.execute = execute  # type: ignore[method-assign]
+
+    def _reject(self, because: str) -> None:
+        """Send no new commands."""
+        self.closed = self.recovery.closed = True
+        self.closed_because = because
+        if self.executor is not None:
+            # `execute` raises the error.
+            self.executor.off = True
 
     def send(self, request: _R) -> _R:
         """Send a new request and return it.  If it cannot be sent, the request fails."""
@@ -466,8 +494,7 @@ class Router:
     def forked(self) -> None:
         """In a forked child process: reject all commands if there are connections, because the parent uses them."""
         if self.factory.forked():
-            self.closed = self.recovery.closed = True
-            self.closed_because = "the connections of this client belong to the parent process; make a new client"
+            self._reject("the connections of this client belong to the parent process; make a new client")
             self.recovery.refresher.stop()
 
     def close(self) -> Deferred[None]:
@@ -478,7 +505,7 @@ class Router:
         """
         if self.factory.is_copy:
             return succeed(None)
-        self.closed = self.recovery.closed = True
+        self._reject(self.closed_because)
         return self._shutdown.close()
 
     def abort(self) -> Deferred[None]:
@@ -489,7 +516,7 @@ class Router:
         """
         if self.factory.is_copy:
             return succeed(None)
-        self.closed = self.recovery.closed = True
+        self._reject(self.closed_because)
         return self._shutdown.abort()
 
 

@@ -35,16 +35,16 @@ class Shutdown:
         self._replica_wait = replica_wait
         self._retries = retries
         self._drain: Drain | None = None
-        # Pending calls that are in no queue.
-        self._watched: set[Call] = set()
+        # Pending calls that are in no queue, as keys: a dict keeps their order.
+        self._watched: dict[Call, None] = {}
 
     def watch(self, call: Call) -> None:
         """Let `close` wait for a call that is in no queue, and let `abort` fail it."""
-        self._watched.add(call)
+        self._watched[call] = None
         call.addBoth(self._call_ended, call)
 
     def _call_ended(self, result: Any, call: Call) -> Any:
-        self._watched.discard(call)
+        self._watched.pop(call, None)
         return result
 
     def cancelled(self) -> None:

@@ -1,8 +1,9 @@
-"""The plugin ``valkey-proxy`` of twistd, and the endpoint ``mtls`` that it can listen on.
+"""The plugin ``valkey-proxy`` of twistd, the endpoint ``mtls`` that it can listen on, and a reactor for Linux.
 
 Twisted imports this file in every program that looks for plugins, so it imports nothing of the package.
 """
 
+from twisted.application.reactors import Reactor
 from twisted.application.service import ServiceMaker
 from twisted.internet.interfaces import IStreamServerEndpointStringParser
 from twisted.plugin import IPlugin
@@ -13,6 +14,11 @@ valkey_proxy = ServiceMaker(
     "txvalkeycluster.proxy.process.tap",
     "A proxy that lets any program use a Valkey cluster as a single server.",
     "valkey-proxy",
+)
+valkey_epoll = Reactor(
+    "valkey-epoll",
+    "txvalkeycluster.epollreactor",
+    "Twisted's epoll reactor, but it reads from TCP connections with less work (Linux).",
 )
 
 

@@ -1,0 +1,281 @@
+"""The parts of the C extension do what the Python code of the same name does."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+
+from tests.cases import SynchronousTestCase
+from tests.memory import MemoryTests
+from txvalkeycluster import TooManyPending
+from txvalkeycluster.acceleration import fast
+from txvalkeycluster.commands import Command, CommandTable
+from txvalkeycluster.commands.encoder import pack_keyed, python_pack_keyed
+from txvalkeycluster.commands.generated import COMMANDS
+from txvalkeycluster.connection.send_queue import BURST, PythonSendQueue, SendQueue, joined, python_joined
+from txvalkeycluster.requests.request import Call
+
+NO_EXTENSION = "there is no C extension" if fast is None else None
+GET = CommandTable(COMMANDS)["GET"]
+TEXT = st.text(max_size=30) | st.sampled_from(["{tag}key", "{}key", "a{b", "a}b{c}", "é{ü}", "\ud800", "x" * 1100])
+BYTES = st.binary(max_size=30) | st.sampled_from([b"{tag}key", b"\xff{\xfe}", b"y" * 1024, b"y" * 1025, b"z" * 9000])
+ODD = st.integers() | st.floats() | st.sampled_from([True, None, bytearray(b"{x}y"), memoryview(b"m"), 1 << 80])
+WORDS = st.lists(TEXT | BYTES, min_size=1, max_size=40) | st.lists(TEXT | BYTES | ODD, min_size=1, max_size=5)
+
+
+def outcome(function: Callable[..., Any], *args: Any) -> Any:
+    """Return the result of a function, or its error."""
+    try:
+        return function(*args)
+    except Exception as error:
+        return type(error), str(error)
+
+
+class PackingTests(SynchronousTestCase):
+    skip = NO_EXTENSION
+
+    @given(WORDS, st.sampled_from([tuple, list]))
+    def test_the_same_bytes_and_slot(self, words: list[Any], kind: type[Any]) -> None:
+        args = kind(["GET", *words])
+        self.assertEqual(outcome(pack_keyed, GET.wire_name, args), outcome(python_pack_keyed, GET.wire_name, args))
+
+    def test_other_calls(self) -> None:
+        for args in ((), (GET.wire_name,), ("GET", ("GET", "k")), (GET.wire_name, None), (GET.wire_name, ("GET",))):
+            self.assertEqual(outcome(pack_keyed, *args)[0], outcome(python_pack_keyed, *args)[0], args)
+
+
+class Timer:
+    """A timer that notes its calls."""
+
+    def __init__(self, log: list[Any]) -> None:
+        self.at = 50.0
+        self.log = log
+
+    def by(self, at: float) -> None:
+        self.log.append(("by", at))
+        self.at = at
+
+
+class Scheduler:
+    """A scheduler that notes its calls."""
+
+    def __init__(self, log: list[Any]) -> None:
+        self.log = log
+
+    def touch(self, queue: Any) -> None:
+        self.log.append("touch")
+        if len(self.log) % 7 == 3:
+            raise ValueError("touch")
+
+    def write(self, queue: Any) -> None:
+        self.log.append("write")
+        queue._unsent = []
+
+
+def made_queue(base: type[Any], crowd: int) -> Any:
+    """Return a queue whose effects are in its ``log``."""
+
+    class Queue(base):  # type: ignore[misc]
+        def _admit(self, request: Any, count: int = 1) -> None:
+            self.log.append(("admit", len(self._unsent)))
+            if request.payload == b"refused":
+                raise TooManyPending("full")
+
+    queue: Any = Queue()
+    queue.log = []
+    queue._unsent, queue._crowd = [], crowd
+    queue._deadline_timer, queue._write_scheduler = Timer(queue.log), Scheduler(queue.log)
+    return queue
+
+
+PAYLOADS = st.sampled_from([b"small", b"refused", [b"large", b"parts"], b""])
+
+
+class QueueTests(SynchronousTestCase):
+    skip = NO_EXTENSION
+
+    @given(st.lists(st.tuples(PAYLOADS, st.integers(0, 100)), max_size=30), st.integers(0, 5))
+    def test_the_same_effects(self, requests: list[tuple[Any, int]], crowd: int) -> None:
+        queues = [made_queue(base, crowd) for base in (SendQueue, PythonSendQueue)]
+        for payload, deadline in requests:
+            call = Call(payload, GET, 0, 0.0, float(deadline))
+            first, second = (outcome(queue.send, call) for queue in queues)
+            self.assertEqual(first, second)
+            self.assertEqual(queues[0]._unsent, queues[1]._unsent)
+        self.assertEqual(queues[0].log, queues[1].log)
+
+    def test_a_burst(self) -> None:
+        queues = [made_queue(base, BURST * 2) for base in (SendQueue, PythonSendQueue)]
+        for queue in queues:
+            for _ in range(BURST + 1):
+                queue.send(Call(b"x", GET, 0, 0.0, 60.0))
+        self.assertEqual(queues[0].log, ["touch", "write"])
+        self.assertEqual(queues[1].log, ["touch", "write"])
+
+    def test_without_a_list(self) -> None:
+        """A queue that was not initialized raises an error."""
+        self.assertRaises(AttributeError, fast.SendQueue().send, object())
+
+    @given(st.lists(PAYLOADS, min_size=1, max_size=100))
+    def test_joined(self, payloads: list[Any]) -> None:
+        requests: list[Any] = [Call(payload, GET, 0, 0.0, 1.0) for payload in payloads]
+        self.assertEqual(joined(requests), python_joined(requests))
+
+
+class ReferenceTests(MemoryTests):
+    """Neither references nor objects are left behind."""
+
+    skip = NO_EXTENSION
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.world: Any = self.client()
+        self.key = self.key_of(self.nodes[0])
+        self.name = "GET"
+
+    def counts(self) -> dict[str, int]:
+        """Return the numbers of references to objects that every command uses, and of Deferreds."""
+        gc.collect()
+        router = self.world._router
+        objects: dict[str, Any] = {
+            "None": None, "the class": Call, "the command": GET, "b''": b"", "a name": self.name, "a key": self.key,
+            "the canceller": router.note_cancel, "the node": router.destinations[0],
+            "the scheduler": router.factory.write_scheduler,
+        }  # fmt: skip
+        deferreds = sum(issubclass(type(each), Deferred) for each in gc.get_objects())
+        return {**{name: sys.getrefcount(each) for name, each in objects.items()}, "Deferreds": deferreds}
+
+    def round(self) -> None:
+        """Run commands of every kind to their ends."""
+        client, key = self.world, self.key
+
+        async def converse() -> None:
+            await client.set(key, b"value")
+            await client.get(key)
+            await client.execute(self.name, key, timeout=1.0)
+            await client.hgetall(key)
+
+        self.result_of(Deferred.fromCoroutine(converse()))
+        self.result_of(client.get(key).addCallback(lambda value: value))
+        self.result_of(client.pipeline().get(key).set(key, "v").get(key).execute())
+        self.result_of(client.with_options(timeout=2).get(key))
+        self.error_of(client.set(key, None))
+        self.error_of(client.get(["a"]))
+        self.nodes[0].script = lambda node, words, connection: b"-ERR no\r\n"
+        self.error_of(client.get(key))
+        self.error_of(Deferred.fromCoroutine(converse()))
+        self.nodes[0].script = None
+        for waiting in (client.get(key), Deferred.fromCoroutine(converse())):
+            waiting.addErrback(lambda _: None)
+            waiting.cancel()
+            self.network.settle()
+        self.nodes[0].received.clear()
+
+    def test_the_same_after_many_rounds(self) -> None:
+        for _ in range(50):
+            self.round()
+        before = self.counts()
+        for _ in range(200):
+            self.round()
+        for name, count in self.counts().items():
+            # One reference in each round would be 200.  Some are not the client's: Python frees them late.
+            self.assertLess(abs(count - before[name]), 150, name)
+
+    def test_abandoned(self) -> None:
+        """A call that nobody refers to is collected, with the coroutine that waits for it."""
+        ended: list[str] = []
+
+        async def wait(call: Call) -> None:
+            try:
+                await call
+            finally:
+                ended.append("closed")
+
+        waiting = Deferred.fromCoroutine(wait(Call(b"", GET, 0, 0.0, 0.0)))
+        del waiting
+        gc.collect()
+        self.assertEqual(ended, ["closed"])
+
+
+def stop_of(step: Callable[..., Any], *args: Any) -> Any:
+    """Return the value of the StopIteration that a function raises."""
+    try:
+        step(*args)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError("there was another step")
+
+
+class RecordTests(SynchronousTestCase):
+    """Attributes of a call that C code holds behave as those of a Python object."""
+
+    skip = NO_EXTENSION
+
+    def test_attributes(self) -> None:
+        call: Any = Call(b"x", GET, 5, 1, 2, True)
+        self.assertEqual((call.payload, call.command, call.target, call.since, call.deadline), (b"x", GET, 5, 1.0, 2.0))
+        self.assertEqual((call.repeatable, call.history, call.called, call.paused), (True, None, False, 0))
+        self.assertFalse(hasattr(call, "result"))
+        call.note = "another"
+        self.assertEqual(vars(call), {"note": "another"})
+        self.assertRaises(TypeError, setattr, call, "_callbacks", ())
+        self.assertRaises(TypeError, delattr, call, "_callbacks")
+
+    def test_as_an_iterator(self) -> None:
+        """The steps of a call, as Python takes them under a tracer."""
+        call: Any = Call(b"x", GET, 5, 1, 2)
+        steps = iter(call)
+        self.assertIs(next(steps), call)
+        self.assertEqual(stop_of(steps.send, ("a", "tuple")), ("a", "tuple"))
+        call.callback(None)
+        self.assertIsNone(stop_of(next, iter(call)))
+        failed: Any = Call(b"x", GET, 5, 1, 2)
+        failed.errback(ValueError("no"))
+        self.assertRaises(ValueError, next, iter(failed))
+
+    def test_wrong_use(self) -> None:
+        for wrong in (
+            lambda: fast.Executor(1, {}, [], 2, 1.0, 3, 4, 5),
+            lambda: fast.Executor(),
+            lambda: fast.Packer(),
+            lambda: fast.Replies(1, deque(), None, None, set()),
+            lambda: fast.joined(()),
+            lambda: fast.use_classes(int, int),
+            lambda: fast.configure(deferred=1),
+        ):
+            self.assertRaises((TypeError, ValueError), wrong)
+
+    def test_replies_that_python_code_handles(self) -> None:
+        def broken() -> None:
+            raise ValueError("no reply")
+
+        self.assertRaises(ValueError, fast.Replies(broken, deque(), None, None, frozenset()))
+        self.assertEqual(fast.Replies(lambda: 5, deque(), None, None, frozenset())(), 5)
+        self.assertEqual(fast.Replies(lambda: 5, deque([Command("X")]), None, None, frozenset())(), 5)
+
+
+class ClockTests(MemoryTests):
+    skip = NO_EXTENSION
+
+    def test_a_clock_that_returns_an_int(self) -> None:
+        """The Python code computes with it."""
+        client = self.client()
+        router = client._router
+        executor = fast.Executor(
+            router.execute_in_python,
+            router.commands,
+            router.destinations,
+            lambda: 5,
+            5.0,
+            router.note_cancel,
+            None,
+            None,
+        )
+        self.assertIsNone(self.result_of(executor(("GET", self.key_of(self.nodes[0])))))

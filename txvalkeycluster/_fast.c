@@ -1,0 +1,1329 @@
+/* The hot path of a command in C: pack it, queue it, give its reply to the waiting coroutine.
+ *
+ * The Python code is the definition.  Each part here does exactly what the Python code of the same name does in the
+ * usual case, and leaves every other case to it: wrong arguments, large values, errors, redirects, Twisted's debugging.
+ * `acceleration` loads this module, and says when it is not used.
+ *
+ *   Packer      commands.encoder.pack_keyed         CallRecord  requests.fast_deferred.FastDeferred, and the
+ *   SendQueue   connection.send_queue.SendQueue                 attributes of requests.request.Request
+ *   Replies     connection.replies.Replies          Executor    routing.router.Router.execute
+ */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <math.h>
+#include <structmember.h>
+
+/* Objects of the Python code, by the names that `configure` takes. */
+static struct {
+    PyObject *deferred;        /* twisted.internet.defer.Deferred */
+    PyObject *failure;         /* twisted.python.failure.Failure */
+    PyObject *got_result;      /* the callback that Twisted adds for a coroutine that waits */
+    PyObject *go_on;           /* go_on(yielded, generator, status, context): a coroutine waits for another object */
+    PyObject *raised;          /* raised(error, status): a coroutine has raised an error */
+    PyObject *raise_failure;   /* raise_failure(deferred): raises the error of a Deferred that has failed */
+} known;
+
+/* The Python class whose instances the Executor makes, and whose replies `Replies` delivers. */
+static PyTypeObject *call_class, *batch_class;
+
+#define NAMES(X) \
+    X(_admit) X(_due) X(_replies) X(_runCallbacks) X(_startRunCallbacks) X(addBoth) X(addCallback) X(appendleft) X(at) X(by) \
+    X(callback) X(called) X(deadline) X(debug) X(deferred) X(errback) X(history) X(keyed) X(payload) X(popleft) \
+    X(repeatable) X(send) X(touch) X(waitingOn) X(wire_name) X(write)
+static struct {
+#define DECLARE(name) PyObject *name;
+    NAMES(DECLARE)
+#undef DECLARE
+} str;
+
+static PyObject *no_bytes;
+
+static int
+is_true(PyObject *object, PyObject *name)
+{
+    PyObject *value = PyObject_GetAttr(object, name);
+    if (value == NULL) {
+        return -1;
+    }
+    int truth = PyObject_IsTrue(value);
+    Py_DECREF(value);
+    return truth;
+}
+
+/* Take the pending exception, as an object with its traceback. */
+static PyObject *
+take_error(void)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    return PyErr_GetRaisedException();
+#else
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    PyErr_NormalizeException(&type, &value, &trace);
+    if (trace != NULL) {
+        PyException_SetTraceback(value, trace);
+        Py_DECREF(trace);
+    }
+    Py_XDECREF(type);
+    return value;
+#endif
+}
+
+/* Clear an error that Python code will find again; keep one that is no Exception, such as KeyboardInterrupt. */
+static int
+clear_error(void)
+{
+    if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_Exception)) {
+        return -1;
+    }
+    PyErr_Clear();
+    return 0;
+}
+
+/* ---- CallRecord */
+
+typedef struct {
+    PyObject_HEAD
+    /* the attributes of Request */
+    PyObject *payload, *command, *target, *history, *repeatable;
+    double since, deadline;
+    /* the attributes of Deferred */
+    PyObject *callbacks, *canceller, *result, *chained_to, *debug_info;
+    int paused;
+    char called, running;
+    /* the coroutine that was the first to wait; all callbacks in the list came later */
+    PyObject *generator, *status, *context;
+} CallRecord;
+
+static PyTypeObject CallRecord_Type;
+
+static int
+call_traverse(CallRecord *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->payload);
+    Py_VISIT(self->command);
+    Py_VISIT(self->target);
+    Py_VISIT(self->history);
+    Py_VISIT(self->repeatable);
+    Py_VISIT(self->callbacks);
+    Py_VISIT(self->canceller);
+    Py_VISIT(self->result);
+    Py_VISIT(self->chained_to);
+    Py_VISIT(self->debug_info);
+    Py_VISIT(self->generator);
+    Py_VISIT(self->status);
+    Py_VISIT(self->context);
+    return 0;
+}
+
+static int
+call_clear(CallRecord *self)
+{
+    Py_CLEAR(self->payload);
+    Py_CLEAR(self->command);
+    Py_CLEAR(self->target);
+    Py_CLEAR(self->history);
+    Py_CLEAR(self->repeatable);
+    Py_CLEAR(self->callbacks);
+    Py_CLEAR(self->canceller);
+    Py_CLEAR(self->result);
+    Py_CLEAR(self->chained_to);
+    Py_CLEAR(self->debug_info);
+    Py_CLEAR(self->generator);
+    Py_CLEAR(self->status);
+    Py_CLEAR(self->context);
+    return 0;
+}
+
+static void
+call_dealloc(CallRecord *self)
+{
+    PyObject_GC_UnTrack(self);
+    call_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static int
+has_callbacks(CallRecord *self)
+{
+    return self->callbacks != NULL && PyList_GET_SIZE(self->callbacks) > 0;
+}
+
+/* Call a method of Deferred, which a subclass may have replaced. */
+static PyObject *
+deferred_method(CallRecord *self, PyObject *name, PyObject *const *args, Py_ssize_t count, PyObject *kwnames)
+{
+    PyObject *function = PyObject_GetAttr(known.deferred, name);
+    if (function == NULL) {
+        return NULL;
+    }
+    PyObject *result = NULL, *few[8], **all = few;
+    Py_ssize_t total = count + (kwnames != NULL ? PyTuple_GET_SIZE(kwnames) : 0);
+    if (total + 1 > 8 && (all = PyMem_New(PyObject *, total + 1)) == NULL) {
+        PyErr_NoMemory();
+    }
+    else {
+        all[0] = (PyObject *)self;
+        for (Py_ssize_t place = 0; place < total; place++) {
+            all[place + 1] = args[place];
+        }
+        result = PyObject_Vectorcall(function, all, count + 1, kwnames);
+    }
+    if (all != few) {
+        PyMem_Free(all);
+    }
+    Py_DECREF(function);
+    return result;
+}
+
+static PyObject *
+call_addBoth(CallRecord *self, PyObject *const *args, Py_ssize_t count, PyObject *kwnames)
+{
+    /* The arguments of a coroutine: the callback, a list, the generator, its status and its context. */
+    if (count == 5 && args[0] == known.got_result && kwnames == NULL && self->generator == NULL && !self->called
+        && !has_callbacks(self) && (PyCoro_CheckExact(args[2]) || PyGen_CheckExact(args[2]))
+        && PyContext_CheckExact(args[4])) {
+        self->generator = Py_NewRef(args[2]);
+        self->status = Py_NewRef(args[3]);
+        self->context = Py_NewRef(args[4]);
+        return Py_NewRef(self);
+    }
+    return deferred_method(self, str.addBoth, args, count, kwnames);
+}
+
+/* Move the waiting coroutine to the front of the list of callbacks. */
+static int
+queue_waiter(CallRecord *self)
+{
+    if (self->generator == NULL) {
+        return 0;
+    }
+    PyObject *generator = self->generator, *status = self->status, *context = self->context, *others = self->callbacks;
+    self->generator = self->status = self->context = self->callbacks = NULL;
+    PyObject *waiting = Py_BuildValue("[OO]", Py_False, Py_None), *added = NULL;
+    if (waiting != NULL) {
+        PyObject *args[] = {known.got_result, waiting, generator, status, context};
+        added = deferred_method(self, str.addBoth, args, 5, NULL);
+    }
+    int failed = added == NULL;
+    if (!failed && others != NULL) {
+        Py_ssize_t end = PyList_GET_SIZE(self->callbacks);
+        failed = PyList_SetSlice(self->callbacks, end, end, others) < 0;
+    }
+    Py_XDECREF(added);
+    Py_XDECREF(waiting);
+    Py_XDECREF(others);
+    Py_DECREF(generator);
+    Py_DECREF(status);
+    Py_DECREF(context);
+    return failed ? -1 : 0;
+}
+
+static int
+start_callbacks(CallRecord *self, PyObject *result)
+{
+    PyObject *done = deferred_method(self, str._startRunCallbacks, &result, 1, NULL);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+/* Give the result of a coroutine to its own Deferred. */
+static int
+returned(PyObject *status, PyObject *result)
+{
+    PyObject *own = PyObject_GetAttr(status, str.deferred);
+    if (own == NULL) {
+        return -1;
+    }
+    PyObject *done = PyObject_CallMethodOneArg(own, str.callback, result);
+    Py_DECREF(own);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+/* Run a coroutine up to its next wait, as twisted.internet.defer._inlineCallbacks does. */
+static int
+resume(PyObject *generator, PyObject *status, PyObject *context, PyObject *result)
+{
+    PyObject *out = NULL;
+    if (PyContext_Enter(context) < 0) {
+        return -1;
+    }
+    PySendResult how = PyIter_Send(generator, result, &out);
+    PyObject *error = how == PYGEN_ERROR ? take_error() : NULL;
+    int failed = PyContext_Exit(context);
+    if (failed) {
+        Py_XDECREF(error);
+    }
+    else if (how == PYGEN_NEXT) {
+        CallRecord *next = (CallRecord *)out;
+        if (PyObject_TypeCheck(out, &CallRecord_Type) && next->generator == NULL && !next->called
+            && !has_callbacks(next)) {
+            next->generator = Py_NewRef(generator);
+            next->status = Py_NewRef(status);
+            next->context = Py_NewRef(context);
+            failed = PyObject_SetAttr(status, str.waitingOn, out);
+        }
+        else {
+            PyObject *args[] = {out, generator, status, context};
+            PyObject *done = PyObject_Vectorcall(known.go_on, args, 4, NULL);
+            failed = done == NULL ? -1 : 0;
+            Py_XDECREF(done);
+        }
+    }
+    else if (how == PYGEN_RETURN) {
+        failed = returned(status, out);
+    }
+    else {
+        PyObject *args[] = {error, status};
+        PyObject *done = PyObject_Vectorcall(known.raised, args, 2, NULL);
+        failed = done == NULL ? -1 : 0;
+        Py_XDECREF(done);
+        Py_DECREF(error);
+    }
+    Py_XDECREF(out);
+    return failed;
+}
+
+/* Fire with a result, which is not a Failure in nearly all cases. */
+static int
+fire(CallRecord *self, PyObject *result)
+{
+    if (self->generator == NULL) {
+        return start_callbacks(self, result);
+    }
+    int general = self->paused || self->called || PyObject_TypeCheck(result, (PyTypeObject *)known.failure);
+    if (!general && (general = is_true((PyObject *)self, str.debug)) < 0) {
+        return -1;
+    }
+    if (general) {
+        return queue_waiter(self) < 0 ? -1 : start_callbacks(self, result);
+    }
+    PyObject *generator = self->generator, *status = self->status, *context = self->context;
+    self->generator = self->status = self->context = NULL;
+    self->called = 1;
+    Py_CLEAR(self->canceller);
+    Py_XSETREF(self->result, Py_NewRef(result));
+    self->running = 1;
+    PyObject *left = NULL;
+    if (resume(generator, status, context, result) == 0) {
+        left = Py_NewRef(Py_None);
+    }
+    else {
+        PyObject *error = take_error();
+        left = PyObject_CallOneArg(known.failure, error);
+        Py_DECREF(error);
+    }
+    self->running = 0;
+    Py_DECREF(generator);
+    Py_DECREF(status);
+    Py_DECREF(context);
+    if (left == NULL) {
+        return -1;
+    }
+    Py_XSETREF(self->result, left);
+    if (has_callbacks(self) || left != Py_None) {
+        PyObject *done = deferred_method(self, str._runCallbacks, NULL, 0, NULL);
+        Py_XDECREF(done);
+        return done == NULL ? -1 : 0;
+    }
+    return 0;
+}
+
+static PyObject *
+call_callback(CallRecord *self, PyObject *result)
+{
+    return fire(self, result) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+call_errback(CallRecord *self, PyObject *const *args, Py_ssize_t count, PyObject *kwnames)
+{
+    return queue_waiter(self) < 0 ? NULL : deferred_method(self, str.errback, args, count, kwnames);
+}
+
+/* One step of a coroutine that waits for this object.  Twisted resumes the coroutine with the result. */
+static PySendResult
+call_step(CallRecord *self, PyObject *sent, PyObject **out)
+{
+    *out = NULL;
+    if (sent != NULL && sent != Py_None) {
+        *out = Py_NewRef(sent);
+        return PYGEN_RETURN;
+    }
+    if (!self->called || self->paused) {
+        *out = Py_NewRef(self);
+        return PYGEN_NEXT;
+    }
+    if (self->result == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "result");
+        return PYGEN_ERROR;
+    }
+    if (PyObject_TypeCheck(self->result, (PyTypeObject *)known.failure)) {
+        Py_XDECREF(PyObject_CallOneArg(known.raise_failure, (PyObject *)self));
+        return PYGEN_ERROR;
+    }
+    *out = Py_NewRef(self->result);
+    return PYGEN_RETURN;
+}
+
+static PyObject *
+call_send(CallRecord *self, PyObject *sent)
+{
+    PyObject *out;
+    PySendResult how = call_step(self, sent, &out);
+    if (how == PYGEN_RETURN) {
+        PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, out);
+        Py_CLEAR(out);
+        if (stop != NULL) {
+            PyErr_SetObject(PyExc_StopIteration, stop);
+            Py_DECREF(stop);
+        }
+    }
+    return out;
+}
+
+static PyObject *
+call_next(CallRecord *self)
+{
+    return call_send(self, Py_None);
+}
+
+static PyObject *
+get_callbacks(CallRecord *self, void *closure)
+{
+    if (self->callbacks == NULL && (self->callbacks = PyList_New(0)) == NULL) {
+        return NULL;
+    }
+    return Py_NewRef(self->callbacks);
+}
+
+static int
+set_callbacks(CallRecord *self, PyObject *value, void *closure)
+{
+    if (value == NULL || !PyList_Check(value)) {
+        PyErr_SetString(PyExc_TypeError, "_callbacks must be a list");
+        return -1;
+    }
+    Py_XSETREF(self->callbacks, Py_NewRef(value));
+    return 0;
+}
+
+static PyObject *
+get_waiter(CallRecord *self, void *closure)
+{
+    return Py_NewRef(self->generator == NULL ? Py_None : self->generator);
+}
+
+#define MEMBER(name, field, kind) {name, kind, offsetof(CallRecord, field), 0, NULL}
+static PyMemberDef call_members[] = {
+    MEMBER("payload", payload, T_OBJECT),
+    MEMBER("command", command, T_OBJECT),
+    MEMBER("target", target, T_OBJECT),
+    MEMBER("history", history, T_OBJECT),
+    MEMBER("repeatable", repeatable, T_OBJECT),
+    MEMBER("since", since, T_DOUBLE),
+    MEMBER("deadline", deadline, T_DOUBLE),
+    MEMBER("_canceller", canceller, T_OBJECT),
+    MEMBER("result", result, T_OBJECT_EX),
+    MEMBER("_chainedTo", chained_to, T_OBJECT),
+    MEMBER("_debugInfo", debug_info, T_OBJECT),
+    MEMBER("paused", paused, T_INT),
+    MEMBER("called", called, T_BOOL),
+    MEMBER("_runningCallbacks", running, T_BOOL),
+    {NULL},
+};
+#undef MEMBER
+
+static PyGetSetDef call_getset[] = {
+    {"_callbacks", (getter)get_callbacks, (setter)set_callbacks, NULL, NULL},
+    {"_waiter", (getter)get_waiter, NULL, NULL, NULL},
+    {NULL},
+};
+
+static PyMethodDef call_methods[] = {
+    {"addBoth", (PyCFunction)(void (*)(void))call_addBoth, METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"callback", (PyCFunction)call_callback, METH_O, NULL},
+    {"errback", (PyCFunction)(void (*)(void))call_errback, METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"send", (PyCFunction)call_send, METH_O, NULL},
+    {NULL},
+};
+
+/* The object is its own iterator: what it would have to remember is in the Deferred. */
+static PyAsyncMethods call_async = {.am_await = PyObject_SelfIter, .am_send = (sendfunc)call_step};
+
+static PyTypeObject CallRecord_Type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "txvalkeycluster._fast.CallRecord",
+    .tp_basicsize = sizeof(CallRecord),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .tp_new = PyType_GenericNew,
+    .tp_dealloc = (destructor)call_dealloc,
+    .tp_traverse = (traverseproc)call_traverse,
+    .tp_clear = (inquiry)call_clear,
+    .tp_iter = PyObject_SelfIter,
+    .tp_iternext = (iternextfunc)call_next,
+    .tp_as_async = &call_async,
+    .tp_methods = call_methods,
+    .tp_members = call_members,
+    .tp_getset = call_getset,
+};
+
+/* ---- packing */
+
+#define MOST_WORDS 32
+#define MOST_BYTES 1024
+
+static unsigned short crc_table[256];
+
+static void
+make_crc_table(void)
+{
+    /* CRC-16/XMODEM: https://valkey.io/topics/cluster-spec */
+    for (int byte = 0; byte < 256; byte++) {
+        unsigned int crc = (unsigned int)byte << 8;
+        for (int bit = 0; bit < 8; bit++) {
+            crc = crc & 0x8000 ? (crc << 1) ^ 0x1021 : crc << 1;
+        }
+        crc_table[byte] = (unsigned short)crc;
+    }
+}
+
+static int
+slot_of(const char *key, Py_ssize_t size)
+{
+    const char *open = memchr(key, '{', (size_t)size);
+    if (open != NULL) {
+        const char *start = open + 1;
+        const char *close = memchr(start, '}', (size_t)(key + size - start));
+        if (close != NULL && close > start) {
+            key = start;
+            size = close - start;
+        }
+    }
+    unsigned int crc = 0;
+    for (Py_ssize_t place = 0; place < size; place++) {
+        crc = ((crc << 8) ^ crc_table[((crc >> 8) ^ (unsigned char)key[place]) & 255]) & 0xffff;
+    }
+    return (int)(crc & 16383);
+}
+
+static char *
+put_number(char *place, Py_ssize_t number)
+{
+    char digits[24];
+    int count = 0;
+    do {
+        digits[count++] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    while (count > 0) {
+        *place++ = digits[--count];
+    }
+    return place;
+}
+
+static char *
+put(char *place, const char *bytes, Py_ssize_t size)
+{
+    memcpy(place, bytes, (size_t)size);
+    return place + size;
+}
+
+/* Pack a command of str and bytes whose only key is word 1.
+ *
+ * Returns the bytes to send and sets the slot.  Returns NULL without an exception for words that the Python code has to
+ * pack: of other types, long ones, or many. */
+static PyObject *
+pack_words(PyObject *wire_name, PyObject *words, int *slot)
+{
+    Py_ssize_t count = PyTuple_GET_SIZE(words);
+    const char *bytes[MOST_WORDS];
+    Py_ssize_t sizes[MOST_WORDS], total = 32;
+    PyObject *encoded[MOST_WORDS], *packed = NULL;
+    int made = 0;
+    if (count < 2 || count > MOST_WORDS) {
+        return NULL;
+    }
+    for (Py_ssize_t place = 0; place < count; place++) {
+        PyObject *word = PyTuple_GET_ITEM(words, place);
+        if (PyUnicode_CheckExact(word)) {
+            if (PyUnicode_IS_COMPACT_ASCII(word)) {
+                bytes[place] = (const char *)PyUnicode_1BYTE_DATA(word);
+                sizes[place] = PyUnicode_GET_LENGTH(word);
+                total += sizes[place] + 16;
+                if (sizes[place] > MOST_BYTES) {
+                    goto done;
+                }
+                continue;
+            }
+            if (PyUnicode_GET_LENGTH(word) > MOST_BYTES) {
+                goto done;
+            }
+            word = encoded[made] = PyUnicode_AsUTF8String(word);
+            if (word == NULL) {
+                goto done;
+            }
+            made++;
+        }
+        else if (!PyBytes_CheckExact(word)) {
+            goto done;
+        }
+        bytes[place] = PyBytes_AS_STRING(word);
+        sizes[place] = PyBytes_GET_SIZE(word);
+        total += sizes[place] + 16;
+        if (sizes[place] > MOST_BYTES) {
+            goto done;
+        }
+    }
+    /* Two and three words have the table's spelling of the name, as in `pack_keyed`. */
+    int by_table = count <= 3;
+    if (by_table) {
+        total += PyBytes_GET_SIZE(wire_name);
+    }
+    char few[2048], *buffer = few;
+    if (total > (Py_ssize_t)sizeof few && (buffer = PyMem_Malloc((size_t)total)) == NULL) {
+        goto done;
+    }
+    char *end = buffer;
+    *end++ = '*';
+    end = put_number(end, count);
+    if (by_table) {
+        end = put(end, PyBytes_AS_STRING(wire_name), PyBytes_GET_SIZE(wire_name));
+    }
+    for (Py_ssize_t place = by_table ? 1 : 0; place < count; place++) {
+        end = put(end, "\r\n$", 3);
+        end = put_number(end, sizes[place]);
+        end = put(end, "\r\n", 2);
+        end = put(end, bytes[place], sizes[place]);
+    }
+    end = put(end, "\r\n", 2);
+    packed = PyBytes_FromStringAndSize(buffer, end - buffer);
+    *slot = slot_of(bytes[1], sizes[1]);
+    if (buffer != few) {
+        PyMem_Free(buffer);
+    }
+done:
+    while (made > 0) {
+        Py_DECREF(encoded[--made]);
+    }
+    if (packed == NULL) {
+        PyErr_Clear();
+    }
+    return packed;
+}
+
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    PyObject *python;
+} Packer;
+
+static PyObject *
+packer_call(Packer *self, PyObject *const *args, size_t flags, PyObject *kwnames)
+{
+    if (PyVectorcall_NARGS(flags) == 2 && kwnames == NULL && PyBytes_CheckExact(args[0])
+        && PyTuple_CheckExact(args[1])) {
+        int slot;
+        PyObject *packed = pack_words(args[0], args[1], &slot);
+        if (packed != NULL) {
+            return Py_BuildValue("(iN)", slot, packed);
+        }
+    }
+    return PyObject_Vectorcall(self->python, args, PyVectorcall_NARGS(flags), kwnames);
+}
+
+static int
+packer_init(Packer *self, PyObject *args, PyObject *keywords)
+{
+    PyObject *python;
+    if (!PyArg_ParseTuple(args, "O", &python)) {
+        return -1;
+    }
+    Py_XSETREF(self->python, Py_NewRef(python));
+    self->vectorcall = (vectorcallfunc)packer_call;
+    return 0;
+}
+
+static void
+packer_dealloc(Packer *self)
+{
+    Py_XDECREF(self->python);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyTypeObject Packer_Type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "txvalkeycluster._fast.Packer",
+    .tp_basicsize = sizeof(Packer),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL,
+    .tp_vectorcall_offset = offsetof(Packer, vectorcall),
+    .tp_call = PyVectorcall_Call,
+    .tp_new = PyType_GenericNew,
+    .tp_init = (initproc)packer_init,
+    .tp_dealloc = (destructor)packer_dealloc,
+};
+
+/* ---- SendQueue */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *unsent, *timer, *scheduler;
+    Py_ssize_t crowd;
+} SendQueue;
+
+#define BURST 1024
+
+static int
+queue_traverse(SendQueue *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->unsent);
+    Py_VISIT(self->timer);
+    Py_VISIT(self->scheduler);
+    return 0;
+}
+
+static int
+queue_clear(SendQueue *self)
+{
+    Py_CLEAR(self->unsent);
+    Py_CLEAR(self->timer);
+    Py_CLEAR(self->scheduler);
+    return 0;
+}
+
+static void
+queue_dealloc(SendQueue *self)
+{
+    PyObject_GC_UnTrack(self);
+    queue_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+/* Call a method for its effect. */
+static int
+tell(PyObject *object, PyObject *method, PyObject *argument)
+{
+    PyObject *done = PyObject_CallMethodOneArg(object, method, argument);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+static double
+number_attribute(PyObject *object, PyObject *name)
+{
+    PyObject *value = PyObject_GetAttr(object, name);
+    if (value == NULL) {
+        return -1.0;
+    }
+    double number = PyFloat_AsDouble(value);
+    Py_DECREF(value);
+    return number;
+}
+
+static PyObject *
+queue_send(SendQueue *self, PyObject *request)
+{
+    PyObject *unsent = self->unsent, *timer = self->timer, *scheduler = self->scheduler, *sent = NULL;
+    if (unsent == NULL || !PyList_CheckExact(unsent) || timer == NULL || scheduler == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "the queue has not been initialized");
+        return NULL;
+    }
+    Py_INCREF(unsent);
+    Py_INCREF(timer);
+    Py_INCREF(scheduler);
+    Py_ssize_t queued = PyList_GET_SIZE(unsent);
+    int by_fields = PyObject_TypeCheck(request, &CallRecord_Type);
+    if ((queued == 0 && tell(scheduler, str.touch, (PyObject *)self) < 0)
+        || (queued >= self->crowd && tell((PyObject *)self, str._admit, request) < 0)
+        || PyList_Append(unsent, request) < 0) {
+        goto done;
+    }
+    double at = number_attribute(timer, str.at);
+    if (at == -1.0 && PyErr_Occurred()) {
+        goto done;
+    }
+    double deadline = by_fields ? ((CallRecord *)request)->deadline : number_attribute(request, str.deadline);
+    if (deadline == -1.0 && PyErr_Occurred()) {
+        goto done;
+    }
+    if (deadline < at) {
+        PyObject *value = PyFloat_FromDouble(deadline);
+        int failed = value == NULL || tell(timer, str.by, value) < 0;
+        Py_XDECREF(value);
+        if (failed) {
+            goto done;
+        }
+    }
+    int now = queued >= BURST;
+    if (!now) {
+        PyObject *payload =
+            by_fields ? Py_XNewRef(((CallRecord *)request)->payload) : PyObject_GetAttr(request, str.payload);
+        if (payload == NULL && PyErr_Occurred()) {
+            goto done;
+        }
+        now = payload != NULL && PyList_CheckExact(payload);
+        Py_XDECREF(payload);
+    }
+    if (now && tell(scheduler, str.write, (PyObject *)self) < 0) {
+        goto done;
+    }
+    sent = Py_NewRef(Py_None);
+done:
+    Py_DECREF(unsent);
+    Py_DECREF(timer);
+    Py_DECREF(scheduler);
+    return sent;
+}
+
+/* Join the payloads of requests; None if one of them is not bytes. */
+static PyObject *
+joined(PyObject *module, PyObject *requests)
+{
+    if (!PyList_CheckExact(requests)) {
+        PyErr_SetString(PyExc_TypeError, "a list is needed");
+        return NULL;
+    }
+    Py_ssize_t count = PyList_GET_SIZE(requests), total = 0;
+    PyObject *few[64], **payloads = few, *all = NULL;
+    Py_ssize_t taken = 0;
+    if (count > 64 && (payloads = PyMem_New(PyObject *, count)) == NULL) {
+        return PyErr_NoMemory();
+    }
+    for (; taken < count; taken++) {
+        PyObject *request = PyList_GET_ITEM(requests, taken);
+        PyObject *payload = PyObject_TypeCheck(request, &CallRecord_Type)
+            ? Py_XNewRef(((CallRecord *)request)->payload) : PyObject_GetAttr(request, str.payload);
+        if (payload == NULL && PyErr_Occurred()) {
+            goto done;
+        }
+        if (payload == NULL || !PyBytes_CheckExact(payload)) {
+            Py_XDECREF(payload);
+            all = Py_NewRef(Py_None);
+            goto done;
+        }
+        payloads[taken] = payload;
+        total += PyBytes_GET_SIZE(payload);
+        if (PyList_GET_SIZE(requests) != count) {
+            taken++;
+            PyErr_SetString(PyExc_RuntimeError, "the list of requests has changed");
+            goto done;
+        }
+    }
+    if (count == 1) {
+        all = Py_NewRef(payloads[0]);
+        goto done;
+    }
+    all = PyBytes_FromStringAndSize(NULL, total);
+    if (all != NULL) {
+        char *end = PyBytes_AS_STRING(all);
+        for (Py_ssize_t place = 0; place < count; place++) {
+            end = put(end, PyBytes_AS_STRING(payloads[place]), PyBytes_GET_SIZE(payloads[place]));
+        }
+    }
+done:
+    while (taken > 0) {
+        Py_DECREF(payloads[--taken]);
+    }
+    if (payloads != few) {
+        PyMem_Free(payloads);
+    }
+    return all;
+}
+
+static PyMemberDef queue_members[] = {
+    {"_unsent", T_OBJECT_EX, offsetof(SendQueue, unsent), 0, NULL},
+    {"_deadline_timer", T_OBJECT_EX, offsetof(SendQueue, timer), 0, NULL},
+    {"_write_scheduler", T_OBJECT_EX, offsetof(SendQueue, scheduler), 0, NULL},
+    {"_crowd", T_PYSSIZET, offsetof(SendQueue, crowd), 0, NULL},
+    {NULL},
+};
+
+static PyMethodDef queue_methods[] = {
+    {"send", (PyCFunction)queue_send, METH_O, NULL},
+    {NULL},
+};
+
+static PyTypeObject SendQueue_Type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "txvalkeycluster._fast.SendQueue",
+    .tp_basicsize = sizeof(SendQueue),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .tp_new = PyType_GenericNew,
+    .tp_dealloc = (destructor)queue_dealloc,
+    .tp_traverse = (traverseproc)queue_traverse,
+    .tp_clear = (inquiry)queue_clear,
+    .tp_methods = queue_methods,
+    .tp_members = queue_members,
+};
+
+/* ---- Replies */
+
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    PyObject *gets, *sent, *popleft, *decode, *nothing, *unusual;
+} Replies;
+
+static int
+replies_traverse(Replies *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->gets);
+    Py_VISIT(self->sent);
+    Py_VISIT(self->popleft);
+    Py_VISIT(self->decode);
+    Py_VISIT(self->nothing);
+    Py_VISIT(self->unusual);
+    return 0;
+}
+
+static int
+replies_clear(Replies *self)
+{
+    Py_CLEAR(self->gets);
+    Py_CLEAR(self->sent);
+    Py_CLEAR(self->popleft);
+    Py_CLEAR(self->decode);
+    Py_CLEAR(self->nothing);
+    Py_CLEAR(self->unusual);
+    return 0;
+}
+
+static void
+replies_dealloc(Replies *self)
+{
+    PyObject_GC_UnTrack(self);
+    replies_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+/* Return the first request in the queue (borrowed, the queue keeps it); NULL without an exception if it is empty. */
+static PyObject *
+first_of(PyObject *sent)
+{
+    Py_ssize_t count = PySequence_Size(sent);
+    if (count <= 0) {
+        return NULL;
+    }
+    PyObject *first = PySequence_GetItem(sent, 0);
+    Py_XDECREF(first);
+    return first;
+}
+
+/* Remove the first request from the queue, and return it. */
+static PyObject *
+take_first(Replies *self)
+{
+    return PyObject_CallNoArgs(self->popleft);
+}
+
+/* Tell whether a reply is neither an error nor a push. */
+static int
+is_plain(Replies *self, PyObject *reply)
+{
+    return PyBytes_CheckExact(reply) || PySet_Contains(self->unusual, (PyObject *)Py_TYPE(reply)) == 0;
+}
+
+/* Return the decoded reply; NULL if the Python code must handle an error. */
+static PyObject *
+decoded(Replies *self, PyObject *reply)
+{
+    if (self->decode == Py_None || PyLong_CheckExact(reply) || reply == Py_None) {
+        return Py_NewRef(reply);
+    }
+    return PyObject_CallOneArg(self->decode, reply);
+}
+
+/* Give replies to a batch, without the last one, which ends it.
+ *
+ * Takes `reply` and returns the first reply that is not such a reply. */
+static PyObject *
+fill_batch(Replies *self, PyObject *batch, PyObject *reply)
+{
+    PyObject *replies = NULL, *due = NULL, *history = PyObject_GetAttr(batch, str.history);
+    int plain = history == Py_None;
+    Py_XDECREF(history);
+    if (!plain || (replies = PyObject_GetAttr(batch, str._replies)) == NULL
+        || (due = PyObject_GetAttr(batch, str._due)) == NULL || !PyList_CheckExact(replies)
+        || PyObject_SetAttr(batch, str.payload, no_bytes) < 0) {
+        goto done;
+    }
+    Py_ssize_t most = PyLong_AsSsize_t(due) - 1;
+    while (PyList_GET_SIZE(replies) < most && is_plain(self, reply)) {
+        PyObject *value = decoded(self, reply);
+        if (value == NULL) {
+            break;
+        }
+        int failed = PyList_Append(replies, value) < 0;
+        Py_DECREF(value);
+        PyObject *taken = failed ? NULL : take_first(self);
+        Py_DECREF(reply);
+        reply = NULL;
+        if (taken == NULL) {
+            break;
+        }
+        Py_DECREF(taken);
+        reply = PyObject_CallNoArgs(self->gets);
+        if (reply == NULL || reply == self->nothing) {
+            break;
+        }
+    }
+done:
+    Py_XDECREF(replies);
+    Py_XDECREF(due);
+    return reply;
+}
+
+/* Deliver replies, and return the first one that the Python code has to handle. */
+static PyObject *
+replies_call(Replies *self, PyObject *const *args, size_t flags, PyObject *kwnames)
+{
+    for (;;) {
+        PyObject *reply = PyObject_CallNoArgs(self->gets);
+        if (reply == NULL || reply == self->nothing) {
+            return reply;
+        }
+        if (!is_plain(self, reply)) {
+            return reply;
+        }
+        PyObject *first = first_of(self->sent);
+        if (first == NULL) {
+            return reply;
+        }
+        if (Py_TYPE(first) == batch_class) {
+            int called = is_true(first, str.called);
+            if (called == 0) {
+                Py_INCREF(first);
+                reply = fill_batch(self, first, reply);
+                Py_DECREF(first);
+                if (PyErr_Occurred() && reply != NULL) {
+                    /* The Python code decodes it again, and finds the error again. */
+                    PyErr_Clear();
+                }
+            }
+            return reply;
+        }
+        if (Py_TYPE(first) != call_class) {
+            return reply;
+        }
+        CallRecord *call = (CallRecord *)first;
+        if (!call->called && call->history != NULL && call->history != Py_None) {
+            return reply;
+        }
+        if ((call = (CallRecord *)take_first(self)) == NULL) {
+            Py_DECREF(reply);
+            return NULL;
+        }
+        int failed = 0;
+        if (!call->called) {
+            PyObject *value = decoded(self, reply);
+            if (value == NULL) {
+                /* The Python code decodes it again, and handles the error. */
+                PyErr_Clear();
+                PyObject *done = PyObject_CallMethodOneArg(self->sent, str.appendleft, (PyObject *)call);
+                Py_DECREF(call);
+                if (done == NULL) {
+                    Py_CLEAR(reply);
+                }
+                Py_XDECREF(done);
+                return reply;
+            }
+            Py_XSETREF(call->payload, Py_NewRef(no_bytes));
+            failed = fire(call, value);
+            Py_DECREF(value);
+        }
+        Py_DECREF(reply);
+        Py_DECREF(call);
+        if (failed) {
+            return NULL;
+        }
+    }
+}
+
+static int
+replies_init(Replies *self, PyObject *args, PyObject *keywords)
+{
+    PyObject *gets, *sent, *decode, *nothing, *unusual;
+    if (!PyArg_ParseTuple(args, "OOOOO!", &gets, &sent, &decode, &nothing, &PyFrozenSet_Type, &unusual)) {
+        return -1;
+    }
+    PyObject *popleft = PyObject_GetAttr(sent, str.popleft);
+    if (popleft == NULL) {
+        return -1;
+    }
+    Py_XSETREF(self->gets, Py_NewRef(gets));
+    Py_XSETREF(self->sent, Py_NewRef(sent));
+    Py_XSETREF(self->popleft, popleft);
+    Py_XSETREF(self->decode, Py_NewRef(decode));
+    Py_XSETREF(self->nothing, Py_NewRef(nothing));
+    Py_XSETREF(self->unusual, Py_NewRef(unusual));
+    self->vectorcall = (vectorcallfunc)replies_call;
+    return 0;
+}
+
+static PyTypeObject Replies_Type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "txvalkeycluster._fast.Replies",
+    .tp_basicsize = sizeof(Replies),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
+    .tp_vectorcall_offset = offsetof(Replies, vectorcall),
+    .tp_call = PyVectorcall_Call,
+    .tp_new = PyType_GenericNew,
+    .tp_init = (initproc)replies_init,
+    .tp_dealloc = (destructor)replies_dealloc,
+    .tp_traverse = (traverseproc)replies_traverse,
+    .tp_clear = (inquiry)replies_clear,
+};
+
+/* ---- Executor */
+
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    PyObject *python, *commands, *destinations, *seconds, *canceller, *no_timeout, *converted;
+    double limit;
+    char off;
+} Executor;
+
+static int
+executor_traverse(Executor *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->python);
+    Py_VISIT(self->commands);
+    Py_VISIT(self->destinations);
+    Py_VISIT(self->seconds);
+    Py_VISIT(self->canceller);
+    Py_VISIT(self->no_timeout);
+    Py_VISIT(self->converted);
+    return 0;
+}
+
+static int
+executor_clear(Executor *self)
+{
+    Py_CLEAR(self->python);
+    Py_CLEAR(self->commands);
+    Py_CLEAR(self->destinations);
+    Py_CLEAR(self->seconds);
+    Py_CLEAR(self->canceller);
+    Py_CLEAR(self->no_timeout);
+    Py_CLEAR(self->converted);
+    return 0;
+}
+
+static void
+executor_dealloc(Executor *self)
+{
+    PyObject_GC_UnTrack(self);
+    executor_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+/* Send a command with one key.  Returns NULL, with or without an exception, if the Python code has to send it. */
+static PyObject *
+execute(Executor *self, PyObject *words, PyObject *timeout, PyObject *repeatable)
+{
+    PyObject *command = PyDict_GetItemWithError(self->commands, PyTuple_GET_ITEM(words, 0));
+    if (command == NULL) {
+        return NULL;
+    }
+    PyObject *wire_name = NULL, *payload = NULL, *now = NULL, *safe = NULL, *done = NULL;
+    CallRecord *call = NULL;
+    int slot = 0;
+    Py_INCREF(command);
+    if (is_true(command, str.keyed) != 1 || (wire_name = PyObject_GetAttr(command, str.wire_name)) == NULL
+        || (payload = pack_words(wire_name, words, &slot)) == NULL || (now = PyObject_CallNoArgs(self->seconds)) == NULL
+        || !PyFloat_CheckExact(now)) {
+        goto done;
+    }
+    double since = PyFloat_AS_DOUBLE(now), deadline;
+    if (timeout == self->no_timeout) {
+        deadline = since + self->limit;
+    }
+    else if (timeout == Py_None) {
+        deadline = INFINITY;
+    }
+    else if (PyFloat_CheckExact(timeout) || PyLong_CheckExact(timeout)) {
+        deadline = since + PyFloat_AsDouble(timeout);
+    }
+    else {
+        goto done;
+    }
+    safe = repeatable == Py_True ? Py_NewRef(Py_True) : PyObject_GetAttr(command, str.repeatable);
+    if (safe == NULL || (call = (CallRecord *)call_class->tp_alloc(call_class, 0)) == NULL) {
+        goto done;
+    }
+    call->command = Py_NewRef(command);
+    call->payload = Py_NewRef(payload);
+    call->repeatable = Py_NewRef(safe);
+    call->canceller = Py_NewRef(self->canceller);
+    call->since = since;
+    call->deadline = deadline;
+    if ((call->target = PyLong_FromLong(slot)) == NULL) {
+        goto done;
+    }
+    PyObject *destination = Py_NewRef(PyList_GET_ITEM(self->destinations, slot));
+    done = PyObject_CallMethodOneArg(destination, str.send, (PyObject *)call);
+    Py_DECREF(destination);
+done:
+    Py_DECREF(command);
+    Py_XDECREF(wire_name);
+    Py_XDECREF(payload);
+    Py_XDECREF(now);
+    Py_XDECREF(safe);
+    if (done == NULL) {
+        Py_CLEAR(call);
+    }
+    Py_XDECREF(done);
+    return (PyObject *)call;
+}
+
+static PyObject *
+executor_call(Executor *self, PyObject *const *args, size_t flags, PyObject *kwnames)
+{
+    Py_ssize_t count = PyVectorcall_NARGS(flags);
+    /* execute(words, convert, timeout, repeatable, terms): terms[1] says whether the command was accepted before. */
+    if (!self->off && kwnames == NULL && count >= 1 && count <= 5 && count != 3 && PyTuple_CheckExact(args[0])
+        && PyTuple_GET_SIZE(args[0]) >= 2 && PyUnicode_CheckExact(PyTuple_GET_ITEM(args[0], 0))
+        && (count < 4 || PyBool_Check(args[3]))
+        && (count < 5 || (PyTuple_Check(args[4]) && PyTuple_GET_SIZE(args[4]) == 2
+                          && PyTuple_GET_ITEM(args[4], 1) == Py_False))) {
+        PyObject *timeout = count >= 4 ? args[2] : self->no_timeout;
+        PyObject *call = execute(self, args[0], timeout, count >= 4 ? args[3] : Py_False);
+        if (call != NULL) {
+            if (count < 2 || args[1] == Py_None) {
+                return call;
+            }
+            PyObject *both[] = {call, self->converted, args[1]};
+            PyObject *result = PyObject_VectorcallMethod(str.addCallback, both, 3, NULL);
+            Py_DECREF(call);
+            return result;
+        }
+        if (clear_error() < 0) {
+            return NULL;
+        }
+    }
+    PyObject *python = Py_NewRef(self->python), *done = PyObject_Vectorcall(python, args, count, kwnames);
+    Py_DECREF(python);
+    return done;
+}
+
+static int
+executor_init(Executor *self, PyObject *args, PyObject *keywords)
+{
+    PyObject *python, *commands, *destinations, *seconds, *canceller, *no_timeout, *convert;
+    double limit;
+    if (!PyArg_ParseTuple(args, "OO!O!OdOOO", &python, &PyDict_Type, &commands, &PyList_Type, &destinations, &seconds,
+                          &limit, &canceller, &no_timeout, &convert)) {
+        return -1;
+    }
+    if (PyList_GET_SIZE(destinations) != 16384 || call_class == NULL) {
+        PyErr_SetString(PyExc_ValueError, "there must be a destination for each slot, and the classes must be known");
+        return -1;
+    }
+    Py_XSETREF(self->python, Py_NewRef(python));
+    Py_XSETREF(self->commands, Py_NewRef(commands));
+    Py_XSETREF(self->destinations, Py_NewRef(destinations));
+    Py_XSETREF(self->seconds, Py_NewRef(seconds));
+    Py_XSETREF(self->canceller, Py_NewRef(canceller));
+    Py_XSETREF(self->no_timeout, Py_NewRef(no_timeout));
+    Py_XSETREF(self->converted, Py_NewRef(convert));
+    self->limit = limit;
+    self->vectorcall = (vectorcallfunc)executor_call;
+    return 0;
+}
+
+static PyMemberDef executor_members[] = {
+    {"off", T_BOOL, offsetof(Executor, off), 0, NULL},
+    {"python", T_OBJECT_EX, offsetof(Executor, python), 0, NULL},
+    {NULL},
+};
+
+static PyTypeObject Executor_Type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "txvalkeycluster._fast.Executor",
+    .tp_basicsize = sizeof(Executor),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
+    .tp_vectorcall_offset = offsetof(Executor, vectorcall),
+    .tp_call = PyVectorcall_Call,
+    .tp_new = PyType_GenericNew,
+    .tp_init = (initproc)executor_init,
+    .tp_dealloc = (destructor)executor_dealloc,
+    .tp_traverse = (traverseproc)executor_traverse,
+    .tp_clear = (inquiry)executor_clear,
+    .tp_members = executor_members,
+};
+
+/* ---- the module */
+
+static PyObject *
+configure(PyObject *module, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"deferred", "failure", "got_result", "go_on", "raised", "raise_failure", NULL};
+    PyObject *deferred, *failure, *got_result, *go_on, *raised, *raise_failure;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!O!OOOO", names, &PyType_Type, &deferred, &PyType_Type,
+                                     &failure, &got_result, &go_on, &raised, &raise_failure)) {
+        return NULL;
+    }
+    Py_XSETREF(known.deferred, Py_NewRef(deferred));
+    Py_XSETREF(known.failure, Py_NewRef(failure));
+    Py_XSETREF(known.got_result, Py_NewRef(got_result));
+    Py_XSETREF(known.go_on, Py_NewRef(go_on));
+    Py_XSETREF(known.raised, Py_NewRef(raised));
+    Py_XSETREF(known.raise_failure, Py_NewRef(raise_failure));
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+use_classes(PyObject *module, PyObject *args)
+{
+    PyTypeObject *call, *batch;
+    if (!PyArg_ParseTuple(args, "O!O!", &PyType_Type, &call, &PyType_Type, &batch)) {
+        return NULL;
+    }
+    if (!PyType_IsSubtype(call, &CallRecord_Type)) {
+        PyErr_SetString(PyExc_TypeError, "the calls must be CallRecords");
+        return NULL;
+    }
+    Py_XSETREF(call_class, (PyTypeObject *)Py_NewRef(call));
+    Py_XSETREF(batch_class, (PyTypeObject *)Py_NewRef(batch));
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"configure", (PyCFunction)(void (*)(void))configure, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"joined", joined, METH_O, NULL},
+    {"use_classes", use_classes, METH_VARARGS, NULL},
+    {NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "txvalkeycluster._fast",
+    .m_size = -1,
+    .m_methods = functions,
+};
+
+PyMODINIT_FUNC
+PyInit__fast(void)
+{
+    make_crc_table();
+#define INTERN(name) \
+    if ((str.name = PyUnicode_InternFromString(#name)) == NULL) { \
+        return NULL; \
+    }
+    NAMES(INTERN)
+#undef INTERN
+    if ((no_bytes = PyBytes_FromStringAndSize(NULL, 0)) == NULL) {
+        return NULL;
+    }
+    PyObject *module = PyModule_Create(&definition);
+    PyTypeObject *types[] = {&CallRecord_Type, &Packer_Type, &SendQueue_Type, &Replies_Type, &Executor_Type};
+    for (size_t place = 0; module != NULL && place < sizeof types / sizeof *types; place++) {
+        if (PyModule_AddType(module, types[place]) < 0) {
+            Py_CLEAR(module);
+        }
+    }
+    return module;
+}
