@@ -4,7 +4,7 @@
  * usual case, and leaves every other case to it: wrong arguments, large values, errors, redirects, Twisted's debugging.
  * `acceleration` loads this module, and says when it is not used.
  *
- *   Packer      commands.encoder.pack_keyed         CallRecord  requests.fast_deferred.FastDeferred, and the
+ *   Shortcut    commands.encoder, slots               CallRecord  requests.fast_deferred.FastDeferred, and the
  *   SendQueue   connection.send_queue.SendQueue                 attributes of requests.request.Request
  *   Replies     connection.replies.Replies          Executor    routing.router.Router.execute
  */
@@ -27,9 +27,12 @@ static struct {
 /* The Python class whose instances the Executor makes, and whose replies `Replies` delivers. */
 static PyTypeObject *call_class, *batch_class;
 
+/* Other classes whose instances get a reply by `callback`, and nothing else. */
+static PyObject *other_classes;
+
 #define NAMES(X) \
     X(_admit) X(_due) X(_replies) X(_runCallbacks) X(_startRunCallbacks) X(addBoth) X(addCallback) X(appendleft) X(at) X(by) \
-    X(callback) X(called) X(deadline) X(debug) X(deferred) X(errback) X(history) X(keyed) X(payload) X(popleft) \
+    X(callback) X(called) X(deadline) X(debug) X(deferred) X(errback) X(feed) X(gets) X(has_data) X(history) X(keyed) X(make) X(payload) X(popleft) \
     X(repeatable) X(send) X(touch) X(waitingOn) X(wire_name) X(write)
 static struct {
 #define DECLARE(name) PyObject *name;
@@ -472,8 +475,11 @@ static PyTypeObject CallRecord_Type = {
 
 /* ---- packing */
 
-#define MOST_WORDS 32
+/* So many words need no memory of their own. */
+#define FEW_WORDS 16
+/* The longest word of a command whose name is packed from the table, and of any other command: as in `encoder`. */
 #define MOST_BYTES 1024
+#define LARGE 8192
 
 static unsigned short crc_table[256];
 
@@ -531,138 +537,248 @@ put(char *place, const char *bytes, Py_ssize_t size)
     return place + size;
 }
 
-/* Pack a command of str and bytes whose only key is word 1.
- *
- * Returns the bytes to send and sets the slot.  Returns NULL without an exception for words that the Python code has to
- * pack: of other types, long ones, or many. */
-static PyObject *
-pack_words(PyObject *wire_name, PyObject *words, int *slot)
+/* The words of a command, as bytes. */
+typedef struct {
+    Py_ssize_t count;
+    const char **bytes;
+    Py_ssize_t *sizes;
+    PyObject **encoded;        /* owns what had to be encoded */
+    Py_ssize_t made;
+    const char *few_bytes[FEW_WORDS];
+    Py_ssize_t few_sizes[FEW_WORDS];
+    PyObject *few_encoded[FEW_WORDS];
+    void *many;
+} Words;
+
+static void
+free_words(Words *words)
 {
-    Py_ssize_t count = PyTuple_GET_SIZE(words);
-    const char *bytes[MOST_WORDS];
-    Py_ssize_t sizes[MOST_WORDS], total = 32;
-    PyObject *encoded[MOST_WORDS], *packed = NULL;
-    int made = 0;
-    if (count < 2 || count > MOST_WORDS) {
-        return NULL;
+    while (words->made > 0) {
+        Py_DECREF(words->encoded[--words->made]);
     }
-    for (Py_ssize_t place = 0; place < count; place++) {
-        PyObject *word = PyTuple_GET_ITEM(words, place);
-        if (PyUnicode_CheckExact(word)) {
-            if (PyUnicode_IS_COMPACT_ASCII(word)) {
-                bytes[place] = (const char *)PyUnicode_1BYTE_DATA(word);
-                sizes[place] = PyUnicode_GET_LENGTH(word);
-                total += sizes[place] + 16;
-                if (sizes[place] > MOST_BYTES) {
-                    goto done;
-                }
-                continue;
+    PyMem_Free(words->many);
+}
+
+/* Look at the words of a tuple or list.  Returns -1 without an exception if one of them is for the Python code: it has
+ * another type than str, bytes and int, or is longer than `most`. */
+static int
+read_words(Words *words, PyObject *sequence, Py_ssize_t most)
+{
+    PyObject **items = PySequence_Fast_ITEMS(sequence);
+    words->count = PySequence_Fast_GET_SIZE(sequence);
+    words->bytes = words->few_bytes;
+    words->sizes = words->few_sizes;
+    words->encoded = words->few_encoded;
+    words->made = 0;
+    words->many = NULL;
+    if (words->count > FEW_WORDS) {
+        words->many = PyMem_Malloc((size_t)words->count * (sizeof(char *) + sizeof(Py_ssize_t) + sizeof(PyObject *)));
+        if (words->many == NULL) {
+            return -1;
+        }
+        words->bytes = words->many;
+        words->sizes = (Py_ssize_t *)(words->bytes + words->count);
+        words->encoded = (PyObject **)(words->sizes + words->count);
+    }
+    for (Py_ssize_t place = 0; place < words->count; place++) {
+        PyObject *word = items[place];
+        if (PyUnicode_CheckExact(word) && PyUnicode_IS_COMPACT_ASCII(word)) {
+            words->bytes[place] = (const char *)PyUnicode_1BYTE_DATA(word);
+            words->sizes[place] = PyUnicode_GET_LENGTH(word);
+        }
+        else {
+            if (PyUnicode_CheckExact(word)) {
+                word = PyUnicode_GET_LENGTH(word) > most ? NULL : PyUnicode_AsUTF8String(word);
             }
-            if (PyUnicode_GET_LENGTH(word) > MOST_BYTES) {
-                goto done;
+            else if (PyLong_CheckExact(word)) {
+                int overflow;
+                long long number = PyLong_AsLongLongAndOverflow(word, &overflow);
+                char digits[24];
+                word = overflow ? NULL : PyBytes_FromStringAndSize(digits, sprintf(digits, "%lld", number));
             }
-            word = encoded[made] = PyUnicode_AsUTF8String(word);
+            else {
+                word = PyBytes_CheckExact(word) ? Py_NewRef(word) : NULL;
+            }
             if (word == NULL) {
-                goto done;
+                PyErr_Clear();
+                return -1;
             }
-            made++;
+            words->encoded[words->made++] = word;
+            words->bytes[place] = PyBytes_AS_STRING(word);
+            words->sizes[place] = PyBytes_GET_SIZE(word);
         }
-        else if (!PyBytes_CheckExact(word)) {
-            goto done;
-        }
-        bytes[place] = PyBytes_AS_STRING(word);
-        sizes[place] = PyBytes_GET_SIZE(word);
-        total += sizes[place] + 16;
-        if (sizes[place] > MOST_BYTES) {
-            goto done;
+        if (words->sizes[place] > most) {
+            return -1;
         }
     }
-    /* Two and three words have the table's spelling of the name, as in `pack_keyed`. */
-    int by_table = count <= 3;
-    if (by_table) {
-        total += PyBytes_GET_SIZE(wire_name);
+    return 0;
+}
+
+/* Pack words.  With a wire name, it replaces the first word. */
+static PyObject *
+pack_words(const Words *words, PyObject *wire_name)
+{
+    Py_ssize_t total = 32 + (wire_name != NULL ? PyBytes_GET_SIZE(wire_name) : 0);
+    for (Py_ssize_t place = 0; place < words->count; place++) {
+        total += words->sizes[place] + 24;
     }
     char few[2048], *buffer = few;
     if (total > (Py_ssize_t)sizeof few && (buffer = PyMem_Malloc((size_t)total)) == NULL) {
-        goto done;
+        return NULL;
     }
     char *end = buffer;
     *end++ = '*';
-    end = put_number(end, count);
-    if (by_table) {
+    end = put_number(end, words->count);
+    if (wire_name != NULL) {
         end = put(end, PyBytes_AS_STRING(wire_name), PyBytes_GET_SIZE(wire_name));
     }
-    for (Py_ssize_t place = by_table ? 1 : 0; place < count; place++) {
+    for (Py_ssize_t place = wire_name != NULL ? 1 : 0; place < words->count; place++) {
         end = put(end, "\r\n$", 3);
-        end = put_number(end, sizes[place]);
+        end = put_number(end, words->sizes[place]);
         end = put(end, "\r\n", 2);
-        end = put(end, bytes[place], sizes[place]);
+        end = put(end, words->bytes[place], words->sizes[place]);
     }
     end = put(end, "\r\n", 2);
-    packed = PyBytes_FromStringAndSize(buffer, end - buffer);
-    *slot = slot_of(bytes[1], sizes[1]);
+    PyObject *packed = PyBytes_FromStringAndSize(buffer, end - buffer);
     if (buffer != few) {
         PyMem_Free(buffer);
-    }
-done:
-    while (made > 0) {
-        Py_DECREF(encoded[--made]);
-    }
-    if (packed == NULL) {
-        PyErr_Clear();
     }
     return packed;
 }
 
+/* pack_keyed(wire_name, args).  Returns NULL without an exception if the Python code has to do it. */
+static PyObject *
+pack_keyed(PyObject *wire_name, PyObject *args, int *slot)
+{
+    Py_ssize_t count = PySequence_Fast_GET_SIZE(args);
+    PyObject *key = count >= 2 ? PySequence_Fast_ITEMS(args)[1] : NULL, *packed = NULL;
+    if (key == NULL || PyLong_CheckExact(key)) {
+        return NULL;
+    }
+    Words words;
+    /* Two and three words without numbers have the table's spelling of the name, as in Python. */
+    int by_table = count == 2 || (count == 3 && !PyLong_CheckExact(PySequence_Fast_ITEMS(args)[2]));
+    if (read_words(&words, args, by_table ? MOST_BYTES : LARGE) == 0) {
+        packed = pack_words(&words, by_table ? wire_name : NULL);
+        *slot = slot_of(words.bytes[1], words.sizes[1]);
+    }
+    free_words(&words);
+    return packed;
+}
+
+static int
+is_sequence(PyObject *object)
+{
+    return PyTuple_CheckExact(object) || PyList_CheckExact(object);
+}
+
+/* A function in C that leaves what it cannot do to a function in Python. */
 typedef struct {
     PyObject_HEAD
     vectorcallfunc vectorcall;
     PyObject *python;
-} Packer;
+} Shortcut;
 
 static PyObject *
-packer_call(Packer *self, PyObject *const *args, size_t flags, PyObject *kwnames)
+leave_to_python(Shortcut *self, PyObject *const *args, size_t flags, PyObject *kwnames)
 {
-    if (PyVectorcall_NARGS(flags) == 2 && kwnames == NULL && PyBytes_CheckExact(args[0])
-        && PyTuple_CheckExact(args[1])) {
+    return PyErr_Occurred() ? NULL : PyObject_Vectorcall(self->python, args, PyVectorcall_NARGS(flags), kwnames);
+}
+
+static PyObject *
+shortcut_pack_keyed(Shortcut *self, PyObject *const *args, size_t flags, PyObject *kwnames)
+{
+    if (PyVectorcall_NARGS(flags) == 2 && kwnames == NULL && PyBytes_CheckExact(args[0]) && is_sequence(args[1])) {
         int slot;
-        PyObject *packed = pack_words(args[0], args[1], &slot);
+        PyObject *packed = pack_keyed(args[0], args[1], &slot);
         if (packed != NULL) {
             return Py_BuildValue("(iN)", slot, packed);
         }
     }
-    return PyObject_Vectorcall(self->python, args, PyVectorcall_NARGS(flags), kwnames);
+    return leave_to_python(self, args, flags, kwnames);
+}
+
+static PyObject *
+shortcut_pack(Shortcut *self, PyObject *const *args, size_t flags, PyObject *kwnames)
+{
+    if (PyVectorcall_NARGS(flags) == 1 && kwnames == NULL && is_sequence(args[0])
+        && PySequence_Fast_GET_SIZE(args[0]) > 0) {
+        Words words;
+        PyObject *packed = read_words(&words, args[0], LARGE) == 0 ? pack_words(&words, NULL) : NULL;
+        free_words(&words);
+        if (packed != NULL) {
+            return packed;
+        }
+    }
+    return leave_to_python(self, args, flags, kwnames);
+}
+
+static PyObject *
+shortcut_slot(Shortcut *self, PyObject *const *args, size_t flags, PyObject *kwnames)
+{
+    if (PyVectorcall_NARGS(flags) == 1 && kwnames == NULL) {
+        PyObject *key = args[0];
+        if (PyBytes_CheckExact(key)) {
+            return PyLong_FromLong(slot_of(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)));
+        }
+        if (PyUnicode_CheckExact(key) && PyUnicode_IS_COMPACT_ASCII(key)) {
+            return PyLong_FromLong(slot_of((const char *)PyUnicode_1BYTE_DATA(key), PyUnicode_GET_LENGTH(key)));
+        }
+    }
+    return leave_to_python(self, args, flags, kwnames);
 }
 
 static int
-packer_init(Packer *self, PyObject *args, PyObject *keywords)
+shortcut_init(Shortcut *self, PyObject *args, PyObject *keywords)
 {
+    static const struct {
+        const char *name;
+        void *function;
+    } functions[] = {
+        {"pack_keyed", shortcut_pack_keyed},
+        {"pack", shortcut_pack},
+        {"key_slot", shortcut_slot},
+        {"argument_slot", shortcut_slot},
+    };
+    const char *name;
     PyObject *python;
-    if (!PyArg_ParseTuple(args, "O", &python)) {
+    if (!PyArg_ParseTuple(args, "sO", &name, &python)) {
         return -1;
     }
-    Py_XSETREF(self->python, Py_NewRef(python));
-    self->vectorcall = (vectorcallfunc)packer_call;
-    return 0;
+    for (size_t place = 0; place < sizeof functions / sizeof *functions; place++) {
+        if (strcmp(name, functions[place].name) == 0) {
+            Py_XSETREF(self->python, Py_NewRef(python));
+            self->vectorcall = (vectorcallfunc)functions[place].function;
+            return 0;
+        }
+    }
+    PyErr_Format(PyExc_ValueError, "there is no function %s", name);
+    return -1;
 }
 
 static void
-packer_dealloc(Packer *self)
+shortcut_dealloc(Shortcut *self)
 {
     Py_XDECREF(self->python);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
-static PyTypeObject Packer_Type = {
+static PyMemberDef shortcut_members[] = {
+    {"__wrapped__", T_OBJECT_EX, offsetof(Shortcut, python), READONLY, NULL},
+    {NULL},
+};
+
+static PyTypeObject Shortcut_Type = {
     PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "txvalkeycluster._fast.Packer",
-    .tp_basicsize = sizeof(Packer),
+    .tp_name = "txvalkeycluster._fast.Shortcut",
+    .tp_basicsize = sizeof(Shortcut),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL,
-    .tp_vectorcall_offset = offsetof(Packer, vectorcall),
+    .tp_vectorcall_offset = offsetof(Shortcut, vectorcall),
     .tp_call = PyVectorcall_Call,
     .tp_new = PyType_GenericNew,
-    .tp_init = (initproc)packer_init,
-    .tp_dealloc = (destructor)packer_dealloc,
+    .tp_init = (initproc)shortcut_init,
+    .tp_dealloc = (destructor)shortcut_dealloc,
+    .tp_members = shortcut_members,
 };
 
 /* ---- SendQueue */
@@ -858,22 +974,353 @@ static PyTypeObject SendQueue_Type = {
     .tp_members = queue_members,
 };
 
+/* ---- Reader */
+
+/* Reads replies as hiredis.Reader does.  It parses what is short and simple itself, and gives everything else to
+ * hiredis: errors, doubles, large values, deep nesting, what is malformed. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *feed, *gets, *has_data, *nothing, *push;
+    PyObject *buffer;          /* bytes that are not parsed, from `place` on; NULL if there are none */
+    Py_ssize_t place;
+    char busy;                 /* whether hiredis has bytes */
+} Reader;
+
+/* An incomplete reply that is longer than this is hiredis'. */
+#define MOST_INCOMPLETE 16384
+#define MOST_ELEMENTS 4096
+#define MOST_DEPTH 3
+
+typedef enum { DONE, INCOMPLETE, NOT_SIMPLE, FAILED } Parsed;
+
+static int
+reader_traverse(Reader *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->feed);
+    Py_VISIT(self->gets);
+    Py_VISIT(self->has_data);
+    Py_VISIT(self->nothing);
+    Py_VISIT(self->push);
+    return 0;
+}
+
+static int
+reader_clear(Reader *self)
+{
+    Py_CLEAR(self->feed);
+    Py_CLEAR(self->gets);
+    Py_CLEAR(self->has_data);
+    Py_CLEAR(self->nothing);
+    Py_CLEAR(self->push);
+    return 0;
+}
+
+static void
+reader_dealloc(Reader *self)
+{
+    PyObject_GC_UnTrack(self);
+    reader_clear(self);
+    Py_XDECREF(self->buffer);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+/* Read the number after the type, and the line break. */
+static Parsed
+parse_number(const char **place, const char *end, long long *number)
+{
+    const char *at = *place;
+    int negative = at < end && *at == '-', digits = 0;
+    long long value = 0;
+    for (at += negative; at < end && *at >= '0' && *at <= '9'; at++) {
+        if (++digits > 18) {
+            return NOT_SIMPLE;
+        }
+        value = value * 10 + (*at - '0');
+    }
+    if (at + 2 > end) {
+        return at == end || *at == '\r' ? INCOMPLETE : NOT_SIMPLE;
+    }
+    if (digits == 0 || at[0] != '\r' || at[1] != '\n') {
+        return NOT_SIMPLE;
+    }
+    *number = negative ? -value : value;
+    *place = at + 2;
+    return DONE;
+}
+
+static Parsed parse(Reader *self, const char **place, const char *end, int depth, PyObject **out);
+
+/* Read `count` replies into a list; for a map, into a dict. */
+static Parsed
+parse_elements(Reader *self, char kind, long long count, const char **place, const char *end, int depth, PyObject **out)
+{
+    PyObject *made = kind == '%' ? PyDict_New() : kind == '>' ? PyObject_CallNoArgs(self->push) : PyList_New(0);
+    Parsed how = made == NULL ? FAILED : DONE;
+    for (long long number = 0; how == DONE && number < count; number++) {
+        PyObject *key = NULL, *value = NULL;
+        if (kind == '%') {
+            how = parse(self, place, end, depth + 1, &key);
+            if (how == DONE && !PyBytes_CheckExact(key)) {
+                how = NOT_SIMPLE;
+            }
+        }
+        if (how == DONE) {
+            how = parse(self, place, end, depth + 1, &value);
+        }
+        if (how == DONE && (key != NULL ? PyDict_SetItem(made, key, value) : PyList_Append(made, value)) < 0) {
+            how = FAILED;
+        }
+        Py_XDECREF(key);
+        Py_XDECREF(value);
+    }
+    if (how != DONE) {
+        Py_XDECREF(made);
+        return how;
+    }
+    *out = made;
+    return DONE;
+}
+
+/* Read one reply. */
+static Parsed
+parse(Reader *self, const char **place, const char *end, int depth, PyObject **out)
+{
+    const char *at = *place;
+    if (at == end) {
+        return INCOMPLETE;
+    }
+    char kind = *at++;
+    long long number;
+    Parsed how;
+    switch (kind) {
+    case '$':
+        if ((how = parse_number(&at, end, &number)) != DONE) {
+            return how;
+        }
+        if (number < 0) {
+            if (number != -1) {
+                return NOT_SIMPLE;
+            }
+            *out = Py_NewRef(Py_None);
+            break;
+        }
+        if (number > end - at - 2) {
+            return number > MOST_INCOMPLETE ? NOT_SIMPLE : INCOMPLETE;
+        }
+        if (at[number] != '\r' || at[number + 1] != '\n') {
+            return NOT_SIMPLE;
+        }
+        *out = PyBytes_FromStringAndSize(at, (Py_ssize_t)number);
+        at += number + 2;
+        break;
+    case '+': {
+        const char *line = memchr(at, '\r', (size_t)(end - at));
+        if (line == NULL || line + 1 == end) {
+            return INCOMPLETE;
+        }
+        if (line[1] != '\n' || memchr(at, '\n', (size_t)(line - at)) != NULL) {
+            return NOT_SIMPLE;
+        }
+        *out = PyBytes_FromStringAndSize(at, line - at);
+        at = line + 2;
+        break;
+    }
+    case ':':
+        if ((how = parse_number(&at, end, &number)) != DONE) {
+            return how;
+        }
+        *out = PyLong_FromLongLong(number);
+        break;
+    case '_':
+        if (end - at < 2) {
+            return INCOMPLETE;
+        }
+        if (at[0] != '\r' || at[1] != '\n') {
+            return NOT_SIMPLE;
+        }
+        *out = Py_NewRef(Py_None);
+        at += 2;
+        break;
+    case '*':
+    case '~':
+    case '%':
+    case '>':
+        if ((how = parse_number(&at, end, &number)) != DONE) {
+            return how;
+        }
+        if (number < 0 || number > MOST_ELEMENTS || depth >= MOST_DEPTH || (kind == '>' && (depth > 0 || number == 0))) {
+            return NOT_SIMPLE;
+        }
+        if ((how = parse_elements(self, kind, number, &at, end, depth, out)) != DONE) {
+            return how;
+        }
+        break;
+    default:
+        return NOT_SIMPLE;
+    }
+    if (*out == NULL) {
+        return FAILED;
+    }
+    *place = at;
+    return DONE;
+}
+
+static int
+reader_take(Reader *self, PyObject *data)
+{
+    if (self->busy) {
+        PyObject *done = PyObject_CallOneArg(self->feed, data);
+        Py_XDECREF(done);
+        return done == NULL ? -1 : 0;
+    }
+    PyObject *buffer;
+    if (self->buffer != NULL) {
+        Py_ssize_t left = PyBytes_GET_SIZE(self->buffer) - self->place, more = PyBytes_GET_SIZE(data);
+        if ((buffer = PyBytes_FromStringAndSize(NULL, left + more)) == NULL) {
+            return -1;
+        }
+        char *end = put(PyBytes_AS_STRING(buffer), PyBytes_AS_STRING(self->buffer) + self->place, left);
+        put(end, PyBytes_AS_STRING(data), more);
+    }
+    else {
+        buffer = Py_NewRef(data);
+    }
+    Py_XSETREF(self->buffer, buffer);
+    self->place = 0;
+    return 0;
+}
+
+static PyObject *
+reader_feed(Reader *self, PyObject *data)
+{
+    if (!PyBytes_CheckExact(data)) {
+        PyErr_SetString(PyExc_TypeError, "bytes are needed");
+        return NULL;
+    }
+    return reader_take(self, data) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+next_reply(Reader *self)
+{
+    if (!self->busy) {
+        if (self->buffer == NULL) {
+            return Py_NewRef(self->nothing);
+        }
+        const char *start = PyBytes_AS_STRING(self->buffer), *place = start + self->place;
+        const char *end = start + PyBytes_GET_SIZE(self->buffer);
+        PyObject *reply = NULL;
+        Parsed how = parse(self, &place, end, 0, &reply);
+        if (how == DONE) {
+            self->place = place - start;
+            if (place == end) {
+                Py_CLEAR(self->buffer);
+            }
+            return reply;
+        }
+        if (how == FAILED) {
+            return NULL;
+        }
+        if (how == INCOMPLETE && end - place <= MOST_INCOMPLETE) {
+            return Py_NewRef(self->nothing);
+        }
+        PyObject *rest = PyBytes_FromStringAndSize(place, end - place);
+        if (rest == NULL) {
+            return NULL;
+        }
+        Py_CLEAR(self->buffer);
+        self->busy = 1;
+        int failed = reader_take(self, rest) < 0;
+        Py_DECREF(rest);
+        if (failed) {
+            return NULL;
+        }
+    }
+    PyObject *reply = PyObject_CallNoArgs(self->gets);
+    if (reply != NULL && reply != self->nothing) {
+        /* After a whole reply, hiredis has no part of another one if it has no more bytes. */
+        PyObject *left = PyObject_CallNoArgs(self->has_data);
+        if (left == NULL) {
+            Py_DECREF(reply);
+            return NULL;
+        }
+        self->busy = left != Py_False;
+        Py_DECREF(left);
+    }
+    return reply;
+}
+
+static PyObject *
+reader_gets(Reader *self, PyObject *ignored)
+{
+    return next_reply(self);
+}
+
+static PyObject *
+reader_has_data(Reader *self, PyObject *ignored)
+{
+    return self->busy ? PyObject_CallNoArgs(self->has_data) : PyBool_FromLong(self->buffer != NULL);
+}
+
+static int
+reader_init(Reader *self, PyObject *args, PyObject *keywords)
+{
+    PyObject *hiredis, *nothing, *push;
+    if (!PyArg_ParseTuple(args, "OOO", &hiredis, &nothing, &push)) {
+        return -1;
+    }
+    PyObject *feed = PyObject_GetAttr(hiredis, str.feed), *gets = PyObject_GetAttr(hiredis, str.gets);
+    PyObject *has_data = PyObject_GetAttr(hiredis, str.has_data);
+    if (feed == NULL || gets == NULL || has_data == NULL) {
+        Py_XDECREF(feed);
+        Py_XDECREF(gets);
+        Py_XDECREF(has_data);
+        return -1;
+    }
+    Py_XSETREF(self->feed, feed);
+    Py_XSETREF(self->gets, gets);
+    Py_XSETREF(self->has_data, has_data);
+    Py_XSETREF(self->nothing, Py_NewRef(nothing));
+    Py_XSETREF(self->push, Py_NewRef(push));
+    return 0;
+}
+
+static PyMethodDef reader_methods[] = {
+    {"feed", (PyCFunction)reader_feed, METH_O, NULL},
+    {"gets", (PyCFunction)reader_gets, METH_NOARGS, NULL},
+    {"has_data", (PyCFunction)reader_has_data, METH_NOARGS, NULL},
+    {NULL},
+};
+
+static PyTypeObject Reader_Type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "txvalkeycluster._fast.Reader",
+    .tp_basicsize = sizeof(Reader),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_new = PyType_GenericNew,
+    .tp_init = (initproc)reader_init,
+    .tp_dealloc = (destructor)reader_dealloc,
+    .tp_traverse = (traverseproc)reader_traverse,
+    .tp_clear = (inquiry)reader_clear,
+    .tp_methods = reader_methods,
+};
+
 /* ---- Replies */
 
 typedef struct {
     PyObject_HEAD
     vectorcallfunc vectorcall;
-    PyObject *gets, *sent, *popleft, *decode, *nothing, *unusual;
+    Reader *reader;
+    PyObject *sent, *popleft, *decode, *unusual;
 } Replies;
 
 static int
 replies_traverse(Replies *self, visitproc visit, void *arg)
 {
-    Py_VISIT(self->gets);
+    Py_VISIT(self->reader);
     Py_VISIT(self->sent);
     Py_VISIT(self->popleft);
     Py_VISIT(self->decode);
-    Py_VISIT(self->nothing);
     Py_VISIT(self->unusual);
     return 0;
 }
@@ -881,11 +1328,10 @@ replies_traverse(Replies *self, visitproc visit, void *arg)
 static int
 replies_clear(Replies *self)
 {
-    Py_CLEAR(self->gets);
+    Py_CLEAR(self->reader);
     Py_CLEAR(self->sent);
     Py_CLEAR(self->popleft);
     Py_CLEAR(self->decode);
-    Py_CLEAR(self->nothing);
     Py_CLEAR(self->unusual);
     return 0;
 }
@@ -964,8 +1410,8 @@ fill_batch(Replies *self, PyObject *batch, PyObject *reply)
             break;
         }
         Py_DECREF(taken);
-        reply = PyObject_CallNoArgs(self->gets);
-        if (reply == NULL || reply == self->nothing) {
+        reply = next_reply(self->reader);
+        if (reply == NULL || reply == self->reader->nothing) {
             break;
         }
     }
@@ -975,13 +1421,43 @@ done:
     return reply;
 }
 
+/* Give a reply to a request of another class.  Returns 0 if the Python code has to do it, and -1 after an error. */
+static int
+answer_other(Replies *self, PyObject *request, PyObject *reply)
+{
+    PyObject *history = NULL, *value = NULL, *taken = NULL, *done = NULL;
+    int answered = 0;
+    Py_INCREF(request);
+    if (is_true(request, str.called) != 0 || (history = PyObject_GetAttr(request, str.history)) != Py_None
+        || (value = decoded(self, reply)) == NULL) {
+        if (clear_error() < 0) {
+            answered = -1;
+        }
+        goto done;
+    }
+    answered = -1;
+    if ((taken = take_first(self)) == NULL || PyObject_SetAttr(request, str.payload, no_bytes) < 0) {
+        goto done;
+    }
+    if ((done = PyObject_CallMethodOneArg(request, str.callback, value)) != NULL) {
+        answered = 1;
+    }
+done:
+    Py_DECREF(request);
+    Py_XDECREF(history);
+    Py_XDECREF(value);
+    Py_XDECREF(taken);
+    Py_XDECREF(done);
+    return answered;
+}
+
 /* Deliver replies, and return the first one that the Python code has to handle. */
 static PyObject *
 replies_call(Replies *self, PyObject *const *args, size_t flags, PyObject *kwnames)
 {
     for (;;) {
-        PyObject *reply = PyObject_CallNoArgs(self->gets);
-        if (reply == NULL || reply == self->nothing) {
+        PyObject *reply = next_reply(self->reader);
+        if (reply == NULL || reply == self->reader->nothing) {
             return reply;
         }
         if (!is_plain(self, reply)) {
@@ -1005,7 +1481,18 @@ replies_call(Replies *self, PyObject *const *args, size_t flags, PyObject *kwnam
             return reply;
         }
         if (Py_TYPE(first) != call_class) {
-            return reply;
+            if (PySet_Contains(other_classes, (PyObject *)Py_TYPE(first)) != 1) {
+                return reply;
+            }
+            int answered = answer_other(self, first, reply);
+            if (answered == 0) {
+                return reply;
+            }
+            Py_DECREF(reply);
+            if (answered < 0) {
+                return NULL;
+            }
+            continue;
         }
         CallRecord *call = (CallRecord *)first;
         if (!call->called && call->history != NULL && call->history != Py_None) {
@@ -1044,19 +1531,18 @@ replies_call(Replies *self, PyObject *const *args, size_t flags, PyObject *kwnam
 static int
 replies_init(Replies *self, PyObject *args, PyObject *keywords)
 {
-    PyObject *gets, *sent, *decode, *nothing, *unusual;
-    if (!PyArg_ParseTuple(args, "OOOOO!", &gets, &sent, &decode, &nothing, &PyFrozenSet_Type, &unusual)) {
+    PyObject *reader, *sent, *decode, *unusual;
+    if (!PyArg_ParseTuple(args, "O!OOO!", &Reader_Type, &reader, &sent, &decode, &PyFrozenSet_Type, &unusual)) {
         return -1;
     }
     PyObject *popleft = PyObject_GetAttr(sent, str.popleft);
     if (popleft == NULL) {
         return -1;
     }
-    Py_XSETREF(self->gets, Py_NewRef(gets));
+    Py_XSETREF(self->reader, (Reader *)Py_NewRef(reader));
     Py_XSETREF(self->sent, Py_NewRef(sent));
     Py_XSETREF(self->popleft, popleft);
     Py_XSETREF(self->decode, Py_NewRef(decode));
-    Py_XSETREF(self->nothing, Py_NewRef(nothing));
     Py_XSETREF(self->unusual, Py_NewRef(unusual));
     self->vectorcall = (vectorcallfunc)replies_call;
     return 0;
@@ -1120,20 +1606,54 @@ executor_dealloc(Executor *self)
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
+/* Make the call of a command; `make` is the class, or a function that makes a call of another class. */
+static PyObject *
+make_call(Executor *self, PyObject *make, PyObject *command, PyObject *payload, int slot, double since, double deadline,
+          PyObject *repeatable)
+{
+    PyObject *target = PyLong_FromLong(slot);
+    if (target == NULL) {
+        return NULL;
+    }
+    if (make == (PyObject *)call_class) {
+        CallRecord *call = (CallRecord *)call_class->tp_alloc(call_class, 0);
+        if (call == NULL) {
+            Py_DECREF(target);
+            return NULL;
+        }
+        call->command = Py_NewRef(command);
+        call->payload = Py_NewRef(payload);
+        call->repeatable = Py_NewRef(repeatable);
+        call->canceller = Py_NewRef(self->canceller);
+        call->target = target;
+        call->since = since;
+        call->deadline = deadline;
+        return (PyObject *)call;
+    }
+    PyObject *begun = PyFloat_FromDouble(since), *end = PyFloat_FromDouble(deadline), *call = NULL;
+    if (begun != NULL && end != NULL) {
+        PyObject *args[] = {payload, command, target, begun, end, repeatable, self->canceller};
+        call = PyObject_Vectorcall(make, args, 7, NULL);
+    }
+    Py_XDECREF(begun);
+    Py_XDECREF(end);
+    Py_DECREF(target);
+    return call;
+}
+
 /* Send a command with one key.  Returns NULL, with or without an exception, if the Python code has to send it. */
 static PyObject *
-execute(Executor *self, PyObject *words, PyObject *timeout, PyObject *repeatable)
+execute(Executor *self, PyObject *words, PyObject *timeout, PyObject *repeatable, PyObject *make)
 {
     PyObject *command = PyDict_GetItemWithError(self->commands, PyTuple_GET_ITEM(words, 0));
     if (command == NULL) {
         return NULL;
     }
-    PyObject *wire_name = NULL, *payload = NULL, *now = NULL, *safe = NULL, *done = NULL;
-    CallRecord *call = NULL;
+    PyObject *wire_name = NULL, *payload = NULL, *now = NULL, *safe = NULL, *call = NULL;
     int slot = 0;
     Py_INCREF(command);
     if (is_true(command, str.keyed) != 1 || (wire_name = PyObject_GetAttr(command, str.wire_name)) == NULL
-        || (payload = pack_words(wire_name, words, &slot)) == NULL || (now = PyObject_CallNoArgs(self->seconds)) == NULL
+        || (payload = pack_keyed(wire_name, words, &slot)) == NULL || (now = PyObject_CallNoArgs(self->seconds)) == NULL
         || !PyFloat_CheckExact(now)) {
         goto done;
     }
@@ -1151,46 +1671,53 @@ execute(Executor *self, PyObject *words, PyObject *timeout, PyObject *repeatable
         goto done;
     }
     safe = repeatable == Py_True ? Py_NewRef(Py_True) : PyObject_GetAttr(command, str.repeatable);
-    if (safe == NULL || (call = (CallRecord *)call_class->tp_alloc(call_class, 0)) == NULL) {
+    if (safe == NULL || PyErr_Occurred()) {
         goto done;
     }
-    call->command = Py_NewRef(command);
-    call->payload = Py_NewRef(payload);
-    call->repeatable = Py_NewRef(safe);
-    call->canceller = Py_NewRef(self->canceller);
-    call->since = since;
-    call->deadline = deadline;
-    if ((call->target = PyLong_FromLong(slot)) == NULL) {
-        goto done;
+    call = make_call(self, make, command, payload, slot, since, deadline, safe);
+    if (call != NULL) {
+        PyObject *destination = Py_NewRef(PyList_GET_ITEM(self->destinations, slot));
+        PyObject *sent = PyObject_CallMethodOneArg(destination, str.send, call);
+        Py_DECREF(destination);
+        if (sent == NULL) {
+            Py_CLEAR(call);
+        }
+        Py_XDECREF(sent);
     }
-    PyObject *destination = Py_NewRef(PyList_GET_ITEM(self->destinations, slot));
-    done = PyObject_CallMethodOneArg(destination, str.send, (PyObject *)call);
-    Py_DECREF(destination);
 done:
     Py_DECREF(command);
     Py_XDECREF(wire_name);
     Py_XDECREF(payload);
     Py_XDECREF(now);
     Py_XDECREF(safe);
-    if (done == NULL) {
-        Py_CLEAR(call);
-    }
-    Py_XDECREF(done);
-    return (PyObject *)call;
+    return call;
 }
 
+/* Tell whether the arguments of `Router.execute` are those of a new command that this code can send. */
+static int
+is_usual(PyObject *const *args, Py_ssize_t count, PyObject *kwnames)
+{
+    if (kwnames != NULL
+        && (PyTuple_GET_SIZE(kwnames) != 1 || PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, 0), str.make) != 0)) {
+        return 0;
+    }
+    return count >= 1 && count <= 6 && count != 3 && (count < 6 || kwnames == NULL) && PyTuple_CheckExact(args[0])
+        && PyTuple_GET_SIZE(args[0]) >= 2 && PyUnicode_CheckExact(PyTuple_GET_ITEM(args[0], 0))
+        && (count < 4 || PyBool_Check(args[3]))
+        /* terms[1] says whether the command was accepted before. */
+        && (count < 5 || (PyTuple_Check(args[4]) && PyTuple_GET_SIZE(args[4]) == 2
+                          && PyTuple_GET_ITEM(args[4], 1) == Py_False));
+}
+
+/* execute(words, convert, timeout, repeatable, terms, make) */
 static PyObject *
 executor_call(Executor *self, PyObject *const *args, size_t flags, PyObject *kwnames)
 {
     Py_ssize_t count = PyVectorcall_NARGS(flags);
-    /* execute(words, convert, timeout, repeatable, terms): terms[1] says whether the command was accepted before. */
-    if (!self->off && kwnames == NULL && count >= 1 && count <= 5 && count != 3 && PyTuple_CheckExact(args[0])
-        && PyTuple_GET_SIZE(args[0]) >= 2 && PyUnicode_CheckExact(PyTuple_GET_ITEM(args[0], 0))
-        && (count < 4 || PyBool_Check(args[3]))
-        && (count < 5 || (PyTuple_Check(args[4]) && PyTuple_GET_SIZE(args[4]) == 2
-                          && PyTuple_GET_ITEM(args[4], 1) == Py_False))) {
+    if (!self->off && is_usual(args, count, kwnames)) {
         PyObject *timeout = count >= 4 ? args[2] : self->no_timeout;
-        PyObject *call = execute(self, args[0], timeout, count >= 4 ? args[3] : Py_False);
+        PyObject *make = kwnames != NULL ? args[count] : count == 6 ? args[5] : (PyObject *)call_class;
+        PyObject *call = execute(self, args[0], timeout, count >= 4 ? args[3] : Py_False, make);
         if (call != NULL) {
             if (count < 2 || args[1] == Py_None) {
                 return call;
@@ -1291,9 +1818,16 @@ use_classes(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *
+use_also(PyObject *module, PyObject *class)
+{
+    return PySet_Add(other_classes, class) < 0 ? NULL : Py_NewRef(class);
+}
+
 static PyMethodDef functions[] = {
     {"configure", (PyCFunction)(void (*)(void))configure, METH_VARARGS | METH_KEYWORDS, NULL},
     {"joined", joined, METH_O, NULL},
+    {"use_also", use_also, METH_O, NULL},
     {"use_classes", use_classes, METH_VARARGS, NULL},
     {NULL},
 };
@@ -1315,11 +1849,11 @@ PyInit__fast(void)
     }
     NAMES(INTERN)
 #undef INTERN
-    if ((no_bytes = PyBytes_FromStringAndSize(NULL, 0)) == NULL) {
+    if ((no_bytes = PyBytes_FromStringAndSize(NULL, 0)) == NULL || (other_classes = PySet_New(NULL)) == NULL) {
         return NULL;
     }
     PyObject *module = PyModule_Create(&definition);
-    PyTypeObject *types[] = {&CallRecord_Type, &Packer_Type, &SendQueue_Type, &Replies_Type, &Executor_Type};
+    PyTypeObject *types[] = {&CallRecord_Type, &Shortcut_Type, &SendQueue_Type, &Reader_Type, &Replies_Type, &Executor_Type};
     for (size_t place = 0; module != NULL && place < sizeof types / sizeof *types; place++) {
         if (PyModule_AddType(module, types[place]) < 0) {
             Py_CLEAR(module);

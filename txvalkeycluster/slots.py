@@ -6,6 +6,9 @@ Source: https://valkey.io/topics/cluster-spec, "Key distribution model" and "Has
 from __future__ import annotations
 
 from binascii import crc_hqx
+from typing import TYPE_CHECKING
+
+from .acceleration import fast
 
 SLOT_COUNT = 16384
 #: The first character of a hash tag.  ``number in bytes`` takes 0.01 us, ``b"{" in bytes`` 0.1 us.
@@ -67,3 +70,7 @@ def argument_slot(key: object) -> int:
         return key_slot(float.__repr__(key))
     several = "; give several keys one by one, as in mget(*keys)" if isinstance(key, (list, tuple, set)) else ""
     raise TypeError(f"a key must be bytes, str, int or float, not {type(key).__name__}{several}")
+
+
+if fast is not None and not TYPE_CHECKING:
+    argument_slot = fast.Shortcut("argument_slot", argument_slot)

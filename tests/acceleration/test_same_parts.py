@@ -8,19 +8,22 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import hiredis
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
 from tests.cases import SynchronousTestCase
 from tests.memory import MemoryTests
-from txvalkeycluster import TooManyPending
+from txvalkeycluster import ProtocolError, ReplyError, TooManyPending
 from txvalkeycluster.acceleration import fast
 from txvalkeycluster.commands import Command, CommandTable
-from txvalkeycluster.commands.encoder import pack_keyed, python_pack_keyed
+from txvalkeycluster.commands.encoder import pack, pack_keyed
 from txvalkeycluster.commands.generated import COMMANDS
+from txvalkeycluster.connection.protocol import NOTHING, PUSH
 from txvalkeycluster.connection.send_queue import BURST, PythonSendQueue, SendQueue, joined, python_joined
 from txvalkeycluster.requests.request import Call
+from txvalkeycluster.slots import argument_slot
 
 NO_EXTENSION = "there is no C extension" if fast is None else None
 GET = CommandTable(COMMANDS)["GET"]
@@ -38,17 +41,112 @@ def outcome(function: Callable[..., Any], *args: Any) -> Any:
         return type(error), str(error)
 
 
-class PackingTests(SynchronousTestCase):
+class ShortcutTests(SynchronousTestCase):
+    """Functions in C that leave to Python what they cannot do."""
+
     skip = NO_EXTENSION
 
+    def check(self, shortcut: Any, *args: Any) -> None:
+        self.assertEqual(outcome(shortcut, *args), outcome(shortcut.__wrapped__, *args))
+
     @given(WORDS, st.sampled_from([tuple, list]))
-    def test_the_same_bytes_and_slot(self, words: list[Any], kind: type[Any]) -> None:
-        args = kind(["GET", *words])
-        self.assertEqual(outcome(pack_keyed, GET.wire_name, args), outcome(python_pack_keyed, GET.wire_name, args))
+    def test_pack(self, words: list[Any], kind: type[Any]) -> None:
+        self.check(pack, kind(words))
+        self.check(pack_keyed, GET.wire_name, kind(["GET", *words]))
+        self.check(pack_keyed, GET.wire_name, kind([b"get", *words]))
+
+    @given(TEXT | BYTES | ODD)
+    def test_slot(self, key: Any) -> None:
+        self.check(argument_slot, key)
 
     def test_other_calls(self) -> None:
         for args in ((), (GET.wire_name,), ("GET", ("GET", "k")), (GET.wire_name, None), (GET.wire_name, ("GET",))):
-            self.assertEqual(outcome(pack_keyed, *args)[0], outcome(python_pack_keyed, *args)[0], args)
+            for shortcut in (pack, pack_keyed, argument_slot):
+                results = [outcome(function, *args) for function in (shortcut, getattr(shortcut, "__wrapped__"))]  # noqa: B009
+                # The text of a TypeError has the name of the function.
+                self.assertEqual(*(r[0] if isinstance(r, tuple) else r for r in results))
+        self.assertRaises(ValueError, fast.Shortcut, "no such function", pack)
+
+
+def aggregates(items: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    """Return arrays, sets, pushes and maps of items."""
+
+    def aggregate(kind: bytes, parts: list[bytes]) -> bytes:
+        return b"%b%d\r\n%b" % (kind, len(parts), b"".join(parts))
+
+    keys = st.sampled_from([b"$1\r\nk\r\n", b"+j\r\n", b":1\r\n"])
+    rows = st.lists(st.tuples(keys, items).map(b"".join), max_size=3)
+    lists = st.builds(aggregate, st.sampled_from([b"*", b"~", b">"]), st.lists(items, max_size=4))
+    return lists | st.builds(aggregate, st.just(b"%"), rows)
+
+
+ITEMS = st.recursive(
+    st.sampled_from(
+        [
+            *(b"$5\r\nvalue\r\n", b"$0\r\n\r\n", b"$-1\r\n", b"_\r\n", b":7\r\n", b":-12\r\n", b"+OK\r\n", b"+\r\n"),
+            *(b"#t\r\n", b"#f\r\n", b",2.5\r\n", b"-ERR no\r\n", b"=7\r\ntxt:abc\r\n", b"*-1\r\n", b":0\r\n"),
+            *(b"(1234567890123456789012\r\n", b":1234567890123456789\r\n", b"$20000\r\n" + b"x" * 20000 + b"\r\n"),
+            *(b"$300\r\n" + b"y" * 300 + b"\r\n", b"!5\r\nERR x\r\n", b"+two\rparts\r\n"),
+        ]
+    ),
+    aggregates,
+    max_leaves=6,
+)
+DAMAGE = st.sampled_from(
+    [b"", b"", b"", b"?", b"$x\r\n", b"$5\r\nabcdefg\r\n", b"*99999\r\n", b"\r\n", b":\r\n", b"$-2\r\n"]
+)
+
+
+def read(reader: Any, chunks: list[bytes]) -> list[Any]:
+    """Return the replies in a stream, with their classes, and the error at its end."""
+    found: list[Any] = []
+    try:
+        for chunk in chunks:
+            reader.feed(chunk)
+            while (reply := reader.gets()) is not NOTHING:
+                found.append((type(reply), repr(reply)))
+    except Exception as error:
+        found.append((type(error), str(error)))
+    return found
+
+
+def hiredis_reader() -> hiredis.Reader:
+    return hiredis.Reader(protocolError=ProtocolError, replyError=ReplyError, notEnoughData=NOTHING)
+
+
+class ReaderTests(SynchronousTestCase):
+    """The reader in C reads what hiredis reads."""
+
+    skip = NO_EXTENSION
+
+    @given(st.lists(ITEMS, max_size=12), DAMAGE, st.lists(st.integers(1, 400), max_size=20))
+    def test_the_same_replies(self, items: list[bytes], damage: bytes, sizes: list[int]) -> None:
+        stream, chunks = b"".join(items) + damage, []
+        for size in sizes:
+            chunks.append(stream[:size])
+            stream = stream[size:]
+        chunks.append(stream)
+        chunks = [chunk for chunk in chunks if chunk]
+        expected = read(hiredis_reader(), chunks)
+        self.assertEqual(read(fast.Reader(hiredis_reader(), NOTHING, PUSH), chunks), expected)
+
+    @given(st.binary(max_size=60) | st.text("$*%+-:_#\r\n0123", max_size=60).map(str.encode))
+    def test_any_bytes(self, stream: bytes) -> None:
+        expected = read(hiredis_reader(), [stream])
+        self.assertEqual(read(fast.Reader(hiredis_reader(), NOTHING, PUSH), [stream]), expected)
+
+    def test_has_data(self) -> None:
+        reader = fast.Reader(hiredis_reader(), NOTHING, PUSH)
+        self.assertFalse(reader.has_data())
+        for chunk in (b"$5\r\nva", b"$20000\r\nva"):
+            reader.feed(chunk)
+            self.assertIs(reader.gets(), NOTHING)
+            self.assertTrue(reader.has_data())
+            reader.feed(b"lue\r\n" if chunk[1:2] == b"5" else b"l" * 19998 + b"\r\n")
+            self.assertIsInstance(reader.gets(), bytes)
+            self.assertIs(reader.gets(), NOTHING)
+            self.assertFalse(reader.has_data())
+        self.assertRaises(TypeError, reader.feed, "text")
 
 
 class Timer:
@@ -244,21 +342,22 @@ class RecordTests(SynchronousTestCase):
         for wrong in (
             lambda: fast.Executor(1, {}, [], 2, 1.0, 3, 4, 5),
             lambda: fast.Executor(),
-            lambda: fast.Packer(),
-            lambda: fast.Replies(1, deque(), None, None, set()),
+            lambda: fast.Shortcut(),
+            lambda: fast.Reader(1, 2, 3),
+            lambda: fast.Replies(1, deque(), None, frozenset()),
             lambda: fast.joined(()),
             lambda: fast.use_classes(int, int),
             lambda: fast.configure(deferred=1),
         ):
-            self.assertRaises((TypeError, ValueError), wrong)
+            self.assertRaises((AttributeError, TypeError, ValueError), wrong)
 
     def test_replies_that_python_code_handles(self) -> None:
-        def broken() -> None:
-            raise ValueError("no reply")
-
-        self.assertRaises(ValueError, fast.Replies(broken, deque(), None, None, frozenset()))
-        self.assertEqual(fast.Replies(lambda: 5, deque(), None, None, frozenset())(), 5)
-        self.assertEqual(fast.Replies(lambda: 5, deque([Command("X")]), None, None, frozenset())(), 5)
+        for first in ([], [Command("X")]):
+            reader = fast.Reader(hiredis_reader(), NOTHING, PUSH)
+            reader.feed(b":5\r\n?")
+            replies = fast.Replies(reader, deque(first), None, frozenset())
+            self.assertEqual(replies(), 5)
+            self.assertRaises(ProtocolError, replies)
 
 
 class ClockTests(MemoryTests):

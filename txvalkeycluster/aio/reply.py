@@ -16,6 +16,7 @@ from ..commands import Command
 from ..commands.converters import Convert, converted
 from ..commands.encoder import Packed
 from ..errors import WrongThread
+from ..requests.fast_deferred import fast
 from ..requests.history import History
 from ..requests.request import Request
 from ..requests.target import Target
@@ -346,3 +347,7 @@ class AsyncIteration(AsyncIterator[_T]):
 
 async def _next(iterator: AsyncIterator[_T]) -> _T:
     return await anext(iterator)
+
+
+if fast is not None:
+    fast.use_also(CommandReply)

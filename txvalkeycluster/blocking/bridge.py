@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from ..connection.forks import in_forked_children
 from ..connection.write_scheduler import WriteScheduler
 from ..errors import ClientClosed
+from ..requests.fast_deferred import fast
 from ..requests.request import Call
 
 _ENDED = "the reactor of the client has stopped"
@@ -114,6 +115,10 @@ class ThreadCall(Call):
         self.called = True
         # Deferred.cancel reads it, also after the thread got the result.
         self.result = None
+
+
+if fast is not None:
+    fast.use_also(ThreadCall)
 
 
 class Bridge:

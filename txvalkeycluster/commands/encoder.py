@@ -99,10 +99,8 @@ def pack_keyed(wire_name: bytes, args: Sequence[Arg]) -> tuple[int, Packed]:
     return slot, pack(args)
 
 
-#: The version in Python, which packs everything.
-python_pack_keyed = pack_keyed
 if fast is not None and not TYPE_CHECKING:
-    pack_keyed = fast.Packer(pack_keyed)
+    pack, pack_keyed = fast.Shortcut("pack", pack), fast.Shortcut("pack_keyed", pack_keyed)
 
 
 def _pack_parts(args: Sequence[Arg]) -> Packed:

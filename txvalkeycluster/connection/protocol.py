@@ -88,14 +88,16 @@ class RESPProtocol(SendQueue, TransportProtocol):
         self._write_scheduler = scheduler
         self._cancels_seen = scheduler.cancels.count
         self._decode = decoder(options)
-        self._reader = hiredis.Reader(protocolError=ProtocolError, replyError=ReplyError, notEnoughData=NOTHING)
-        self._reader.setmaxbuf(_READER_MEMORY)
+        reader = hiredis.Reader(protocolError=ProtocolError, replyError=ReplyError, notEnoughData=NOTHING)
+        reader.setmaxbuf(_READER_MEMORY)
+        # The one in C parses short replies itself.
+        self._reader: Any = reader if fast is None else fast.Reader(reader, NOTHING, PUSH)
         self._unsent: list[Request] = []
         self._sent: deque[Request] = deque()
         # Returns the next reply; the one in C returns the next reply that is not the expected one of a plain command.
         self._next_reply: Callable[[], Any] = self._reader.gets
         if fast is not None:
-            self._next_reply = fast.Replies(self._reader.gets, self._sent, self._decode, NOTHING, _UNUSUAL)
+            self._next_reply = fast.Replies(self._reader, self._sent, self._decode, _UNUSUAL)
         self._crowd = min(BURST, options.max_pending)
         self._max_pending = options.max_pending
         # See `carried`.

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from ..address import Address
 from ..commands import Command
 from ..statistics import FinishedCommand
+from .fast_deferred import fast
 from .history import History
 from .request import Call, Destination, lay_out
 from .target import UNROUTED
@@ -150,4 +151,6 @@ class _Nobody:
 
 
 _put_forward()
+if fast is not None:
+    fast.use_also(ObservedCall)
 lay_out(ObservedCall(_Nobody(), b"", Command("a first call"), UNROUTED, 0.0, 0.0))

@@ -1,0 +1,162 @@
+"""The reactor of the package: what it does in place of Twisted's.  tests.scripted runs under it, too."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+from collections.abc import Callable
+from select import EPOLLIN
+from typing import Any
+
+from twisted.internet import protocol
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.python import context, log
+from twisted.python.failure import Failure
+
+from tests.cases import SynchronousTestCase
+from txvalkeycluster.epollreactor import ValkeyEPollReactor
+
+PROGRAM = """
+from txvalkeycluster import epollreactor
+epollreactor.install()
+from twisted.internet import reactor
+print(type(reactor).__name__)
+epollreactor.install()
+"""
+
+
+def system() -> Any:
+    """Return what text logs show as the source of a line now."""
+    return (context.get(log.ILogContext) or {}).get("system")  # type: ignore[no-untyped-call]
+
+
+class Peer(protocol.Protocol):
+    """Notes what it gets."""
+
+    transport: Any
+
+    def __init__(self, handle: Callable[[Any, bytes], object] = lambda peer, data: None) -> None:
+        self.got: list[bytes] = []
+        self.lost: Any = None
+        self.systems: list[Any] = []
+        self._handle = handle
+
+    def dataReceived(self, data: bytes) -> None:
+        self.got.append(data)
+        self.systems.append(system())
+        self._handle(self, data)
+
+    def end(self) -> None:
+        if self.lost is None:
+            self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
+        self.lost = reason.value
+
+
+class Poller:
+    """Reports the given events, or raises the given error."""
+
+    def __init__(self, events: Any, real: Any) -> None:
+        self._events = events
+        self.modify, self.register, self.unregister = real.modify, real.register, real.unregister
+
+    def poll(self, timeout: float, most: int) -> Any:
+        if isinstance(self._events, OSError):
+            raise self._events
+        return self._events
+
+
+class ReactorTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.reactor: Any = ValkeyEPollReactor()  # type: ignore[no-untyped-call]
+        self.addCleanup(self.reactor.removeAll)
+
+    def pair(self, handle: Callable[[Any, bytes], object]) -> tuple[Peer, Peer]:
+        """Connect a client, whose received data ``handle`` gets, to a server."""
+        server, client = Peer(), Peer(handle)
+        accepting: Any = protocol.Factory.forProtocol(lambda: server)
+        connecting: Any = protocol.ClientFactory.forProtocol(lambda: client)
+        port = self.reactor.listenTCP(0, accepting, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        self.reactor.connectTCP("127.0.0.1", port.getHost().port, connecting)
+        self.until(lambda: server.transport is not None and client.transport is not None)
+        for peer in (server, client):
+            self.addCleanup(peer.end)
+        return server, client
+
+    def until(self, holds: Callable[[], object]) -> None:
+        """Run the reactor until something is true."""
+        for _ in range(500):
+            if holds():
+                return
+            self.reactor.runUntilCurrent()
+            self.reactor.doIteration(0.02)
+        raise AssertionError("it did not become true")
+
+    def test_bytes_come_without_a_logging_context(self) -> None:
+        server, client = self.pair(lambda peer, data: None)
+        server.transport.write(b"bytes")
+        self.until(lambda: client.got)
+        self.assertEqual((client.got, client.systems), ([b"bytes"], [system()]))
+
+    def test_much_data(self) -> None:
+        """Bytes that can be read and written at once go through Twisted's code."""
+        server, client = self.pair(lambda peer, data: peer.transport.write(data))
+        server.transport.write(b"x" * 3_000_000)
+        self.until(lambda: sum(map(len, server.got)) == 3_000_000)
+        self.assertEqual(sum(map(len, client.got)), 3_000_000)
+
+    def test_a_clean_end(self) -> None:
+        server, client = self.pair(lambda peer, data: None)
+        server.transport.write(b"last")
+        server.transport.loseConnection()
+        self.until(lambda: client.lost and server.lost)
+        self.assertEqual(client.got, [b"last"])
+        self.assertIsInstance(client.lost, ConnectionDone)
+
+    def test_a_reset(self) -> None:
+        server, client = self.pair(lambda peer, data: None)
+        server.transport.abortConnection()
+        self.until(lambda: client.lost)
+        self.assertIsInstance(client.lost, ConnectionLost)
+
+    def test_a_protocol_that_raises(self) -> None:
+        """The error is logged, and ends the connection, as with Twisted's reactors."""
+
+        def broken(peer: Any, data: bytes) -> None:
+            raise ZeroDivisionError("broken")
+
+        server, client = self.pair(broken)
+        server.transport.write(b"x")
+        self.until(lambda: client.lost and server.lost)
+        self.assertIsInstance(client.lost, ZeroDivisionError)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_a_connection_that_another_event_closes(self) -> None:
+        """Its own event, which came at the same time, is ignored."""
+        pairs = [self.pair(lambda peer, data: second.transport.abortConnection()) for _ in range(2)]
+        (_, first), (_, second) = pairs
+        for server, _ in pairs:
+            server.transport.write(b"x")
+        # Both have been written before the clients read.
+        for server, _ in pairs:
+            server.transport.doWrite()
+        events = [(peer.transport.fileno(), EPOLLIN) for peer in (first, second)]
+        self.patch(self.reactor, "_poller", Poller(events, self.reactor._poller))
+        self.reactor.doIteration(0)
+        self.assertEqual((first.got, second.got), ([b"x"], []))
+
+    def test_an_interrupted_wait(self) -> None:
+        for number in (errno.EINTR, errno.EBADF):
+            self.patch(self.reactor, "_poller", Poller(OSError(number, "interrupted"), self.reactor._poller))
+            if number == errno.EINTR:
+                self.reactor.doIteration(None)
+            else:
+                self.assertRaises(OSError, self.reactor.doIteration, 0)
+
+    def test_install(self) -> None:
+        ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
+        self.assertEqual(ended.stdout, "ValkeyEPollReactor\n")
+        self.assertIn("ReactorAlreadyInstalledError", ended.stderr)
