@@ -83,15 +83,15 @@ class CutTests(SynchronousTestCase):
             args = (*head, *rows, *tail)
             command = TABLE[args[0]]
             parts = list(cut(command, args, [key_slot(key) for key in keys]))
-            self.assertEqual(sorted(number for part in parts for number in part.keys), list(range(len(keys))))
-            self.assertEqual(len({part.slot for part in parts}), len(parts))
-            for part in parts:
-                self.assertEqual(plan_command(command, part.args), Plan(Scope.ONE, part.slot))
-                self.assertEqual(list(command.keys(part.args)), [keys[number] for number in part.keys])
+            self.assertEqual(sorted(number for _, _, numbers in parts for number in numbers), list(range(len(keys))))
+            self.assertEqual(len({slot for slot, _, _ in parts}), len(parts))
+            for slot, words, numbers in parts:
+                self.assertEqual(plan_command(command, words), Plan(Scope.ONE, slot))
+                self.assertEqual(list(command.keys(words)), [keys[number] for number in numbers])
                 if "MSET" in str(head[0]):
-                    values = part.args[len(head) + 1 : len(part.args) - len(tail) : 2]
-                    self.assertEqual(list(values), list(part.keys))
-                self.assertEqual(list(part.args[len(part.args) - len(tail) :]), tail)
+                    values = words[len(head) + 1 : len(words) - len(tail) : 2]
+                    self.assertEqual(list(values), list(numbers))
+                self.assertEqual(list(words[len(words) - len(tail) :]), tail)
 
 
 class CombineTests(SynchronousTestCase):

@@ -69,16 +69,16 @@ def send_parts(
     fan_out = FanOut(command.name, len(set(slots)), where, finish, note_cancel)
     batches: dict[Destination, Batch] = {}
     large: list[tuple[Destination, SubRequest]] = []
-    for place, share in enumerate(cut(command, args, slots)):
-        keys.append(share.keys)
-        payload, destination = pack(share.args), destinations[share.slot]
+    for place, (slot, words, numbers) in enumerate(cut(command, args, slots)):
+        keys.append(numbers)
+        payload, destination = pack(words), destinations[slot]
         if isinstance(payload, list):
-            part = SubRequest(fan_out, place, payload, command, share.slot, now, deadline, repeatable)
-            large.append((destination, part))
+            large.append((destination, SubRequest(fan_out, place, payload, command, slot, now, deadline, repeatable)))
             continue
-        if destination not in batches:
-            batches[destination] = Batch(fan_out, share.slot, now, deadline, repeatable)
-        batches[destination].add(place, payload, command, share.slot)
+        batch = batches.get(destination)
+        if batch is None:
+            batch = batches[destination] = Batch(fan_out, slot, now, deadline, repeatable)
+        batch.add(place, payload, command, slot)
     fan_out.batches = list(batches.values())
     for destination, batch in batches.items():
         batch.seal()

