@@ -32,8 +32,8 @@ static PyObject *other_classes;
 
 #define NAMES(X) \
     X(_admit) X(_due) X(_replies) X(_runCallbacks) X(_startRunCallbacks) X(addBoth) X(addCallback) X(appendleft) X(at) X(by) \
-    X(callback) X(called) X(deadline) X(debug) X(deferred) X(errback) X(feed) X(gets) X(has_data) X(history) X(keyed) X(make) X(payload) X(popleft) \
-    X(repeatable) X(send) X(touch) X(waitingOn) X(wire_name) X(write)
+    X(callback) X(called) X(deadline) X(debug) X(deferred) X(errback) X(failed) X(feed) X(gets) X(has_data) X(history) X(keyed) X(make) X(payload) X(popleft) \
+    X(repeatable) X(send) X(sink) X(text) X(touch) X(waitingOn) X(wire_name) X(write)
 static struct {
 #define DECLARE(name) PyObject *name;
     NAMES(DECLARE)
@@ -1562,6 +1562,152 @@ static PyTypeObject Replies_Type = {
     .tp_clear = (inquiry)replies_clear,
 };
 
+/* ---- Messages */
+
+/* Delivers the messages of subscriptions. */
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    Reader *reader;
+    PyTypeObject *message;
+    PyObject *deliveries;
+    Py_ssize_t count;          /* how many it has delivered */
+} Messages;
+
+static int
+messages_traverse(Messages *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->reader);
+    Py_VISIT(self->message);
+    Py_VISIT(self->deliveries);
+    return 0;
+}
+
+static int
+messages_clear(Messages *self)
+{
+    Py_CLEAR(self->reader);
+    Py_CLEAR(self->message);
+    Py_CLEAR(self->deliveries);
+    return 0;
+}
+
+static void
+messages_dealloc(Messages *self)
+{
+    PyObject_GC_UnTrack(self);
+    messages_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+/* Call the function that gets the messages of a subscription.  Its exceptions are the subscription's. */
+static int
+give_message(PyObject *part, PyObject *sink, PyObject *message)
+{
+    PyObject *done = PyObject_CallOneArg(sink, message);
+    if (done == NULL) {
+        PyObject *error = take_error(), *outer = PyErr_GetHandledException();
+        PyErr_SetHandledException(error);
+        done = PyObject_CallMethodNoArgs(part, str.failed);
+        PyErr_SetHandledException(outer);
+        Py_XDECREF(outer);
+        Py_DECREF(error);
+    }
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+/* Deliver a reply if it is a message.  Returns 0 if it is for the Python code, and -1 after an error. */
+static int
+deliver_message(Messages *self, PyObject *reply)
+{
+    if (!(PyList_CheckExact(reply) || Py_TYPE(reply) == (PyTypeObject *)self->reader->push)
+        || PyList_GET_SIZE(reply) < 3) {
+        return 0;
+    }
+    PyObject *by_name = PyDict_GetItemWithError(self->deliveries, PyList_GET_ITEM(reply, 0));
+    PyObject *part = by_name != NULL && PyDict_CheckExact(by_name)
+        ? PyDict_GetItemWithError(by_name, PyList_GET_ITEM(reply, 1)) : NULL;
+    if (part == NULL) {
+        return clear_error();
+    }
+    Py_INCREF(part);
+    PyObject *sink = PyObject_GetAttr(part, str.sink), *text = NULL, *message = NULL;
+    int delivered = sink == Py_None ? 0 : -1;
+    if (sink != NULL && sink != Py_None && (text = PyObject_GetAttr(part, str.text)) != NULL
+        && (message = self->message->tp_alloc(self->message, 4)) != NULL) {
+        PyTuple_SET_ITEM(message, 0, Py_NewRef(text));
+        PyTuple_SET_ITEM(message, 1, Py_NewRef(PyList_GET_ITEM(reply, 2)));
+        PyTuple_SET_ITEM(message, 2, Py_NewRef(Py_None));
+        PyTuple_SET_ITEM(message, 3, Py_NewRef(Py_None));
+        self->count++;
+        delivered = give_message(part, sink, message) < 0 ? -1 : 1;
+    }
+    Py_DECREF(part);
+    Py_XDECREF(sink);
+    Py_XDECREF(text);
+    Py_XDECREF(message);
+    return delivered;
+}
+
+/* Deliver messages, and return the first reply that the Python code has to handle. */
+static PyObject *
+messages_call(Messages *self, PyObject *const *args, size_t flags, PyObject *kwnames)
+{
+    for (;;) {
+        PyObject *reply = next_reply(self->reader);
+        if (reply == NULL || reply == self->reader->nothing) {
+            return reply;
+        }
+        int delivered = deliver_message(self, reply);
+        if (delivered == 0) {
+            return reply;
+        }
+        Py_DECREF(reply);
+        if (delivered < 0) {
+            return NULL;
+        }
+    }
+}
+
+static int
+messages_init(Messages *self, PyObject *args, PyObject *keywords)
+{
+    PyObject *reader, *message, *deliveries;
+    if (!PyArg_ParseTuple(args, "O!O!O!", &Reader_Type, &reader, &PyType_Type, &message, &PyDict_Type, &deliveries)) {
+        return -1;
+    }
+    if (!PyType_IsSubtype((PyTypeObject *)message, &PyTuple_Type)) {
+        PyErr_SetString(PyExc_TypeError, "messages must be tuples");
+        return -1;
+    }
+    Py_XSETREF(self->reader, (Reader *)Py_NewRef(reader));
+    Py_XSETREF(self->message, (PyTypeObject *)Py_NewRef(message));
+    Py_XSETREF(self->deliveries, Py_NewRef(deliveries));
+    self->vectorcall = (vectorcallfunc)messages_call;
+    return 0;
+}
+
+static PyMemberDef messages_members[] = {
+    {"count", T_PYSSIZET, offsetof(Messages, count), 0, NULL},
+    {NULL},
+};
+
+static PyTypeObject Messages_Type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "txvalkeycluster._fast.Messages",
+    .tp_basicsize = sizeof(Messages),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
+    .tp_vectorcall_offset = offsetof(Messages, vectorcall),
+    .tp_call = PyVectorcall_Call,
+    .tp_new = PyType_GenericNew,
+    .tp_init = (initproc)messages_init,
+    .tp_dealloc = (destructor)messages_dealloc,
+    .tp_traverse = (traverseproc)messages_traverse,
+    .tp_clear = (inquiry)messages_clear,
+    .tp_members = messages_members,
+};
+
 /* ---- Executor */
 
 typedef struct {
@@ -1853,7 +1999,7 @@ PyInit__fast(void)
         return NULL;
     }
     PyObject *module = PyModule_Create(&definition);
-    PyTypeObject *types[] = {&CallRecord_Type, &Shortcut_Type, &SendQueue_Type, &Reader_Type, &Replies_Type, &Executor_Type};
+    PyTypeObject *types[] = {&CallRecord_Type, &Shortcut_Type, &SendQueue_Type, &Reader_Type, &Replies_Type, &Messages_Type, &Executor_Type};
     for (size_t place = 0; module != NULL && place < sizeof types / sizeof *types; place++) {
         if (PyModule_AddType(module, types[place]) < 0) {
             Py_CLEAR(module);

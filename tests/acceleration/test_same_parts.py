@@ -345,6 +345,7 @@ class RecordTests(SynchronousTestCase):
             lambda: fast.Shortcut(),
             lambda: fast.Reader(1, 2, 3),
             lambda: fast.Replies(1, deque(), None, frozenset()),
+            lambda: fast.Messages(fast.Reader(hiredis_reader(), NOTHING, PUSH), int, {}),
             lambda: fast.joined(()),
             lambda: fast.use_classes(int, int),
             lambda: fast.configure(deferred=1),

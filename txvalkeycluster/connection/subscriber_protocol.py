@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from ..errors import ProtocolError, ReplyError
 from ..messages import Message
+from ..requests.fast_deferred import fast
 from ..requests.subscribe import (
     CHANNEL,
     PATTERN,
@@ -63,6 +64,8 @@ class SubscriberProtocol(RESPProtocol):
 
     purpose = "subscriber"
     _deliveries: Deliveries | None = None
+    # Delivers messages, and returns the next reply that is none; None without the C extension.
+    _messages: Any = None
     _subscriptions: Listener
 
     def start(self, listener: Listener, deliveries: Deliveries) -> None:
@@ -74,6 +77,8 @@ class SubscriberProtocol(RESPProtocol):
         """
         self._subscriptions = listener
         self._deliveries = deliveries
+        if fast is not None:
+            self._messages = fast.Messages(self._reader, Message, deliveries)
 
     def pause(self) -> None:
         """Stop reading.  The server counts as silent only after `resume`."""
@@ -98,7 +103,8 @@ class SubscriberProtocol(RESPProtocol):
         outer, scheduler.held = scheduler.held, True
         self.heard_at = self.seconds()
         self.counters.bytes_received += len(data)
-        gets: Callable[[], Any] = self._reader.gets
+        in_c = self._messages
+        gets: Callable[[], Any] = self._reader.gets if in_c is None else in_c
         messages = 0
         self._subscriptions.read_started()
         try:
@@ -131,6 +137,9 @@ class SubscriberProtocol(RESPProtocol):
             self._broken(error, None)
         finally:
             scheduler.held = outer
+            if in_c is not None:
+                messages += in_c.count
+                in_c.count = 0
             self.counters.messages += messages
             self._subscriptions.read_done()
             if not outer:
