@@ -20,6 +20,7 @@ from twisted.internet.threads import deferToThread
 from . import peers, scale
 from .cluster import applies, choose, run
 from .goals import GOALS
+from .interpreter import choose as choose_python
 from .report import Results, save_json, save_plot, show
 
 
@@ -78,6 +79,8 @@ def main(
             except subprocess.CalledProcessError as error:
                 # Show the figures of the workloads before the command fails.
                 failed = f"{' '.join(error.cmd[1:])} failed:\n{error.stderr}"
+        console.print(f"The clients ran on {choose_python().described}.")
+        console.print("The workload with one command in flight ran on one core.", end="\n\n")
         show(results, console)
         if measured is not None:
             _show_scale(measured, console)

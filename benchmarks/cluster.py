@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
@@ -16,6 +16,7 @@ from twisted.internet.threads import deferToThread
 
 from txvalkeycluster.testing import LocalCluster, NoServer
 
+from . import interpreter
 from .peers import FOR_THREADS, Addresses, name_of
 from .report import Results
 from .workloads import WORKLOADS, AnyWorkload, Sample, Threaded
@@ -38,7 +39,9 @@ class Peer:
 
     def __init__(self, name: str, addresses: Addresses, ca: str, folder: Path) -> None:
         self.name = name
-        self._words = [sys.executable, "-m", "benchmarks.runner", name, json.dumps(addresses), ca, str(folder)]
+        python = interpreter.choose()
+        self._words = [python.path, "-m", "benchmarks.runner", name, json.dumps(addresses), ca, str(folder)]
+        self._environment = {**os.environ, **python.environment}
         # Not a pipe: nobody reads it, and a client that writes much would block when the pipe is full.
         self._stderr = TemporaryFile("w+")  # noqa: SIM115
         self._process = self._start()
@@ -46,7 +49,14 @@ class Peer:
     def _start(self) -> subprocess.Popen[str]:
         pipe = subprocess.PIPE
         return subprocess.Popen(
-            self._words, stdin=pipe, stdout=pipe, stderr=self._stderr, text=True, bufsize=1, cwd=ROOT
+            self._words,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=self._stderr,
+            text=True,
+            bufsize=1,
+            cwd=ROOT,
+            env=self._environment,
         )
 
     def measure(self, workload: AnyWorkload, seconds: float) -> Sample | str:

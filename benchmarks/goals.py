@@ -5,23 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .report import FLOOR, OURS, Results
+from .report import FLOOR, OURS, PURE, REACTOR, C, Results
 from .scale import Scale
 from .workloads import (
     AT_ONCE,
     BY_HAND,
+    HASHES,
     LARGE,
     ONE_CHANNEL,
     ONE_THREAD,
     SHARDED,
     SPLIT,
+    SPREAD,
     THREAD_AT_ONCE,
     THREADS,
     TLS,
     set_and_get,
 )
 
-ASYNCIO, REDIS = "ours_asyncio", "redis_py"
+ASYNCIO, REDIS, GLIDE = "ours_asyncio", "redis_py", "glide_"
 OURS_THREADS, REDIS_THREADS = "ours_threads", "redis_py_threads"
 
 
@@ -80,11 +82,27 @@ GOALS = [
             _rate(set_and_get(count)),
             at_most=False,
         )
-        for count, limit in ((1, 1.2), (50, 4.0), (1000, 5.0))
+        for count, limit in ((1, 2.0), (50, 6.0), (1000, 8.0))
     ),
     *(
         Goal(f"CPU per command / CPU of the bare Twisted loop, {count} in flight", limit, _cpu(set_and_get(count)))
         for count, limit in ((1, 1.1), (50, 1.15), (1000, 1.25))
+    ),
+    *(
+        Goal(
+            f"{name}: CPU per command / CPU of libvalkey in C, {workload}", limit, _interface(peer, C, workload, "cpu")
+        )
+        for peer, name, limits in (
+            (OURS, "with the extension", {1: 2.5, 50: 2.5, 1000: 3.0}),
+            (REACTOR, "with the extension and the reactor", {1: 2.5, 50: 2.5, 1000: 3.0}),
+            (PURE, "only Python", {1: 3.3, 50: 3.3, 1000: 6.0}),
+        )
+        for workload, limit in ((set_and_get(count), limit) for count, limit in limits.items())
+    ),
+    Goal("pipeline of 10,000: CPU / CPU of libvalkey in C", 2.0, _interface(OURS, C, AT_ONCE, "cpu")),
+    *(
+        Goal(f"rate / rate of valkey-glide, {workload}", 2.0, _interface(OURS, GLIDE, workload, "rate"), at_most=False)
+        for workload in (SPREAD, SPLIT, BY_HAND, HASHES)
     ),
     Goal(
         "rate over TLS / rate over TCP, 1000 in flight",

@@ -14,6 +14,7 @@ from .peers import name_of
 from .workloads import Sample
 
 FLOOR, OURS, C = "floor", "ours", "libvalkey_"
+PURE, REACTOR = "ours_pure", "ours_reactor"
 LATENCIES = ("p50", "p99", "p99.9")
 # No clients for a cluster that a Python program could use instead of ours.
 OTHERS = ("txredisapi_", "valkey_benchmark", C)
@@ -155,19 +156,20 @@ def show(results: Results, console: Console) -> None:
 
 def _show_c(results: Results, console: Console) -> None:
     """Print how far Python is from C, if the C client was measured."""
-    peers = [peer for peer in (FLOOR, OURS, C) if peer in results.peers]
+    ours = [peer for peer in (OURS, REACTOR, PURE) if peer in results.peers]
+    peers = [peer for peer in (FLOOR, *ours, C) if peer in results.peers]
     measured = [workload for workload in results.workloads if results.samples(C, workload)]
     if not measured:
         return
     title = "CPU us per operation, Python and C"
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title=title, title_justify="left")
-    for name in ("workload", *map(name_of, peers), "ratio to C"):
+    for name in ("workload", *map(name_of, peers), *(f"{name_of(peer)}: ratio to C" for peer in ours)):
         table.add_column(name, justify="left" if name == "workload" else "right")
     for workload in measured:
         cpus = [results.median(peer, workload, "cpu") for peer in peers]
-        ratio = results.ratio((OURS, workload), (C, workload), "cpu")
+        ratios = [results.ratio((peer, workload), (C, workload), "cpu") for peer in ours]
         shown = [_microseconds(cpu * 1e6) if cpu is not None else "" for cpu in cpus]
-        table.add_row(workload, *shown, f"{ratio:.2f}" if ratio is not None else "")
+        table.add_row(workload, *shown, *(f"{ratio:.2f}" if ratio is not None else "" for ratio in ratios))
     console.print(table)
     console.print()
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -21,8 +23,10 @@ from twisted.internet.interfaces import IReactorTime
 from . import threads
 from .peers import Addresses, Unsupported
 from .pubsub import receive
-from .workloads import WORKLOADS, AnyWorkload, Client, PubSub, Threaded, Workload, measure, warm_up
+from .workloads import WORKLOADS, AnyWorkload, Client, PubSub, Threaded, Workload, measure, set_and_get, warm_up
 
+# The cores of this process; empty where the system has no such list.
+_CORES = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
 _BY_NAME = {workload.name: workload for workload in WORKLOADS}
 
 
@@ -50,9 +54,24 @@ def serve(name: str, addresses: Addresses, ca: str | None, folder: Path) -> None
         _serve_asyncio(peer, addresses, ca)
 
 
+def pin(workload: AnyWorkload) -> None:
+    """Let the workload with one command in flight run on one core, and any other on all.
+
+    Without this, the kernel moves the process between cores while it waits, at a cost that changes from run to run.
+    """
+    cores = _CORES[-1:] if workload.name == set_and_get(1) else _CORES
+    for thread in Path("/proc/self/task").iterdir():
+        # The clients have threads of their own, and a new thread inherits from the one that starts it.
+        with suppress(ProcessLookupError):
+            os.sched_setaffinity(int(thread.name), cores)
+
+
 def _request(line: str) -> tuple[AnyWorkload, float]:
     request = json.loads(line)
-    return _BY_NAME[request["workload"]], request["seconds"]
+    workload = _BY_NAME[request["workload"]]
+    if _CORES:
+        pin(workload)
+    return workload, request["seconds"]
 
 
 def _error(error: BaseException) -> str:

@@ -21,6 +21,8 @@ Addresses: TypeAlias = list[tuple[str, int]]
 NAMES = {
     "floor": "bare Twisted loop",
     "ours": "txvalkeycluster",
+    "ours_pure": "txvalkeycluster, only Python",
+    "ours_reactor": "txvalkeycluster, its reactor",
     "ours_asyncio": "txvalkeycluster, asyncio",
     "ours_iterator": "txvalkeycluster, iterator",
     "ours_uvloop": "txvalkeycluster, uvloop",

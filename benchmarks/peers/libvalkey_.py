@@ -16,6 +16,7 @@ import sys
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..workloads import AT_ONCE, BY_HAND, HASHES, LARGE, MEDIUM, SPLIT, SPREAD, Sample, Workload, set_and_get
 from . import Addresses, Unsupported
@@ -128,7 +129,9 @@ def _source(folder: Path) -> Path:
         unpacked = folder / "source"
         try:
             with tarfile.open(where) as archive:
-                archive.extractall(unpacked, filter="data")
+                # Python 3.11.3 and older have no filters.
+                safely: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+                archive.extractall(unpacked, **safely)
         except (OSError, tarfile.TarError) as error:
             raise NotBuilt(f"{where.name} is no sdist of libvalkey: {error}") from error
         where = unpacked

@@ -1,0 +1,126 @@
+/* The hot path of a command in C: pack it, queue it, read its reply, resume the coroutine that waits for it.
+ *
+ * The Python code is the definition.  Each part does exactly what the Python code that its file names does in the usual
+ * case, and leaves every other case to that code: wrong arguments, large values, errors, redirects, Twisted's
+ * debugging. `txvalkeycluster.acceleration` loads the module `_fast`.
+ */
+
+#ifndef FAST_H
+#define FAST_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+
+/* Objects of the Python code, by the names that `configure` takes. */
+typedef struct {
+    PyObject *deferred;      /* twisted.internet.defer.Deferred */
+    PyObject *failure;       /* twisted.python.failure.Failure */
+    PyObject *got_result;    /* the callback that Twisted adds for a coroutine that waits */
+    PyObject *go_on;         /* go_on(yielded, generator, status, context): a coroutine waits for another object */
+    PyObject *raised;        /* raised(error, status): a coroutine has raised an error */
+    PyObject *raise_failure; /* raise_failure(deferred): raises the error of a Deferred that has failed */
+} Known;
+extern Known fast_known;
+
+/* The Python class whose instances the Executor makes, and the class of batches. */
+extern PyTypeObject *fast_call_class, *fast_batch_class;
+
+/* Other classes whose instances get a reply by `callback`, and nothing else. */
+extern PyObject *fast_other_classes;
+
+/* Names of attributes. */
+// clang-format off
+#define FAST_NAMES(X) \
+    X(_admit) X(_due) X(_replies) X(_runCallbacks) X(_startRunCallbacks) X(addBoth) X(addCallback) X(appendleft) \
+    X(at) X(by) X(callback) X(called) X(deadline) X(debug) X(deferred) X(errback) X(failed) X(feed) X(gets) \
+    X(has_data) X(history) X(keyed) X(make) X(payload) X(popleft) X(repeatable) X(send) X(sink) X(text) X(touch) \
+    X(waitingOn) X(wire_name) X(write)
+// clang-format on
+typedef struct {
+#define DECLARE(name) PyObject *name;
+    FAST_NAMES(DECLARE)
+#undef DECLARE
+} Names;
+extern Names fast_str;
+
+extern PyObject *fast_no_bytes;
+
+/* Return whether an attribute is true; -1 after an error. */
+int fast_is_true(PyObject *object, PyObject *name);
+
+/* Take the pending exception, as an object with its traceback. */
+PyObject *fast_take_error(void);
+
+/* Clear an error that Python code will find again.  Returns -1 and keeps it if it is no Exception, such as
+ * KeyboardInterrupt. */
+int fast_clear_error(void);
+
+/* Copy bytes, and return the end of the copy. */
+static inline char *
+fast_put(char *place, const char *bytes, Py_ssize_t size)
+{
+    memcpy(place, bytes, (size_t)size);
+    return place + size;
+}
+
+/* ---- call_record.c */
+
+typedef struct {
+    PyObject_HEAD
+        /* the attributes of Request */
+        PyObject *payload,
+        *command, *target, *history, *repeatable;
+    double since, deadline;
+    /* the attributes of Deferred */
+    PyObject *callbacks, *canceller, *result, *chained_to, *debug_info;
+    int paused;
+    char called, running;
+    /* the coroutine that was the first to wait; all callbacks in the list came later */
+    PyObject *generator, *status, *context;
+} CallRecord;
+
+extern PyTypeObject fast_CallRecord;
+
+/* Fire with a result. */
+int fast_fire(CallRecord *self, PyObject *result);
+
+/* ---- packing.c */
+
+extern PyTypeObject fast_Shortcut;
+
+/* Must be called before a slot is computed. */
+void fast_make_crc_table(void);
+
+/* Pack a command whose only key is word 1, as `encoder.pack_keyed`, and compute its slot.  Returns NULL without an
+ * exception if the Python code has to do it. */
+PyObject *fast_pack_keyed(PyObject *wire_name, PyObject *args, int *slot);
+
+/* ---- send_queue.c */
+
+extern PyTypeObject fast_SendQueue;
+
+/* joined(requests): join the payloads of requests; None if one of them is not bytes. */
+PyObject *fast_joined(PyObject *module, PyObject *requests);
+
+/* ---- reader.c */
+
+/* Reads replies as hiredis.Reader does.  It parses what is short and simple itself, and gives everything else to
+ * hiredis: errors, doubles, large values, deep nesting, what is malformed. */
+typedef struct {
+    PyObject_HEAD PyObject *feed, *gets, *has_data, *nothing, *push;
+    PyObject *buffer; /* bytes that are not parsed, from `place` on; NULL if there are none */
+    Py_ssize_t place;
+    char busy; /* whether hiredis has bytes */
+} Reader;
+
+extern PyTypeObject fast_Reader;
+
+/* Return the next reply, or `nothing`. */
+PyObject *fast_next_reply(Reader *self);
+
+/* ---- replies.c, messages.c, executor.c */
+
+extern PyTypeObject fast_Replies, fast_Messages, fast_Executor;
+
+#endif
