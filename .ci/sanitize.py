@@ -60,10 +60,12 @@ def main() -> int:
     """Return the exit status."""
     suites = sys.argv[1:] or SUITES
     runtime = [library("libasan.so"), library("libubsan.so")]
+    # At a verbatim string, hiredis-py 3.5 moves 4 bytes too many, from behind its buffer (createStringObject).
+    suppressions = Path(__file__).with_name("sanitize.supp")
     sanitizers = {
         "LD_PRELOAD": " ".join(runtime),
         # Python itself keeps memory until its end.
-        "ASAN_OPTIONS": "detect_leaks=0",
+        "ASAN_OPTIONS": f"detect_leaks=0:suppressions={suppressions}",
         "PYTHONMALLOC": "malloc",
     }
     passed = [run("sanitizers", sys.executable, suites, {"CFLAGS": SANITIZERS, "LDFLAGS": SANITIZERS}, sanitizers)]

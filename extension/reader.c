@@ -86,6 +86,10 @@ parse_elements(Reader *self, char kind, long long count, const char **place, con
         if (how == DONE && (key != NULL ? PyDict_SetItem(made, key, value) : PyList_Append(made, value)) < 0) {
             how = FAILED;
         }
+        if (how == DONE && key != NULL && PyDict_GET_SIZE(made) != number + 1) {
+            /* A name that comes twice: hiredis decides what that means. */
+            how = NOT_SIMPLE;
+        }
         Py_XDECREF(key);
         Py_XDECREF(value);
     }
