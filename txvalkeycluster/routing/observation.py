@@ -23,7 +23,7 @@ from ..errors import WrongThread
 from ..options import DEFAULT, Options
 from ..requests.later_calls import failure
 from ..requests.observed import NoteTime, ObservedCall, attempts_of
-from ..requests.request import Call
+from ..requests.request import PLAIN, Call
 from ..requests.target import Target
 from ..statistics import FinishedCommand
 from ..topology.model import Node
@@ -56,14 +56,6 @@ class ObservableClient(Protocol):
 
 _new = ObservedCall.__new__
 _NO_CONTEXT = Context()
-
-
-def _cancel(call: Deferred[Any]) -> None:
-    """Do nothing; the canceller of a Deferred that is never cancelled."""
-
-
-# Whether Deferred.__init__ does what `Observation.execute` does in its place.
-_IS_PLAIN = vars(Deferred(_cancel)) == {"_callbacks": [], "_canceller": _cancel}
 
 
 class Observation:
@@ -121,7 +113,7 @@ class Observation:
         since = self.seconds()
         try:
             command = self._commands[args[0]]
-            plain = command.keyed and len(args) > 1 and _IS_PLAIN and not self._router.closed
+            plain = command.keyed and len(args) > 1 and PLAIN and not self._router.closed
             slot, payload = pack_keyed(command.wire_name, args) if plain else (0, b"")
         except Exception:
             # A wrong argument.  The router fails in the same way, and makes the error for the caller.

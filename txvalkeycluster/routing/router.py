@@ -30,7 +30,7 @@ from ..requests.delegated import DelegatedCall, UnroutedCall
 from ..requests.exclusive import BlockingCall, ExclusiveCall
 from ..requests.fast_deferred import fast
 from ..requests.later_calls import LaterCalls, failure
-from ..requests.request import Call, Request
+from ..requests.request import PLAIN, Call, Request, plain_call
 from ..requests.retry_queue import RetryQueue
 from ..requests.target import ANY_NODE, THIS_NODE, Target
 from ..slots import argument_slot
@@ -196,6 +196,8 @@ class Router:
             slot, payload = pack_keyed(command.wire_name, args)
             now: float = self._seconds()
             deadline = now + self._limit if timeout is DEFAULT else inf if timeout is None else now + timeout
+            if make is Call and PLAIN and not Deferred.debug:
+                make = plain_call
             call = make(payload, command, slot, now, deadline, repeatable or command.repeatable, self.note_cancel)
             self.destinations[slot].send(call)
         except WrongThread:
