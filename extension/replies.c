@@ -75,6 +75,18 @@ decoded(Replies *self, PyObject *reply)
     return PyObject_CallOneArg(self->decode, reply);
 }
 
+/* Tell whether a batch still expects the next reply.  The codec of an application can do anything, even end it. */
+static int
+is_still_first(Replies *self, PyObject *batch, PyObject *replies)
+{
+    if (self->decode == Py_None) {
+        return 1;
+    }
+    PyObject *now = PyObject_GetAttr(batch, fast_str._replies);
+    Py_XDECREF(now);
+    return now == replies && first_of(self->sent) == batch;
+}
+
 /* Give replies to a batch, without the last one, which ends it.
  *
  * Takes `reply` and returns the first reply that is not such a reply. */
@@ -92,7 +104,8 @@ fill_batch(Replies *self, PyObject *batch, PyObject *reply)
     Py_ssize_t most = PyLong_AsSsize_t(due) - 1;
     while (PyList_GET_SIZE(replies) < most && is_plain(self, reply)) {
         PyObject *value = decoded(self, reply);
-        if (value == NULL) {
+        if (value == NULL || !is_still_first(self, batch, replies)) {
+            Py_XDECREF(value);
             break;
         }
         int failed = PyList_Append(replies, value) < 0;
@@ -115,6 +128,18 @@ done:
     return reply;
 }
 
+/* Put a request back whose reply could not be decoded.  The Python code decodes it again, and handles the error. */
+static int
+give_back(Replies *self, PyObject *request)
+{
+    if (fast_clear_error() < 0) {
+        return -1;
+    }
+    PyObject *done = PyObject_CallMethodOneArg(self->sent, fast_str.appendleft, request);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
 /* Give a reply to a request of another class.  Returns 0 if the Python code has to do it, and -1 after an error. */
 static int
 answer_other(Replies *self, PyObject *request, PyObject *reply)
@@ -123,18 +148,20 @@ answer_other(Replies *self, PyObject *request, PyObject *reply)
     int answered = 0;
     Py_INCREF(request);
     if (fast_is_true(request, fast_str.called) != 0
-        || (history = PyObject_GetAttr(request, fast_str.history)) != Py_None
-        || (value = decoded(self, reply)) == NULL) {
-        if (fast_clear_error() < 0) {
-            answered = -1;
-        }
+        || (history = PyObject_GetAttr(request, fast_str.history)) != Py_None) {
+        answered = fast_clear_error();
         goto done;
     }
     answered = -1;
-    if ((taken = take_first(self)) == NULL || PyObject_SetAttr(request, fast_str.payload, fast_no_bytes) < 0) {
+    if ((taken = take_first(self)) == NULL) {
         goto done;
     }
-    if ((done = PyObject_CallMethodOneArg(request, fast_str.callback, value)) != NULL) {
+    if ((value = decoded(self, reply)) == NULL) {
+        answered = give_back(self, request);
+        goto done;
+    }
+    if (PyObject_SetAttr(request, fast_str.payload, fast_no_bytes) == 0
+        && (done = PyObject_CallMethodOneArg(request, fast_str.callback, value)) != NULL) {
         answered = 1;
     }
 done:
@@ -168,9 +195,9 @@ replies_call(Replies *self, PyObject *const *args, size_t flags, PyObject *kwnam
                 Py_INCREF(first);
                 reply = fill_batch(self, first, reply);
                 Py_DECREF(first);
-                if (PyErr_Occurred() && reply != NULL) {
-                    /* The Python code decodes it again, and finds the error again. */
-                    PyErr_Clear();
+                /* The Python code decodes it again, and finds the error again. */
+                if (reply != NULL && fast_clear_error() < 0) {
+                    Py_CLEAR(reply);
                 }
             }
             return reply;
@@ -201,14 +228,11 @@ replies_call(Replies *self, PyObject *const *args, size_t flags, PyObject *kwnam
         if (!call->called) {
             PyObject *value = decoded(self, reply);
             if (value == NULL) {
-                /* The Python code decodes it again, and handles the error. */
-                PyErr_Clear();
-                PyObject *done = PyObject_CallMethodOneArg(self->sent, fast_str.appendleft, (PyObject *)call);
+                int failed_again = give_back(self, (PyObject *)call) < 0;
                 Py_DECREF(call);
-                if (done == NULL) {
+                if (failed_again) {
                     Py_CLEAR(reply);
                 }
-                Py_XDECREF(done);
                 return reply;
             }
             Py_XSETREF(call->payload, Py_NewRef(fast_no_bytes));

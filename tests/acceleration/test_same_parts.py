@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gc
 import sys
 from collections import deque
@@ -15,7 +16,7 @@ from twisted.internet.defer import Deferred
 
 from tests.cases import SynchronousTestCase
 from tests.memory import MemoryTests
-from txvalkeycluster import ProtocolError, ReplyError, TooManyPending
+from txvalkeycluster import ClientClosed, ProtocolError, ReplyError, TooManyPending
 from txvalkeycluster.acceleration import fast
 from txvalkeycluster.commands import Command, CommandTable
 from txvalkeycluster.commands.encoder import pack, pack_keyed
@@ -24,6 +25,7 @@ from txvalkeycluster.connection.protocol import NOTHING, PUSH
 from txvalkeycluster.connection.send_queue import BURST, PythonSendQueue, SendQueue, joined, python_joined
 from txvalkeycluster.requests.request import Call
 from txvalkeycluster.slots import argument_slot
+from txvalkeycluster.testing import DEFAULT_REPLY
 
 NO_EXTENSION = "there is no C extension" if fast is None else None
 GET = CommandTable(COMMANDS)["GET"]
@@ -379,3 +381,36 @@ class ClockTests(MemoryTests):
             None,
         )
         self.assertIsNone(self.result_of(executor(("GET", self.key_of(self.nodes[0])))))
+
+
+class CodecTests(MemoryTests):
+    """An error handler of a codec is code of the application, which runs while a reply is decoded."""
+
+    def check(self, act: Any) -> None:
+        """Let a handler act while a pipeline and a command get replies that are not UTF-8."""
+
+        def handler(error: UnicodeError) -> tuple[str, int]:
+            act(clients[0])
+            return "?", error.end  # type: ignore[attr-defined,no-any-return]
+
+        clients: list[Any] = []
+        codecs.register_error("txvalkeycluster-test", handler)
+        client: Any = self.client(encoding="utf-8", encoding_errors="txvalkeycluster-test")
+        clients.append(client)
+        key = self.key_of(self.nodes[0])
+        self.nodes[0].script = lambda node, words, _: b"$1\r\n\xff\r\n" if words[0] == b"GET" else DEFAULT_REPLY
+        pipeline = client.pipeline().get(key).get(key).get(key).execute()
+        single = client.get(key)
+        for waiting in (pipeline, single):
+            waiting.addErrback(lambda failure: failure.type)
+        self.network.settle()
+        self.results = self.successResultOf(pipeline), self.successResultOf(single)
+
+    def test_a_handler_that_does_nothing(self) -> None:
+        self.check(lambda client: None)
+        self.assertEqual(self.results, (["?"] * 3, "?"))
+
+    def test_a_handler_that_aborts_the_client(self) -> None:
+        """Every command ends, once."""
+        self.check(lambda client: client.abort())
+        self.assertEqual(self.results, (ClientClosed, ClientClosed))
