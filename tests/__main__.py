@@ -19,7 +19,7 @@ from txvalkeycluster.acceleration import SWITCH
 
 # One more than the cores of the smallest machine: a suite waits for its servers half of the time.
 AT_ONCE = 3
-EVERYWHERE = ("default", "select", "asyncio", "uvloop", "valkey-epoll", "pure")
+EVERYWHERE = ("default", "asyncio", "uvloop", "valkey-epoll", "pure")
 # The default reactor, with the C extension and without it.
 BOTH = ("default", "pure")
 # Each file of the real-cluster tests is a suite of its own, since they take the longest.
@@ -47,6 +47,8 @@ LEAST, LEAST_WITHOUT_TWISTED = 95, 100
 # Suites without servers: one folder for each package of txvalkeycluster.
 FOLDERS = ("cli", "commands", "connection", "fuzz", "public", "pubsub", "requests", "routing", "topology")
 PACKAGES = [f"tests.{name}" for name in FOLDERS]
+# The packages whose work the C extension does.
+IN_C = [f"tests.{name}" for name in ("commands", "connection", "pubsub", "requests", "routing")]
 SUITES = {
     **dict.fromkeys([*CLUSTER, *PROXY], ("default",)),
     "tests.cluster.test_failover": ("default", "uvloop"),
@@ -55,7 +57,7 @@ SUITES = {
     "tests.examples": ("default",),
     "tests.faults": ("default",),
     "tests.scripted": EVERYWHERE,
-    **dict.fromkeys(PACKAGES, BOTH),
+    **{name: BOTH if name in IN_C else ("default",) for name in PACKAGES},
     "tests.acceleration": ("default",),
 }
 # The first suite measures times, which coverage would change.  The others repeat under load what others test, and take

@@ -71,7 +71,20 @@ class Poller:
 class ReactorTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor: Any = ValkeyEPollReactor()  # type: ignore[no-untyped-call]
-        self.addCleanup(self.reactor.removeAll)
+        self.peers: list[Peer] = []
+        self.ports: list[Any] = []
+        self.addCleanup(self.close)
+
+    def close(self) -> None:
+        """Close everything that the reactor has open."""
+        for peer in self.peers:
+            peer.end()
+        for port in self.ports:
+            port.stopListening()
+        self.until(lambda: all(peer.lost for peer in self.peers) and not self.reactor.getDelayedCalls())
+        for selectable in self.reactor.removeAll() + list(self.reactor._internalReaders):
+            selectable.connectionLost(None)
+        self.reactor._poller.close()
 
     def pair(self, handle: Callable[[Any, bytes], object]) -> tuple[Peer, Peer]:
         """Connect a client, whose received data ``handle`` gets, to a server."""
@@ -79,11 +92,10 @@ class ReactorTests(SynchronousTestCase):
         accepting: Any = protocol.Factory.forProtocol(lambda: server)
         connecting: Any = protocol.ClientFactory.forProtocol(lambda: client)
         port = self.reactor.listenTCP(0, accepting, interface="127.0.0.1")
-        self.addCleanup(port.stopListening)
+        self.ports.append(port)
         self.reactor.connectTCP("127.0.0.1", port.getHost().port, connecting)
         self.until(lambda: server.transport is not None and client.transport is not None)
-        for peer in (server, client):
-            self.addCleanup(peer.end)
+        self.peers += (server, client)
         return server, client
 
     def until(self, holds: Callable[[], object]) -> None:
