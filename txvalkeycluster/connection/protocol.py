@@ -142,16 +142,17 @@ class RESPProtocol(SendQueue, TransportProtocol):
         Raises:
             TooManyPending: The limit is reached; the request was not accepted.
         """
-        self._admit(batch, len(batch))
+        count = len(batch)
+        self._admit(batch, count)
         if not self._unsent:
             self._write_scheduler.touch(self)
         self._unsent.append(batch)
         self._mixed = True
-        self._batched += len(batch) - 1
+        self._batched += count - 1
         self._crowd = min(self._crowd, max(self._max_pending - len(self._sent) - self._batched, 0))
         if batch.deadline < self._deadline_timer.at:
             self._deadline_timer.by(batch.deadline)
-        if len(batch) >= _LARGE_BATCH or len(self._unsent) > BURST:
+        if count >= _LARGE_BATCH or len(self._unsent) > BURST:
             self._write_scheduler.write(self)
 
     def ask(self, request: Request) -> None:
@@ -245,8 +246,9 @@ class RESPProtocol(SendQueue, TransportProtocol):
             self._batched = 0
         for request in unsent:
             if isinstance(request, MultiRequest):
-                self._sent.extend([request] * len(request))
-                self.counters.commands += len(request) - 1
+                count = len(request)
+                self._sent.extend([request] * count)
+                self.counters.commands += count - 1
             else:
                 self._sent.append(request)
             if request.notes_write:
@@ -257,9 +259,10 @@ class RESPProtocol(SendQueue, TransportProtocol):
     def _admit(self, request: Request, count: int = 1) -> None:
         """Check the limits for new commands.  Commands that were accepted before are never refused."""
         if request.is_new:
-            if self.pending + count > self._max_pending or self._paused:
+            full = self.pending + count > self._max_pending
+            if full or self._paused:
                 self._drop_cancelled()
-            if self.pending + count > self._max_pending:
+            if full and self.pending + count > self._max_pending:
                 text = f"{self.pending} commands pending; the limit is {self._max_pending} (max_pending)"
                 raise TooManyPending(f"{self.peer}: {text}")
             if self._paused and self._paused_bytes >= self._options.max_unsent_bytes:
