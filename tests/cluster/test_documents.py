@@ -413,6 +413,9 @@ class PageTests(SynchronousTestCase):
             zip(self.row("README.md", ""), self.row("README.md", "CPU per command, 50 in flight"), strict=True)
         )
         del compared["libvalkey (C)"]
+        # A client that could not run has no figure in both.
+        compared = {name: cell for name, cell in compared.items() if cell}
+        self.assertGreater(len(compared), 3)
         self.assertEqual(compared, {name: figures[name] for name in compared})
 
     def row(self, page: str, first: str) -> list[str]:
