@@ -224,6 +224,10 @@ reader_feed(Reader *self, PyObject *data)
 PyObject *
 fast_next_reply(Reader *self)
 {
+    if (self->nothing == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the reader has not been initialized");
+        return NULL;
+    }
     if (!self->busy) {
         if (self->buffer == NULL) {
             return Py_NewRef(self->nothing);

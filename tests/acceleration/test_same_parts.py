@@ -353,6 +353,10 @@ class RecordTests(SynchronousTestCase):
             lambda: fast.configure(deferred=1),
         ):
             self.assertRaises((AttributeError, TypeError, ValueError), wrong)
+        for kind in (fast.Executor, fast.Messages, fast.Replies, fast.Shortcut):
+            # Without a call of __init__.
+            self.assertRaises(TypeError, kind.__new__(kind))
+        self.assertRaises(RuntimeError, fast.Reader.__new__(fast.Reader).gets)
 
     def test_replies_that_python_code_handles(self) -> None:
         for first in ([], [Command("X")]):
