@@ -169,13 +169,14 @@ def started(words: list[str], port: int, folder: Path) -> Iterator[int]:
 
 
 @contextmanager
-def targets(url: str, folder: Path) -> Iterator[list[Target]]:
+def targets(url: str, folder: Path, reactor: str) -> Iterator[list[Target]]:
     """Start the proxy, and nutcracker with three servers."""
     host, _, port = url.partition("://")[2].partition(",")[0].rpartition(":")
     with ExitStack() as stack:
         own = free_port()
         program = "from twisted.scripts.twistd import run; run()"
-        command = [sys.executable, "-c", program, "-n", "--pidfile=", "valkey-proxy", "--cluster", url]
+        command = [sys.executable, "-c", program, "-n", "--pidfile=", f"--reactor={reactor}"]
+        command += ["valkey-proxy", "--cluster", url]
         command += ["--listen", f"tcp:{own}:interface=127.0.0.1:backlog=511"]
         settings = folder / "proxy.toml"
         settings.write_text("max_clients = 20000\n")
@@ -200,9 +201,9 @@ def targets(url: str, folder: Path) -> Iterator[list[Target]]:
         ]
 
 
-def compare(url: str, rounds: int, seconds: float) -> tuple[dict[str, Figures], float]:
+def compare(url: str, rounds: int, seconds: float, reactor: str) -> tuple[dict[str, Figures], float]:
     """Let the targets take turns; return the figures by target, and the KB of an idle client of the proxy."""
-    with TemporaryDirectory() as folder, targets(url, Path(folder)) as compared:
+    with TemporaryDirectory() as folder, targets(url, Path(folder), reactor) as compared:
         figures = {target.name: Figures() for target in compared}
         for number in range(rounds + 1):
             for workload in (ONE, PIPELINED, MGET):
@@ -265,7 +266,8 @@ def show(figures: dict[str, Figures], idle: float) -> bool:
 @click.command()
 @click.option("--rounds", default=7, show_default=True, help="How often each target does each workload.")
 @click.option("--seconds", default=1.0, show_default=True, help="Duration of one workload in one round.")
-def main(rounds: int, seconds: float) -> None:
+@click.option("--reactor", "proxy_reactor", default="epoll", show_default=True, help="The reactor of the proxy.")
+def main(rounds: int, seconds: float, proxy_reactor: str) -> None:
     """Compare the proxy with direct access and with nutcracker."""
     for program in ("valkey-benchmark", "nutcracker"):
         if shutil.which(program) is None:
@@ -275,7 +277,7 @@ def main(rounds: int, seconds: float) -> None:
         cluster = LocalCluster(reactor, replicas=0)
         await cluster.start()
         try:
-            figures, idle = await deferToThread(compare, cluster.url, rounds, seconds)
+            figures, idle = await deferToThread(compare, cluster.url, rounds, seconds, proxy_reactor)
         finally:
             await cluster.stop()
         show(figures, idle)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import starmap
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -63,10 +64,8 @@ def send_parts(
     def merge(replies: dict[int, Any]) -> list[Any]:
         merged: list[Any] = [None] * len(slots)
         for place, reply in replies.items():
-            if len(reply) != len(keys[place]):
-                raise ValueError(f"{len(reply)} replies for {len(keys[place])} keys")
-            # In C: a loop would take twice as long.
-            deque(map(merged.__setitem__, keys[place], reply), maxlen=0)
+            # A loop in Python would take twice as long.
+            deque(starmap(merged.__setitem__, zip(keys[place], reply, strict=True)), maxlen=0)
         return merged
 
     finish = merge if command.response_policy is None else _by_policy(command.response_policy, where)
