@@ -64,7 +64,7 @@ def choose() -> Interpreter:
     found = {os.path.realpath(path): path for folder in folders if (path := shutil.which(name, path=folder))}
     own = _seconds(sys.executable)
     assert own is not None
-    timed = {path: seconds for real, path in found.items() if (seconds := _seconds(path)) is not None}
+    timed = {path: seconds for path in found.values() if (seconds := _seconds(path)) is not None}
     best = min(timed, key=lambda path: timed[path], default=sys.executable)
     if timed.get(best, own) >= own * (1 - _ENOUGH):
         return Interpreter(sys.executable, {}, f"{name} of this environment")

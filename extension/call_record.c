@@ -140,10 +140,9 @@ returned(PyObject *status, PyObject *result)
     if (own == NULL) {
         return -1;
     }
-    PyObject *done = PyObject_CallMethodOneArg(own, fast_str.callback, result);
+    int failed = fast_tell(own, fast_str.callback, result);
     Py_DECREF(own);
-    Py_XDECREF(done);
-    return done == NULL ? -1 : 0;
+    return failed;
 }
 
 /* Run a coroutine up to its next wait, as twisted.internet.defer._inlineCallbacks does. */

@@ -3,7 +3,8 @@
 #include "fast.h"
 
 typedef struct {
-    PyObject_HEAD vectorcallfunc vectorcall;
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
     PyObject *python, *commands, *destinations, *seconds, *canceller, *no_timeout, *converted;
     double limit;
     char off;

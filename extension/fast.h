@@ -49,6 +49,9 @@ extern PyObject *fast_no_bytes;
 /* Return whether an attribute is true; -1 after an error. */
 int fast_is_true(PyObject *object, PyObject *name);
 
+/* Call a method with one argument for its effect.  Returns -1 after an error. */
+int fast_tell(PyObject *object, PyObject *method, PyObject *argument);
+
 /* Take the pending exception, as an object with its traceback. */
 PyObject *fast_take_error(void);
 
@@ -68,9 +71,8 @@ fast_put(char *place, const char *bytes, Py_ssize_t size)
 
 typedef struct {
     PyObject_HEAD
-        /* the attributes of Request */
-        PyObject *payload,
-        *command, *target, *history, *repeatable;
+    /* the attributes of Request */
+    PyObject *payload, *command, *target, *history, *repeatable;
     double since, deadline;
     /* the attributes of Deferred */
     PyObject *callbacks, *canceller, *result, *chained_to, *debug_info;
@@ -108,7 +110,8 @@ PyObject *fast_joined(PyObject *module, PyObject *requests);
 /* Reads replies as hiredis.Reader does.  It parses what is short and simple itself, and gives everything else to
  * hiredis: errors, doubles, large values, deep nesting, what is malformed. */
 typedef struct {
-    PyObject_HEAD PyObject *feed, *gets, *has_data, *nothing, *push;
+    PyObject_HEAD
+    PyObject *feed, *gets, *has_data, *nothing, *push;
     PyObject *buffer; /* bytes that are not parsed, from `place` on; NULL if there are none */
     Py_ssize_t place;
     char busy; /* whether hiredis has bytes */

@@ -4,7 +4,8 @@
 
 /* Delivers the messages of subscriptions. */
 typedef struct {
-    PyObject_HEAD vectorcallfunc vectorcall;
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
     Reader *reader;
     PyTypeObject *message;
     PyObject *deliveries;

@@ -19,6 +19,14 @@ fast_is_true(PyObject *object, PyObject *name)
     return truth;
 }
 
+int
+fast_tell(PyObject *object, PyObject *method, PyObject *argument)
+{
+    PyObject *done = PyObject_CallMethodOneArg(object, method, argument);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
 PyObject *
 fast_take_error(void)
 {

@@ -193,7 +193,8 @@ is_sequence(PyObject *object)
 
 /* A function in C that leaves what it cannot do to a function in Python. */
 typedef struct {
-    PyObject_HEAD vectorcallfunc vectorcall;
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
     PyObject *python;
 } Shortcut;
 

@@ -3,7 +3,8 @@
 #include "fast.h"
 
 typedef struct {
-    PyObject_HEAD vectorcallfunc vectorcall;
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
     Reader *reader;
     PyObject *sent, *popleft, *decode, *unusual;
 } Replies;
@@ -132,19 +133,14 @@ done:
 static int
 give_back(Replies *self, PyObject *request)
 {
-    if (fast_clear_error() < 0) {
-        return -1;
-    }
-    PyObject *done = PyObject_CallMethodOneArg(self->sent, fast_str.appendleft, request);
-    Py_XDECREF(done);
-    return done == NULL ? -1 : 0;
+    return fast_clear_error() < 0 ? -1 : fast_tell(self->sent, fast_str.appendleft, request);
 }
 
 /* Give a reply to a request of another class.  Returns 0 if the Python code has to do it, and -1 after an error. */
 static int
 answer_other(Replies *self, PyObject *request, PyObject *reply)
 {
-    PyObject *history = NULL, *value = NULL, *taken = NULL, *done = NULL;
+    PyObject *history = NULL, *value = NULL, *taken = NULL;
     int answered = 0;
     Py_INCREF(request);
     if (fast_is_true(request, fast_str.called) != 0
@@ -161,7 +157,7 @@ answer_other(Replies *self, PyObject *request, PyObject *reply)
         goto done;
     }
     if (PyObject_SetAttr(request, fast_str.payload, fast_no_bytes) == 0
-        && (done = PyObject_CallMethodOneArg(request, fast_str.callback, value)) != NULL) {
+        && fast_tell(request, fast_str.callback, value) == 0) {
         answered = 1;
     }
 done:
@@ -169,7 +165,6 @@ done:
     Py_XDECREF(history);
     Py_XDECREF(value);
     Py_XDECREF(taken);
-    Py_XDECREF(done);
     return answered;
 }
 

@@ -3,7 +3,8 @@
 #include "fast.h"
 
 typedef struct {
-    PyObject_HEAD PyObject *unsent, *timer, *scheduler;
+    PyObject_HEAD
+    PyObject *unsent, *timer, *scheduler;
     Py_ssize_t crowd;
 } SendQueue;
 
@@ -35,13 +36,15 @@ queue_dealloc(SendQueue *self)
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
-/* Call a method for its effect. */
-static int
-tell(PyObject *object, PyObject *method, PyObject *argument)
+/* Return the payload of a request; NULL with an exception if it has none. */
+static PyObject *
+payload_of(PyObject *request)
 {
-    PyObject *done = PyObject_CallMethodOneArg(object, method, argument);
-    Py_XDECREF(done);
-    return done == NULL ? -1 : 0;
+    CallRecord *call = (CallRecord *)request;
+    if (PyObject_TypeCheck(request, &fast_CallRecord)) {
+        return Py_NewRef(call->payload == NULL ? Py_None : call->payload);
+    }
+    return PyObject_GetAttr(request, fast_str.payload);
 }
 
 static double
@@ -69,8 +72,8 @@ queue_send(SendQueue *self, PyObject *request)
     Py_INCREF(scheduler);
     Py_ssize_t queued = PyList_GET_SIZE(unsent);
     int by_fields = PyObject_TypeCheck(request, &fast_CallRecord);
-    if ((queued == 0 && tell(scheduler, fast_str.touch, (PyObject *)self) < 0)
-        || (queued >= self->crowd && tell((PyObject *)self, fast_str._admit, request) < 0)
+    if ((queued == 0 && fast_tell(scheduler, fast_str.touch, (PyObject *)self) < 0)
+        || (queued >= self->crowd && fast_tell((PyObject *)self, fast_str._admit, request) < 0)
         || PyList_Append(unsent, request) < 0) {
         goto done;
     }
@@ -84,7 +87,7 @@ queue_send(SendQueue *self, PyObject *request)
     }
     if (deadline < at) {
         PyObject *value = PyFloat_FromDouble(deadline);
-        int failed = value == NULL || tell(timer, fast_str.by, value) < 0;
+        int failed = value == NULL || fast_tell(timer, fast_str.by, value) < 0;
         Py_XDECREF(value);
         if (failed) {
             goto done;
@@ -92,15 +95,14 @@ queue_send(SendQueue *self, PyObject *request)
     }
     int now = queued >= BURST;
     if (!now) {
-        PyObject *payload =
-            by_fields ? Py_XNewRef(((CallRecord *)request)->payload) : PyObject_GetAttr(request, fast_str.payload);
-        if (payload == NULL && PyErr_Occurred()) {
+        PyObject *payload = payload_of(request);
+        if (payload == NULL) {
             goto done;
         }
-        now = payload != NULL && PyList_CheckExact(payload);
-        Py_XDECREF(payload);
+        now = PyList_CheckExact(payload);
+        Py_DECREF(payload);
     }
-    if (now && tell(scheduler, fast_str.write, (PyObject *)self) < 0) {
+    if (now && fast_tell(scheduler, fast_str.write, (PyObject *)self) < 0) {
         goto done;
     }
     sent = Py_NewRef(Py_None);
@@ -126,14 +128,12 @@ fast_joined(PyObject *module, PyObject *requests)
         return PyErr_NoMemory();
     }
     for (; taken < count; taken++) {
-        PyObject *request = PyList_GET_ITEM(requests, taken);
-        PyObject *payload = PyObject_TypeCheck(request, &fast_CallRecord) ? Py_XNewRef(((CallRecord *)request)->payload)
-                                                                          : PyObject_GetAttr(request, fast_str.payload);
-        if (payload == NULL && PyErr_Occurred()) {
+        PyObject *payload = payload_of(PyList_GET_ITEM(requests, taken));
+        if (payload == NULL) {
             goto done;
         }
-        if (payload == NULL || !PyBytes_CheckExact(payload)) {
-            Py_XDECREF(payload);
+        if (!PyBytes_CheckExact(payload)) {
+            Py_DECREF(payload);
             all = Py_NewRef(Py_None);
             goto done;
         }
