@@ -32,10 +32,12 @@ extern PyObject *fast_other_classes;
 /* Names of attributes. */
 // clang-format off
 #define FAST_NAMES(X) \
-    X(_admit) X(_due) X(_replies) X(_runCallbacks) X(_startRunCallbacks) X(addBoth) X(addCallback) X(appendleft) \
-    X(at) X(by) X(callback) X(called) X(deadline) X(debug) X(deferred) X(errback) X(failed) X(feed) X(gets) \
-    X(has_data) X(history) X(keyed) X(make) X(payload) X(popleft) X(repeatable) X(send) X(sink) X(text) X(touch) \
-    X(waitingOn) X(wire_name) X(write)
+    X(_admit) X(_commands) X(_due) X(_packed) X(_places) X(_replies) X(_runCallbacks) X(_slots) \
+    X(_startRunCallbacks) X(addBoth) X(addCallback) X(appendleft) X(at) X(begin) X(by) X(bytes) X(callback) \
+    X(called) X(count) X(deadline) X(debug) X(deferred) X(destinations) X(errback) X(failed) X(feed) X(gets) \
+    X(has_data) X(history) X(key_specs) X(keyed) X(keynum) X(limit) X(make) X(pack) X(payload) X(popleft) X(positions) \
+    X(repeatable) X(send) X(sink) X(sizes) X(small) X(start) X(step) X(stop) X(text) X(touch) X(waitingOn) X(wire_name) \
+    X(write)
 // clang-format on
 typedef struct {
 #define DECLARE(name) PyObject *name;
@@ -48,6 +50,9 @@ extern PyObject *fast_no_bytes;
 
 /* Return whether an attribute is true; -1 after an error. */
 int fast_is_true(PyObject *object, PyObject *name);
+
+/* Return an attribute that is a whole number; -1 with an exception after an error. */
+Py_ssize_t fast_number(PyObject *object, PyObject *name);
 
 /* Call a method with one argument for its effect.  Returns -1 after an error. */
 int fast_tell(PyObject *object, PyObject *method, PyObject *argument);
@@ -89,14 +94,65 @@ int fast_fire(CallRecord *self, PyObject *result);
 
 /* ---- packing.c */
 
-extern PyTypeObject fast_Shortcut;
+/* So many words need no memory of their own. */
+#define FAST_FEW_WORDS 16
+/* The longest word of a command that is packed here, as in `encoder`. */
+#define FAST_LARGE 8192
+
+/* The words of a command, as bytes. */
+typedef struct {
+    Py_ssize_t count;
+    const char **bytes;
+    Py_ssize_t *sizes;
+    PyObject **encoded; /* owns what had to be encoded */
+    Py_ssize_t made;
+    const char *few_bytes[FAST_FEW_WORDS];
+    Py_ssize_t few_sizes[FAST_FEW_WORDS];
+    PyObject *few_encoded[FAST_FEW_WORDS];
+    void *many;
+} Words;
+
+/* Look at the words of a tuple or list.  Returns -1 without an exception if one of them is for the Python code: it has
+ * another type than str, bytes and int, or is longer than `most`.  In both cases they must be freed. */
+int fast_read_words(Words *words, PyObject *sequence, Py_ssize_t most);
+void fast_free_words(Words *words);
+
+/* Write the digits of a number that is not negative, and return their end. */
+char *fast_put_number(char *place, Py_ssize_t number);
+
+/* Write a word with the header before it, and return its end.  The line break after it belongs to the next header. */
+static inline char *
+fast_put_word(char *place, const char *bytes, Py_ssize_t size)
+{
+    place = fast_put_number(fast_put(place, "\r\n$", 3), size);
+    return fast_put(fast_put(place, "\r\n", 2), bytes, size);
+}
+
+/* The most bytes that `fast_put_word` adds to a word. */
+#define FAST_HEADER 24
+
+/* Pack words.  With a wire name, it replaces the first word. */
+PyObject *fast_pack_words(const Words *words, PyObject *wire_name);
 
 /* Must be called before a slot is computed. */
 void fast_make_crc_table(void);
 
+int fast_slot(const char *key, Py_ssize_t size);
+
 /* Pack a command whose only key is word 1, as `encoder.pack_keyed`, and compute its slot.  Returns NULL without an
  * exception if the Python code has to do it. */
 PyObject *fast_pack_keyed(PyObject *wire_name, PyObject *args, int *slot);
+
+/* ---- batches.c: they return NULL without an exception if the Python code has to do it */
+
+PyObject *fast_take(PyObject *const *args);
+PyObject *fast_split(PyObject *const *args);
+PyObject *fast_store(PyObject *const *args);
+PyObject *fast_merge(PyObject *const *args);
+
+/* ---- shortcut.c */
+
+extern PyTypeObject fast_Shortcut;
 
 /* ---- send_queue.c */
 

@@ -19,6 +19,15 @@ fast_is_true(PyObject *object, PyObject *name)
     return truth;
 }
 
+Py_ssize_t
+fast_number(PyObject *object, PyObject *name)
+{
+    PyObject *value = PyObject_GetAttr(object, name);
+    Py_ssize_t number = value == NULL ? -1 : PyLong_AsSsize_t(value);
+    Py_XDECREF(value);
+    return number;
+}
+
 int
 fast_tell(PyObject *object, PyObject *method, PyObject *argument)
 {

@@ -2,11 +2,8 @@
 
 #include "fast.h"
 
-/* So many words need no memory of their own. */
-#define FEW_WORDS 16
-/* The longest word of a command whose name is packed from the table, and of any other command: as in `encoder`. */
+/* The longest word of a command whose name is packed from the table, as in `encoder`. */
 #define MOST_BYTES 1024
-#define LARGE 8192
 
 static unsigned short crc_table[256];
 
@@ -23,8 +20,8 @@ fast_make_crc_table(void)
     }
 }
 
-static int
-slot_of(const char *key, Py_ssize_t size)
+int
+fast_slot(const char *key, Py_ssize_t size)
 {
     const char *open = memchr(key, '{', (size_t)size);
     if (open != NULL) {
@@ -42,8 +39,8 @@ slot_of(const char *key, Py_ssize_t size)
     return (int)(crc & 16383);
 }
 
-static char *
-put_number(char *place, Py_ssize_t number)
+char *
+fast_put_number(char *place, Py_ssize_t number)
 {
     char digits[24];
     int count = 0;
@@ -57,21 +54,8 @@ put_number(char *place, Py_ssize_t number)
     return place;
 }
 
-/* The words of a command, as bytes. */
-typedef struct {
-    Py_ssize_t count;
-    const char **bytes;
-    Py_ssize_t *sizes;
-    PyObject **encoded; /* owns what had to be encoded */
-    Py_ssize_t made;
-    const char *few_bytes[FEW_WORDS];
-    Py_ssize_t few_sizes[FEW_WORDS];
-    PyObject *few_encoded[FEW_WORDS];
-    void *many;
-} Words;
-
-static void
-free_words(Words *words)
+void
+fast_free_words(Words *words)
 {
     while (words->made > 0) {
         Py_DECREF(words->encoded[--words->made]);
@@ -79,10 +63,8 @@ free_words(Words *words)
     PyMem_Free(words->many);
 }
 
-/* Look at the words of a tuple or list.  Returns -1 without an exception if one of them is for the Python code: it has
- * another type than str, bytes and int, or is longer than `most`. */
-static int
-read_words(Words *words, PyObject *sequence, Py_ssize_t most)
+int
+fast_read_words(Words *words, PyObject *sequence, Py_ssize_t most)
 {
     PyObject **items = PySequence_Fast_ITEMS(sequence);
     words->count = PySequence_Fast_GET_SIZE(sequence);
@@ -91,7 +73,7 @@ read_words(Words *words, PyObject *sequence, Py_ssize_t most)
     words->encoded = words->few_encoded;
     words->made = 0;
     words->many = NULL;
-    if (words->count > FEW_WORDS) {
+    if (words->count > FAST_FEW_WORDS) {
         words->many = PyMem_Malloc((size_t)words->count * (sizeof(char *) + sizeof(Py_ssize_t) + sizeof(PyObject *)));
         if (words->many == NULL) {
             return -1;
@@ -134,9 +116,8 @@ read_words(Words *words, PyObject *sequence, Py_ssize_t most)
     return 0;
 }
 
-/* Pack words.  With a wire name, it replaces the first word. */
-static PyObject *
-pack_words(const Words *words, PyObject *wire_name)
+PyObject *
+fast_pack_words(const Words *words, PyObject *wire_name)
 {
     Py_ssize_t total = 32 + (wire_name != NULL ? PyBytes_GET_SIZE(wire_name) : 0);
     for (Py_ssize_t place = 0; place < words->count; place++) {
@@ -148,15 +129,12 @@ pack_words(const Words *words, PyObject *wire_name)
     }
     char *end = buffer;
     *end++ = '*';
-    end = put_number(end, words->count);
+    end = fast_put_number(end, words->count);
     if (wire_name != NULL) {
         end = fast_put(end, PyBytes_AS_STRING(wire_name), PyBytes_GET_SIZE(wire_name));
     }
     for (Py_ssize_t place = wire_name != NULL ? 1 : 0; place < words->count; place++) {
-        end = fast_put(end, "\r\n$", 3);
-        end = put_number(end, words->sizes[place]);
-        end = fast_put(end, "\r\n", 2);
-        end = fast_put(end, words->bytes[place], words->sizes[place]);
+        end = fast_put_word(end, words->bytes[place], words->sizes[place]);
     }
     end = fast_put(end, "\r\n", 2);
     PyObject *packed = PyBytes_FromStringAndSize(buffer, end - buffer);
@@ -177,124 +155,10 @@ fast_pack_keyed(PyObject *wire_name, PyObject *args, int *slot)
     Words words;
     /* Two and three words without numbers have the table's spelling of the name, as in Python. */
     int by_table = count == 2 || (count == 3 && !PyLong_CheckExact(PySequence_Fast_ITEMS(args)[2]));
-    if (read_words(&words, args, by_table ? MOST_BYTES : LARGE) == 0) {
-        packed = pack_words(&words, by_table ? wire_name : NULL);
-        *slot = slot_of(words.bytes[1], words.sizes[1]);
+    if (fast_read_words(&words, args, by_table ? MOST_BYTES : FAST_LARGE) == 0) {
+        packed = fast_pack_words(&words, by_table ? wire_name : NULL);
+        *slot = fast_slot(words.bytes[1], words.sizes[1]);
     }
-    free_words(&words);
+    fast_free_words(&words);
     return packed;
 }
-
-static int
-is_sequence(PyObject *object)
-{
-    return PyTuple_CheckExact(object) || PyList_CheckExact(object);
-}
-
-/* A function in C that leaves what it cannot do to a function in Python. */
-typedef struct {
-    PyObject_HEAD
-    vectorcallfunc vectorcall;
-    PyObject *python;
-} Shortcut;
-
-static PyObject *
-leave_to_python(Shortcut *self, PyObject *const *args, size_t flags, PyObject *kwnames)
-{
-    return PyErr_Occurred() ? NULL : PyObject_Vectorcall(self->python, args, PyVectorcall_NARGS(flags), kwnames);
-}
-
-static PyObject *
-shortcut_pack_keyed(Shortcut *self, PyObject *const *args, size_t flags, PyObject *kwnames)
-{
-    if (PyVectorcall_NARGS(flags) == 2 && kwnames == NULL && PyBytes_CheckExact(args[0]) && is_sequence(args[1])) {
-        int slot;
-        PyObject *packed = fast_pack_keyed(args[0], args[1], &slot);
-        if (packed != NULL) {
-            return Py_BuildValue("(iN)", slot, packed);
-        }
-    }
-    return leave_to_python(self, args, flags, kwnames);
-}
-
-static PyObject *
-shortcut_pack(Shortcut *self, PyObject *const *args, size_t flags, PyObject *kwnames)
-{
-    if (PyVectorcall_NARGS(flags) == 1 && kwnames == NULL && is_sequence(args[0])
-        && PySequence_Fast_GET_SIZE(args[0]) > 0) {
-        Words words;
-        PyObject *packed = read_words(&words, args[0], LARGE) == 0 ? pack_words(&words, NULL) : NULL;
-        free_words(&words);
-        if (packed != NULL) {
-            return packed;
-        }
-    }
-    return leave_to_python(self, args, flags, kwnames);
-}
-
-static PyObject *
-shortcut_slot(Shortcut *self, PyObject *const *args, size_t flags, PyObject *kwnames)
-{
-    if (PyVectorcall_NARGS(flags) == 1 && kwnames == NULL) {
-        PyObject *key = args[0];
-        if (PyBytes_CheckExact(key)) {
-            return PyLong_FromLong(slot_of(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)));
-        }
-        if (PyUnicode_CheckExact(key) && PyUnicode_IS_COMPACT_ASCII(key)) {
-            return PyLong_FromLong(slot_of((const char *)PyUnicode_1BYTE_DATA(key), PyUnicode_GET_LENGTH(key)));
-        }
-    }
-    return leave_to_python(self, args, flags, kwnames);
-}
-
-static int
-shortcut_init(Shortcut *self, PyObject *args, PyObject *keywords)
-{
-    static const struct {
-        const char *name;
-        void *function;
-    } functions[] = {
-        {"pack_keyed", shortcut_pack_keyed},
-        {"pack", shortcut_pack},
-        {"key_slot", shortcut_slot},
-        {"argument_slot", shortcut_slot},
-    };
-    const char *name;
-    PyObject *python;
-    if (!PyArg_ParseTuple(args, "sO", &name, &python)) {
-        return -1;
-    }
-    for (size_t place = 0; place < sizeof functions / sizeof *functions; place++) {
-        if (strcmp(name, functions[place].name) == 0) {
-            Py_XSETREF(self->python, Py_NewRef(python));
-            self->vectorcall = (vectorcallfunc)functions[place].function;
-            return 0;
-        }
-    }
-    PyErr_Format(PyExc_ValueError, "there is no function %s", name);
-    return -1;
-}
-
-static void
-shortcut_dealloc(Shortcut *self)
-{
-    Py_XDECREF(self->python);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
-
-static PyMemberDef shortcut_members[] = {
-    {"__wrapped__", T_OBJECT_EX, offsetof(Shortcut, python), READONLY, NULL},
-    {NULL},
-};
-
-PyTypeObject fast_Shortcut = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "txvalkeycluster._fast.Shortcut",
-    .tp_basicsize = sizeof(Shortcut),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL,
-    .tp_vectorcall_offset = offsetof(Shortcut, vectorcall),
-    .tp_call = PyVectorcall_Call,
-    .tp_new = PyType_GenericNew,
-    .tp_init = (initproc)shortcut_init,
-    .tp_dealloc = (destructor)shortcut_dealloc,
-    .tp_members = shortcut_members,
-};

@@ -89,7 +89,7 @@ class Pipeline(QueuedCommands[Text]):
         calls, self._calls = self._calls, []
         converts, self._converts = self._converts, {}
         results: list[Any] = [None] * len(calls)
-        done = PipelineRun(self._router, calls, self._timeout, results.__setitem__, to_the_end=True).done
+        done = PipelineRun(self._router, calls, self._timeout, results, to_the_end=True).done
         if self._router.observation is not None:
             done = self._router.observation.watch(done, "PIPELINE", (call[0] if call else b"" for call in calls))
 

@@ -6,6 +6,7 @@ Source: https://valkey.io/topics/cluster-spec, "Key distribution model" and "Has
 from __future__ import annotations
 
 from binascii import crc_hqx
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .acceleration import fast
@@ -72,5 +73,15 @@ def argument_slot(key: object) -> int:
     raise TypeError(f"a key must be bytes, str, int or float, not {type(key).__name__}{several}")
 
 
+def argument_slots(args: Sequence[object], places: Sequence[int]) -> list[int]:
+    """Return the slots of the arguments at some places.
+
+    Raises:
+        TypeError: As `argument_slot`.
+    """
+    return list(map(argument_slot, map(args.__getitem__, places)))
+
+
 if fast is not None and not TYPE_CHECKING:
     argument_slot = fast.Shortcut("argument_slot", argument_slot)
+    argument_slots = fast.Shortcut("argument_slots", argument_slots)

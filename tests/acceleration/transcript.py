@@ -33,6 +33,8 @@ _REPLIES: list[Any] = [
     b"~1\r\n:1\r\n",
     DEFAULT_REPLY, DEFAULT_REPLY, DEFAULT_REPLY, DEFAULT_REPLY, SILENCE, CLOSE, b"$3\r\nbad", b"?what\r\n",
 ]  # fmt: skip
+# The commands that get them.
+_RANDOM = [b"MGET", b"MSET", b"GET", b"SET", b"HGETALL", b"APPEND"]
 
 
 class World(MemoryTests):
@@ -68,7 +70,7 @@ class World(MemoryTests):
             node.script = self.script
         steps: list[Callable[[], None]] = [
             self.call, self.call, self.call, self.converse, self.generate, self.pipeline, self.burst, self.cancel,
-            self.pass_time, self.deliver, self.deliver, self.deliver, self.view,
+            self.pass_time, self.deliver, self.deliver, self.deliver, self.view, self.several,
         ]  # fmt: skip
         for _ in range(STEPS):
             self.random.choice(steps)()
@@ -88,7 +90,13 @@ class World(MemoryTests):
         """Answer the commands of callers."""
         if len(words) < {b"GET": 2, b"SET": 3, b"DEL": 2, b"INCR": 2}.get(words[0].upper(), 1):
             return b"-ERR wrong number of arguments\r\n"
-        if words[0] not in (b"GET", b"SET", b"HGETALL", b"APPEND") or self.replies.random() >= self.share:
+        if words[0] in (b"MGET", b"MSET") and self.replies.random() >= self.share:
+            values = b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words[1:])
+            return b"+OK\r\n" if words[0] == b"MSET" else b"*%d\r\n%b" % (len(words) - 1, values)
+        if (
+            words[0] not in (b"MGET", b"MSET", b"GET", b"SET", b"HGETALL", b"APPEND")
+            or self.replies.random() >= self.share
+        ):
             return DEFAULT_REPLY
         reply = self.replies.choice([*_REPLIES, b"MOVED", b"ASK"])
         if reply in (b"MOVED", b"ASK"):
@@ -163,6 +171,18 @@ class World(MemoryTests):
         for _ in range(self.random.randrange(1, 12)):
             pipeline.add(*self.words())
         self.waiting.append(pipeline.execute())
+        self.note_end(self.waiting[-1])
+
+    def several(self) -> None:
+        """Send a command with keys in several slots."""
+        keys: list[Any] = [self.key() for _ in range(self.random.randrange(1, 9))]
+        if self.random.random() < 0.1:
+            keys[0] = self.random.choice(_VALUES)
+        pairs = {key: self.random.choice(_VALUES) for key in keys if key.__hash__ is not None}
+        name, words = self.random.choice(
+            [("MGET", keys), ("DEL", keys), ("MSET", [word for pair in pairs.items() for word in pair])]
+        )
+        self.waiting.append(self.world.execute(name, *words))
         self.note_end(self.waiting[-1])
 
     def burst(self) -> None:

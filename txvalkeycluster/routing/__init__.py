@@ -7,10 +7,10 @@ redirects to unknown addresses.  `shutdown` closes or aborts the client.
 
 `fanout` sends one command to many nodes, and `response_policy` combines their replies.  `transaction_request` sends
 MULTI, the commands and EXEC as one request, and `transaction_outcome` interprets the replies.  `pipeline_run` sends
-many commands, and `results_in_order` awaits a coroutine function for each of their results.  `full_queues` holds what
-is relayed to nodes without room.  `refresh` keeps the slot map up to date.  `command_discovery` asks a server about
-unknown commands.  `replica_wait` implements WAIT and WAITAOF for the whole client.  `observation` reports the ends of
-commands to listeners.
+many commands, and `results_in_order` awaits a coroutine function for each of their results.  `batches` sorts the
+commands of both by node.  `full_queues` holds what is relayed to nodes without room.  `refresh` keeps the slot map up
+to date.  `command_discovery` asks a server about unknown commands.  `replica_wait` implements WAIT and WAITAOF for the
+whole client.  `observation` reports the ends of commands to listeners.
 
 This package does not use the public API.
 """

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import starmap
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from ..commands import Command
-from ..commands.encoder import Arg, Packed, pack
+from ..commands.encoder import Arg, Packed
 from ..connection.node import NodeConnection
 from ..errors import PartialFailure, ProtocolError, TooManyPending
 from ..requests.batch import Batch, SubRequest
@@ -20,7 +18,7 @@ from ..requests.fast_deferred import FastDeferred
 from ..requests.request import Call, Destination, Request
 from ..requests.target import THIS_NODE, PrimaryOf, Target
 from ..topology.model import Shard
-from .plan import cut
+from .batches import Batches, merge, split
 from .response_policy import combine
 
 #: The canceller of a command.
@@ -33,7 +31,7 @@ def send_parts(
     command: Command,
     args: Sequence[Arg],
     slots: Sequence[int],
-    destinations: Sequence[Destination],
+    destinations: list[Any],
     note_cancel: NoteCancel,
     now: float,
     deadline: float,
@@ -55,33 +53,21 @@ def send_parts(
         A Deferred that fires with the combined reply.  It fails with the error of the part if there is only one, with
         PartialFailure if any of several parts fails, and with ProtocolError if the replies cannot be combined.
     """
-    # The keys of each part, by their numbers.
-    keys: list[Sequence[int]] = []
 
     def where(place: int) -> str:
         return f"slot {slots[keys[place][0]]}"
 
-    def merge(replies: dict[int, Any]) -> list[Any]:
-        merged: list[Any] = [None] * len(slots)
-        for place, reply in replies.items():
-            # A loop in Python would take twice as long.
-            deque(starmap(merged.__setitem__, zip(keys[place], reply, strict=True)), maxlen=0)
-        return merged
+    def merged(replies: dict[int, Any]) -> list[Any]:
+        values: list[Any] = [None] * len(slots)
+        merge(values, keys, replies)
+        return values
 
-    finish = merge if command.response_policy is None else _by_policy(command.response_policy, where)
-    fan_out = FanOut(command.name, len(set(slots)), where, finish, note_cancel)
-    batches: dict[Destination, Batch] = {}
-    large: list[tuple[Destination, SubRequest]] = []
-    for place, (slot, words, numbers) in enumerate(cut(command, args, slots)):
-        keys.append(numbers)
-        payload, destination = pack(words), destinations[slot]
-        if isinstance(payload, list):
-            large.append((destination, SubRequest(fan_out, place, payload, command, slot, now, deadline, repeatable)))
-            continue
-        batch = batches.get(destination)
-        if batch is None:
-            batch = batches[destination] = Batch(fan_out, slot, now, deadline, repeatable)
-        batch.add(place, payload, command, slot)
+    finish = merged if command.response_policy is None else _by_policy(command.response_policy, where)
+    fan_out = FanOut(command.name, where, finish, note_cancel)
+    batches = Batches(fan_out, destinations, now, deadline, repeatable)
+    # The keys of each part, by their numbers.
+    keys = split(batches, command, args, slots)
+    fan_out.left = len(keys)
     fan_out.batches = list(batches.values())
     for destination, batch in batches.items():
         batch.seal()
@@ -89,8 +75,9 @@ def send_parts(
             destination.send_batch(batch)
         except TooManyPending as error:
             batch.fail(error)
-    for destination, part in large:
-        _give(destination, part)
+    for slot, payload, place in batches.large:
+        part = SubRequest(fan_out, place, payload, command, slot, now, deadline, repeatable)
+        _give(destinations[slot], part)
     return fan_out.deferred
 
 
@@ -154,7 +141,9 @@ def _over_nodes(command: Command, nodes: list[NodeConnection], note_cancel: Note
     def where(place: int) -> str:
         return str(nodes[place].address)
 
-    return FanOut(command.name, len(nodes), where, _by_policy(command.response_policy, where), note_cancel)
+    fan_out = FanOut(command.name, where, _by_policy(command.response_policy, where), note_cancel)
+    fan_out.left = len(nodes)
+    return fan_out
 
 
 def _by_policy(policy: str | None, where: Callable[[int], str]) -> Finish:
@@ -172,20 +161,19 @@ def _give(destination: Destination, request: Request) -> None:
 class FanOut:
     """A command in several parts: it collects their replies and errors."""
 
-    def __init__(
-        self, name: str, count: int, where: Callable[[int], str], finish: Finish, note_cancel: NoteCancel
-    ) -> None:
-        """Expect the results of ``count`` parts.
+    def __init__(self, name: str, where: Callable[[int], str], finish: Finish, note_cancel: NoteCancel) -> None:
+        """Expect no results yet: ``left`` must be set before a part is sent.
 
         Args:
             name: The name of the command, for error texts.
-            count: The number of parts.
             where: Returns the node or the slot of a part, for error texts.
             finish: Makes the result of the replies.
             note_cancel: Called when the caller cancels the command.
         """
         #: Fires with the result.
         self.deferred: Deferred[Any] = FastDeferred(self._cancelled)
+        #: The number of parts without a result.
+        self.left = 0
         #: The batches among its parts.
         self.batches: list[Batch] = []
         #: Whether one good reply is enough.
@@ -194,7 +182,6 @@ class FanOut:
         self._over = False
         self._note_cancel = note_cancel
         self._name = name
-        self._left = count
         self._where = where
         self._finish = finish
         self._replies: dict[int, Any] = {}
@@ -208,15 +195,15 @@ class FanOut:
     def answered(self, places: Sequence[int], replies: Sequence[Any]) -> None:
         """Take the replies of the parts ``places``."""
         self._replies.update(zip(places, replies, strict=True))
-        self._left -= len(replies)
-        if not self._left:
+        self.left -= len(replies)
+        if not self.left:
             self._end()
 
     def failed(self, place: int, error: BaseException | Failure) -> None:
         """Take the error of a part."""
         self._errors[place] = error.value if isinstance(error, Failure) else error
-        self._left -= 1
-        if not self._left:
+        self.left -= 1
+        if not self.left:
             self._end()
 
     def _cancelled(self, deferred: Deferred[Any]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from itertools import islice
 from math import inf
 from typing import Any
 
@@ -16,23 +15,19 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from ..commands import Command
-from ..commands.encoder import Arg, Packed, pack_keyed
-from ..connection.node import NodeConnection
+from ..commands.encoder import Arg
 from ..errors import ClientClosed, PartialFailure, TooManyPending
 from ..requests.batch import Batch
 from ..requests.history import timeout_error
-from ..requests.retry_queue import RetryQueue
+from .batches import Batches, Intake, store, take
 from .router import Router
 
-# The most commands and bytes that are pending at any time.
+# The most commands that are pending at any time.
 _COMMANDS = 4096
-_BYTES = 1 << 20
 # The most commands that are packed before they are sent, so that the servers start early.
 _AT_ONCE = 2048
 # The most commands that are taken before the reactor can do other work, even if all of them end at once.
 _AT_A_TIME = 2 * _COMMANDS
-# The bytes of smaller commands are not counted.
-_SMALL = 256
 _PIPELINE = Command("a pipeline")
 
 
@@ -44,7 +39,7 @@ class PipelineRun:
         router: Router,
         calls: Iterable[Sequence[Arg]],
         timeout: float | None,
-        each: Callable[[int, Any], object],
+        each: Callable[[int, Any], object] | list[Any],
         *,
         to_the_end: bool,
         backlog: Sized = (),
@@ -55,7 +50,8 @@ class PipelineRun:
             router: Routes the commands.
             calls: The commands.  They are read while earlier ones are pending.
             timeout: The seconds that each command may take; None means no limit.
-            each: Called with the number of a command, counted from 0, and its reply or error.
+            each: Called with the number of a command, counted from 0, and its reply or error.  Or a list, which gets
+                the results at the places of their commands.
             to_the_end: Whether ``close()`` of the client waits for all commands of ``calls``, and not only for the
                 pending ones.
             backlog: Results that ``each`` has stored.  The number of pending commands is lower by as many.
@@ -73,14 +69,11 @@ class PipelineRun:
         self._each = each
         self._backlog = backlog
         self._to_the_end = to_the_end
-        self._count = 0
+        self._intake = Intake()
         self._under_way = 0
         self._most = max(min(_COMMANDS, router.max_pending // 2), 1)
         # More commands are sent when the number of pending ones has fallen to this.
         self._resume_at = self._most // 2
-        # The sizes of the pending commands that are not small.
-        self._sizes: dict[int, int] = {}
-        self._bytes = 0
         # The pending batches, and the Deferreds of the commands that were sent one by one.
         self._batches: list[Batch] = []
         self._others: dict[int, Deferred[Any]] = {}
@@ -109,18 +102,20 @@ class PipelineRun:
         """Pass replies or errors to ``each``."""
         each = self._each
         try:
-            for place, reply in zip(places, replies, strict=True):
-                if self.called or self._given_up:
-                    break
-                each(place, reply)
+            if isinstance(each, list):
+                store(each, places, replies)
+            else:
+                for place, reply in zip(places, replies, strict=True):
+                    if self.called or self._given_up:
+                        break
+                    each(place, reply)
         except BaseException as error:
             # Keep any exception, as a Deferred does for its callbacks.
             self._give_up(error)
         finally:
             # Decrement after the callbacks: they may complete other commands.
             self._under_way -= len(replies)
-            if self._sizes:
-                self._bytes -= sum(self._sizes.pop(place, 0) for place in places)
+            self._intake.remove(places)
         if self._under_way <= self._resume_at and not self._sending:
             self._go_on()
 
@@ -172,12 +167,12 @@ class PipelineRun:
     @property
     def _room(self) -> int:
         """The number of commands that may be sent now."""
-        if self._full or self.called or (self._bytes >= _BYTES and self._under_way):
+        if self._full or self.called or (self._intake.bytes >= self._intake.limit and self._under_way):
             return 0
         return self._most - self._under_way - len(self._backlog)
 
     def _go_on(self) -> None:
-        if self._more and (self._bytes <= _BYTES // 2 or not self._under_way):
+        if self._more and (self._intake.bytes <= self._intake.limit // 2 or not self._under_way):
             self._send()
         else:
             self._check()
@@ -200,11 +195,11 @@ class PipelineRun:
                     self._send_entry(batch)
             else:
                 self._send_entry(entry)
-        enough = self._count + _AT_A_TIME
+        enough = self._intake.count + _AT_A_TIME
         while self._calls is not None and self._room > 0:
             if self._router.closed and not self._to_the_end:
                 self._stop(ClientClosed("the client was closed", maybe_executed=self._history.written))
-            elif self._count >= enough:
+            elif self._intake.count >= enough:
                 # All of them failed at once.  The iterable may be endless, so continue in a later turn of the reactor.
                 self._router.retries.add(self._send)
                 break
@@ -252,41 +247,28 @@ class PipelineRun:
 
     def _take(self, calls: Iterator[Sequence[Arg]], most: int) -> None:
         """Send up to ``most`` commands: most of them in batches, one for each node, the others one by one."""
-        commands, destinations = self._router.commands, self._router.destinations
-        now = self._router.clock.seconds()
+        router, intake = self._router, self._intake
+        now = router.clock.seconds()
         deadline = inf if self._timeout is None else now + self._timeout
-        batches: dict[NodeConnection | RetryQueue, Batch] = {}
-        first, router, to_the_end = self._count, self._router, self._to_the_end
+        batches = Batches(self, router.destinations, now, deadline)
+        end = intake.count + most
+
+        def stopped() -> bool:
+            # The caller's code has ended the run, while it gave a command or took a result.
+            return self._calls is not calls or (router.closed and not self._to_the_end)
+
         try:
-            for place, words in enumerate(islice(calls, most), first):
-                self._count = place + 1
-                payload: Packed = []
-                try:
-                    command = commands[words[0]]
-                    if command.keyed and len(words) > 1 and words.__class__ is not str:
-                        slot, payload = pack_keyed(command.wire_name, words)
-                except Exception:
-                    # It is sent as a single command, which gets the error.
-                    payload = []
-                if payload.__class__ is bytes:
-                    destination = destinations[slot]
-                    batch = batches.get(destination)
-                    if batch is None:
-                        batch = batches[destination] = Batch(self, slot, now, deadline)
-                    batch.add(place, payload, command, slot)
-                    if len(payload) > _SMALL:
-                        self._sizes[place] = len(payload)
-                        self._bytes += len(payload)
-                else:
+            while True:
+                single = take(intake, calls, end - intake.count, router.commands, batches, stopped)
+                if single is not None:
                     # Send earlier commands first: they can have the same keys.
                     self._send_batches(batches)
-                    self._take_single(place, words, now, deadline)
-                if self._bytes >= _BYTES or self._calls is not calls or (router.closed and not to_the_end):
-                    # The last two: the caller's code has ended the run, while it gave a command or took a result.
+                    self._take_single(intake.count - 1, *single, now, deadline)
+                if intake.count == end or intake.bytes >= intake.limit or stopped():
                     break
-            else:
-                if self._count - first < most:
+                if single is None:
                     self._calls = None
+                    break
         except BaseException as error:
             # The iterable of the caller raised.
             self._stop(error)
@@ -297,11 +279,10 @@ class PipelineRun:
             raise TypeError(f"a command must be a sequence of words, not {type(words).__name__}")
         # Copy the words: the caller may change the list later.
         single = _SingleCommand(self, place, tuple(words), now, deadline)
-        self._sizes[place] = sum(len(w) for w in single.words if isinstance(w, (bytes, str, bytearray, memoryview)))
-        self._bytes += self._sizes[place]
+        self._intake.add(place, sum(len(w) for w in single.words if isinstance(w, (bytes, str, bytearray, memoryview))))
         self._send_entry(single)
 
-    def _send_batches(self, batches: dict[NodeConnection | RetryQueue, Batch]) -> None:
+    def _send_batches(self, batches: Batches) -> None:
         gathered = list(batches.values())
         batches.clear()
         for batch in gathered:
@@ -324,7 +305,7 @@ class PipelineRun:
             if failure is not None:
                 self._ended.errback(failure)
             else:
-                self._ended.callback(self._count)
+                self._ended.callback(self._intake.count)
 
     def _cancelled(self, done: Deferred[Any]) -> None:
         self.called = True

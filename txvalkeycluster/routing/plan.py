@@ -12,7 +12,7 @@ from ..commands.encoder import Arg
 from ..commands.overrides import word
 from ..errors import RoutingError
 from ..requests.target import ANY_NODE, Keyless
-from ..slots import argument_slot
+from ..slots import argument_slots
 
 _SHOWN = 40
 
@@ -68,7 +68,7 @@ def plan_command(command: Command, args: Sequence[Arg], *, split: bool = True) -
         TypeError: A key has a type that a key cannot have.
     """
     places = command.places(args)
-    slots = list(map(argument_slot, map(args.__getitem__, places)))
+    slots = argument_slots(args, places)
     if slots and slots.count(slots[0]) == len(slots):
         return Plan(Scope.ONE, slots[0])
     if slots:
