@@ -17,9 +17,9 @@ from twisted.internet.threads import deferToThread
 from txvalkeycluster.testing import LocalCluster, NoServer
 
 from . import interpreter
-from .peers import FOR_THREADS, Addresses, name_of
+from .peers import FOR_THREADS, OBSERVED, Addresses, name_of
 from .report import Results
-from .workloads import WORKLOADS, AnyWorkload, Sample, Threaded
+from .workloads import WORKLOADS, AnyWorkload, Sample, Threaded, set_and_get
 
 # In seconds.  After this time a client without a result is killed.  redis-py needs 18 ms per connection over TLS, and
 # opens 1,000 connections to each of three nodes.  libvalkey may have to be downloaded and compiled.
@@ -153,6 +153,8 @@ async def run(
 
 def applies(peer: str, workload: AnyWorkload) -> bool:
     """Return whether a client is meant to do a workload."""
+    if peer in OBSERVED:
+        return workload.name in map(set_and_get, (1, 10, 50, 1000))
     return isinstance(workload, Threaded) == (peer in FOR_THREADS)
 
 

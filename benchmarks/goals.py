@@ -23,7 +23,7 @@ from .workloads import (
     set_and_get,
 )
 
-ASYNCIO, REDIS, GLIDE = "ours_asyncio", "redis_py", "glide_"
+ASYNCIO, METRICS, REDIS, GLIDE = "ours_asyncio", "ours_metrics", "redis_py", "glide_"
 OURS_THREADS, REDIS_THREADS = "ours_threads", "redis_py_threads"
 
 
@@ -98,6 +98,14 @@ GOALS = [
             (PURE, "only Python", {1: 3.3, 50: 3.3, 1000: 6.0}),
         )
         for workload, limit in ((set_and_get(count), limit) for count, limit in limits.items())
+    ),
+    *(
+        Goal(
+            f"with metrics: CPU per command / CPU without them, {count} in flight",
+            1.15,
+            _interface(METRICS, OURS, set_and_get(count), "cpu"),
+        )
+        for count in (50, 1000)
     ),
     Goal("pipeline of 10,000: CPU / CPU of libvalkey in C", 2.0, _interface(OURS, C, AT_ONCE, "cpu")),
     *(

@@ -169,7 +169,7 @@ add_unusual(Taking *taking, PyObject *words)
         return packed == NULL ? -1 : 0;
     }
     int slot, result = -1;
-    if (PyArg_ParseTuple(packed, "OiS", &command, &slot, &payload)) {
+    if (PyArg_ParseTuple(packed, "OiO!", &command, &slot, &PyBytes_Type, &payload)) {
         taking->bytes = fast_number(taking->intake, fast_str.bytes);
         if (!PyErr_Occurred() && add_counted(taking, slot, payload, command) == 0) {
             PyObject *stopped = PyObject_CallNoArgs(taking->stopped);

@@ -5,7 +5,7 @@
 typedef struct {
     PyObject_HEAD
     vectorcallfunc vectorcall;
-    PyObject *python, *commands, *destinations, *seconds, *canceller, *no_timeout, *converted;
+    PyObject *python, *commands, *destinations, *seconds, *canceller, *no_timeout, *converted, *observer, *context;
     double limit;
     char off;
 } Executor;
@@ -20,6 +20,8 @@ executor_traverse(Executor *self, visitproc visit, void *arg)
     Py_VISIT(self->canceller);
     Py_VISIT(self->no_timeout);
     Py_VISIT(self->converted);
+    Py_VISIT(self->observer);
+    Py_VISIT(self->context);
     return 0;
 }
 
@@ -33,6 +35,8 @@ executor_clear(Executor *self)
     Py_CLEAR(self->canceller);
     Py_CLEAR(self->no_timeout);
     Py_CLEAR(self->converted);
+    Py_CLEAR(self->observer);
+    Py_CLEAR(self->context);
     return 0;
 }
 
@@ -49,12 +53,13 @@ static PyObject *
 make_call(Executor *self, PyObject *make, PyObject *command, PyObject *payload, int slot, double since, double deadline,
           PyObject *repeatable)
 {
+    PyTypeObject *class = self->observer != NULL && self->observer != Py_None ? fast_observed_class : fast_call_class;
     PyObject *target = PyLong_FromLong(slot);
     if (target == NULL) {
         return NULL;
     }
-    if (make == (PyObject *)fast_call_class) {
-        CallRecord *call = (CallRecord *)fast_call_class->tp_alloc(fast_call_class, 0);
+    if (make == (PyObject *)fast_call_class || class == fast_observed_class) {
+        CallRecord *call = (CallRecord *)class->tp_alloc(class, 0);
         if (call == NULL) {
             Py_DECREF(target);
             return NULL;
@@ -66,6 +71,12 @@ make_call(Executor *self, PyObject *make, PyObject *command, PyObject *payload, 
         call->target = target;
         call->since = since;
         call->deadline = deadline;
+        if (class == fast_observed_class
+            && fast_observe((ObservedRecord *)call, self->observer, self->context == NULL ? Py_None : self->context,
+                            PyList_GET_ITEM(self->destinations, slot))
+                   < 0) {
+            Py_CLEAR(call);
+        }
         return (PyObject *)call;
     }
     PyObject *begun = PyFloat_FromDouble(since), *end = PyFloat_FromDouble(deadline), *call = NULL;
@@ -185,7 +196,7 @@ executor_init(Executor *self, PyObject *args, PyObject *keywords)
                           &limit, &canceller, &no_timeout, &convert)) {
         return -1;
     }
-    if (PyList_GET_SIZE(destinations) != 16384 || fast_call_class == NULL) {
+    if (PyList_GET_SIZE(destinations) != 16384 || fast_call_class == NULL || fast_observed_class == NULL) {
         PyErr_SetString(PyExc_ValueError, "there must be a destination for each slot, and the classes must be known");
         return -1;
     }
@@ -204,6 +215,8 @@ executor_init(Executor *self, PyObject *args, PyObject *keywords)
 static PyMemberDef executor_members[] = {
     {"off", T_BOOL, offsetof(Executor, off), 0, NULL},
     {"python", T_OBJECT_EX, offsetof(Executor, python), 0, NULL},
+    {"observer", T_OBJECT, offsetof(Executor, observer), 0, NULL},
+    {"context", T_OBJECT, offsetof(Executor, context), 0, NULL},
     {NULL},
 };
 

@@ -33,11 +33,12 @@ extern PyObject *fast_other_classes;
 // clang-format off
 #define FAST_NAMES(X) \
     X(_admit) X(_commands) X(_due) X(_packed) X(_places) X(_replies) X(_runCallbacks) X(_slots) \
-    X(_startRunCallbacks) X(addBoth) X(addCallback) X(appendleft) X(at) X(begin) X(by) X(bytes) X(callback) \
-    X(called) X(count) X(deadline) X(debug) X(deferred) X(destinations) X(errback) X(failed) X(feed) X(gets) \
-    X(has_data) X(history) X(key_specs) X(keyed) X(keynum) X(limit) X(make) X(pack) X(payload) X(popleft) X(positions) \
-    X(repeatable) X(send) X(sink) X(sizes) X(small) X(start) X(step) X(stop) X(text) X(touch) X(waitingOn) X(wire_name) \
-    X(write)
+    X(_startRunCallbacks) X(addBoth) X(addCallback) X(address) X(appendleft) X(at) X(begin) X(by) X(bytes) \
+    X(callback) X(called) X(count) X(deadline) X(debug) X(deferred) X(destinations) X(errback) X(failed) \
+    X(feed) X(gets) X(has_data) X(history) X(key_specs) X(keyed) X(keynum) X(limit) X(make) X(name) \
+    X(note_time) X(pack) X(payload) X(popleft) X(positions) X(repeatable) X(report_failed) \
+    X(seconds) X(send) X(sink) X(sizes) X(small) X(start) X(step) X(stop) X(text) X(touch) X(waitingOn) \
+    X(wire_name) X(write)
 // clang-format on
 typedef struct {
 #define DECLARE(name) PyObject *name;
@@ -91,6 +92,25 @@ extern PyTypeObject fast_CallRecord;
 
 /* Fire with a result. */
 int fast_fire(CallRecord *self, PyObject *result);
+
+/* ---- observed.c */
+
+typedef struct {
+    CallRecord base;
+    PyObject *observer, *destination, *address, *context;
+} ObservedRecord;
+
+extern PyTypeObject fast_ObservedRecord, fast_TimeRecorder;
+
+/* The Python class whose instances the Executor makes while commands are observed. */
+extern PyTypeObject *fast_observed_class;
+
+/* Note who observes a call, its context (None: a copy of the current one), and which destination gets it. */
+int fast_observe(ObservedRecord *self, PyObject *observer, PyObject *context, PyObject *destination);
+
+/* Report that a call has succeeded.  Returns 1; 0 if the observer wants a record, which the Python code makes; -1 after
+ * an error. */
+int fast_note_time(ObservedRecord *self);
 
 /* ---- packing.c */
 

@@ -104,10 +104,22 @@ use_also(PyObject *module, PyObject *class)
     return PySet_Add(fast_other_classes, class) < 0 ? NULL : Py_NewRef(class);
 }
 
+static PyObject *
+use_observed(PyObject *module, PyObject *class)
+{
+    if (!PyType_Check(class) || !PyType_IsSubtype((PyTypeObject *)class, &fast_ObservedRecord)) {
+        PyErr_SetString(PyExc_TypeError, "the observed calls must be ObservedRecords");
+        return NULL;
+    }
+    Py_XSETREF(fast_observed_class, (PyTypeObject *)Py_NewRef(class));
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef functions[] = {
     {"configure", (PyCFunction)(void (*)(void))configure, METH_VARARGS | METH_KEYWORDS, NULL},
     {"joined", fast_joined, METH_O, NULL},
     {"use_also", use_also, METH_O, NULL},
+    {"use_observed", use_observed, METH_O, NULL},
     {"use_classes", use_classes, METH_VARARGS, NULL},
     {NULL},
 };
@@ -134,8 +146,9 @@ PyInit__fast(void)
         return NULL;
     }
     PyObject *module = PyModule_Create(&definition);
-    PyTypeObject *types[] = {&fast_CallRecord, &fast_Shortcut, &fast_SendQueue, &fast_Reader,
-                             &fast_Replies,    &fast_Messages, &fast_Executor};
+    PyTypeObject *types[] = {&fast_CallRecord, &fast_ObservedRecord, &fast_TimeRecorder,
+                             &fast_Shortcut,   &fast_SendQueue,      &fast_Reader,
+                             &fast_Replies,    &fast_Messages,       &fast_Executor};
     for (size_t place = 0; module != NULL && place < sizeof types / sizeof *types; place++) {
         if (PyModule_AddType(module, types[place]) < 0) {
             Py_CLEAR(module);

@@ -197,7 +197,8 @@ replies_call(Replies *self, PyObject *const *args, size_t flags, PyObject *kwnam
             }
             return reply;
         }
-        if (Py_TYPE(first) != fast_call_class) {
+        int observed = Py_TYPE(first) == fast_observed_class;
+        if (Py_TYPE(first) != fast_call_class && !observed) {
             if (PySet_Contains(fast_other_classes, (PyObject *)Py_TYPE(first)) != 1) {
                 return reply;
             }
@@ -231,7 +232,10 @@ replies_call(Replies *self, PyObject *const *args, size_t flags, PyObject *kwnam
                 return reply;
             }
             Py_XSETREF(call->payload, Py_NewRef(fast_no_bytes));
-            failed = fast_fire(call, value);
+            int noted = observed ? fast_note_time((ObservedRecord *)call) : 1;
+            failed = noted > 0    ? fast_fire(call, value)
+                     : noted == 0 ? fast_tell((PyObject *)call, fast_str.callback, value)
+                                  : -1;
             Py_DECREF(value);
         }
         Py_DECREF(reply);

@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import REGISTRY, Collector, CollectorRegistry
 from prometheus_client.utils import floatToGoString
 
+from .acceleration import fast
 from .errors import ClientClosed
 from .routing.observation import ObservableClient
 from .statistics import FinishedCommand, Labels, NodeStatistics, Statistics
@@ -290,7 +291,7 @@ class _CommandTimes:
     def __call__(self, finished: FinishedCommand) -> None:
         self.note_time(finished.name, finished.seconds, finished.error)
 
-    def _recorder(self) -> Callable[[str, float, BaseException | None], None]:
+    def _recorder(self) -> Callable[[str, float, BaseException | None], object]:
         # Local names, because this function runs for each command.
         times_of = self._times
         times_by_label, failed, sort_in = self._times_by_label, self._failed, self._sort_in
@@ -306,7 +307,7 @@ class _CommandTimes:
             if len(times) >= _TOGETHER:
                 sort_in(times)
 
-        return note_time
+        return note_time if fast is None else fast.TimeRecorder(note_time, times_of, _TOGETHER)
 
     def _times_by_label(self, name: str) -> _Times:
         label = self._labels.of_command(name)

@@ -23,6 +23,8 @@ NAMES = {
     "ours": "txvalkeycluster",
     "ours_pure": "txvalkeycluster, only Python",
     "ours_reactor": "txvalkeycluster, its reactor",
+    "ours_metrics": "txvalkeycluster, metrics",
+    "ours_tracing": "txvalkeycluster, tracing",
     "ours_asyncio": "txvalkeycluster, asyncio",
     "ours_iterator": "txvalkeycluster, iterator",
     "ours_uvloop": "txvalkeycluster, uvloop",
@@ -38,6 +40,8 @@ NAMES = {
 }
 
 
+#: The clients that only do a SET and a GET: each command has one report.
+OBSERVED = ("ours_metrics", "ours_tracing")
 #: The clients for threads.  They do only the workloads of threads, which no other client does.
 FOR_THREADS = ("ours_threads", "redis_py_threads")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet import defer
 from twisted.python.failure import Failure
@@ -43,13 +43,29 @@ class Observer(Protocol):
         """Handle that `report` or `note_time` has raised an exception for a command with this name."""
 
 
-class ObservedCall(Call):
+class _Observed:
+    """The attributes that `ObservedCall` adds to a call.  `_fast` has the same class in C."""
+
+    __slots__ = ()
+
+    _observer: Observer
+    #: The node that this call was given to last; None if there was none yet.
+    address: Address | None
+    #: The context variables of the caller.
+    context: Context
+
+
+if fast is not None and not TYPE_CHECKING:
+    _Observed = fast.ObservedRecord
+
+
+class ObservedCall(_Observed, Call):
     """A call that reports its end to an observer.
 
     A callback on an ordinary call would do the same, but cost 1 us: it prevents the direct resumption of a coroutine.
     """
 
-    __slots__ = ("_observer", "address", "context")
+    __slots__ = () if fast is not None else ("_observer", "address", "context")
 
     def __init__(self, observer: Observer, *call: Any, **rest: Any) -> None:
         """Make the call.  `routing.observation` makes most calls without this method, to save time.
@@ -61,10 +77,8 @@ class ObservedCall(Call):
         """
         super().__init__(*call, **rest)
         self._observer = observer
-        #: The node that this call was given to last; None if there was none yet.
-        self.address: Address | None = None
-        #: The context variables of the caller.
-        self.context: Context = observer.context()
+        self.address = None
+        self.context = observer.context()
 
     def give_to(self, destination: Destination) -> None:
         """Give this call to a destination, and note which node that is."""
@@ -152,5 +166,5 @@ class _Nobody:
 
 _put_forward()
 if fast is not None:
-    fast.use_also(ObservedCall)
+    fast.use_observed(ObservedCall)
 lay_out(ObservedCall(_Nobody(), b"", Command("a first call"), UNROUTED, 0.0, 0.0))

@@ -284,8 +284,7 @@ class Router:
     def _execute_by(self, execute: Callable[..., Deferred[Any]]) -> None:
         """Let another function send the commands."""
         if self.executor is not None:
-            self.executor.python = execute
-            self.executor.off = self.closed or self.observation is not None
+            self.executor.python, self.executor.observer = execute, self.observation
         else:
             self.execute = execute  # type: ignore[method-assign]
 
