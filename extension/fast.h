@@ -32,13 +32,15 @@ extern PyObject *fast_other_classes;
 /* Names of attributes. */
 // clang-format off
 #define FAST_NAMES(X) \
-    X(_admit) X(_commands) X(_due) X(_packed) X(_places) X(_replies) X(_runCallbacks) X(_slots) \
-    X(_startRunCallbacks) X(addBoth) X(addCallback) X(address) X(appendleft) X(at) X(begin) X(by) X(bytes) \
-    X(callback) X(called) X(count) X(deadline) X(debug) X(deferred) X(destinations) X(errback) X(failed) \
-    X(feed) X(gets) X(has_data) X(history) X(key_specs) X(keyed) X(keynum) X(limit) X(make) X(name) \
-    X(note_time) X(pack) X(payload) X(popleft) X(positions) X(repeatable) X(report_failed) \
-    X(seconds) X(send) X(sink) X(sizes) X(small) X(start) X(step) X(stop) X(text) X(touch) X(waitingOn) \
-    X(wire_name) X(write)
+    X(_admit) X(_broken) X(_close_if_drained) X(_commands) X(_deliver) X(_due) X(_flush_in_python) X(_handle) \
+    X(_packed) X(_places) X(_replies) X(_runCallbacks) X(_schedule) X(_slots) X(_startRunCallbacks) \
+    X(_tempDataBuffer) X(_touched) X(_write_large) X(_write_later) X(addBoth) X(addCallback) X(address) \
+    X(appendleft) X(at) X(begin) X(by) X(bytes) X(bytes_received) X(bytes_sent) X(callback) X(called) \
+    X(cancels) X(commands) X(count) X(dataBuffer) X(deadline) X(debug) X(deferred) X(destinations) X(errback) \
+    X(extend) X(failed) X(feed) X(flush) X(gets) X(has_data) X(held) X(history) X(key_specs) X(keyed) X(keynum) \
+    X(limit) X(make) X(name) X(note_time) X(pack) X(payload) X(popleft) X(positions) X(repeatable) \
+    X(report_failed) X(seconds) X(send) X(sink) X(sizes) X(small) X(start) X(step) X(stop) X(text) X(touch) \
+    X(waitingOn) X(wire_name) X(write)
 // clang-format on
 typedef struct {
 #define DECLARE(name) PyObject *name;
@@ -174,9 +176,9 @@ PyObject *fast_merge(PyObject *const *args);
 
 extern PyTypeObject fast_Shortcut;
 
-/* ---- send_queue.c */
+/* ---- command_stream.c */
 
-extern PyTypeObject fast_SendQueue;
+extern PyTypeObject fast_CommandStream;
 
 /* joined(requests): join the payloads of requests; None if one of them is not bytes. */
 PyObject *fast_joined(PyObject *module, PyObject *requests);
@@ -195,11 +197,20 @@ typedef struct {
 
 extern PyTypeObject fast_Reader;
 
+/* Take bytes. */
+int fast_feed(Reader *self, PyObject *data);
+
 /* Return the next reply, or `nothing`. */
 PyObject *fast_next_reply(Reader *self);
 
 /* ---- replies.c, messages.c, executor.c */
 
 extern PyTypeObject fast_Replies, fast_Messages, fast_Executor;
+
+/* Give bytes to the reader, and deliver replies.  Returns the first reply that the Python code has to handle. */
+PyObject *fast_deliver(PyObject *replies, PyObject *data);
+
+/* Tell whether the Python code has nothing to do after `fast_deliver` returned this. */
+int fast_is_done(PyObject *replies, PyObject *reply);
 
 #endif

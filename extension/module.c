@@ -147,7 +147,7 @@ PyInit__fast(void)
     }
     PyObject *module = PyModule_Create(&definition);
     PyTypeObject *types[] = {&fast_CallRecord, &fast_ObservedRecord, &fast_TimeRecorder,
-                             &fast_Shortcut,   &fast_SendQueue,      &fast_Reader,
+                             &fast_Shortcut,   &fast_CommandStream,  &fast_Reader,
                              &fast_Replies,    &fast_Messages,       &fast_Executor};
     for (size_t place = 0; module != NULL && place < sizeof types / sizeof *types; place++) {
         if (PyModule_AddType(module, types[place]) < 0) {

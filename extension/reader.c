@@ -186,8 +186,8 @@ parse(Reader *self, const char **place, const char *end, int depth, PyObject **o
     return DONE;
 }
 
-static int
-reader_take(Reader *self, PyObject *data)
+int
+fast_feed(Reader *self, PyObject *data)
 {
     if (self->busy) {
         PyObject *done = PyObject_CallOneArg(self->feed, data);
@@ -218,7 +218,7 @@ reader_feed(Reader *self, PyObject *data)
         PyErr_SetString(PyExc_TypeError, "bytes are needed");
         return NULL;
     }
-    return reader_take(self, data) < 0 ? NULL : Py_NewRef(Py_None);
+    return fast_feed(self, data) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 PyObject *
@@ -255,7 +255,7 @@ fast_next_reply(Reader *self)
         }
         Py_CLEAR(self->buffer);
         self->busy = 1;
-        int failed = reader_take(self, rest) < 0;
+        int failed = fast_feed(self, rest) < 0;
         Py_DECREF(rest);
         if (failed) {
             return NULL;

@@ -170,7 +170,7 @@ done:
 
 /* Deliver replies, and return the first one that the Python code has to handle. */
 static PyObject *
-replies_call(Replies *self, PyObject *const *args, size_t flags, PyObject *kwnames)
+deliver(Replies *self)
 {
     for (;;) {
         PyObject *reply = fast_next_reply(self->reader);
@@ -244,6 +244,31 @@ replies_call(Replies *self, PyObject *const *args, size_t flags, PyObject *kwnam
             return NULL;
         }
     }
+}
+
+static PyObject *
+replies_call(Replies *self, PyObject *const *args, size_t flags, PyObject *kwnames)
+{
+    return deliver(self);
+}
+
+PyObject *
+fast_deliver(PyObject *replies, PyObject *data)
+{
+    Replies *self = (Replies *)replies;
+    return fast_feed(self->reader, data) < 0 ? NULL : deliver(self);
+}
+
+int
+fast_is_done(PyObject *replies, PyObject *reply)
+{
+    Replies *self = (Replies *)replies;
+    PyObject *first = reply == self->reader->nothing ? first_of(self->sent) : NULL;
+    if (reply != self->reader->nothing) {
+        return 0;
+    }
+    /* The next replies of a batch can come much later. */
+    return first == NULL || PyObject_TypeCheck(first, &fast_CallRecord);
 }
 
 static int

@@ -16,13 +16,12 @@ from twisted.internet.defer import Deferred
 
 from tests.cases import SynchronousTestCase
 from tests.memory import MemoryTests
-from txvalkeycluster import ClientClosed, ProtocolError, ReplyError, TooManyPending
+from txvalkeycluster import ClientClosed, ProtocolError, ReplyError
 from txvalkeycluster.acceleration import fast
 from txvalkeycluster.commands import Command, CommandTable
 from txvalkeycluster.commands.encoder import pack, pack_keyed
 from txvalkeycluster.commands.generated import COMMANDS
 from txvalkeycluster.connection.protocol import NOTHING, PUSH
-from txvalkeycluster.connection.send_queue import BURST, PythonSendQueue, SendQueue, joined, python_joined
 from txvalkeycluster.requests.request import Call
 from txvalkeycluster.slots import argument_slot
 from txvalkeycluster.testing import DEFAULT_REPLY
@@ -149,84 +148,6 @@ class ReaderTests(SynchronousTestCase):
             self.assertIs(reader.gets(), NOTHING)
             self.assertFalse(reader.has_data())
         self.assertRaises(TypeError, reader.feed, "text")
-
-
-class Timer:
-    """A timer that notes its calls."""
-
-    def __init__(self, log: list[Any]) -> None:
-        self.at = 50.0
-        self.log = log
-
-    def by(self, at: float) -> None:
-        self.log.append(("by", at))
-        self.at = at
-
-
-class Scheduler:
-    """A scheduler that notes its calls."""
-
-    def __init__(self, log: list[Any]) -> None:
-        self.log = log
-
-    def touch(self, queue: Any) -> None:
-        self.log.append("touch")
-        if len(self.log) % 7 == 3:
-            raise ValueError("touch")
-
-    def write(self, queue: Any) -> None:
-        self.log.append("write")
-        queue._unsent = []
-
-
-def made_queue(base: type[Any], crowd: int) -> Any:
-    """Return a queue whose effects are in its ``log``."""
-
-    class Queue(base):  # type: ignore[misc]
-        def _admit(self, request: Any, count: int = 1) -> None:
-            self.log.append(("admit", len(self._unsent)))
-            if request.payload == b"refused":
-                raise TooManyPending("full")
-
-    queue: Any = Queue()
-    queue.log = []
-    queue._unsent, queue._crowd = [], crowd
-    queue._deadline_timer, queue._write_scheduler = Timer(queue.log), Scheduler(queue.log)
-    return queue
-
-
-PAYLOADS = st.sampled_from([b"small", b"refused", [b"large", b"parts"], b""])
-
-
-class QueueTests(SynchronousTestCase):
-    skip = NO_EXTENSION
-
-    @given(st.lists(st.tuples(PAYLOADS, st.integers(0, 100)), max_size=30), st.integers(0, 5))
-    def test_the_same_effects(self, requests: list[tuple[Any, int]], crowd: int) -> None:
-        queues = [made_queue(base, crowd) for base in (SendQueue, PythonSendQueue)]
-        for payload, deadline in requests:
-            call = Call(payload, GET, 0, 0.0, float(deadline))
-            first, second = (outcome(queue.send, call) for queue in queues)
-            self.assertEqual(first, second)
-            self.assertEqual(queues[0]._unsent, queues[1]._unsent)
-        self.assertEqual(queues[0].log, queues[1].log)
-
-    def test_a_burst(self) -> None:
-        queues = [made_queue(base, BURST * 2) for base in (SendQueue, PythonSendQueue)]
-        for queue in queues:
-            for _ in range(BURST + 1):
-                queue.send(Call(b"x", GET, 0, 0.0, 60.0))
-        self.assertEqual(queues[0].log, ["touch", "write"])
-        self.assertEqual(queues[1].log, ["touch", "write"])
-
-    def test_without_a_list(self) -> None:
-        """A queue that was not initialized raises an error."""
-        self.assertRaises(AttributeError, fast.SendQueue().send, object())
-
-    @given(st.lists(PAYLOADS, min_size=1, max_size=100))
-    def test_joined(self, payloads: list[Any]) -> None:
-        requests: list[Any] = [Call(payload, GET, 0, 0.0, 1.0) for payload in payloads]
-        self.assertEqual(joined(requests), python_joined(requests))
 
 
 class ReferenceTests(MemoryTests):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from twisted.internet import tcp
@@ -9,7 +10,7 @@ from twisted.internet.testing import StringTransport
 
 from tests.cases import SynchronousTestCase
 from tests.scripted.base import ScriptedTests
-from txvalkeycluster.direct_write import direct_writer
+from txvalkeycluster.direct_write import direct_writer, write_at_once
 
 
 class Transport(tcp.Connection):
@@ -58,6 +59,20 @@ class DirectWriterTests(SynchronousTestCase):
             transport = Transport()
             transport.writeSomeData = function  # type: ignore[method-assign]
             self.assertIsNone(direct_writer(transport))
+
+    def test_what_writes(self) -> None:
+        """The socket itself, unless the transport has its own way to write."""
+        plain: Any = tcp.Connection.__new__(tcp.Connection)
+        plain.socket = socket.socket()
+        self.addCleanup(plain.socket.close)
+        self.assertEqual(write_at_once(plain), plain.socket.send)
+        own = Transport()
+        self.assertEqual(write_at_once(own), own.writeSomeData)
+        plain.writeSomeData = len
+        self.assertIs(write_at_once(plain), len)
+        del plain.writeSomeData
+        plain.socket = object()
+        self.assertEqual(write_at_once(plain), plain.writeSomeData)
 
 
 class SocketTests(ScriptedTests):

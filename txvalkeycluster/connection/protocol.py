@@ -16,11 +16,11 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import hiredis
-from twisted.internet import protocol, tcp
+from twisted.internet import protocol
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from ..direct_write import direct_writer
+from ..direct_write import direct_writer, write_at_once
 from ..errors import ConnectionLost, ProtocolError, ReplyError, TooManyPending
 from ..options import Options
 from ..requests.deadlines import DeadlineTimer, not_too_soon, split_expired
@@ -28,9 +28,9 @@ from ..requests.fast_deferred import fast
 from ..requests.request import ASKING, InternalCall, MultiRequest, Request, count_commands, size
 from ..sentinel import Sentinel
 from ..statistics import NodeStatistics, Purpose
+from .command_stream import BURST, CommandStream
 from .decoder import decoder
 from .listener import ConnectionListener
-from .send_queue import BURST, SendQueue, joined
 from .transport import TransportProtocol
 from .write_scheduler import WriteScheduler
 
@@ -47,7 +47,7 @@ _READER_MEMORY = 1 << 20
 _LARGE_BATCH = 128
 
 
-class RESPProtocol(SendQueue, TransportProtocol):
+class RESPProtocol(CommandStream, TransportProtocol):
     """One connection to one node."""
 
     # Defaults are class attributes: CPython reads the attributes of an instance with more than 30 of them more slowly.
@@ -63,7 +63,6 @@ class RESPProtocol(SendQueue, TransportProtocol):
     unanswered = 0
     # Whether the connection was closed before the replies to cancelled commands came.
     _owed_at_close = False
-    _draining = False
     # The bytes that were queued while the transport had too many unsent bytes.
     _paused_bytes = 0
     # The number of commands in unsent batches minus the number of these batches.
@@ -107,7 +106,7 @@ class RESPProtocol(SendQueue, TransportProtocol):
         self._mixed = False
         self._deadline_timer = DeadlineTimer(clock, self._sweep)
         self.heard_at = 0.0
-        self._direct: tcp.Connection | None = None
+        self._direct = self._write_at_once = None
 
     def __repr__(self) -> str:
         state = "ended" if self.ended else "draining" if self._draining else "paused" if self._paused else "open"
@@ -196,47 +195,7 @@ class RESPProtocol(SendQueue, TransportProtocol):
     # The request needs an exclusive connection, and has leased this one.
     send_exclusive = send_subscription = send_mixed
 
-    def flush(self) -> None:
-        """Write all queued commands, unless the transport has too many unsent bytes."""
-        unsent = self._unsent
-        if not unsent or self._paused or self.ended:
-            return
-        # Calls are inlined by hand: with one command in flight, this method runs once per command.
-        if self._cancels_seen != self._write_scheduler.cancels.count:
-            self._drop_cancelled()
-            if not unsent:
-                return
-        self._unsent = []
-        sent = self._sent
-        if not sent:
-            # The first pending reply: silence counts from now.
-            self.heard_at = now = self.seconds()
-            if now + self.patience < self._deadline_timer.at:
-                self._deadline_timer.by(now + self.patience)
-        if self._mixed:
-            self._extend_sent(unsent)
-        else:
-            sent.extend(unsent)
-            self._carried_more = True
-        room = self._max_pending - len(sent)
-        self._crowd = BURST if room >= BURST else max(room, 0)
-        data = joined(unsent)
-        if data is None:
-            self._write_large(unsent)
-            return
-        counters = self.counters
-        counters.commands += len(unsent)
-        length = len(data)
-        counters.bytes_sent += length
-        direct = self._direct
-        # See `direct_write`.
-        if direct is not None and not direct.dataBuffer and not direct._tempDataBuffer:
-            written = direct.writeSomeData(data)
-            # The result is an exception if the socket is broken; the reactor reports that later in connectionLost.
-            if isinstance(written, int):
-                if written == length:
-                    return
-                data = data[written:]
+    def _write_later(self, data: bytes) -> None:
         self._transport().write(data)
 
     def _extend_sent(self, unsent: list[Request]) -> None:
@@ -286,55 +245,42 @@ class RESPProtocol(SendQueue, TransportProtocol):
 
     # ---- replies in
 
-    def dataReceived(self, data: bytes) -> None:
-        """Deliver the replies that are complete with ``data``."""
-        if self.ended:
-            return
-        scheduler = self._write_scheduler
-        outer, scheduler.held = scheduler.held, True
-        self.heard_at = self.seconds()
-        self.counters.bytes_received += len(data)
-        owed = len(self._sent)
-        try:
-            self._deliver(data)
-        finally:
-            scheduler.held = outer
-            if not outer:
-                # TLS transports batch their writes themselves.
-                scheduler.read_done(owed - len(self._sent) if self._direct is not None else 0)
-        if self._draining:
-            self._close_if_drained()
-
     def _deliver(self, data: bytes) -> None:
+        try:
+            self._reader.feed(data)
+            reply = self._next_reply()
+        except Exception as error:
+            self._broken(error, None)
+        else:
+            self._handle(reply)
+
+    def _handle(self, reply: Any) -> None:
+        """Handle a reply, and all replies after it that have come."""
         sent = self._sent
         decode = self._decode
         request: Request | None = None
         next_reply = self._next_reply
         try:
-            self._reader.feed(data)
-            while True:
-                reply = next_reply()
-                if reply is NOTHING:
-                    break
+            while reply is not NOTHING:
                 kind = reply.__class__
-                if kind is not bytes and kind in _UNUSUAL:
+                if kind is not bytes and kind in _UNUSUAL and (sent or kind is PUSH):
                     if kind is PUSH:
                         self._pushed(reply)
-                        continue
-                    if sent:
+                    else:
                         self._refused(sent.popleft(), reply)
-                        continue
-                if not sent:
+                elif not sent:
                     if self.ended:
                         break
                     raise ProtocolError(f"{self.peer} sent a reply without a pending command")
-                request = sent.popleft()
-                if not request.called:
-                    if decode is None and request.history is None:
-                        request.payload = b""
-                        request.callback(reply)
-                    else:
-                        self._answer(request, reply)
+                else:
+                    request = sent.popleft()
+                    if not request.called:
+                        if decode is None and request.history is None:
+                            request.payload = b""
+                            request.callback(reply)
+                        else:
+                            self._answer(request, reply)
+                reply = next_reply()
             if sent and isinstance(sent[0], MultiRequest):
                 # The other replies of the batch may be large and come much later.
                 sent[0].hand_over()
@@ -454,6 +400,7 @@ class RESPProtocol(SendQueue, TransportProtocol):
         transport = self._transport()
         self.heard_at = self.seconds()
         self._direct = direct_writer(transport)
+        self._write_at_once = None if self._direct is None else write_at_once(self._direct)
         if self._direct is not None and getattr(transport.protocol, "_wrappedProtocol", None) is self:
             # Skip the wrapper that Twisted's endpoints put around a protocol until it is connected.
             transport.protocol = self
@@ -494,7 +441,7 @@ class RESPProtocol(SendQueue, TransportProtocol):
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         """Handle the closing of the socket."""
         self.transport = None
-        self._direct = None
+        self._direct = self._write_at_once = None
         self._closed()
         if self.login is not None:
             self.login.stop()

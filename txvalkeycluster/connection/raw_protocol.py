@@ -27,6 +27,8 @@ class RawProtocol(RESPProtocol):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._framer = ReplyFramer(_LARGEST)
+        # The version in C reads parsed replies.
+        self._next_reply = self._reader.gets
 
     def _deliver(self, data: bytes) -> None:
         sent = self._sent

@@ -28,7 +28,7 @@ class TransportProtocol(protocol.Protocol):
     _close_timer: Timer | None = None
     # Fires at the end of the TLS handshake; None afterwards, and without TLS.
     _secured: Deferred[None] | None = None
-    _paused = False
+    _paused: bool
     #: The connection is aborted if replies are pending and nothing has come for this long, in seconds.
     patience: float
     #: When bytes last came, as clock.seconds(), or when the first pending command was written.

@@ -93,14 +93,18 @@ class WriteScheduler:
                 try:
                     connection.flush()
                 except Exception as error:
-                    _broken(connection, error)
+                    self.failed(connection, error)
 
     def write(self, connection: Writer) -> None:
         """Let one connection write now.  An error in its transport ends the connection."""
         try:
             connection.flush()
         except Exception as error:
-            _broken(connection, error)
+            self.failed(connection, error)
+
+    def failed(self, connection: Writer, error: Exception) -> None:
+        """End a connection that could not write.  Only a transport of the application raises."""
+        connection.abort(ConnectionLost(f"{connection.peer}: {error!r}"))
 
     def stop(self) -> None:
         """Cancel the scheduled write."""
@@ -109,8 +113,3 @@ class WriteScheduler:
     def _schedule(self) -> None:
         if not self._timer.running:
             self._timer.start(0)
-
-
-def _broken(connection: Writer, error: Exception) -> None:
-    """End a connection that could not write.  Only a transport of the application raises."""
-    connection.abort(ConnectionLost(f"{connection.peer}: {error!r}"))
