@@ -79,6 +79,11 @@ make_call(Executor *self, PyObject *make, PyObject *command, PyObject *payload, 
         }
         return (PyObject *)call;
     }
+    if (make == (PyObject *)fast_reply_class) {
+        PyObject *reply = fast_make_reply(command, payload, target, since, deadline, repeatable, self->canceller);
+        Py_DECREF(target);
+        return reply;
+    }
     PyObject *begun = PyFloat_FromDouble(since), *end = PyFloat_FromDouble(deadline), *call = NULL;
     if (begun != NULL && end != NULL) {
         PyObject *args[] = {payload, command, target, begun, end, repeatable, self->canceller};

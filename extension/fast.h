@@ -32,15 +32,16 @@ extern PyObject *fast_other_classes;
 /* Names of attributes. */
 // clang-format off
 #define FAST_NAMES(X) \
-    X(_admit) X(_broken) X(_close_if_drained) X(_commands) X(_deliver) X(_due) X(_flush_in_python) X(_handle) \
-    X(_packed) X(_places) X(_replies) X(_runCallbacks) X(_schedule) X(_slots) X(_startRunCallbacks) \
-    X(_tempDataBuffer) X(_touched) X(_write_large) X(_write_later) X(addBoth) X(addCallback) X(address) \
-    X(appendleft) X(at) X(begin) X(by) X(bytes) X(bytes_received) X(bytes_sent) X(callback) X(called) \
-    X(cancels) X(commands) X(count) X(dataBuffer) X(deadline) X(debug) X(deferred) X(destinations) X(errback) \
-    X(extend) X(failed) X(feed) X(flush) X(gets) X(has_data) X(held) X(history) X(key_specs) X(keyed) X(keynum) \
-    X(limit) X(make) X(name) X(note_time) X(pack) X(payload) X(popleft) X(positions) X(repeatable) \
-    X(report_failed) X(seconds) X(send) X(sink) X(sizes) X(small) X(start) X(step) X(stop) X(text) X(touch) \
-    X(waitingOn) X(wire_name) X(write)
+    X(_admit) X(_broken) X(_close_if_drained) X(_commands) X(_continue_later) X(_deliver) X(_due) \
+    X(_flush_in_python) X(_handle) X(_packed) X(_places) X(_replies) X(_runCallbacks) X(_schedule) X(_slots) \
+    X(_startRunCallbacks) X(_step_failed) X(_tempDataBuffer) X(_touched) X(_write_large) X(_write_later) \
+    X(addBoth) X(addCallback) X(add_done_callback) X(address) X(appendleft) X(at) X(begin) X(by) X(bytes) \
+    X(bytes_received) X(bytes_sent) X(callback) X(called) X(cancels) X(commands) X(context) X(count) \
+    X(dataBuffer) X(deadline) X(debug) X(deferred) X(destinations) X(errback) X(extend) X(failed) X(feed) \
+    X(flush) X(gets) X(has_data) X(held) X(history) X(key_specs) X(keyed) X(keynum) X(limit) X(make) X(name) \
+    X(note_time) X(pack) X(payload) X(popleft) X(positions) X(repeatable) X(report_failed) X(seconds) X(send) \
+    X(set_result) X(sink) X(sizes) X(small) X(start) X(step) X(stop) X(text) X(touch) X(waitingOn) X(wire_name) \
+    X(write)
 // clang-format on
 typedef struct {
 #define DECLARE(name) PyObject *name;
@@ -113,6 +114,23 @@ int fast_observe(ObservedRecord *self, PyObject *observer, PyObject *context, Py
 /* Report that a call has succeeded.  Returns 1; 0 if the observer wants a record, which the Python code makes; -1 after
  * an error. */
 int fast_note_time(ObservedRecord *self);
+
+/* ---- reply.c */
+
+/* The Python class of the replies for asyncio; NULL as long as it is not imported. */
+extern PyTypeObject *fast_reply_class;
+
+/* reply_record(future, task, current_task, current_tasks, converted): make the base class of this class. */
+PyObject *fast_reply_record(PyObject *module, PyObject *args);
+
+PyObject *fast_make_reply(PyObject *command, PyObject *payload, PyObject *target, double since, double deadline,
+                          PyObject *repeatable, PyObject *canceller);
+
+/* Return 1 if a reply has not ended, 0 if it has, and -1 if it has a history. */
+int fast_reply_state(PyObject *self);
+
+/* End a reply with a result, as `CommandReply.callback`, and free the bytes of the command. */
+int fast_answer_reply(PyObject *self, PyObject *result);
 
 /* ---- packing.c */
 

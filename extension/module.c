@@ -115,10 +115,23 @@ use_observed(PyObject *module, PyObject *class)
     Py_RETURN_NONE;
 }
 
+static PyObject *
+use_reply(PyObject *module, PyObject *class)
+{
+    if (!PyType_Check(class)) {
+        PyErr_SetString(PyExc_TypeError, "a class is needed");
+        return NULL;
+    }
+    Py_XSETREF(fast_reply_class, (PyTypeObject *)Py_NewRef(class));
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef functions[] = {
     {"configure", (PyCFunction)(void (*)(void))configure, METH_VARARGS | METH_KEYWORDS, NULL},
     {"joined", fast_joined, METH_O, NULL},
+    {"reply_record", fast_reply_record, METH_VARARGS, NULL},
     {"use_also", use_also, METH_O, NULL},
+    {"use_reply", use_reply, METH_O, NULL},
     {"use_observed", use_observed, METH_O, NULL},
     {"use_classes", use_classes, METH_VARARGS, NULL},
     {NULL},

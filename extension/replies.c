@@ -136,6 +136,25 @@ give_back(Replies *self, PyObject *request)
     return fast_clear_error() < 0 ? -1 : fast_tell(self->sent, fast_str.appendleft, request);
 }
 
+/* Give a reply to a reply of asyncio.  Returns 0 if the Python code has to do it, and -1 after an error. */
+static int
+answer_asyncio(Replies *self, PyObject *first, PyObject *reply)
+{
+    int state = fast_reply_state(first);
+    if (state < 0) {
+        return 0;
+    }
+    PyObject *request = take_first(self), *value = NULL;
+    int answered = request == NULL ? -1 : 1;
+    if (request != NULL && state == 1) {
+        value = decoded(self, reply);
+        answered = value == NULL ? give_back(self, request) : fast_answer_reply(request, value) < 0 ? -1 : 1;
+    }
+    Py_XDECREF(request);
+    Py_XDECREF(value);
+    return answered;
+}
+
 /* Give a reply to a request of another class.  Returns 0 if the Python code has to do it, and -1 after an error. */
 static int
 answer_other(Replies *self, PyObject *request, PyObject *reply)
@@ -199,10 +218,12 @@ deliver(Replies *self)
         }
         int observed = Py_TYPE(first) == fast_observed_class;
         if (Py_TYPE(first) != fast_call_class && !observed) {
-            if (PySet_Contains(fast_other_classes, (PyObject *)Py_TYPE(first)) != 1) {
+            if (Py_TYPE(first) != fast_reply_class
+                && PySet_Contains(fast_other_classes, (PyObject *)Py_TYPE(first)) != 1) {
                 return reply;
             }
-            int answered = answer_other(self, first, reply);
+            int answered = Py_TYPE(first) == fast_reply_class ? answer_asyncio(self, first, reply)
+                                                              : answer_other(self, first, reply);
             if (answered == 0) {
                 return reply;
             }
@@ -268,7 +289,7 @@ fast_is_done(PyObject *replies, PyObject *reply)
         return 0;
     }
     /* The next replies of a batch can come much later. */
-    return first == NULL || PyObject_TypeCheck(first, &fast_CallRecord);
+    return first == NULL || PyObject_TypeCheck(first, &fast_CallRecord) || Py_TYPE(first) == fast_reply_class;
 }
 
 static int

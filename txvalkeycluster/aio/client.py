@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import _get_running_loop
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextvars import copy_context
 from functools import partial
@@ -35,9 +36,11 @@ from ..topology.model import Node, Topology
 from ..transaction import Attempts, Transaction, WatchSession
 from ..wrapped_queue import WrappedQueue
 from . import loops
-from .reply import AsyncIteration, Reply, check_loop, reply_by, reply_from, send
+from .reply import AsyncIteration, CommandReply, Reply, check_loop, reply_by, reply_from, reply_of
 
 _T = TypeVar("_T")
+# The router makes a request of any kind that has the methods of `Call`.
+_make: Any = CommandReply
 
 
 class AsyncClient(AsyncCommands[Text]):
@@ -88,12 +91,22 @@ class AsyncClient(AsyncCommands[Text]):
             loops.release(self._loop)
             raise
         self._client.add_listener(partial(_release, self._loop))
+        # An attribute, because each command reads it.
+        self._call: Any = self._client._call
 
     def __repr__(self) -> str:
         return f"<AsyncClient {self._client!r}>"
 
     def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Any:
-        return send(self._client, self._loop, words, convert)
+        if _get_running_loop() is not self._loop:
+            check_loop(self._loop)
+        call = self._call(words, make=_make)
+        if call.__class__ is not CommandReply:
+            # A command for several nodes, for example.
+            return reply_of(self._loop, call, convert)
+        if convert is not None:
+            call.convert = convert
+        return call
 
     @property
     def options(self) -> Options:
@@ -130,6 +143,7 @@ class AsyncClient(AsyncCommands[Text]):
         view: AsyncClient[Text] = AsyncClient.__new__(type(self))
         view._loop = self._loop
         view._client = self._client.with_options(timeout=timeout, repeatable=repeatable, split_keys=split_keys)
+        view._call = view._client._call
         return view
 
     def pipeline(self, *, timeout: float | None = DEFAULT) -> AsyncPipeline[Text]:

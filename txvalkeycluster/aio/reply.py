@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from asyncio import Task, _get_running_loop, current_task
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextvars import Context
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from ..client import ClusterClient
 from ..commands import Command
 from ..commands.converters import Convert, converted
 from ..commands.encoder import Packed
@@ -148,7 +148,74 @@ def _fail(reply: Reply[Any], error: Any) -> None:
 _init = asyncio.Future.__init__
 
 
-class CommandReply(Reply[Any]):
+class _ReplyRecord(asyncio.Future[_T]):
+    """The attributes of a `CommandReply`, and its way from the result to the waiting task.  `_fast` has it in C."""
+
+    #: Converts the result.
+    convert: Convert | None = None
+    #: Whether it has ended.
+    called = False
+    history: History | None = None
+    # Continues the task that was the first to wait, and the context of the task.
+    _task: Callable[[Any], object] | None = None
+    _context: Context | None = None
+
+    def _continue_later(self) -> None:
+        raise NotImplementedError
+
+    def _step_failed(self, error: BaseException) -> None:
+        raise NotImplementedError
+
+    def errback(self, fail: Any = None) -> None:
+        """End with an error."""
+        raise NotImplementedError
+
+    def add_done_callback(self, function: Callable[[Any], object], /, *, context: Context | None = None) -> None:
+        """Call a function in the next turn of the loop after the end; a task that waits continues at once.
+
+        Args:
+            function: Called with this reply.
+            context: The context variables of the call.
+        """
+        if self._task is None and not self.called and getattr(function, "__self__", None).__class__ is Task:
+            self._task, self._context = function, context
+        elif context is None:
+            # asyncio copies the current context now only if the argument is missing.
+            super().add_done_callback(function)
+        else:
+            super().add_done_callback(function, context=context)
+
+    def callback(self, result: Any) -> None:
+        """End with a result."""
+        self.called = True
+        if self.convert is not None:
+            try:
+                result = converted(result, self.convert)
+            except Exception as error:
+                self.errback(error)
+                return
+        self.set_result(result)
+        if self._task is None:
+            return
+        if self._context is None or current_task() is not None:
+            # One task cannot run within a step of another one.
+            self._continue_later()
+            return
+        try:
+            self._context.run(self._task, self)
+        except BaseException as error:
+            self._step_failed(error)
+
+
+#: The version in Python.
+PythonReplyRecord = _ReplyRecord
+if fast is not None and not TYPE_CHECKING:
+    # From Python 3.14 on, the tasks that run are not in this dict.
+    _running = getattr(asyncio.tasks, "_current_tasks", None) if sys.version_info < (3, 14) else None
+    _ReplyRecord = fast.reply_record(asyncio.Future, Task, current_task, _running, converted)
+
+
+class CommandReply(_ReplyRecord[Any], Reply[Any]):
     """A reply that is also the request of its command.
 
     It has the attributes and methods of `Request`, but cannot inherit from it: both have memory layouts of their own.
@@ -160,14 +227,6 @@ class CommandReply(Reply[Any]):
     internal = False
     raw = False
     notes_write = False
-    #: Converts the result.
-    convert: Convert | None = None
-    #: Whether it has ended.
-    called = False
-    history: History | None = None
-    # Continues the task that was the first to wait, and the context of the task.
-    _task: Callable[[Any], object] | None = None
-    _context: Context | None = None
 
     def __init__(
         self,
@@ -206,40 +265,6 @@ class CommandReply(Reply[Any]):
     _ended = Request._ended
     time_out = Request.time_out
 
-    def add_done_callback(self, function: Callable[[Any], object], /, *, context: Context | None = None) -> None:
-        """Call a function in the next turn of the loop after the end; a task that waits continues at once.
-
-        Args:
-            function: Called with this reply.
-            context: The context variables of the call.
-        """
-        if self._task is None and not self.called and getattr(function, "__self__", None).__class__ is Task:
-            self._task, self._context = function, context
-        else:
-            super().add_done_callback(function, context=context)
-
-    def callback(self, result: Any) -> None:
-        """End with a result."""
-        self.called = True
-        if self.convert is not None:
-            try:
-                result = converted(result, self.convert)
-            except Exception as error:
-                self.errback(error)
-                return
-        self.set_result(result)
-        if self._task is None:
-            return
-        if self._context is None or current_task() is not None:
-            # One task cannot run within a step of another one.
-            self._continue_later()
-            return
-        try:
-            self._context.run(self._task, self)
-        except BaseException as error:
-            # SystemExit and KeyboardInterrupt end the loop, but must not end the read that has brought this reply.
-            self.get_loop().call_soon(_raise, error)
-
     def errback(self, fail: Any = None) -> None:
         """End with an error."""
         self.called = True
@@ -249,6 +274,10 @@ class CommandReply(Reply[Any]):
     def _continue_later(self) -> None:
         if self._task is not None:
             self.get_loop().call_soon(self._task, self, context=self._context)
+
+    def _step_failed(self, error: BaseException) -> None:
+        # SystemExit and KeyboardInterrupt end the loop, but must not end the read that has brought this reply.
+        self.get_loop().call_soon(_raise, error)
 
     def addBoth(self, function: Callable[[Any], object]) -> None:
         """Call a function with the result or the Failure.  Only `LaterCalls.postponed` does this, after the end."""
@@ -270,26 +299,9 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
-# The router makes a request of any kind that has the methods of `Call`.
-_make: Any = CommandReply
-
-
-def send(
-    client: ClusterClient[Any], loop: asyncio.AbstractEventLoop, words: Any, convert: Convert | None
-) -> Reply[Any]:
-    """Send a command, and return a reply with its converted result.
-
-    Raises:
-        WrongThread: The loop does not run in this thread.
-    """
-    if _get_running_loop() is not loop:
-        check_loop(loop)
-    call: Any = client._call(words, _make)
-    if call.__class__ is CommandReply:
-        if convert is not None:
-            call.convert = convert
-        return call
-    return reply_by(loop, lambda: call if convert is None else call.addCallback(converted, convert))
+def reply_of(loop: asyncio.AbstractEventLoop, deferred: Deferred[Any], convert: Convert | None) -> Reply[Any]:
+    """Return a reply with the converted result of a Deferred."""
+    return reply_by(loop, lambda: deferred if convert is None else deferred.addCallback(converted, convert))
 
 
 class AsyncIteration(AsyncIterator[_T]):
@@ -350,4 +362,4 @@ async def _next(iterator: AsyncIterator[_T]) -> _T:
 
 
 if fast is not None:
-    fast.use_also(CommandReply)
+    fast.use_reply(CommandReply)

@@ -223,7 +223,7 @@ class BlockingClient(BlockingCommands[Text], AbstractContextManager["BlockingCli
 
     def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Any:
         link, client = self._inside()
-        reply = link.bridge.run(partial(client._call, words, ThreadCall))
+        reply = link.bridge.run(partial(client._call, words, make=ThreadCall))
         return reply if convert is None else converted(reply, convert)
 
     def _do(self, what: Callable[[ClusterClient[Any]], Any]) -> Any:
