@@ -57,6 +57,7 @@ SAMPLES: dict[str, list[str]] = {
     "docs/coming-from-txredisapi.md": [PROGRAM],
     "docs/command-versions.md": [],
     "docs/commands.md": [PROGRAM, CLIENT],
+    "docs/connections.md": [CLIENT],
     "docs/credentials.md": [CLIENT] * 3,
     "docs/delivery.md": [CLIENT],
     "docs/extension.md": [],
