@@ -2,11 +2,6 @@
 
 #include "fast.h"
 
-/* The lists of a batch. */
-typedef struct {
-    PyObject *places, *packed, *commands, *slots;
-} Lists;
-
 static PyObject *
 list_attribute(PyObject *object, PyObject *name)
 {

@@ -273,17 +273,26 @@ write_bytes(CommandStream *self, PyObject *data)
     return failed;
 }
 
-/* Move the plain commands in the queue to those that wait for replies, and write them. */
+/* Move the requests in the queue to those that wait for replies, and write them. */
 static int
-write_plain(CommandStream *self, PyObject *unsent)
+write_queue(CommandStream *self, PyObject *unsent)
 {
     Py_ssize_t pending = PySequence_Size(self->sent), commands = PyList_GET_SIZE(unsent);
-    if (pending < 0 || (pending == 0 && listen_from_now(self) < 0)
-        || fast_tell(self->sent, fast_str.extend, unsent) < 0) {
+    if (pending < 0 || (pending == 0 && listen_from_now(self) < 0)) {
         return -1;
     }
-    self->carried_more = 1;
-    Py_ssize_t room = self->max_pending - pending - commands;
+    if (self->mixed) {
+        if (fast_tell((PyObject *)self, fast_str._extend_sent, unsent) < 0) {
+            return -1;
+        }
+    }
+    else if (fast_tell(self->sent, fast_str.extend, unsent) < 0) {
+        return -1;
+    }
+    else {
+        self->carried_more = 1;
+    }
+    Py_ssize_t room = self->max_pending - PySequence_Size(self->sent);
     self->crowd = room >= BURST ? BURST : room > 0 ? room : 0;
     PyObject *data = fast_joined(NULL, unsent);
     if (data == Py_None) {
@@ -308,16 +317,16 @@ stream_flush(CommandStream *self, PyObject *ignored)
     if (PyList_GET_SIZE(self->unsent) == 0 || self->paused || self->ended) {
         Py_RETURN_NONE;
     }
-    int unusual = self->mixed ? 1 : were_cancelled(self);
-    if (unusual) {
-        return unusual < 0 ? NULL : PyObject_CallMethodNoArgs((PyObject *)self, fast_str._flush_in_python);
+    int cancelled = were_cancelled(self);
+    if (cancelled) {
+        return cancelled < 0 ? NULL : PyObject_CallMethodNoArgs((PyObject *)self, fast_str._flush_in_python);
     }
     PyObject *unsent = self->unsent;
     if ((self->unsent = PyList_New(0)) == NULL) {
         self->unsent = unsent;
         return NULL;
     }
-    int failed = write_plain(self, unsent);
+    int failed = write_queue(self, unsent);
     Py_DECREF(unsent);
     return failed < 0 ? NULL : Py_NewRef(Py_None);
 }

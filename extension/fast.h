@@ -32,7 +32,7 @@ extern PyObject *fast_other_classes;
 /* Names of attributes. */
 // clang-format off
 #define FAST_NAMES(X) \
-    X(_admit) X(_broken) X(_close_if_drained) X(_commands) X(_continue_later) X(_deliver) X(_due) \
+    X(_admit) X(_broken) X(_close_if_drained) X(_commands) X(_continue_later) X(_deliver) X(_due) X(_extend_sent) \
     X(_flush_in_python) X(_handle) X(_packed) X(_places) X(_replies) X(_runCallbacks) X(_schedule) X(_slots) \
     X(_startRunCallbacks) X(_step_failed) X(_tempDataBuffer) X(_touched) X(_write_large) X(_write_later) \
     X(addBoth) X(addCallback) X(add_done_callback) X(address) X(appendleft) X(at) X(begin) X(by) X(bytes) \
