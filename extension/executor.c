@@ -2,14 +2,6 @@
 
 #include "fast.h"
 
-typedef struct {
-    PyObject_HEAD
-    vectorcallfunc vectorcall;
-    PyObject *python, *commands, *destinations, *seconds, *canceller, *no_timeout, *converted, *observer, *context;
-    double limit;
-    char off;
-} Executor;
-
 static int
 executor_traverse(Executor *self, visitproc visit, void *arg)
 {
@@ -22,6 +14,7 @@ executor_traverse(Executor *self, visitproc visit, void *arg)
     Py_VISIT(self->converted);
     Py_VISIT(self->observer);
     Py_VISIT(self->context);
+    Py_VISIT(self->note_time);
     return 0;
 }
 
@@ -37,6 +30,7 @@ executor_clear(Executor *self)
     Py_CLEAR(self->converted);
     Py_CLEAR(self->observer);
     Py_CLEAR(self->context);
+    Py_CLEAR(self->note_time);
     return 0;
 }
 
@@ -72,9 +66,7 @@ make_call(Executor *self, PyObject *make, PyObject *command, PyObject *payload, 
         call->since = since;
         call->deadline = deadline;
         if (class == fast_observed_class
-            && fast_observe((ObservedRecord *)call, self->observer, self->context == NULL ? Py_None : self->context,
-                            PyList_GET_ITEM(self->destinations, slot))
-                   < 0) {
+            && fast_observe((ObservedRecord *)call, self, PyList_GET_ITEM(self->destinations, slot)) < 0) {
             Py_CLEAR(call);
         }
         return (PyObject *)call;
@@ -165,6 +157,15 @@ is_usual(PyObject *const *args, Py_ssize_t count, PyObject *kwnames)
                    && PyTuple_GET_ITEM(args[4], 1) == Py_False));
 }
 
+PyObject *
+fast_execute(Executor *self, PyObject *words, PyObject *make)
+{
+    if (self->off || (self->observer != NULL && self->observer != Py_None) || !is_usual(&words, 1, NULL)) {
+        return NULL;
+    }
+    return execute(self, words, self->no_timeout, Py_False, make);
+}
+
 /* execute(words, convert, timeout, repeatable, terms, make) */
 static PyObject *
 executor_call(Executor *self, PyObject *const *args, size_t flags, PyObject *kwnames)
@@ -222,6 +223,7 @@ static PyMemberDef executor_members[] = {
     {"python", T_OBJECT_EX, offsetof(Executor, python), 0, NULL},
     {"observer", T_OBJECT, offsetof(Executor, observer), 0, NULL},
     {"context", T_OBJECT, offsetof(Executor, context), 0, NULL},
+    {"note_time", T_OBJECT, offsetof(Executor, note_time), 0, NULL},
     {NULL},
 };
 

@@ -96,29 +96,57 @@ extern PyTypeObject fast_CallRecord;
 /* Fire with a result. */
 int fast_fire(CallRecord *self, PyObject *result);
 
+/* ---- executor.c */
+
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    PyObject *python, *commands, *destinations, *seconds, *canceller, *no_timeout, *converted;
+    /* what observes commands now, the context of their calls, and what gets only their times; NULL or None: nothing */
+    PyObject *observer, *context, *note_time;
+    double limit;
+    char off;
+} Executor;
+
+extern PyTypeObject fast_Executor;
+
+/* Send a command with one key, unless commands are observed; `make` is the class of its call.  Returns NULL, with or
+ * without an exception, if the Python code has to send it. */
+PyObject *fast_execute(Executor *self, PyObject *words, PyObject *make);
+
 /* ---- observed.c */
 
 typedef struct {
     CallRecord base;
+    Executor *executor; /* NULL if the Python code has made the call */
     PyObject *observer, *destination, *address, *context;
 } ObservedRecord;
 
-extern PyTypeObject fast_ObservedRecord, fast_TimeRecorder;
+extern PyTypeObject fast_ObservedRecord;
 
 /* The Python class whose instances the Executor makes while commands are observed. */
 extern PyTypeObject *fast_observed_class;
 
-/* Note who observes a call, its context (None: a copy of the current one), and which destination gets it. */
-int fast_observe(ObservedRecord *self, PyObject *observer, PyObject *context, PyObject *destination);
+/* Note who observes a call, and which destination gets it. */
+int fast_observe(ObservedRecord *self, Executor *executor, PyObject *destination);
 
 /* Report that a call has succeeded.  Returns 1; 0 if the observer wants a record, which the Python code makes; -1 after
  * an error. */
 int fast_note_time(ObservedRecord *self);
 
+/* ---- times.c */
+
+extern PyTypeObject fast_Times, fast_TimeRecorder;
+
+/* Record a time.  Returns 0 if the Python code has to do it. */
+int fast_record_time(PyObject *recorder, PyObject *name, double seconds);
+
 /* ---- reply.c */
 
 /* The Python class of the replies for asyncio; NULL as long as it is not imported. */
 extern PyTypeObject *fast_reply_class;
+
+extern PyTypeObject fast_ReplySender;
 
 /* reply_record(future, task, current_task, current_tasks, converted): make the base class of this class. */
 PyObject *fast_reply_record(PyObject *module, PyObject *args);
@@ -221,9 +249,9 @@ int fast_feed(Reader *self, PyObject *data);
 /* Return the next reply, or `nothing`. */
 PyObject *fast_next_reply(Reader *self);
 
-/* ---- replies.c, messages.c, executor.c */
+/* ---- replies.c, messages.c */
 
-extern PyTypeObject fast_Replies, fast_Messages, fast_Executor;
+extern PyTypeObject fast_Replies, fast_Messages;
 
 /* Give bytes to the reader, and deliver replies.  Returns the first reply that the Python code has to handle. */
 PyObject *fast_deliver(PyObject *replies, PyObject *data);

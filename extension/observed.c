@@ -1,4 +1,4 @@
-/* A call that reports how long it took: `requests.observed`, and the reports of `prometheus`. */
+/* A call that reports how long it took: `requests.observed`. */
 
 #include "fast.h"
 
@@ -8,6 +8,7 @@ static int
 observed_traverse(ObservedRecord *self, visitproc visit, void *arg)
 {
     Py_VISIT(self->observer);
+    Py_VISIT(self->executor);
     Py_VISIT(self->destination);
     Py_VISIT(self->address);
     Py_VISIT(self->context);
@@ -18,6 +19,7 @@ static int
 observed_clear(ObservedRecord *self)
 {
     Py_CLEAR(self->observer);
+    Py_CLEAR(self->executor);
     Py_CLEAR(self->destination);
     Py_CLEAR(self->address);
     Py_CLEAR(self->context);
@@ -29,6 +31,7 @@ observed_dealloc(ObservedRecord *self)
 {
     PyObject_GC_UnTrack(self);
     Py_CLEAR(self->observer);
+    Py_CLEAR(self->executor);
     Py_CLEAR(self->destination);
     Py_CLEAR(self->address);
     Py_CLEAR(self->context);
@@ -36,11 +39,14 @@ observed_dealloc(ObservedRecord *self)
 }
 
 int
-fast_observe(ObservedRecord *self, PyObject *observer, PyObject *context, PyObject *destination)
+fast_observe(ObservedRecord *self, Executor *executor, PyObject *destination)
 {
-    self->observer = Py_NewRef(observer);
+    self->executor = (Executor *)Py_NewRef(executor);
+    self->observer = Py_NewRef(executor->observer);
     self->destination = Py_NewRef(destination);
-    self->context = context == Py_None ? PyContext_CopyCurrent() : Py_NewRef(context);
+    /* A listener that takes only times needs no context. */
+    self->context = executor->context == NULL || executor->context == Py_None ? PyContext_CopyCurrent()
+                                                                              : Py_NewRef(executor->context);
     return self->context == NULL ? -1 : 0;
 }
 
@@ -82,33 +88,46 @@ report_failed(ObservedRecord *self, PyObject *name)
     return failed;
 }
 
+/* Give a time to the only listener. */
+static int
+report(ObservedRecord *self, PyObject *note_time, PyObject *name, double seconds)
+{
+    if (Py_TYPE(note_time) == &fast_TimeRecorder && fast_record_time(note_time, name, seconds)) {
+        return 0;
+    }
+    PyObject *value = PyFloat_FromDouble(seconds);
+    if (value == NULL) {
+        return -1;
+    }
+    PyObject *listener = Py_NewRef(note_time), *args[] = {name, value, Py_None};
+    PyObject *done = PyObject_Vectorcall(listener, args, 3, NULL);
+    int failed = done == NULL ? report_failed(self, name) : 0;
+    Py_DECREF(listener);
+    Py_DECREF(value);
+    Py_XDECREF(done);
+    return failed;
+}
+
 int
 fast_note_time(ObservedRecord *self)
 {
-    PyObject *note_time = self->observer == NULL ? NULL : PyObject_GetAttr(self->observer, fast_str.note_time);
-    if (note_time == NULL || note_time == Py_None) {
-        PyErr_Clear();
-        Py_XDECREF(note_time);
+    PyObject *note_time = self->executor == NULL ? NULL : self->executor->note_time;
+    /* A later observer must not get a command that was called before. */
+    if (note_time == NULL || note_time == Py_None || self->executor->observer != self->observer) {
         return 0;
     }
-    PyObject *name = PyObject_GetAttr(self->base.command, fast_str.name), *seconds = NULL, *done = NULL;
-    PyObject *now = name == NULL ? NULL : PyObject_CallMethodNoArgs(self->observer, fast_str.seconds);
-    int result = -1;
-    if (now != NULL && !PyFloat_CheckExact(now)) {
-        /* The clock of a test. */
-        result = 0;
+    PyObject *now = PyObject_CallNoArgs(self->executor->seconds);
+    if (now == NULL || !PyFloat_CheckExact(now)) {
+        /* An int of the clock of a test. */
+        Py_XDECREF(now);
+        return now == NULL ? -1 : 0;
     }
-    else if (now != NULL && (seconds = PyFloat_FromDouble(PyFloat_AS_DOUBLE(now) - self->base.since)) != NULL) {
-        PyObject *args[] = {name, seconds, Py_None};
-        done = PyObject_Vectorcall(note_time, args, 3, NULL);
-        result = done != NULL || report_failed(self, name) == 0 ? 1 : -1;
-    }
-    Py_DECREF(note_time);
+    double seconds = PyFloat_AS_DOUBLE(now) - self->base.since;
+    Py_DECREF(now);
+    PyObject *name = PyObject_GetAttr(self->base.command, fast_str.name);
+    int failed = name == NULL || report(self, note_time, name, seconds) < 0;
     Py_XDECREF(name);
-    Py_XDECREF(now);
-    Py_XDECREF(seconds);
-    Py_XDECREF(done);
-    return result;
+    return failed ? -1 : 1;
 }
 
 static PyMemberDef observed_members[] = {
@@ -133,82 +152,4 @@ PyTypeObject fast_ObservedRecord = {
     .tp_clear = (inquiry)observed_clear,
     .tp_members = observed_members,
     .tp_getset = observed_getset,
-};
-
-/* Collects how long commands took, in lists by their names: `note_time` of `prometheus`. */
-typedef struct {
-    PyObject_HEAD
-    vectorcallfunc vectorcall;
-    PyObject *python, *times;
-    Py_ssize_t most;
-} TimeRecorder;
-
-/* recorder(name, seconds, error) */
-static PyObject *
-recorder_call(TimeRecorder *self, PyObject *const *args, size_t flags, PyObject *kwnames)
-{
-    Py_ssize_t count = PyVectorcall_NARGS(flags);
-    if (count == 3 && kwnames == NULL && args[2] == Py_None && PyFloat_CheckExact(args[1])
-        && PyUnicode_CheckExact(args[0])) {
-        PyObject *times = PyDict_GetItemWithError(self->times, args[0]);
-        if (times != NULL && PyList_Check(times) && PyList_GET_SIZE(times) + 1 < self->most) {
-            return PyList_Append(times, args[1]) < 0 ? NULL : Py_NewRef(Py_None);
-        }
-        if (PyErr_Occurred()) {
-            return NULL;
-        }
-    }
-    return PyObject_Vectorcall(self->python, args, count, kwnames);
-}
-
-static int
-recorder_traverse(TimeRecorder *self, visitproc visit, void *arg)
-{
-    Py_VISIT(self->python);
-    Py_VISIT(self->times);
-    return 0;
-}
-
-static int
-recorder_clear(TimeRecorder *self)
-{
-    Py_CLEAR(self->python);
-    Py_CLEAR(self->times);
-    return 0;
-}
-
-static void
-recorder_dealloc(TimeRecorder *self)
-{
-    PyObject_GC_UnTrack(self);
-    recorder_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
-
-static int
-recorder_init(TimeRecorder *self, PyObject *args, PyObject *keywords)
-{
-    PyObject *python, *times;
-    Py_ssize_t most;
-    if (!PyArg_ParseTuple(args, "OO!n", &python, &PyDict_Type, &times, &most)) {
-        return -1;
-    }
-    Py_XSETREF(self->python, Py_NewRef(python));
-    Py_XSETREF(self->times, Py_NewRef(times));
-    self->most = most;
-    self->vectorcall = (vectorcallfunc)recorder_call;
-    return 0;
-}
-
-PyTypeObject fast_TimeRecorder = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "txvalkeycluster._fast.TimeRecorder",
-    .tp_basicsize = sizeof(TimeRecorder),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
-    .tp_vectorcall_offset = offsetof(TimeRecorder, vectorcall),
-    .tp_call = PyVectorcall_Call,
-    .tp_new = PyType_GenericNew,
-    .tp_init = (initproc)recorder_init,
-    .tp_dealloc = (destructor)recorder_dealloc,
-    .tp_traverse = (traverseproc)recorder_traverse,
-    .tp_clear = (inquiry)recorder_clear,
 };

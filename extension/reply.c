@@ -17,6 +17,8 @@ static PyTypeObject *future;
 static Py_ssize_t offset;
 /* asyncio.Task; asyncio.current_task; the tasks that run now, or None if it is not known; `converters.converted` */
 static PyObject *task_class, *current_task, *current_tasks, *converted;
+/* asyncio.Future.set_result */
+static PyObject *set_result;
 
 static Fields *
 fields_of(PyObject *self)
@@ -75,19 +77,6 @@ reply_dealloc(PyObject *self)
     if (!(future->tp_flags & Py_TPFLAGS_HEAPTYPE)) {
         Py_DECREF(type);
     }
-}
-
-/* Call a method of asyncio.Future. */
-static PyObject *
-future_method(PyObject *self, PyObject *name, PyObject *argument)
-{
-    PyObject *function = PyObject_GetAttr((PyObject *)future, name);
-    if (function == NULL) {
-        return NULL;
-    }
-    PyObject *args[] = {self, argument}, *done = PyObject_Vectorcall(function, args, 2, NULL);
-    Py_DECREF(function);
-    return done;
 }
 
 /* add_done_callback(function, *, context=None) */
@@ -177,7 +166,7 @@ end_reply(PyObject *self, PyObject *result)
             return failed;
         }
     }
-    PyObject *done = future_method(self, fast_str.set_result, value);
+    PyObject *args[] = {self, value}, *done = PyObject_Vectorcall(set_result, args, 2, NULL);
     Py_DECREF(value);
     Py_XDECREF(done);
     if (done == NULL) {
@@ -283,6 +272,9 @@ fast_reply_record(PyObject *module, PyObject *args)
     for (PyMemberDef *member = reply_members; member->name != NULL; member++) {
         member->offset += offset;
     }
+    if ((set_result = PyObject_GetAttr((PyObject *)base, fast_str.set_result)) == NULL) {
+        return NULL;
+    }
     future = (PyTypeObject *)Py_NewRef(base);
     task_class = Py_NewRef(task);
     current_task = Py_NewRef(current);
@@ -293,3 +285,100 @@ fast_reply_record(PyObject *module, PyObject *args)
     Py_XDECREF(bases);
     return made;
 }
+
+/* Sends the commands of a client for asyncio: `send`. */
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    PyObject *python, *loop, *running_loop;
+    Executor *executor;
+} ReplySender;
+
+static int
+sender_traverse(ReplySender *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->python);
+    Py_VISIT(self->loop);
+    Py_VISIT(self->running_loop);
+    Py_VISIT(self->executor);
+    return 0;
+}
+
+static int
+sender_clear(ReplySender *self)
+{
+    Py_CLEAR(self->python);
+    Py_CLEAR(self->loop);
+    Py_CLEAR(self->running_loop);
+    Py_CLEAR(self->executor);
+    return 0;
+}
+
+static void
+sender_dealloc(ReplySender *self)
+{
+    PyObject_GC_UnTrack(self);
+    sender_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+/* Tell whether the event loop of the client runs in this thread; -1 after an error. */
+static int
+is_running(ReplySender *self)
+{
+    PyObject *running = PyObject_CallNoArgs(self->running_loop);
+    Py_XDECREF(running);
+    return running == NULL ? -1 : running == self->loop;
+}
+
+/* sender(words, convert=None) */
+static PyObject *
+sender_call(ReplySender *self, PyObject *const *args, size_t flags, PyObject *kwnames)
+{
+    Py_ssize_t count = PyVectorcall_NARGS(flags);
+    int running = kwnames == NULL && (count == 1 || count == 2) && fast_reply_class != NULL ? is_running(self) : 0;
+    if (running < 0) {
+        return NULL;
+    }
+    if (running) {
+        PyObject *reply = fast_execute(self->executor, args[0], (PyObject *)fast_reply_class);
+        if (reply != NULL) {
+            if (count == 2 && args[1] != Py_None) {
+                Py_XSETREF(fields_of(reply)->convert, Py_NewRef(args[1]));
+            }
+            return reply;
+        }
+        if (fast_clear_error() < 0) {
+            return NULL;
+        }
+    }
+    return PyObject_Vectorcall(self->python, args, count, kwnames);
+}
+
+static int
+sender_init(ReplySender *self, PyObject *args, PyObject *keywords)
+{
+    PyObject *python, *executor, *loop, *running_loop;
+    if (!PyArg_ParseTuple(args, "OO!OO", &python, &fast_Executor, &executor, &loop, &running_loop)) {
+        return -1;
+    }
+    Py_XSETREF(self->python, Py_NewRef(python));
+    Py_XSETREF(self->executor, (Executor *)Py_NewRef(executor));
+    Py_XSETREF(self->loop, Py_NewRef(loop));
+    Py_XSETREF(self->running_loop, Py_NewRef(running_loop));
+    self->vectorcall = (vectorcallfunc)sender_call;
+    return 0;
+}
+
+PyTypeObject fast_ReplySender = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "txvalkeycluster._fast.ReplySender",
+    .tp_basicsize = sizeof(ReplySender),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
+    .tp_vectorcall_offset = offsetof(ReplySender, vectorcall),
+    .tp_call = PyVectorcall_Call,
+    .tp_new = PyType_GenericNew,
+    .tp_init = (initproc)sender_init,
+    .tp_dealloc = (destructor)sender_dealloc,
+    .tp_traverse = (traverseproc)sender_traverse,
+    .tp_clear = (inquiry)sender_clear,
+};

@@ -11,7 +11,7 @@ from contextlib import suppress
 from itertools import pairwise
 from math import inf
 from threading import Lock
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary, ref
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -268,10 +268,17 @@ class _Times(list[float]):
 
     def copy(self) -> _Times:
         """Return a copy that does not change."""
-        same = _Times(self.bounds)
+        same = type(self)(self.bounds)
         same.extend(self)
         same.below, same.number, same.total = self.below.copy(), self.number, self.total
         return same
+
+
+#: The version in Python.
+PythonTimes = _Times
+if fast is not None and not TYPE_CHECKING:
+    # It puts each time into its bucket at once.
+    _Times = fast.Times
 
 
 class _CommandTimes:
@@ -307,7 +314,7 @@ class _CommandTimes:
             if len(times) >= _TOGETHER:
                 sort_in(times)
 
-        return note_time if fast is None else fast.TimeRecorder(note_time, times_of, _TOGETHER)
+        return note_time if fast is None else fast.TimeRecorder(note_time, times_of)
 
     def _times_by_label(self, name: str) -> _Times:
         label = self._labels.of_command(name)

@@ -16,8 +16,9 @@ from twisted.internet.defer import CancelledError
 from tests.acceleration.test_same_parts import GET, NO_EXTENSION
 from tests.cases import SynchronousTestCase
 from txvalkeycluster.acceleration import fast
+from txvalkeycluster.aio import AsyncClient
 from txvalkeycluster.aio.reply import CommandReply, PythonReplyRecord, Reply
-from txvalkeycluster.errors import ProtocolError
+from txvalkeycluster.errors import ClientClosed, CommandTimeout, PartialFailure, ProtocolError, WrongThread
 
 CALLER: ContextVar[str] = ContextVar("caller", default="nobody")
 _OWN = {name: value for name, value in vars(CommandReply).items() if name not in ("__dict__", "__weakref__")}
@@ -178,6 +179,36 @@ class SameReplyTests(SynchronousTestCase):
         after = sys.getrefcount(GET), sys.getrefcount(None), sys.getrefcount(CommandReply)
         self.assertTrue(all(abs(one - other) < 50 for one, other in zip(before, after, strict=True)), (before, after))
 
+    def test_what_sends(self) -> None:
+        """A client for asyncio sends by the function in C; views, and clients with listeners, send as in Python."""
+
+        async def main() -> None:
+            client = AsyncClient("valkey://127.0.0.1:1", timeout=0.01)
+            self.assertIsInstance(client._run, fast.ReplySender)
+            for view in (client, client.with_options(timeout=0.02)):
+                for reply in (view.get("key"), view.hgetall("key"), view.mget("a", "b"), view.execute("GET", "key")):
+                    self.assertIsInstance(reply, Reply)
+                    with self.assertRaises((CommandTimeout, PartialFailure)):  # type: ignore[call-arg, attr-defined]
+                        await reply
+            seen: list[str] = []
+            client.add_command_listener(lambda finished: seen.append(finished.name))
+            with self.assertRaises(CommandTimeout):  # type: ignore[call-arg, attr-defined]
+                await client.get("key")
+            self.assertEqual(seen, ["GET"])
+            with self.assertRaises(TypeError):  # type: ignore[call-arg, attr-defined]
+                await client.set("key", None)  # type: ignore[arg-type]
+            await client.close()
+            with self.assertRaises(ClientClosed):  # type: ignore[call-arg, attr-defined]
+                await client.get("key")
+            clients.append(client)
+
+        clients: list[Any] = []
+        asyncio.run(main())
+        error = self.assertRaises(WrongThread, clients[0].get, "key")
+        self.assertIn("outside of an event loop", str(error))
+
     def test_one_class(self) -> None:
         self.assertRaises(ValueError, fast.reply_record, asyncio.Future, None, None, None, None)
         self.assertRaises(TypeError, fast.use_reply, 5)
+        self.assertRaises(TypeError, fast.ReplySender, print, 1, 2, 3)
+        self.assertRaises(TypeError, fast.ReplySender.__new__(fast.ReplySender))

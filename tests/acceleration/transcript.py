@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tests.memory import MemoryTests
-from txvalkeycluster import ClusterClient
+from txvalkeycluster import ClusterClient, FinishedCommand
 from txvalkeycluster.slots import key_slot
 from txvalkeycluster.testing import CLOSE, DEFAULT_REPLY, SILENCE, ScriptedNode
 
@@ -35,6 +35,32 @@ _REPLIES: list[Any] = [
 ]  # fmt: skip
 # The commands that get them.
 _RANDOM = [b"MGET", b"MSET", b"GET", b"SET", b"HGETALL", b"APPEND"]
+
+
+class Listener:
+    """A listener of commands that notes what it gets, and sometimes raises an error."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.lines = lines
+
+    def __call__(self, finished: FinishedCommand) -> None:
+        """Note a finished command."""
+        self.lines.append(f"finished {finished.name} at {finished.node} after {finished.attempts}: {finished.error!r}")
+        self.note(finished.name, finished.seconds, finished.error)
+
+    def note(self, name: str, seconds: float, error: BaseException | None) -> None:
+        """Note a time."""
+        self.lines.append(f"took {name} {seconds:.3f} {type(error).__name__}")
+        if len(self.lines) % 11 == 3:
+            raise LookupError("a listener")
+
+
+class TimeListener(Listener):
+    """A listener that takes only times."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__(lines)
+        self.note_time = self.note
 
 
 class World(MemoryTests):
@@ -66,11 +92,12 @@ class World(MemoryTests):
             **options,
         )
         self.share = self.random.choice([0.0, 0.05, 0.3])
+        self.listeners: list[Any] = []
         for node in self.nodes:
             node.script = self.script
         steps: list[Callable[[], None]] = [
             self.call, self.call, self.call, self.converse, self.generate, self.pipeline, self.burst, self.cancel,
-            self.pass_time, self.deliver, self.deliver, self.deliver, self.view, self.several,
+            self.pass_time, self.deliver, self.deliver, self.deliver, self.view, self.several, self.listen,
         ]  # fmt: skip
         for _ in range(STEPS):
             self.random.choice(steps)()
@@ -172,6 +199,16 @@ class World(MemoryTests):
             pipeline.add(*self.words())
         self.waiting.append(pipeline.execute())
         self.note_end(self.waiting[-1])
+
+    def listen(self) -> None:
+        """Add a listener of commands, or remove one.  Most worlds have none for most of the time."""
+        if self.listeners:
+            self.world.remove_command_listener(self.listeners.pop())
+        elif self.random.random() < 0.4:
+            kinds = [Listener(self.lines), TimeListener(self.lines), TimeListener(self.lines)]
+            self.listeners = [self.random.choice(kinds) for _ in range(self.random.choice([1, 1, 2]))]
+            for listener in self.listeners:
+                self.world.add_command_listener(listener)
 
     def several(self) -> None:
         """Send a command with keys in several slots."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio import _get_running_loop
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextvars import copy_context
 from functools import partial
@@ -36,11 +35,9 @@ from ..topology.model import Node, Topology
 from ..transaction import Attempts, Transaction, WatchSession
 from ..wrapped_queue import WrappedQueue
 from . import loops
-from .reply import AsyncIteration, CommandReply, Reply, check_loop, reply_by, reply_from, reply_of
+from .reply import AsyncIteration, Reply, check_loop, reply_by, reply_from, sender
 
 _T = TypeVar("_T")
-# The router makes a request of any kind that has the methods of `Call`.
-_make: Any = CommandReply
 
 
 class AsyncClient(AsyncCommands[Text]):
@@ -86,27 +83,22 @@ class AsyncClient(AsyncCommands[Text]):
             options["credentials"] = partial(_credentials, options["credentials"])
         use = loops.acquire(self._loop)
         try:
-            self._client: ClusterClient[Any] = ClusterClient[Any](use.reactor, url, **options)
+            self._send_by(ClusterClient[Any](use.reactor, url, **options))
         except BaseException:
             loops.release(self._loop)
             raise
         self._client.add_listener(partial(_release, self._loop))
-        # An attribute, because each command reads it.
-        self._call: Any = self._client._call
 
     def __repr__(self) -> str:
         return f"<AsyncClient {self._client!r}>"
 
-    def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Any:
-        if _get_running_loop() is not self._loop:
-            check_loop(self._loop)
-        call = self._call(words, make=_make)
-        if call.__class__ is not CommandReply:
-            # A command for several nodes, for example.
-            return reply_of(self._loop, call, convert)
-        if convert is not None:
-            call.convert = convert
-        return call
+    #: Sends a command: ``(words, convert=None)``.
+    _run: Any
+
+    def _send_by(self, client: ClusterClient[Any]) -> None:
+        """Use a client; not a method `_run`, which would be one more call for each command."""
+        self._client = client
+        self._run = sender(client._call, self._loop)
 
     @property
     def options(self) -> Options:
@@ -142,8 +134,7 @@ class AsyncClient(AsyncCommands[Text]):
         """As `ClusterClient.with_options`."""
         view: AsyncClient[Text] = AsyncClient.__new__(type(self))
         view._loop = self._loop
-        view._client = self._client.with_options(timeout=timeout, repeatable=repeatable, split_keys=split_keys)
-        view._call = view._client._call
+        view._send_by(self._client.with_options(timeout=timeout, repeatable=repeatable, split_keys=split_keys))
         return view
 
     def pipeline(self, *, timeout: float | None = DEFAULT) -> AsyncPipeline[Text]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio import Task, _get_running_loop, current_task
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -299,9 +300,40 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
-def reply_of(loop: asyncio.AbstractEventLoop, deferred: Deferred[Any], convert: Convert | None) -> Reply[Any]:
-    """Return a reply with the converted result of a Deferred."""
-    return reply_by(loop, lambda: deferred if convert is None else deferred.addCallback(converted, convert))
+# The router makes a request of any kind that has the methods of `Call`.
+_make: Any = CommandReply
+
+
+def _send(
+    call: Callable[..., Deferred[Any]],
+    loop: asyncio.AbstractEventLoop,
+    words: Sequence[Any],
+    convert: Convert | None = None,
+) -> Reply[Any]:
+    if _get_running_loop() is not loop:
+        check_loop(loop)
+    sent: Any = call(words, make=_make)
+    if sent.__class__ is not CommandReply:
+        # A command for several nodes, for example.
+        return reply_by(loop, lambda: sent if convert is None else sent.addCallback(converted, convert))
+    if convert is not None:
+        sent.convert = convert
+    return sent
+
+
+def sender(call: Callable[..., Deferred[Any]], loop: asyncio.AbstractEventLoop) -> Callable[..., Reply[Any]]:
+    """Return a function that sends a command: ``(words, convert=None)``.
+
+    It raises WrongThread if the loop does not run in this thread.
+
+    Args:
+        call: The method `_call` of a client.
+        loop: The event loop of the client.
+    """
+    send = partial(_send, call, loop)
+    if fast is not None and isinstance(call, fast.Executor):
+        return fast.ReplySender(send, call, loop, _get_running_loop)  # type: ignore[no-any-return]
+    return send
 
 
 class AsyncIteration(AsyncIterator[_T]):

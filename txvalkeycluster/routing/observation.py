@@ -94,6 +94,7 @@ class Observation:
         self.context = copy_context if self.note_time is None else self._empty
         if self._router.executor is not None:
             self._router.executor.context = None if self.note_time is None else self._empty_context
+            self._router.executor.note_time = self.note_time
 
     def _empty(self) -> Context:
         return self._empty_context
