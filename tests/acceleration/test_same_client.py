@@ -12,7 +12,7 @@ from txvalkeycluster.acceleration import SWITCH, fast
 
 ROOT = Path(__file__).parents[2]
 SEED = int(os.environ.get("TXVALKEYCLUSTER_SEED", "2026"))
-WORLDS = int(os.environ.get("TXVALKEYCLUSTER_WORLDS", "40"))
+WORLDS = int(os.environ.get("TXVALKEYCLUSTER_WORLDS", "30"))
 
 
 class SameClientTests(SynchronousTestCase):

@@ -234,7 +234,13 @@ class CallTests(BlockingTests):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             del client
-            gc.collect()
+
+            def collected() -> bool:
+                # The thread of the reactor may refer to the client for a moment after the reply.
+                gc.collect()
+                return bool(caught)
+
+            self.until(collected)
         self.assertEqual([each.category for each in caught], [ResourceWarning])
         self.until(lambda: bridge.ended and threading.active_count() == before)
 
