@@ -19,7 +19,7 @@ from txvalkeycluster.testing import LocalCluster, NoServer
 from . import interpreter
 from .peers import FOR_THREADS, OBSERVED, Addresses, name_of
 from .report import Results
-from .workloads import WORKLOADS, AnyWorkload, Sample, Threaded, set_and_get
+from .workloads import IN_FLIGHT, WORKLOADS, AnyWorkload, Sample, Threaded, set_and_get
 
 # In seconds.  After this time a client without a result is killed.  redis-py needs 18 ms per connection over TLS, and
 # opens 1,000 connections to each of three nodes.  libvalkey may have to be downloaded and compiled.
@@ -154,7 +154,7 @@ async def run(
 def applies(peer: str, workload: AnyWorkload) -> bool:
     """Return whether a client is meant to do a workload."""
     if peer in OBSERVED:
-        return workload.name in map(set_and_get, (1, 10, 50, 1000))
+        return workload.name in map(set_and_get, IN_FLIGHT)
     return isinstance(workload, Threaded) == (peer in FOR_THREADS)
 
 

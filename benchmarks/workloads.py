@@ -276,6 +276,8 @@ def set_and_get(in_flight: int) -> str:
     return f"SET/GET 64 B, {in_flight} in flight"
 
 
+#: How many commands are in flight in the first workloads.
+IN_FLIGHT = (1, 10, 50, 1000)
 AT_ONCE = "pipeline of 10,000"
 TLS = f"TLS, {set_and_get(1000)}"
 MEDIUM, LARGE = "GET 16 KiB, 10 in flight", "GET 1 MiB, 4 in flight"
@@ -290,7 +292,7 @@ ONE_THREAD, THREADS = "SET/GET 64 B, 1 thread", "SET/GET 64 B, 32 threads"
 THREAD_AT_ONCE = "pipeline of 10,000, 1 thread"
 
 WORKLOADS: list[AnyWorkload] = [
-    *(Workload(set_and_get(count), count, _nothing, _set_and_get) for count in (1, 10, 50, 1000)),
+    *(Workload(set_and_get(count), count, _nothing, _set_and_get) for count in IN_FLIGHT),
     Workload("plain callbacks, 50 in flight", 50, _nothing, _set_and_get, style=_calling_back),
     Workload("inlineCallbacks, 50 in flight", 50, _nothing, _set_and_get, style=_in_line),
     Workload(MEDIUM, 10, *_large(16 * 1024)),

@@ -77,17 +77,12 @@ add(PyObject *batches, Py_ssize_t place, int slot, PyObject *payload, PyObject *
     return failed;
 }
 
-static int
-is_sequence(PyObject *object)
-{
-    return PyTuple_CheckExact(object) || PyList_CheckExact(object);
-}
-
 /* Pack the words of a keyed command.  Returns NULL without an exception if it is for the Python code. */
 static PyObject *
 pack_usual(PyObject *words, PyObject *table, PyObject **command, int *slot)
 {
-    PyObject *name = is_sequence(words) && PySequence_Fast_GET_SIZE(words) > 1 ? PySequence_Fast_ITEMS(words)[0] : NULL;
+    PyObject *name =
+        fast_is_sequence(words) && PySequence_Fast_GET_SIZE(words) > 1 ? PySequence_Fast_ITEMS(words)[0] : NULL;
     if (name == NULL || !(PyUnicode_CheckExact(name) || PyBytes_CheckExact(name))
         || (*command = PyDict_GetItemWithError(table, name)) == NULL || fast_is_true(*command, fast_str.keyed) != 1) {
         PyErr_Clear();
@@ -389,7 +384,7 @@ fast_split(PyObject *const *args)
 static int
 put_values(PyObject *results, PyObject *places, PyObject *values)
 {
-    if (!PyList_CheckExact(results) || !is_sequence(places) || !is_sequence(values)
+    if (!PyList_CheckExact(results) || !fast_is_sequence(places) || !fast_is_sequence(values)
         || PySequence_Fast_GET_SIZE(places) != PySequence_Fast_GET_SIZE(values)) {
         return -1;
     }

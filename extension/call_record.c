@@ -54,31 +54,10 @@ has_callbacks(CallRecord *self)
     return self->callbacks != NULL && PyList_GET_SIZE(self->callbacks) > 0;
 }
 
-/* Call a method of Deferred, which a subclass may have replaced. */
 static PyObject *
 deferred_method(CallRecord *self, PyObject *name, PyObject *const *args, Py_ssize_t count, PyObject *kwnames)
 {
-    PyObject *function = PyObject_GetAttr(fast_known.deferred, name);
-    if (function == NULL) {
-        return NULL;
-    }
-    PyObject *result = NULL, *few[8], **all = few;
-    Py_ssize_t total = count + (kwnames != NULL ? PyTuple_GET_SIZE(kwnames) : 0);
-    if (total + 1 > 8 && (all = PyMem_New(PyObject *, total + 1)) == NULL) {
-        PyErr_NoMemory();
-    }
-    else {
-        all[0] = (PyObject *)self;
-        for (Py_ssize_t place = 0; place < total; place++) {
-            all[place + 1] = args[place];
-        }
-        result = PyObject_Vectorcall(function, all, count + 1, kwnames);
-    }
-    if (all != few) {
-        PyMem_Free(all);
-    }
-    Py_DECREF(function);
-    return result;
+    return fast_base_method(fast_known.deferred, (PyObject *)self, name, args, count, kwnames);
 }
 
 static PyObject *

@@ -4,7 +4,7 @@
 
 typedef struct {
     PyObject_HEAD
-    PyObject *unsent, *sent, *timer, *scheduler, *counters, *seconds, *direct, *write_at_once, *reader, *next_reply;
+    PyObject *unsent, *sent, *timer, *scheduler, *counters, *seconds, *direct, *write_at_once, *next_reply;
     double heard_at, patience;
     Py_ssize_t crowd, cancels_seen, max_pending;
     char ended, paused, draining, mixed, carried_more;
@@ -26,7 +26,6 @@ stream_traverse(CommandStream *self, visitproc visit, void *arg)
     Py_VISIT(self->seconds);
     Py_VISIT(self->direct);
     Py_VISIT(self->write_at_once);
-    Py_VISIT(self->reader);
     Py_VISIT(self->next_reply);
     return 0;
 }
@@ -42,7 +41,6 @@ stream_clear(CommandStream *self)
     Py_CLEAR(self->seconds);
     Py_CLEAR(self->direct);
     Py_CLEAR(self->write_at_once);
-    Py_CLEAR(self->reader);
     Py_CLEAR(self->next_reply);
     return 0;
 }
@@ -475,7 +473,6 @@ static PyMemberDef stream_members[] = {
     MEMBER("seconds", seconds, T_OBJECT_EX),
     MEMBER("_direct", direct, T_OBJECT),
     MEMBER("_write_at_once", write_at_once, T_OBJECT),
-    MEMBER("_reader", reader, T_OBJECT_EX),
     MEMBER("_next_reply", next_reply, T_OBJECT_EX),
     MEMBER("heard_at", heard_at, T_DOUBLE),
     MEMBER("patience", patience, T_DOUBLE),

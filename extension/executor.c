@@ -42,12 +42,18 @@ executor_dealloc(Executor *self)
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
+static int
+is_observed(Executor *self)
+{
+    return self->observer != NULL && self->observer != Py_None;
+}
+
 /* Make the call of a command; `make` is the class, or a function that makes a call of another class. */
 static PyObject *
 make_call(Executor *self, PyObject *make, PyObject *command, PyObject *payload, int slot, double since, double deadline,
           PyObject *repeatable)
 {
-    PyTypeObject *class = self->observer != NULL && self->observer != Py_None ? fast_observed_class : fast_call_class;
+    PyTypeObject *class = is_observed(self) ? fast_observed_class : fast_call_class;
     PyObject *target = PyLong_FromLong(slot);
     if (target == NULL) {
         return NULL;
@@ -160,7 +166,7 @@ is_usual(PyObject *const *args, Py_ssize_t count, PyObject *kwnames)
 PyObject *
 fast_execute(Executor *self, PyObject *words, PyObject *make)
 {
-    if (self->off || (self->observer != NULL && self->observer != Py_None) || !is_usual(&words, 1, NULL)) {
+    if (self->off || is_observed(self) || !is_usual(&words, 1, NULL)) {
         return NULL;
     }
     return execute(self, words, self->no_timeout, Py_False, make);

@@ -76,6 +76,17 @@ fast_put(char *place, const char *bytes, Py_ssize_t size)
     return place + size;
 }
 
+/* Tell whether the macros PySequence_Fast_... can be used without a check. */
+static inline int
+fast_is_sequence(PyObject *object)
+{
+    return PyTuple_CheckExact(object) || PyList_CheckExact(object);
+}
+
+/* Call a method of a base class, which a subclass may have replaced. */
+PyObject *fast_base_method(PyObject *base, PyObject *self, PyObject *name, PyObject *const *args, Py_ssize_t count,
+                           PyObject *kwnames);
+
 /* ---- call_record.c */
 
 typedef struct {

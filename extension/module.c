@@ -37,6 +37,33 @@ fast_tell(PyObject *object, PyObject *method, PyObject *argument)
 }
 
 PyObject *
+fast_base_method(PyObject *base, PyObject *self, PyObject *name, PyObject *const *args, Py_ssize_t count,
+                 PyObject *kwnames)
+{
+    PyObject *function = PyObject_GetAttr(base, name);
+    if (function == NULL) {
+        return NULL;
+    }
+    PyObject *result = NULL, *few[8], **all = few;
+    Py_ssize_t total = count + (kwnames != NULL ? PyTuple_GET_SIZE(kwnames) : 0);
+    if (total + 1 > 8 && (all = PyMem_New(PyObject *, total + 1)) == NULL) {
+        PyErr_NoMemory();
+    }
+    else {
+        all[0] = self;
+        for (Py_ssize_t place = 0; place < total; place++) {
+            all[place + 1] = args[place];
+        }
+        result = PyObject_Vectorcall(function, all, count + 1, kwnames);
+    }
+    if (all != few) {
+        PyMem_Free(all);
+    }
+    Py_DECREF(function);
+    return result;
+}
+
+PyObject *
 fast_take_error(void)
 {
 #if PY_VERSION_HEX >= 0x030C0000

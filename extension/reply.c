@@ -92,19 +92,7 @@ reply_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t count,
         fields->context = named == 0 || args[1] == Py_None ? NULL : Py_NewRef(args[1]);
         Py_RETURN_NONE;
     }
-    PyObject *function = PyObject_GetAttr((PyObject *)future, fast_str.add_done_callback);
-    PyObject *all[4] = {self}, *done = NULL;
-    if (function != NULL && count + named <= 3) {
-        for (Py_ssize_t place = 0; place < count + named; place++) {
-            all[place + 1] = args[place];
-        }
-        done = PyObject_Vectorcall(function, all, count + 1, kwnames);
-    }
-    else if (function != NULL) {
-        PyErr_SetString(PyExc_TypeError, "add_done_callback() takes one argument, and context");
-    }
-    Py_XDECREF(function);
-    return done;
+    return fast_base_method((PyObject *)future, self, fast_str.add_done_callback, args, count, kwnames);
 }
 
 /* Tell whether a task runs its step now; -1 after an error. */

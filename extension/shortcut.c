@@ -2,12 +2,6 @@
 
 #include "fast.h"
 
-static int
-is_sequence(PyObject *object)
-{
-    return PyTuple_CheckExact(object) || PyList_CheckExact(object);
-}
-
 /* A function in C that leaves what it cannot do to a function in Python. */
 typedef struct {
     PyObject_HEAD
@@ -24,7 +18,7 @@ leave_to_python(Shortcut *self, PyObject *const *args, size_t flags, PyObject *k
 static PyObject *
 shortcut_pack_keyed(Shortcut *self, PyObject *const *args, size_t flags, PyObject *kwnames)
 {
-    if (PyVectorcall_NARGS(flags) == 2 && kwnames == NULL && PyBytes_CheckExact(args[0]) && is_sequence(args[1])) {
+    if (PyVectorcall_NARGS(flags) == 2 && kwnames == NULL && PyBytes_CheckExact(args[0]) && fast_is_sequence(args[1])) {
         int slot;
         PyObject *packed = fast_pack_keyed(args[0], args[1], &slot);
         if (packed != NULL) {
@@ -37,7 +31,7 @@ shortcut_pack_keyed(Shortcut *self, PyObject *const *args, size_t flags, PyObjec
 static PyObject *
 shortcut_pack(Shortcut *self, PyObject *const *args, size_t flags, PyObject *kwnames)
 {
-    if (PyVectorcall_NARGS(flags) == 1 && kwnames == NULL && is_sequence(args[0])
+    if (PyVectorcall_NARGS(flags) == 1 && kwnames == NULL && fast_is_sequence(args[0])
         && PySequence_Fast_GET_SIZE(args[0]) > 0) {
         Words words;
         PyObject *packed = fast_read_words(&words, args[0], FAST_LARGE) == 0 ? fast_pack_words(&words, NULL) : NULL;
@@ -74,7 +68,7 @@ static PyObject *
 shortcut_slots(Shortcut *self, PyObject *const *args, size_t flags, PyObject *kwnames)
 {
     PyObject *slots = NULL;
-    if (PyVectorcall_NARGS(flags) == 2 && kwnames == NULL && is_sequence(args[0]) && PyRange_Check(args[1])) {
+    if (PyVectorcall_NARGS(flags) == 2 && kwnames == NULL && fast_is_sequence(args[0]) && PyRange_Check(args[1])) {
         Py_ssize_t start = fast_number(args[1], fast_str.start), step = fast_number(args[1], fast_str.step);
         Py_ssize_t stop = fast_number(args[1], fast_str.stop);
         slots = step > 0 && start >= 0 && stop <= PySequence_Fast_GET_SIZE(args[0]) ? PyList_New(0) : NULL;

@@ -14,8 +14,9 @@ from tests.cases import SynchronousTestCase
 from txvalkeycluster.acceleration import fast
 from txvalkeycluster.commands import CommandTable
 from txvalkeycluster.commands.generated import COMMANDS
+from txvalkeycluster.requests.batch import Batches
 from txvalkeycluster.routing import batches as module
-from txvalkeycluster.routing.batches import Batches, Intake, merge, split, store, take
+from txvalkeycluster.routing.batches import Intake, merge, split, store, take
 from txvalkeycluster.slots import argument_slot, argument_slots
 
 WORD = TEXT | BYTES | ODD

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from ..commands import Command
-from ..commands.encoder import Packed
+from ..commands import Command, CommandTable
+from ..commands.encoder import Arg, Packed, pack_keyed
 from ..errors import ReplyError
 from .fast_deferred import fast
-from .request import Call, Connection, MultiRequest, Request
+from .request import Call, Connection, Destination, MultiRequest, Request
 from .target import Target
 
 
@@ -128,7 +128,7 @@ class Batch(MultiRequest):
         self._commands.append(command)
         self._slots.append(slot)
 
-    def regrouped(self, destinations: Sequence[object]) -> list[Batch]:
+    def regrouped(self, destinations: list[Any]) -> list[Batch]:
         """Split the batch by the current owners of the slots; only before it is sent.
 
         Args:
@@ -137,12 +137,9 @@ class Batch(MultiRequest):
         Returns:
             A batch for each destination; this batch itself if there is only one.
         """
-        batches: dict[object, Batch] = {}
+        batches = Batches(self._collector, destinations, self.since, self.deadline, self.repeatable)
         for place, payload, command, slot in zip(self._places, self._packed, self._commands, self._slots, strict=True):
-            destination = destinations[slot]
-            if destination not in batches:
-                batches[destination] = Batch(self._collector, slot, self.since, self.deadline, self.repeatable)
-            batches[destination].add(place, payload, command, slot)
+            batches.add(place, payload, command, slot)
         if len(batches) == 1:
             return [self]
         for batch in batches.values():
@@ -228,6 +225,59 @@ class Batch(MultiRequest):
         )  # fmt: skip
         repeatable = self.repeatable or command.repeatable
         return SubRequest(self._collector, place, payload, command, slot, self.since, self.deadline, repeatable)
+
+
+class Batches(dict[Destination, Batch]):
+    """The batch for each destination."""
+
+    def __init__(
+        self,
+        collector: Collector,
+        destinations: list[Any],
+        since: float,
+        deadline: float,
+        repeatable: bool = False,
+    ) -> None:
+        """Make no batches yet; the arguments are those of `Batch`.
+
+        Args:
+            collector: Gets the results.
+            destinations: The destination for each slot.
+            since: The time of the call, as reactor.seconds().
+            deadline: When the commands time out, as reactor.seconds().
+            repeatable: Whether all commands may be sent again after a lost connection.
+        """
+        super().__init__()
+        #: The destination for each slot.
+        self.destinations: list[Destination] = destinations
+        #: The parts of a command that `split` found too large for a batch: slot, payload, number of the part.
+        self.large: list[tuple[int, Packed, int]] = []
+        self._terms = since, deadline, repeatable
+        self._collector = collector
+
+    def make(self, slot: int) -> Batch:
+        """Make the batch for a destination that has none; ``slot`` is that of its first command."""
+        return Batch(self._collector, slot, *self._terms)
+
+    def add(self, place: int, payload: bytes, command: Command, slot: int) -> None:
+        """Add a command to the batch of its destination, with the arguments of `Batch.add`."""
+        destination = self.destinations[slot]
+        batch = self.get(destination)
+        if batch is None:
+            batch = self[destination] = self.make(slot)
+        batch.add(place, payload, command, slot)
+
+    def pack(self, words: Sequence[Arg], table: CommandTable) -> tuple[Command, int, bytes] | None:
+        """Return the definition, the slot and the bytes of a command; None if it must be sent by itself."""
+        try:
+            command = table[words[0]]
+            if not command.keyed or len(words) < 2 or words.__class__ is str:
+                return None
+            slot, payload = pack_keyed(command.wire_name, words)
+        except Exception:
+            # A wrong argument: the command gets the error when it is sent by itself.
+            return None
+        return (command, slot, payload) if isinstance(payload, bytes) else None
 
 
 _BATCH = Command("a batch")

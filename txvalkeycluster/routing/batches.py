@@ -10,64 +10,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..commands import Command, CommandTable
-from ..commands.encoder import Arg, Packed, pack, pack_keyed
-from ..requests.batch import Batch, Collector
+from ..commands.encoder import Arg, pack
+from ..requests.batch import Batches
 from ..requests.fast_deferred import fast
-from ..requests.request import Destination
 from .plan import cut
-
-
-class Batches(dict[Destination, Batch]):
-    """The batch for each destination."""
-
-    def __init__(
-        self,
-        collector: Collector,
-        destinations: list[Any],
-        since: float,
-        deadline: float,
-        repeatable: bool = False,
-    ) -> None:
-        """Make no batches yet; the arguments are those of `Batch`.
-
-        Args:
-            collector: Gets the results.
-            destinations: The destination for each slot.
-            since: The time of the call, as reactor.seconds().
-            deadline: When the commands time out, as reactor.seconds().
-            repeatable: Whether all commands may be sent again after a lost connection.
-        """
-        super().__init__()
-        #: The destination for each slot.
-        self.destinations: list[Destination] = destinations
-        #: The parts of a command that `split` found too large for a batch: slot, payload, number of the part.
-        self.large: list[tuple[int, Packed, int]] = []
-        self._terms = since, deadline, repeatable
-        self._collector = collector
-
-    def make(self, slot: int) -> Batch:
-        """Make the batch for a destination that has none; ``slot`` is that of its first command."""
-        return Batch(self._collector, slot, *self._terms)
-
-    def add(self, place: int, payload: bytes, command: Command, slot: int) -> None:
-        """Add a command to the batch of its destination, with the arguments of `Batch.add`."""
-        destination = self.destinations[slot]
-        batch = self.get(destination)
-        if batch is None:
-            batch = self[destination] = self.make(slot)
-        batch.add(place, payload, command, slot)
-
-    def pack(self, words: Sequence[Arg], table: CommandTable) -> tuple[Command, int, bytes] | None:
-        """Return the definition, the slot and the bytes of a command; None if it must be sent by itself."""
-        try:
-            command = table[words[0]]
-            if not command.keyed or len(words) < 2 or words.__class__ is str:
-                return None
-            slot, payload = pack_keyed(command.wire_name, words)
-        except Exception:
-            # A wrong argument: the command gets the error when it is sent by itself.
-            return None
-        return (command, slot, payload) if isinstance(payload, bytes) else None
 
 
 class Intake:

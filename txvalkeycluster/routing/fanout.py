@@ -13,12 +13,12 @@ from ..commands import Command
 from ..commands.encoder import Arg, Packed
 from ..connection.node import NodeConnection
 from ..errors import PartialFailure, ProtocolError, TooManyPending
-from ..requests.batch import Batch, SubRequest
+from ..requests.batch import Batch, Batches, SubRequest
 from ..requests.fast_deferred import FastDeferred
 from ..requests.request import Call, Destination, Request
 from ..requests.target import THIS_NODE, PrimaryOf, Target
 from ..topology.model import Shard
-from .batches import Batches, merge, split
+from .batches import merge, split
 from .response_policy import combine
 
 #: The canceller of a command.

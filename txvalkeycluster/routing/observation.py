@@ -55,6 +55,7 @@ class ObservableClient(Protocol):
 
 
 _new = ObservedCall.__new__
+_NO_CONTEXT = Context()
 
 
 class Observation:
@@ -77,8 +78,6 @@ class Observation:
         self.note_time: NoteTime | None = None
         #: Returns the context variables of the caller, or an empty context if nobody needs them.
         self.context: Callable[[], Context] = copy_context
-        # For a listener that needs no context.
-        self._empty_context = Context()
 
     @property
     def listeners(self) -> list[CommandListener]:
@@ -91,13 +90,10 @@ class Observation:
         only = listeners[0] if len(listeners) == 1 else None
         self.report = only or self._report_to_all
         self.note_time = getattr(only, "note_time", None)
-        self.context = copy_context if self.note_time is None else self._empty
+        self.context = copy_context if self.note_time is None else _NO_CONTEXT.copy
         if self._router.executor is not None:
-            self._router.executor.context = None if self.note_time is None else self._empty_context
+            self._router.executor.context = None if self.note_time is None else _NO_CONTEXT
             self._router.executor.note_time = self.note_time
-
-    def _empty(self) -> Context:
-        return self._empty_context
 
     # ---- in place of the methods of the router
 
@@ -141,7 +137,7 @@ class Observation:
             call.history = None
             call._observer = self
             call.address = destination.address if destination.__class__ is NodeConnection else None
-            call.context = copy_context() if self.note_time is None else self._empty_context
+            call.context = copy_context() if self.note_time is None else _NO_CONTEXT
             try:
                 destination.send(call)
             except WrongThread:

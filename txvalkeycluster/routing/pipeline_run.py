@@ -17,9 +17,9 @@ from twisted.python.failure import Failure
 from ..commands import Command
 from ..commands.encoder import Arg
 from ..errors import ClientClosed, PartialFailure, TooManyPending
-from ..requests.batch import Batch
+from ..requests.batch import Batch, Batches
 from ..requests.history import timeout_error
-from .batches import Batches, Intake, store, take
+from .batches import Intake, store, take
 from .router import Router
 
 # The most commands that are pending at any time.
