@@ -272,10 +272,12 @@ class DaemonTests(OperationTests):
         """The command that was to start the daemon fails with the reason."""
         log = self.group.folder / "daemon.log"
         for workers in (0, 2):
-            proxy = await self.refused(workers, f"--pidfile={self.group.folder / 'x.pid'}", f"--logfile={log}")
+            pid = self.group.folder / "x.pid"
+            proxy = await self.refused(workers, f"--pidfile={pid}", f"--logfile={log}")
             self.assertIn("An error has occurred", proxy.log)
             self.assertIn(self.problem, log.read_text())
-            self.assertFalse((self.group.folder / "x.pid").exists())
+            # Twisted's daemon reports the error to the command first, and then removes its pidfile.
+            await until(lambda: not pid.exists())
 
     async def test_metrics_at_a_port_in_use(self) -> None:
         """The same for the endpoint of the metrics."""
