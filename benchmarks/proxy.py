@@ -13,14 +13,14 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from time import sleep
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -32,6 +32,8 @@ from twisted.internet.threads import deferToThread
 
 from txvalkeycluster.testing import LocalCluster
 from txvalkeycluster.testing.processes import find_server
+
+from . import interpreter
 
 ROOT = Path(__file__).parent.parent
 PROXY, NUTCRACKER, DIRECT = "proxy", "nutcracker", "direct"
@@ -145,10 +147,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def started(words: list[str], port: int, folder: Path) -> Iterator[int]:
+def started(
+    words: list[str], port: int, folder: Path, environment: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[int]:
     """Start a program, wait until it listens, and end it afterwards; gives the number of its process."""
     with (folder / f"{port}.log").open("w") as log:
-        process = subprocess.Popen(words, stdout=log, stderr=log, cwd=ROOT)
+        process = subprocess.Popen(words, stdout=log, stderr=log, cwd=ROOT, env={**os.environ, **environment})
     try:
         for _ in range(200):
             try:
@@ -175,12 +179,14 @@ def targets(url: str, folder: Path, reactor: str) -> Iterator[list[Target]]:
     with ExitStack() as stack:
         own = free_port()
         program = "from twisted.scripts.twistd import run; run()"
-        command = [sys.executable, "-c", program, "-n", "--pidfile=", f"--reactor={reactor}"]
+        python = interpreter.choose()
+        command = [python.path, "-c", program, "-n", "--pidfile=", f"--reactor={reactor}"]
         command += ["valkey-proxy", "--cluster", url]
         command += ["--listen", f"tcp:{own}:interface=127.0.0.1:backlog=511"]
         settings = folder / "proxy.toml"
         settings.write_text("max_clients = 20000\n")
-        process = stack.enter_context(started([*command, "--config", str(settings)], own, folder))
+        command += ["--config", str(settings)]
+        process = stack.enter_context(started(command, own, folder, python.environment))
         servers = [free_port() for _ in range(3)]
         for server in servers:
             words = [find_server(), "--port", str(server), "--save", "", "--dir", str(folder)]
@@ -266,7 +272,7 @@ def show(figures: dict[str, Figures], idle: float) -> bool:
 @click.command()
 @click.option("--rounds", default=7, show_default=True, help="How often each target does each workload.")
 @click.option("--seconds", default=1.0, show_default=True, help="Duration of one workload in one round.")
-@click.option("--reactor", "proxy_reactor", default="epoll", show_default=True, help="The reactor of the proxy.")
+@click.option("--reactor", "proxy_reactor", default="valkey-epoll", show_default=True, help="The reactor of the proxy.")
 def main(rounds: int, seconds: float, proxy_reactor: str) -> None:
     """Compare the proxy with direct access and with nutcracker."""
     for program in ("valkey-benchmark", "nutcracker"):

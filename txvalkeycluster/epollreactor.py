@@ -2,8 +2,9 @@
 
 Twisted's reactors make a logging context for every event.  With one command in flight, this and what belongs to it is
 a third of the time that a command takes.  This reactor is Twisted's, but for one thing: if nothing is reported about a
-plain TCP connection but new bytes, they are read without a logging context.  Everything else goes through Twisted's
-code: writing, closing, errors, TLS, UDP, processes, and other selectables.
+plain TCP connection but new bytes, they are read without a logging context.  So is another selectable with the
+attribute ``needs_no_context``.  Everything else goes through Twisted's code: writing, closing, errors, TLS, UDP,
+processes, and other selectables.
 
 What changes for a program: log events that its protocols emit while they handle received data have no ``system``, which
 text logs show as ``-`` instead of the name of the protocol.
@@ -57,7 +58,7 @@ class ValkeyEPollReactor(EPollReactor):
             if selectable is None:
                 # An event before this one has closed it.
                 continue
-            if event == EPOLLIN and selectable.__class__ in _PLAIN:
+            if event == EPOLLIN and (selectable.__class__ in _PLAIN or getattr(selectable, "needs_no_context", False)):
                 connection: Any = selectable
                 try:
                     why = connection.doRead()

@@ -361,5 +361,15 @@ class AllKeysTests(ProxyTests):
         # A large request is not kept.
         await wire.call("SET", "large", "v" * 1_000_000)
         self.assertLess(sum(len(word) for entry in service.server.slowlog for word in entry.words), 2000)
+        self.assertLess(max(len(entry.request) for entry in service.server.slowlog), 2000)
+        # All are counted, also those that came together.  A request that is split is one.
+        before = service.server.snapshot().requests_slow
+        wire.send(b"".join(request("GET", f"{{same}}{number}") for number in range(50)))
+        await wire.replies(50)
+        self.assertEqual(service.server.snapshot().requests_slow, before + 50)
+        await wire.call("MGET", *(f"key{number}" for number in range(5)))
+        self.assertEqual(service.server.snapshot().requests_slow, before + 51)
+        newest = next(iter(service.server.slowlog))
+        self.assertEqual(newest.words, [b"MGET", *(b"key%d" % number for number in range(5))])
         self.assertEqual(await wire.call("SLOWLOG", "RESET"), b"+OK\r\n")
         self.assertEqual(await wire.call("SLOWLOG", "GET"), b"*0\r\n")

@@ -271,8 +271,8 @@ class DaemonTests(OperationTests):
     async def test_a_port_in_use_by_a_daemon(self) -> None:
         """The command that was to start the daemon fails with the reason."""
         log = self.group.folder / "daemon.log"
+        pid = self.group.folder / "x.pid"
         for workers in (0, 2):
-            pid = self.group.folder / "x.pid"
             proxy = await self.refused(workers, f"--pidfile={pid}", f"--logfile={log}")
             self.assertIn("An error has occurred", proxy.log)
             self.assertIn(self.problem, log.read_text())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from select import EPOLLIN
 from typing import Any
 
@@ -112,6 +114,41 @@ class ReactorTests(SynchronousTestCase):
         server.transport.write(b"bytes")
         self.until(lambda: client.got)
         self.assertEqual((client.got, client.systems), ([b"bytes"], [system()]))
+
+    def test_another_descriptor(self) -> None:
+        """It is read without a context if it says so, and ends if it fails."""
+        systems: list[Any] = []
+
+        class Reading:
+            def __init__(self, opened: socket.socket, needs_no_context: bool) -> None:
+                self.needs_no_context = needs_no_context
+                self.fileno, self.opened = opened.fileno, opened
+                self.lost: Any = None
+
+            def logPrefix(self) -> str:
+                return "Reading"
+
+            def doRead(self) -> None:
+                systems.append(system())
+                if self.opened.recv(1) == b"!":
+                    raise ValueError("it fails")
+
+            def connectionLost(self, reason: Failure) -> None:
+                self.lost = reason.value
+
+        for needs_no_context, expected in ((True, system()), (False, "Reading")):
+            near, far = socket.socketpair()
+            with near, far:
+                reading = Reading(near, needs_no_context)
+                self.reactor.addReader(reading)
+                far.send(b".")
+                self.until(lambda: systems)
+                self.assertEqual(systems, [expected])
+                far.send(b"!")
+                self.until(partial(getattr, reading, "lost"))
+                self.assertIsInstance(reading.lost, ValueError)
+                self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+            systems.clear()
 
     def test_much_data(self) -> None:
         """Bytes that can be read and written at once go through Twisted's code."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from threading import Thread
 from typing import Any
+from weakref import ref
 
 from twisted.internet.defer import Deferred
 
@@ -114,6 +115,36 @@ class RelayTests(MemoryTests):
         return [words[1] for _, words in node.received if words[0] == name]
 
     # ---- replies
+
+    def test_functions_are_released(self) -> None:
+        """After the last reply nothing refers to the functions, which often refer to the batch."""
+        relay = self.relay()
+
+        class Functions:
+            def __init__(self, batch: RelayBatch) -> None:
+                self.batch = batch
+                self.came: list[Any] = []
+
+            def replied(self, tags: Sequence[Any], replies: Sequence[Any]) -> None:
+                self.came += replies
+
+            def delayed(self, tag: Any) -> None:
+                self.came.append(tag)
+
+        for refusals in (0, 1):
+            replies = [b"-TRYAGAIN not now\r\n"] * refusals
+            self.nodes[1].script = lambda node, words, _, replies=replies: replies.pop() if replies else DEFAULT_REPLY
+            batch = relay.client.relay_batch()
+            for key in (self.a, self.b, self.c):
+                batch.add(key, key_slot(key), packed(("GET", key)))
+            functions = Functions(batch)
+            held = ref(functions)
+            relay.client.submit(batch, functions.replied, on_delay=functions.delayed)
+            self.network.settle()
+            self.advance(1)
+            self.assertEqual(len(functions.came), 3 + refusals)
+            del batch, functions
+            self.assertIsNone(held())
 
     def test_raw_replies(self) -> None:
         """Replies are the bytes of the server, whatever they are. They come in order for each node."""

@@ -7,7 +7,7 @@
 - ``commands/``: what the proxy does with each command.
 - ``process/``: the service, the plugin of twistd, several processes.  ``settings``: all settings.
 - ``web/``: the status page and metrics.  ``snapshot``: what the proxy counts.
-- ``users``: the proxy's own users.
+- ``users``: the proxy's own users.  ``slowlog``: the slow requests.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IPushProducer, ITCPTransport
 from twisted.internet.protocol import Protocol
 from zope.interface import implementer
 
-from ..direct_write import direct_writer
+from ..direct_write import direct_writer, write_at_once
 from .poller import ClientPoller
 
 if TYPE_CHECKING:
@@ -42,7 +42,10 @@ class ClientConnection(Protocol):
     stuck_since = 0.0
     # How many were waiting then.
     _unread_seen = 0
+    _peer = ""
+    # The transport and its function that writes to the socket at once; None without such a function.
     _direct: Any = None
+    _write_at_once: Any = None
     # What reads from the socket in place of the reactor.
     _poller: ClientPoller | None = None
 
@@ -59,11 +62,13 @@ class ClientConnection(Protocol):
         """Start to read."""
         transport: Any = self.transport
         self._direct = direct_writer(transport)
-        if self._direct is not None and self.server.poller is not None:
-            self._poller = self.server.poller
-            self._poller.add(transport)
-        if self._direct is not None and getattr(transport.protocol, "_wrappedProtocol", None) is self:
-            transport.protocol = self
+        if self._direct is not None:
+            self._write_at_once = write_at_once(self._direct)
+            if self.server.poller is not None:
+                self._poller = self.server.poller
+                self._poller.add(transport)
+            if getattr(transport.protocol, "_wrappedProtocol", None) is self:
+                transport.protocol = self
         transport.registerProducer(self, True)
         if ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
@@ -72,7 +77,7 @@ class ClientConnection(Protocol):
     def ended(self) -> None:
         """Note that the connection has ended."""
         self.closed = True
-        self._direct = None
+        self._direct = self._write_at_once = None
         if self._poller is not None:
             self._poller.remove(self.transport)
 
@@ -83,7 +88,10 @@ class ClientConnection(Protocol):
     @property
     def peer(self) -> str:
         """The address of the client."""
-        return self.server.address_of(self.transport, "getPeer")
+        peer = self._peer or self.server.address_of(self.transport, "getPeer")
+        if self.transport is not None:
+            self._peer = peer
+        return peer
 
     @property
     def unread(self) -> int:
@@ -148,7 +156,11 @@ class ClientConnection(Protocol):
         self.bytes_out += length
         direct = self._direct
         if direct is not None and not direct.dataBuffer and not direct._tempDataBuffer:
-            written = direct.writeSomeData(data)
+            try:
+                written = self._write_at_once(data)
+            except OSError:
+                written = 0
+            # Any other result means that the socket is broken; the reactor reports that later in connectionLost.
             if isinstance(written, int):
                 if written == length:
                     return

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import select
 import time
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,9 +25,10 @@ from .commands.scans import Scans
 from .commands.subscriptions import MessageFrames
 from .poller import ClientPoller
 from .process.peers import Peers
-from .request_framer import Request, RequestLimits, words_of
+from .request_framer import Request, RequestLimits
 from .session import ClientSession
 from .settings import ProxySettings
+from .slowlog import SlowLog
 from .snapshot import Snapshot
 from .upstream import Cell, Upstream, Upstreams
 from .users import Users
@@ -44,38 +43,6 @@ _FEW = 8
 # So many requests of all clients are under way together; beyond that, each client has one.  It is enough to keep the
 # nodes busy, and limits the replies that can come at once, whose sizes nobody knows before.
 _TOGETHER = 1024
-# An entry of SLOWLOG shows so many words, and so many bytes of each.
-_MOST_WORDS, _LONGEST_WORD = 32, 128
-
-
-@dataclass(frozen=True, slots=True)
-class SlowCommand:
-    """An entry of SLOWLOG."""
-
-    number: int
-    time: int
-    microseconds: int
-    words: list[bytes]
-    peer: str
-    name: bytes
-
-    def reply(self) -> list[Any]:
-        """Return the entry as SLOWLOG GET shows it."""
-        return [self.number, self.time, self.microseconds, self.words, self.peer.encode(), self.name]
-
-
-def _trimmed(words: list[bytes]) -> list[bytes]:
-    """Return the words of a request as SLOWLOG keeps them: large requests are not held in memory."""
-    kept = words if len(words) <= _MOST_WORDS else words[: _MOST_WORDS - 1]
-    shown = [
-        word
-        if len(word) <= _LONGEST_WORD
-        else b"%b... (%d more bytes)" % (word[:_LONGEST_WORD], len(word) - _LONGEST_WORD)
-        for word in kept
-    ]
-    if len(kept) < len(words):
-        shown.append(b"... (%d more arguments)" % (len(words) - len(kept)))
-    return shown
 
 
 class ProxyServer(Factory):
@@ -125,7 +92,7 @@ class ProxyServer(Factory):
         self.watch = ClusterWatch(reactor.seconds, time.time, self.history)
         connect = self.watch.followed(self.connect)
         self.upstreams = Upstreams(reactor, connect, self.wake, self._replied, settings.max_logins)
-        self.slowlog: deque[SlowCommand] = deque(maxlen=settings.slowlog_max_len)
+        self.slowlog = SlowLog(settings.slowlog_max_len, self.wall_clock)
         self._slower_than = settings.slowlog_slower_than / 1e6
         self._number = 0
         self._touched: set[ClientSession] = set()
@@ -290,6 +257,7 @@ class ProxyServer(Factory):
         snapshot.clients = len(self.sessions)
         snapshot.logins = len(self.upstreams)
         snapshot.request_bytes = self.under_way
+        snapshot.requests_slow = self.slowlog.count
         snapshot.scans = len(self.scans)
         total = NodeStatistics()
         total.add(self.upstreams.ended)
@@ -331,20 +299,11 @@ class ProxyServer(Factory):
         took = self.seconds() - started
         self.counters.add_time(took, len(cells))
         if took >= self._slower_than:
-            self._note_slow(started, cells)
+            self.slowlog.note(took, cells)
         if not self._awake:
             # Clients wait for these replies.
             self._awake = True
             self._end_of_turn()
-
-    def _note_slow(self, started: float, cells: Sequence[Cell]) -> None:
-        microseconds = int((self.seconds() - started) * 1e6)
-        for _, session, frame in cells[: self.settings.slowlog_max_len]:
-            self.counters.requests_slow += 1
-            words = _trimmed(words_of(frame))
-            peer = session.peer if not session.closed else ""
-            now = int(self.wall_clock())
-            self.slowlog.append(SlowCommand(self.counters.requests_slow, now, microseconds, words, peer, session.name))
 
     def _reads_done(self) -> None:
         """Do at once what was to be done at the end of the turn, because the clients have been read."""

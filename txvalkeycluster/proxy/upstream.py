@@ -39,7 +39,7 @@ class Upstream:
         self,
         client: ClusterClient[bytes],
         reactor: IReactorTime,
-        wake: Callable[[], None],
+        begun: Callable[[Upstream], None],
         replied: Callable[[float, Sequence[Cell]], None],
     ) -> None:
         """Begin to use a client.
@@ -47,7 +47,7 @@ class Upstream:
         Args:
             client: The client, with the option ``raw_replies``.
             reactor: Measures time.
-            wake: Called with the first request of a turn, so that `submit` is called at its end.
+            begun: Called with this at the first request of a turn, so that `submit` is called at its end.
             replied: Called with the time when requests were sent, and their cells, which have their replies now.
         """
         self.client = client
@@ -58,7 +58,7 @@ class Upstream:
         self.unused_since = 0.0
         #: Whether the servers have accepted its login.
         self.accepted = False
-        self._wake = wake
+        self._begun = begun
         self._replied = replied
         self._batch: RelayBatch | None = None
         #: The lists for which clients wait.
@@ -88,7 +88,7 @@ class Upstream:
 
     def _begin(self) -> RelayBatch:
         self._batch = self.client.relay_batch()
-        self._wake()
+        self._begun(self)
         return self._batch
 
     def submit(self, now: float) -> None:
@@ -146,7 +146,7 @@ class Upstreams:
         Args:
             reactor: Measures time.
             make: Makes a client for a version of RESP, a user and a password; None means those of the proxy.
-            wake: As for `Upstream`.
+            wake: Called with the first request of a turn, so that `submit` is called at its end.
             replied: As for `Upstream`.
             most: How many logins there may be at the same time, beside that of the proxy.
         """
@@ -158,6 +158,8 @@ class Upstreams:
         # Passwords are keys only in a form that cannot be read from a dump.
         self._secret = os.urandom(32)
         self._found: OrderedDict[tuple[int, str | None, bytes], Upstream] = OrderedDict()
+        # Those with requests of this turn.
+        self._begun: list[Upstream] = []
         #: What the clients have done that are closed.
         self.ended = NodeStatistics()
 
@@ -183,7 +185,7 @@ class Upstreams:
             if user is not None and not self._has_room(key[1:]):
                 return None
             client = self._make(protocol, user, password)
-            upstream = self._found[key] = Upstream(client, self._reactor, self._wake, self._replied)
+            upstream = self._found[key] = Upstream(client, self._reactor, self._begin, self._replied)
             upstream.unused_since = self._reactor.seconds()
         self._found.move_to_end(key)
         return upstream
@@ -222,9 +224,14 @@ class Upstreams:
         self.ended.pending, self.ended.open = 0, ByKind()
         client.close()
 
+    def _begin(self, upstream: Upstream) -> None:
+        self._begun.append(upstream)
+        self._wake()
+
     def submit(self, now: float) -> None:
         """Send the requests of this turn."""
-        for upstream in self._found.values():
+        begun, self._begun = self._begun, []
+        for upstream in begun:
             upstream.submit(now)
 
     def close(self) -> Deferred[Any]:

@@ -14,11 +14,17 @@ _ONE = b"*1\r\n"
 _first, _begin_of, _rest_of = itemgetter(0), itemgetter(slice(len(_ONE))), itemgetter(slice(len(_ONE), None))
 
 
+# The cell of a part has one item more than others: the cell of the whole.
+_WHOLE = 3
+
+
 class SplitCell(list[Any]):
     """The cell of a split MGET.  It has a reply as soon as all its parts have one."""
 
     def __init__(self, session: Any, frame: bytes) -> None:
         super().__init__((None, session, frame))
+        #: Whether SLOWLOG has it.
+        self.noted = False
         #: The cell of each part, in the order of the keys.
         self.parts: list[Cell] = []
         # The number of parts at the begin that have a reply.
@@ -35,6 +41,11 @@ class SplitCell(list[Any]):
                 self.parts = []
                 self[0] = _joined(list(map(_first, parts)))
         return super().__getitem__(index)
+
+
+def whole_of(cell: Cell) -> Any:
+    """Return the cell of the request that a client has sent, for the cell of a part or of a request."""
+    return cell[_WHOLE] if len(cell) > _WHOLE else cell
 
 
 def parts_of(cell: Cell) -> list[Cell]:
@@ -58,7 +69,7 @@ def send_mget(cell: SplitCell, upstream: Upstream, keys: list[bytes]) -> None:
     """
     session = cell[1]
     frames = [_header(len(key)) + key + b"\r\n" for key in keys]
-    cell.parts = [[None, session, frame] for frame in frames]
+    cell.parts = [[None, session, frame, cell] for frame in frames]
     upstream.add_keyed(cell.parts, keys, frames)
 
 

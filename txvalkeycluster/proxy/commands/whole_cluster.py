@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -98,8 +99,8 @@ def slowlog(server: ProxyServer, session: ClientSession, words: list[bytes]) -> 
     count = integer(words[2]) if len(words) == 3 else 10
     if count is None or count < -1:
         return error("ERR count should be greater than or equal to -1")
-    newest = list(server.slowlog)[::-1]
-    return encode([entry.reply() for entry in (newest if count < 0 else newest[:count])], session.protocol)
+    newest = islice(server.slowlog, count if count >= 0 else None)
+    return encode([entry.reply() for entry in newest], session.protocol)
 
 
 def scan(server: ProxyServer, session: ClientSession, words: list[bytes]) -> Answer:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.protocol import connectionDone
@@ -31,7 +31,6 @@ from .listening import endpoint_of
 from .peers import Peers
 from .service import ProxyService, allow_open_files, tune_garbage_collector
 
-_reactor: Any = reactor
 _log = Logger()
 _OUTPUT = 1
 
@@ -79,7 +78,8 @@ class _Control(LineOnlyReceiver):
     delimiter = b"\n"
     MAX_LENGTH = 1 << 20
 
-    def __init__(self) -> None:
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
         #: The exit status of this process.
         self.status = 0
         self._service: ProxyService | None = None
@@ -116,18 +116,18 @@ class _Control(LineOnlyReceiver):
         settings = ProxySettings.from_mapping(told["settings"])
         allow_open_files(settings)
         self._folder = told["folder"]
-        peers = Peers(_reactor, told["folder"], told["number"], settings.timeout)
+        peers = Peers(self._reactor, told["folder"], told["number"], settings.timeout)
         endpoints = [
-            endpoint_of(_reactor, "listen", description, descriptor)
+            endpoint_of(self._reactor, "listen", description, descriptor)
             for description, descriptor in zip(settings.listen, told["descriptors"], strict=True)
         ]
-        self._server = server = WorkerServer(_reactor, settings, peers, self._fullness_changed)
+        self._server = server = WorkerServer(self._reactor, settings, peers, self._fullness_changed)
         server.history.on_entry = lambda level, text: self._tell(event=[level, text])
         self._service = ProxyService(
-            _reactor, settings, endpoints=endpoints, make_server=lambda: server, heed_signals=False
+            self._reactor, settings, endpoints=endpoints, make_server=lambda: server, heed_signals=False
         )
         self._service.startService()
-        _reactor.addSystemEventTrigger("before", "shutdown", self._stop)
+        self._reactor.addSystemEventTrigger("before", "shutdown", self._stop)
         self._service.whenListening().addCallback(lambda _: self._tell(ready=True))
 
     def _tell(self, **what: Any) -> None:
@@ -170,7 +170,7 @@ class _Control(LineOnlyReceiver):
     def end(self) -> None:
         """Let the requests of the clients end, and then the process."""
         with suppress(ReactorNotRunning):
-            _reactor.stop()
+            self._reactor.stop()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._alone = True
@@ -187,6 +187,17 @@ class _Written:
             sys.stderr.write(as_json(event))
 
 
+def _reactor() -> Any:
+    """Return the reactor of this process: where there is epoll, the one that needs the least CPU time."""
+    if hasattr(select, "epoll"):
+        from ... import epollreactor
+
+        epollreactor.install()
+    from twisted.internet import reactor
+
+    return reactor
+
+
 def main() -> None:
     """Run a worker."""
     for number in (signal.SIGINT, signal.SIGHUP):
@@ -194,11 +205,12 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     globalLogBeginner.beginLoggingTo([_Written()], redirectStandardIO=False)
     tune_garbage_collector()
-    control = _Control()
+    reactor = _reactor()
+    control = _Control(reactor)
     StandardIO(control)  # type: ignore[no-untyped-call]
     # Not Twisted's handler, for which a second signal is an error.
-    _reactor.callWhenRunning(signal.signal, signal.SIGTERM, lambda *_: _reactor.callFromThread(control.end))
-    _reactor.run()
+    reactor.callWhenRunning(signal.signal, signal.SIGTERM, lambda *_: reactor.callFromThread(control.end))
+    reactor.run()
     sys.exit(control.status)
 
 
