@@ -229,6 +229,12 @@ PyObject *fast_split(PyObject *const *args);
 PyObject *fast_store(PyObject *const *args);
 PyObject *fast_merge(PyObject *const *args);
 
+/* ---- frames.c, relay.c: the same */
+
+PyObject *fast_take_plain(PyObject *const *args);
+PyObject *fast_take_simple(PyObject *const *args);
+PyObject *fast_add_keyed(PyObject *const *args);
+
 /* ---- shortcut.c */
 
 extern PyTypeObject fast_Shortcut;

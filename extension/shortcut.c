@@ -95,6 +95,9 @@ SHORTCUT(take, 6)
 SHORTCUT(split, 4)
 SHORTCUT(store, 3)
 SHORTCUT(merge, 3)
+SHORTCUT(take_plain, 4)
+SHORTCUT(take_simple, 3)
+SHORTCUT(add_keyed, 6)
 
 static int
 shortcut_init(Shortcut *self, PyObject *args, PyObject *keywords)
@@ -103,9 +106,18 @@ shortcut_init(Shortcut *self, PyObject *args, PyObject *keywords)
         const char *name;
         void *function;
     } functions[] = {
-        {"pack_keyed", shortcut_pack_keyed}, {"pack", shortcut_pack},   {"key_slot", shortcut_slot},
-        {"argument_slot", shortcut_slot},    {"take", shortcut_take},   {"split", shortcut_split},
-        {"store", shortcut_store},           {"merge", shortcut_merge}, {"argument_slots", shortcut_slots},
+        {"pack_keyed", shortcut_pack_keyed},
+        {"pack", shortcut_pack},
+        {"key_slot", shortcut_slot},
+        {"argument_slot", shortcut_slot},
+        {"take", shortcut_take},
+        {"split", shortcut_split},
+        {"store", shortcut_store},
+        {"merge", shortcut_merge},
+        {"argument_slots", shortcut_slots},
+        {"take_plain", shortcut_take_plain},
+        {"take_simple", shortcut_take_simple},
+        {"add_keyed", shortcut_add_keyed},
     };
     const char *name;
     PyObject *python;

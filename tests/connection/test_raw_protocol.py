@@ -50,8 +50,7 @@ class RawFuzzTests(test_replies.ReplyTests):
         batch = RawBatch(self.batched, 7, TABLE)
         places = list(range(random.choice((1, 2, 20))))
         for place in places:
-            batch.add_tag(place)
-            batch.add_request(packed(("ECHO", "w")))
+            batch.put(place, packed(("ECHO", "w")))
         batch.send_at(0.0, 10.0)
         at = random.randrange(test_replies.COMMANDS)
         for number in range(test_replies.COMMANDS):
@@ -133,8 +132,7 @@ class RawBase(Base):
         now = self.clock.seconds()
         batch = RawBatch(collector or self.whole, 7, TABLE)
         for word in words:
-            batch.add_tag(word)
-            batch.add_request(packed(("ECHO", word)))
+            batch.put(word, packed(("ECHO", word)))
         batch.send_at(now, now + timeout)
         self.connection.send_batch(batch)
         return batch
@@ -363,8 +361,7 @@ class ErrorTests(RawBase):
         ]
         batch = RawBatch(self.whole, 7, TABLE)
         for number, (payload, *_) in enumerate(cases):
-            batch.add_tag(number)
-            batch.add_request(payload)
+            batch.put(number, payload)
         batch.send_at(0.0, 10.0)
         self.connection.send_batch(batch)
         self.clock.advance(0)
@@ -473,8 +470,7 @@ class TimeTests(RawBase):
         self.raw("1", "2")
         refused = RawBatch(self.whole, 7, TABLE)
         for word in "345":
-            refused.add_tag(word)
-            refused.add_request(packed(("ECHO", word)))
+            refused.put(word, packed(("ECHO", word)))
         refused.send_at(0.0, 10.0)
         self.assertRaises(TooManyPending, self.connection.send_batch, refused)
         pieces = refused.pieces(2)

@@ -11,8 +11,10 @@ from typing import ClassVar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.acceleration.test_same_parts import NO_EXTENSION
 from tests.cases import SynchronousTestCase
 from tests.proxy.base import request
+from tests.versions import versions
 from txvalkeycluster.proxy import request_framer
 from txvalkeycluster.proxy.request_framer import Request, RequestFramer, RequestLimits, words_of
 
@@ -49,13 +51,11 @@ def feed(framer: RequestFramer, chunks: Sequence[bytes]) -> list[Request]:
     found: list[Request] = []
     for chunk in chunks:
         simple = framer.feed_simple(chunk)
-        if simple is None:
+        found += simple
+        if not simple:
             found += framer.feed(chunk)
             while framer.waits:
                 found += framer.go_on()
-        else:
-            columns = zip(*simple, strict=True)
-            found += [(frame, name.rpartition(b"\n")[2], key) for frame, name, key in columns]
     return found
 
 
@@ -75,6 +75,8 @@ def in_pieces(random: Random, data: bytes) -> Iterator[bytes]:
 
 
 class RequestFramerTests(SynchronousTestCase):
+    """The search in Python, and the one in C."""
+
     def setUp(self) -> None:
         self.patch(request_framer, "_shapes", request_framer._shapes)
 
@@ -86,11 +88,12 @@ class RequestFramerTests(SynchronousTestCase):
     )
     def test_chunks(self, commands: list[Words], places: list[int], shapes: str) -> None:
         """Valid requests come out once each and in order, with their name and the word after it."""
-        learnt(_SHAPES[shapes])
-        framer = RequestFramer(RequestLimits())
-        found = feed(framer, cut(b"".join(request(*words) for words in commands), places))
         expected = [(request(*words), words[0], words[1] if len(words) > 1 else None) for words in commands]
-        self.assertEqual((found, framer.error, framer.partial), (expected, "", 0))
+        for _ in versions(request_framer, "take_simple"):
+            learnt(_SHAPES[shapes])
+            framer = RequestFramer(RequestLimits())
+            found = feed(framer, cut(b"".join(request(*words) for words in commands), places))
+            self.assertEqual((found, framer.error, framer.partial), (expected, "", 0))
 
     @settings(max_examples=400, deadline=None)
     @given(
@@ -113,16 +116,21 @@ class RequestFramerTests(SynchronousTestCase):
     )
     def test_any_bytes(self, data: bytes, places: list[int], known: bool) -> None:
         """Any bytes give the same requests, the same error and the same rest in one piece and in several."""
-        learnt([(16, 64), (16, -1)])
-        whole, pieces = RequestFramer(RequestLimits(known=known)), RequestFramer(RequestLimits(known=known))
-        found = feed(whole, [data] if data else [])
-        self.assertEqual(feed(pieces, cut(data, places)), found)
-        self.assertEqual((pieces.error, pieces.partial), (whole.error, whole.partial))
-        self.assertEqual([request(*words_of(frame)) for frame, _, _ in found], [frame for frame, _, _ in found])
+        seen: list[tuple[list[Request], str, int]] = []
+        for _ in versions(request_framer, "take_simple"):
+            learnt([(16, 64), (16, -1)])
+            for chunks in ([data] if data else [], cut(data, places)):
+                framer = RequestFramer(RequestLimits(known=known))
+                seen.append((feed(framer, chunks), framer.error, framer.partial))
+        self.assertEqual(seen, seen[:1] * len(seen))
+        found = [frame for frame, _, _ in seen[0][0]]
+        self.assertEqual([request(*words_of(frame)) for frame in found], found)
 
     def test_lengths_that_become_usual(self) -> None:
         """Requests come out unchanged while the framer learns their lengths, forgets them and learns others."""
         random = Random(20)
+        taken = request_framer.take_simple
+        self.patch(request_framer, "take_simple", getattr(taken, "__wrapped__", taken))
         learnt([])
         framer = RequestFramer(RequestLimits())
         for _ in range(40):
@@ -151,6 +159,10 @@ class RequestFramerTests(SynchronousTestCase):
         word = b"$400\r\n" + b"x" * 400 + b"\r\n"
         for data, error in (
             (b"*2\r\n$3\r\nSET\r\n$1001\r\n", "invalid bulk length"),
+            (
+                b"*3\r\n$3\r\nSET\r\n$16\r\n" + b"k" * 16 + b"\r\n$1001\r\n" + b"v" * 1001 + b"\r\n",
+                "invalid bulk length",
+            ),
             (b"*1000\r\n" + word * 200, "the request is larger than 1000 bytes"),
             (b"*999999999\r\n", "the request is larger than 1000 bytes"),
             (b"*2147483648\r\n", "invalid multibulk length"),
@@ -174,7 +186,7 @@ class RequestFramerTests(SynchronousTestCase):
         for data, error in self.LOGIN_LIMITS:
             for known in (False, True):
                 framer = RequestFramer(RequestLimits(known=known))
-                self.assertIsNone(framer.feed_simple(data))
+                self.assertEqual(framer.feed_simple(data), [])
                 self.assertEqual(framer.feed(data), [])
                 self.assertEqual(framer.error, "" if known else error)
 
@@ -197,3 +209,27 @@ class RequestFramerTests(SynchronousTestCase):
         self.assertEqual(len(framer.feed(2 * request("AUTH", "a") + b"*11\r\n")), 1)
         self.assertEqual((len(framer.go_on()), framer.waits), (1, True))
         self.assertEqual((framer.go_on(), framer.error), ([], "ERR Protocol error: unauthenticated multibulk length"))
+
+
+class ExtensionTests(SynchronousTestCase):
+    """The search in C."""
+
+    skip = NO_EXTENSION
+
+    def test_all_simple_requests_are_found(self) -> None:
+        """Requests of two or three words of any usual length are found until something else comes."""
+        words = [(b"GET", b""), (b"set", b"\r\n" * 8, b"v" * 2048), (b"HINCRBYXX", b"k" * 2048), (b"X" * 9, b"k", b"")]
+        simple = [(request(*each), each[0], each[1]) for each in words]
+        start = b"".join(frame for frame, _, _ in simple)
+        for rest in (
+            *(b"", b"PING\r\n", b"*2", b"*2\r\n$3\r\nGET\r\n$3\r\nab", b"*2\r\n$03\r\nGET\r\n$1\r\na\r\n", b"*02\r\n"),
+            *(request(b"PING"), request(b"G\nT", b"a"), request(b"X", b"a"), request(b"X" * 10, b"a")),
+            *(
+                request(b"SET", b"k" * 2049, b"v"),
+                request(b"SET", b"k", b"v" * 2049),
+                request(b"MGET", b"a", b"b", b"c"),
+            ),
+        ):
+            found: list[Request] = []
+            self.assertEqual(request_framer.take_simple(b"x" + start + rest, 1, found), 1 + len(start))
+            self.assertEqual(found, simple)

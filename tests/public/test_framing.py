@@ -14,8 +14,10 @@ import hiredis
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from tests.acceleration.test_same_parts import NO_EXTENSION
 from tests.cases import SynchronousTestCase
 from tests.fuzz.inputs import damaged_bytes
+from tests.versions import versions
 from txvalkeycluster import framing
 from txvalkeycluster.errors import ProtocolError, ReplyError
 from txvalkeycluster.framing import ReplyFramer, Sampler
@@ -126,7 +128,7 @@ def values(data: bytes) -> Iterator[Any]:
         yield error
 
 
-class FramingTests(SynchronousTestCase):
+class LearningCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.patch(framing, "_shapes", framing._ReplyShapes())
 
@@ -135,24 +137,30 @@ class FramingTests(SynchronousTestCase):
         framing._shapes = framing._ReplyShapes()
         framing._shapes._compile(lengths)
 
+
+class FramingTests(LearningCase):
+    """The search in Python, and the one in C."""
+
     @settings(max_examples=150, deadline=None)
     @given(st.lists(REPLIES, max_size=12), CUTS, SHAPES)
     def test_any_replies_in_any_pieces(self, replies: list[bytes], places: list[int], lengths: list[bytes]) -> None:
         """The frames are the replies, however their bytes are cut, and together they are all bytes."""
         data = b"".join(replies)
         whole = [data] if data else []
-        for chunks in (whole, cut(data, places), in_pieces(data, 1) if len(data) < 3000 else in_pieces(data, 1000)):
-            self.learn(lengths)
-            self.assertEqual(feed(chunks), replies)
+        for _ in versions(framing, "take_plain"):
+            for chunks in (whole, cut(data, places), in_pieces(data, 1) if len(data) < 3000 else in_pieces(data, 1000)):
+                self.learn(lengths)
+                self.assertEqual(feed(chunks), replies)
 
     @settings(max_examples=150, deadline=None)
     @given(st.lists(READABLE, max_size=12), CUTS, SHAPES)
     def test_agreement_with_hiredis(self, replies: list[bytes], places: list[int], lengths: list[bytes]) -> None:
         """Each frame is one reply for hiredis, the same as in the whole stream."""
-        self.learn(lengths)
         data = b"".join(replies)
-        frames = feed(cut(data, places))
-        self.assertEqual([list(values(frame)) for frame in frames], [[value] for value in values(data)])
+        for _ in versions(framing, "take_plain"):
+            self.learn(lengths)
+            frames = feed(cut(data, places))
+            self.assertEqual([list(values(frame)) for frame in frames], [[value] for value in values(data)])
 
     @settings(max_examples=300, deadline=None)
     @given(st.lists(READABLE, min_size=1, max_size=6), st.integers(0, 1 << 30), CUTS, SHAPES)
@@ -163,23 +171,75 @@ class FramingTests(SynchronousTestCase):
         # hiredis reads neither of the two, and deep lists have no repr.
         assume(b"!" not in data and b"|" not in data and b"*1\r\n" * 50 not in data)
         found: list[tuple[list[bytes], bool]] = []
-        for chunks in ([data], cut(data, places), in_pieces(data, 1) if len(data) < 3000 else [data]):
-            framer = ReplyFramer(_MOST)
-            frames: list[bytes] = []
-            raised = False
-            try:
-                for chunk in chunks:
-                    framer.feed(chunk, frames)
-            except ProtocolError:
-                raised = True
-            found.append((frames, raised))
-        self.assertEqual(found[1:], found[:1] * 2)
+        for _ in versions(framing, "take_plain"):
+            for chunks in ([data], cut(data, places), in_pieces(data, 1) if len(data) < 3000 else [data]):
+                framer = ReplyFramer(_MOST)
+                frames: list[bytes] = []
+                raised = False
+                try:
+                    for chunk in chunks:
+                        framer.feed(chunk, frames)
+                except ProtocolError:
+                    raised = True
+                found.append((frames, raised))
+        self.assertEqual(found, found[:1] * len(found))
         frames = found[0][0]
         self.assertTrue(data.startswith(b"".join(frames)))
         for frame, value in zip(frames, values(data), strict=False):
             if isinstance(value, Exception):
                 break
             self.assertEqual(list(values(frame)), [value])
+
+    def test_every_kind_of_reply(self) -> None:
+        """Each reply is one frame, also if it comes alone; none is found before it is complete."""
+        texts = (
+            b"+a",
+            b":-1",
+            b"_",
+            b"#f",
+            b",-1.5e3",
+            b"(12",
+            b"$-1",
+            b"*-1",
+            b"*0",
+            b"$0\r\n",
+            b"=5\r\ntxt:a",
+            b"~0",
+            b"%0",
+        )
+        leaves = [text + b"\r\n" for text in texts]
+        nested = [aggregate(b"*", leaves), aggregate(b"~", leaves), pairs(b"%", [(leaf, leaf) for leaf in leaves])]
+        errors = aggregate(b"*", [b"-ERR no\r\n", bulk(b"no", b"!"), bulk(b"txt:a", b"=")])
+        for _ in versions(framing, "take_plain"):
+            for reply in (*leaves, *nested, aggregate(b"*", nested), errors):
+                self.assertEqual(feed([reply]), [reply])
+                self.assertEqual(feed([b"+OK\r\n" + reply + b"+OK\r\n"]), [b"+OK\r\n", reply, b"+OK\r\n"])
+                for place in range(1, len(reply)):
+                    self.assertEqual(feed([reply[:place], reply[place:]]), [reply])
+
+
+class ExtensionTests(SynchronousTestCase):
+    """The search in C."""
+
+    skip = NO_EXTENSION
+
+    def test_all_plain_replies_are_found(self) -> None:
+        """Python searches the rest only: what is special or not complete."""
+        plain = [b"+OK\r\n", bulk(b"v" * 5000), aggregate(b"*", [b":1\r\n", pairs(b"%", [(b"+a\r\n", b"_\r\n")])])]
+        for rest in (b"-ERR no\r\n", b">1\r\n+a\r\n", b"*2\r\n:1\r\n", b"$5\r\nab", b"HTTP", b""):
+            frames: list[bytes] = []
+            self.assertEqual(
+                framing.take_plain(b"x" + b"".join(plain) + rest, 1, frames, _MOST), 1 + len(b"".join(plain))
+            )
+            self.assertEqual(frames, plain)
+
+
+class LearningTests(LearningCase):
+    """What the search in Python learns."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(framing, "take_plain", getattr(framing.take_plain, "__wrapped__", framing.take_plain))
 
     def test_lengths_are_learnt_and_forgotten(self) -> None:
         """Bulk strings of usual lengths are found by the expression; when others are usual, they replace them."""

@@ -142,7 +142,8 @@ class RESPProtocol(CommandStream, TransportProtocol):
             TooManyPending: The limit is reached; the request was not accepted.
         """
         count = len(batch)
-        self._admit(batch, count)
+        if self._paused or self.pending + count > self._max_pending:
+            self._admit(batch, count)
         if not self._unsent:
             self._write_scheduler.touch(self)
         self._unsent.append(batch)

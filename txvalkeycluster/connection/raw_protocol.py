@@ -5,7 +5,6 @@ It finds where each reply ends, and parses only the replies to requests that wan
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
 from ..errors import ProtocolError, ReplyError
@@ -45,7 +44,12 @@ class RawProtocol(RESPProtocol):
             place, count = 0, len(frames)
             while place < count:
                 if plain and sent and isinstance(sent[0], RawBatch) and not sent[0].called:
-                    place += self._hand_out(sent[0], sent, frames, place)
+                    batch = sent[0]
+                    taken = batch.accept(frames, place)
+                    place += taken
+                    for _ in range(taken):
+                        sent.popleft()
+                    batch.settle()
                     continue
                 frame = bare = frames[place]
                 place += 1
@@ -80,14 +84,6 @@ class RawProtocol(RESPProtocol):
                 raise unreadable
         except Exception as error:
             self._broken(error, request)
-
-    def _hand_out(self, batch: RawBatch, sent: deque[Request], frames: list[bytes], place: int) -> int:
-        """Give a batch as many frames as it still needs; return their number."""
-        taken = batch.accept(frames, place)
-        for _ in range(taken):
-            sent.popleft()
-        batch.settle()
-        return taken
 
     def _parsed(self, frame: bytes) -> Any:
         self._reader.feed(frame)

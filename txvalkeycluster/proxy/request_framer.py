@@ -6,11 +6,12 @@ The texts of the errors are those of Valkey (``networking.c``), and so is the mo
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import hiredis
 
+from ..acceleration import fast
 from ..framing import REPEATED, Sampler
 from .inline import UnbalancedQuotes, split_inline
 
@@ -24,6 +25,8 @@ _STAR = ord("*")
 _FEW_WORDS, _SHORT_WORD, _USUAL_WORD = 256, 1024, 64
 _LENGTHS = tuple(b"$%d" % size for size in range(_SHORT_WORD + 1))
 _LINE = 65536
+# What `take_simple` takes is smaller than this.
+_USUAL_REQUEST = 8192
 _LEAST_COUNT, _MOST_WORDS = -(1 << 63), (1 << 31) - 1
 # What a word needs in memory at least, in bytes.
 _WORD = 64
@@ -52,6 +55,11 @@ class RequestLimits:
     request: int = 512 << 20
     #: Whether the client has logged in.  Before that, the limits are much lower.
     known: bool = True
+    #: Whether requests of the usual sizes need not be compared with the limits.
+    quick: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.quick = self.known and self.request >= _USUAL_REQUEST
 
 
 class _Invalid(Exception):
@@ -88,19 +96,19 @@ class RequestFramer:
         """The number of bytes of the request that is not complete."""
         return len(self._done) + len(self._rest)
 
-    def feed_simple(self, data: bytes) -> tuple[Sequence[bytes], Sequence[bytes], list[bytes]] | None:
+    def feed_simple(self, data: bytes) -> list[Request]:
         """Take the next bytes of the client, if they are complete requests of the usual shapes and nothing else.
 
         Args:
             data: The bytes.
 
         Returns:
-            The requests, the names and the keys; None if the bytes are something else, and were not taken.  A name has
-            its length before it, with a line break after the length.
+            The requests, with a key each; empty if the bytes are something else, and were not taken.
         """
-        if self._rest or self._left or not self.limits.known or self.error:
-            return None
-        return _shapes.columns(data)
+        requests: list[Request] = []
+        if self._rest or self._left or not self.limits.quick or self.error:
+            return requests
+        return requests if take_simple(data, 0, requests) == len(data) else []
 
     def feed(self, data: bytes) -> list[Request]:
         """Take the next bytes of the client.
@@ -144,9 +152,9 @@ class RequestFramer:
         pos = start = 0
         left = self._left
         end = len(data)
-        quick = self.limits.known
+        quick = self.limits.quick
         if quick and not left:
-            start = pos = _shapes.find(data, 0, requests)
+            start = pos = take_simple(data, 0, requests)
         while pos < end:
             if left:
                 after = self._word(data, pos, start)
@@ -174,7 +182,7 @@ class RequestFramer:
                     pos = after + 2
                     requests.append((data[start:pos], name, data[key_at:key_end]))
                     _shapes.missed(key_end - key_at, value_size)
-                    start = pos = _shapes.find(data, pos, requests)
+                    start = pos = take_simple(data, pos, requests)
                     continue
             if data[pos] != _STAR:
                 after = self._inline(data, pos, requests)
@@ -357,14 +365,6 @@ class _RequestShapes:
             requests += [(frame, name[3:], key[4:]) for frame, _, name, key in self._findall(data, pos, end)]
         return end
 
-    def columns(self, data: bytes) -> tuple[Sequence[bytes], Sequence[bytes], list[bytes]] | None:
-        """Return the requests, the names and the keys, if the data has only requests of known shapes."""
-        match = self._run(data)
-        if match is None or match.end() != len(data):
-            return None
-        frames, _, names, keys = zip(*self._findall(data), strict=True)
-        return frames, names, [key[4:] for key in keys]
-
     def missed(self, key: int, value: int) -> None:
         """Note a request that the expression has not matched.
 
@@ -379,3 +379,22 @@ class _RequestShapes:
 
 
 _shapes = _RequestShapes()
+
+
+def take_simple(data: bytes, pos: int, requests: list[Request]) -> int:
+    """Append complete requests with one key, and perhaps one more word, that are found in a fast way.
+
+    Args:
+        data: The bytes.
+        pos: Where to begin.
+        requests: The list.
+
+    Returns:
+        The position behind them.
+    """
+    return _shapes.find(data, pos, requests)
+
+
+if fast is not None and not TYPE_CHECKING:
+    # It takes words of all lengths up to 2 KiB.
+    take_simple = fast.Shortcut("take_simple", take_simple)

@@ -12,7 +12,7 @@ until the queue is empty.  That is so while
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -292,9 +292,9 @@ class ClientSession(ClientConnection):
         server.under_way += len(data)
         framer = self._framer
         if self._plain and not self._queue and not self._blocked:
-            simple = framer.feed_simple(data)
-            if simple is not None:
-                self._start_simple(*simple)
+            requests = framer.feed_simple(data)
+            if requests:
+                self._start_simple(requests)
                 return
         if not framer.partial:
             self._partial_since = self.heard_at
@@ -312,11 +312,12 @@ class ClientSession(ClientConnection):
             self._advance()
         self._read_or_not()
 
-    def _start_simple(self, frames: Sequence[bytes], names: Sequence[bytes], keys: list[bytes]) -> None:
+    def _start_simple(self, requests: list[Request]) -> None:
         """Start requests that have one key each, all at once if that is possible."""
         upstream = self.upstream
         most = min(self._window - len(self.cells), self.server.room)
-        if upstream is not None and len(frames) <= most:
+        if upstream is not None and len(requests) <= most:
+            frames, names, keys = zip(*requests, strict=True)
             routes = upstream.routes
             if all(map(routes.__getitem__, set(names))):
                 cells: list[Cell] = [[None, self, frame] for frame in frames]
@@ -325,9 +326,7 @@ class ClientSession(ClientConnection):
                 self.commands += len(cells)
                 upstream.add_keyed(cells, keys, frames)
                 return
-        self._start(
-            [(frame, name.rpartition(b"\n")[2], key) for frame, name, key in zip(frames, names, keys, strict=True)]
-        )
+        self._start(requests)
         self._read_or_not()
 
     def _start(self, requests: list[Request]) -> None:

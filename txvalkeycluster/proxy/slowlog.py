@@ -52,6 +52,7 @@ class SlowLog:
         """
         #: How many requests were slow.
         self.count = 0
+        self._most = most
         self._clock = wall_clock
         self._entries: deque[SlowCommand] = deque(maxlen=most)
 
@@ -69,18 +70,22 @@ class SlowLog:
             seconds: How long they took.
             cells: Their cells.
         """
-        now, microseconds = int(self._clock()), int(seconds * 1e6)
+        slow: list[Any] = []
         for cell in cells:
-            _, session, frame, *_ = whole = whole_of(cell)
+            whole = whole_of(cell)
             if whole is not cell:
                 # Each part of a split request comes here.
                 if whole.noted:
                     continue
                 whole.noted = True
-            self.count += 1
+            slow.append(whole)
+        self.count += len(slow)
+        kept = slow[-self._most :] if self._most else []
+        now, microseconds = int(self._clock()), int(seconds * 1e6)
+        for number, (_, session, frame) in enumerate(kept, self.count - len(kept) + 1):
             request = frame if len(frame) <= _LARGE else _trimmed(words_of(frame))
             peer = session.peer if not session.closed else ""
-            self._entries.append(SlowCommand(self.count, now, microseconds, request, peer, session.name))
+            self._entries.append(SlowCommand(number, now, microseconds, request, peer, session.name))
 
     def clear(self) -> None:
         """Forget all entries."""

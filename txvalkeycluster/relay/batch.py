@@ -5,12 +5,13 @@ from __future__ import annotations
 from binascii import crc_hqx
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ..acceleration import fast
 from ..errors import ClientClosed
 from ..requests.raw_batch import RawBatch, RawPart, RawReplyError
 from ..routing.router import Router
@@ -82,9 +83,8 @@ class RelayBatch:
         destination = self._destinations[slot]
         group = self._groups.get(destination)
         if group is None:
-            group = self._groups[destination] = RawBatch(self, slot, self._router.commands)
-        group.add_tag(tag)
-        group.add_request(payload)
+            group = self._groups[destination] = self._make(slot)
+        group.put(tag, payload)
 
     def add_keyed(self, tags: Sequence[Any], keys: Sequence[bytes], payloads: Sequence[bytes]) -> None:
         """Add requests with one key each; this is faster than `add`.
@@ -94,16 +94,10 @@ class RelayBatch:
             keys: The key of each request.
             payloads: The encoded requests.
         """
-        groups, destinations = self._groups, self._destinations
-        for tag, key, payload in zip(tags, keys, payloads, strict=True):
-            slot = crc_hqx(key, 0) & 16383 if BRACE not in key else key_slot(key)
-            destination = destinations[slot]
-            try:
-                group = groups[destination]
-            except KeyError:
-                group = groups[destination] = RawBatch(self, slot, self._router.commands)
-            group.add_tag(tag)
-            group.add_request(payload)
+        add_keyed(self._groups, self._destinations, self._make, tags, keys, payloads)
+
+    def _make(self, slot: int) -> RawBatch:
+        return RawBatch(self, slot, self._router.commands)
 
     def submit(
         self, on_replies: OnReplies, on_delay: Callable[[Any], object] | None, timeout: float | None
@@ -194,6 +188,37 @@ class RelayBatch:
         self._waiting += change
         if not self._waiting and self._room is not None:
             self._room.callback(None)
+
+
+def add_keyed(
+    groups: dict[Any, RawBatch],
+    destinations: list[Any],
+    make: Callable[[int], RawBatch],
+    tags: Sequence[Any],
+    keys: Sequence[bytes],
+    payloads: Sequence[bytes],
+) -> None:
+    """Add requests with one key each to the batches of their nodes.
+
+    Args:
+        groups: The batches.
+        destinations: The node for each slot.
+        make: Makes a batch for the node of a slot.
+        tags: The tag of each request.
+        keys: The key of each request.
+        payloads: The encoded requests.
+    """
+    for tag, key, payload in zip(tags, keys, payloads, strict=True):
+        slot = crc_hqx(key, 0) & 16383 if BRACE not in key else key_slot(key)
+        destination = destinations[slot]
+        group = groups.get(destination)
+        if group is None:
+            group = groups[destination] = make(slot)
+        group.put(tag, payload)
+
+
+if fast is not None and not TYPE_CHECKING:
+    add_keyed = fast.Shortcut("add_keyed", add_keyed)
 
 
 def _no_replies(tags: Sequence[Any], replies: Sequence[Any]) -> None:

@@ -76,7 +76,7 @@ class RawBatch(Batch):
     It does not know the commands of its requests: a request is parsed only if it leaves the batch.
     """
 
-    __slots__ = ("_announced", "_table", "add_request", "add_tag")
+    __slots__ = ("_announced", "_table")
 
     unparsed = True
     _collector: RawCollector
@@ -93,8 +93,11 @@ class RawBatch(Batch):
         self._table = table
         # The collector was told of the delays of requests before this place.
         self._announced = 0
-        #: Adds a tag and a request.  Each is added to its list by itself, because one call for both would cost more.
-        self.add_tag, self.add_request = self._places.append, self._packed.append
+
+    def put(self, tag: object, payload: bytes) -> None:
+        """Add a request; only before `send_at`."""
+        self._places.append(tag)
+        self._packed.append(payload)
 
     def send_at(self, since: float, deadline: float) -> None:
         """Complete the batch; only once, before it is sent.
@@ -104,7 +107,6 @@ class RawBatch(Batch):
             deadline: When the requests time out, as reactor.seconds().
         """
         self.since, self.deadline = since, deadline
-        del self.add_tag, self.add_request
         self.seal()
 
     def accept(self, frames: list[bytes], place: int) -> int:

@@ -45,7 +45,7 @@ class FullQueues:
             try:
                 if isinstance(destination, NodeConnection) and destination.state is not State.CLOSED:
                     # Also if another node has become the owner: earlier requests may be on the way to this one.
-                    batch.give_to(destination)
+                    destination.send_batch(batch)
                 else:
                     self._router.route(batch)
             except TooManyPending:

@@ -65,7 +65,7 @@ _SHOWN = 128
 class Routes(dict[bytes, Command | None]):
     """The commands whose only key is their first argument, by name as clients write it; None for all others.
 
-    A look-up of a known spelling is one access.  A name may have its length before it, with a line break after it.
+    A look-up of a known spelling is one access.
     """
 
     # A client may send any name.  The limit bounds the memory.
@@ -76,7 +76,7 @@ class Routes(dict[bytes, Command | None]):
         self._commands = commands
 
     def __missing__(self, name: bytes) -> Command | None:
-        command = self._commands[name.rpartition(b"\n")[2]]
+        command = self._commands[name]
         if not command.known:
             return None
         found = command if command.keyed and way_of(command) is Way.KEYS else None
