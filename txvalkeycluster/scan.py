@@ -34,7 +34,8 @@ from .errors import (
     ValkeyError,
     WrongThread,
 )
-from .requests.request import Call, Connection, Destination
+from .requests.interfaces import Connection, Destination
+from .requests.request import Call
 from .routing.retry_policy import NOT_HERE_OR_NOT_NOW
 from .routing.router import Router
 from .slots import SLOT_COUNT, argument_slot

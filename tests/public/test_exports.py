@@ -10,13 +10,14 @@ import txvalkeycluster
 from tests.cases import SynchronousTestCase
 from txvalkeycluster import errors, events, testing
 from txvalkeycluster.commands.methods import Commands
+from txvalkeycluster.log import ClusterLog
 from txvalkeycluster.requests.raw_batch import RawPart
 from txvalkeycluster.routing.router import Router
 from txvalkeycluster.routing.transaction_request import TransactionRequest
 
-# The base class of the methods; what only the client passes to `WatchSession.send` and `RelayBatch.parted`; and an
-# attribute of the client that is its own.
-INTERNAL = {Commands, TransactionRequest, RawPart, Router}
+# The base class of the methods; what only the client passes to `WatchSession.send` and `RelayBatch.parted`; and
+# attributes of the client that are its own.
+INTERNAL = {Commands, TransactionRequest, RawPart, Router, ClusterLog}
 
 
 class ExportTests(SynchronousTestCase):

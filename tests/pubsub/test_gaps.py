@@ -9,7 +9,7 @@ from twisted.logger import capturedLogs, formatEvent
 from tests.pubsub.base import SubscriptionTests, TwoProtocolsTests
 from txvalkeycluster import ClusterClient, Lost, LostReason, Message, Resubscribed, Subscription, key_slot
 from txvalkeycluster.pubsub import keyspace
-from txvalkeycluster.requests.request import ASKING
+from txvalkeycluster.requests.internal import ASKING
 from txvalkeycluster.testing import DEFAULT_REPLY, SILENCE, ScriptedNode
 
 

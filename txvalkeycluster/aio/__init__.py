@@ -2,7 +2,8 @@
 
 `connect` and `AsyncClient` are the counterparts of `txvalkeycluster.connect` and `ClusterClient`.  `client.AsyncClient`
 has a `ClusterClient` inside, and `reply.Reply` carries each result from Twisted to asyncio.  `loops` gives each event
-loop a reactor.  Nothing must be installed.  `install` is for programs that use other parts of Twisted as well.
+loop a reactor.  ``composites`` has pipelines, transactions, watch sessions and scripts, ``subscription`` subscriptions.
+Nothing must be installed.  `install` is for programs that use other parts of Twisted as well.
 
 Example:
     import asyncio
@@ -16,17 +17,11 @@ Example:
     asyncio.run(main())
 """
 
-from .client import (
-    AsyncClient,
-    AsyncPipeline,
-    AsyncScript,
-    AsyncSubscription,
-    AsyncTransaction,
-    AsyncWatchSession,
-    connect,
-)
+from .client import AsyncClient, connect
+from .composites import AsyncPipeline, AsyncScript, AsyncTransaction, AsyncWatchSession
 from .loops import install
 from .reply import Reply
+from .subscription import AsyncSubscription
 
 __all__ = [
     "AsyncClient",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextvars import copy_context
 from functools import partial
-from inspect import isawaitable, iscoroutinefunction
+from inspect import isawaitable
 from time import monotonic
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, Unpack, overload
+from typing import Any, Self, TypeVar, Unpack, overload
 
 from twisted.internet.defer import Deferred
 
@@ -17,25 +16,21 @@ from ..address import Address
 from ..client import ClusterClient
 from ..commands import CommandTable
 from ..commands.async_commands import AsyncCommands
-from ..commands.converters import Convert
 from ..commands.encoder import Arg
 from ..commands.method_support import Key, Text
 from ..errors import WatchError
 from ..events import Closed, Event
-from ..messages import Lost, Message, Resubscribed
 from ..options import DEFAULT, ClientOptions, Options
-from ..pipeline import Pipeline
-from ..pubsub.feed import BufferedFeed
 from ..pubsub.methods import SubscriptionOptions
 from ..pubsub.subscription import Subscription
 from ..routing.observation import CommandListener
-from ..scripting import Function, Keys, Script, Values
 from ..statistics import Statistics
 from ..topology.model import Node, Topology
-from ..transaction import Attempts, Transaction, WatchSession
-from ..wrapped_queue import WrappedQueue
+from ..transaction import Attempts
 from . import loops
-from .reply import AsyncIteration, Reply, check_loop, reply_by, reply_from, sender
+from .composites import AsyncPipeline, AsyncScript, AsyncTransaction, AsyncWatchSession
+from .reply import AsyncIteration, Reply, check_loop, reply_by, sender
+from .subscription import AsyncSubscription
 
 _T = TypeVar("_T")
 
@@ -292,204 +287,6 @@ class AsyncClient(AsyncCommands[Text]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-
-class AsyncPipeline(WrappedQueue[Pipeline[Any], Text]):
-    """A `Pipeline` for asyncio; `AsyncClient.pipeline` makes one."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, pipeline: Pipeline[Any]) -> None:
-        super().__init__(pipeline)
-        self._loop = loop
-
-    def execute(self, *, raise_first: bool = False) -> Reply[list[Any]]:
-        """As `Pipeline.execute`."""
-        return reply_by(self._loop, self._queue.execute, raise_first=raise_first)
-
-    async def stream(self, commands: Iterable[Sequence[Arg]], each: Callable[[int, Any], object]) -> int:
-        """As `Pipeline.stream`.  ``each`` is an ordinary function, or a coroutine function of asyncio.
-
-        Each call of ``each`` has the context variables of the caller.
-        """
-        context = copy_context()
-        if not iscoroutinefunction(each):
-
-            def call(index: int, result: Any) -> None:
-                # A copy, since an ``each`` that closes the client can lead to other calls before it ends.
-                context.copy().run(each, index, result)
-
-            return await reply_by(self._loop, self._queue.stream, commands, call)
-
-        running: asyncio.Task[Any] | None = None
-
-        async def awaited(index: int, result: Any) -> None:
-            nonlocal running
-            running = self._loop.create_task(each(index, result), context=context)
-            await Deferred.fromFuture(running)
-
-        reply = reply_by(self._loop, self._queue.stream, commands, awaited)
-        try:
-            return await reply
-        finally:
-            if running is not None and not running.done():
-                # This was cancelled.
-                running.cancel()
-                await asyncio.wait([running])
-
-
-class AsyncTransaction(WrappedQueue[Transaction[Any], Text]):
-    """A `Transaction` for asyncio; `AsyncClient.transaction` makes one."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, transaction: Transaction[Any]) -> None:
-        super().__init__(transaction)
-        self._loop = loop
-
-    def execute(self, *, raise_first: bool = True) -> Reply[list[Any]]:
-        """As `Transaction.execute`."""
-        return reply_by(self._loop, self._queue.execute, raise_first=raise_first)
-
-
-class AsyncWatchSession(AsyncCommands[Text]):
-    """A `WatchSession` for asyncio; `AsyncClient.watch` makes one."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, session: WatchSession[Any]) -> None:
-        self._loop = loop
-        self._session = session
-
-    def __repr__(self) -> str:
-        return f"<AsyncWatchSession slot={self._session.slot}>"
-
-    def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Any:
-        return reply_by(self._loop, self._session._run, words, convert)
-
-    def execute(self, *args: Arg) -> Reply[Any]:
-        """As `WatchSession.execute`."""
-        return reply_by(self._loop, self._session.execute, *args)
-
-    def watch(self, *keys: Key) -> Reply[Any]:
-        """As `WatchSession.watch`."""
-        return reply_by(self._loop, self._session.watch, *keys)
-
-    def transaction(self) -> AsyncTransaction[Text]:
-        """As `WatchSession.transaction`."""
-        return AsyncTransaction(self._loop, self._session.transaction())
-
-    async def __aenter__(self) -> Self:
-        try:
-            await reply_from(self._loop, self._session.__aenter__)
-        except BaseException:
-            # The task can be cancelled after the keys were watched, and before it continues.
-            await self._end()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._end()
-
-    async def _end(self) -> None:
-        await asyncio.shield(reply_from(self._loop, self._session.__aexit__, None, None, None))
-
-
-class AsyncScript:
-    """A `Script` or a `Function` for asyncio; `AsyncClient.script` and `AsyncClient.function` make one."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, script: Script[Any] | Function[Any]) -> None:
-        self._loop = loop
-        self._script = script
-
-    def __repr__(self) -> str:
-        return f"<AsyncScript {self._script!r}>"
-
-    def __call__(self, keys: Keys = (), args: Values = (), *, read_only: bool = False) -> Reply[Any]:
-        """As a call of `Script` or `Function`."""
-        return reply_by(self._loop, self._script, keys, args, read_only=read_only)
-
-
-class AsyncSubscription(Generic[Text]):
-    """A `Subscription` for asyncio; `AsyncClient.subscribe` and its kin make one."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, subscription: Subscription[Any]) -> None:
-        self._loop = loop
-        self._subscription = subscription
-
-    def __repr__(self) -> str:
-        return f"<AsyncSubscription {self._subscription!r}>"
-
-    @property
-    def channels(self) -> tuple[Text, ...]:
-        """As `Subscription.channels`."""
-        return self._subscription.channels
-
-    async def ready(self) -> Self:
-        """As `Subscription.ready`."""
-        await reply_by(self._loop, self._subscription.ready)
-        return self
-
-    def add(self, *channels: Key) -> Reply[None]:
-        """As `Subscription.add`."""
-        return reply_by(self._loop, self._subscription.add, *channels)
-
-    def remove(self, *channels: Key) -> Reply[None]:
-        """As `Subscription.remove`."""
-        return reply_by(self._loop, self._subscription.remove, *channels)
-
-    def close(self) -> Reply[None]:
-        """As `Subscription.close`."""
-        return reply_by(self._loop, self._subscription.close)
-
-    async def __aenter__(self) -> Self:
-        try:
-            return await self.ready()
-        except BaseException:
-            self.close()
-            raise
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await asyncio.shield(self.close())
-
-    def __aiter__(self) -> AsyncIterator[Message[Text] | Lost | Resubscribed]:
-        return _Items(self._loop, self._subscription, object)
-
-    def messages(self) -> AsyncIterator[Message[Text]]:
-        """As `Subscription.messages`."""
-        return _Items(self._loop, self._subscription, Message)
-
-
-class _Items(AsyncIterator[Any]):
-    """Iterates over the items of a subscription.
-
-    It takes an item only when nothing can cancel the task any more, so that cancelled waits lose nothing.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, subscription: Subscription[Any], kind: type) -> None:
-        self._loop = loop
-        # A subscription that the program has dropped lives as long as its iterators.
-        self._subscription = subscription
-        self._kind = kind
-
-    async def __anext__(self) -> Any:
-        check_loop(self._loop)
-        feed = self._subscription._feed
-        if not isinstance(feed, BufferedFeed):
-            raise TypeError("a subscription with a listener cannot be iterated")
-        while True:
-            item = feed.take()
-            if item is not None:
-                if isinstance(item, self._kind):
-                    return item
-            elif feed.error is not None:
-                # Without the traceback of an earlier raise.
-                raise feed.error.with_traceback(None)
-            elif feed.ended:
-                raise StopAsyncIteration
-            else:
-                await reply_by(self._loop, feed.wait)
-
-    async def aclose(self) -> None:
-        """Do nothing; for `contextlib.aclosing`.  The subscription stays."""
 
 
 @overload

@@ -1,7 +1,9 @@
 """The client for threads: the same methods, which wait and return plain results.
 
-`connect` and `BlockingClient` are the counterparts of `txvalkeycluster.connect` and `ClusterClient`.  `background` has
-the reactor of the process, and `bridge` leads to it from other threads.  `iteration` is for scans and subscriptions.
+`connect` and `BlockingClient` (``client``) are the counterparts of `txvalkeycluster.connect` and `ClusterClient`.
+``composites`` has pipelines, transactions, watch sessions and scripts, ``subscription`` subscriptions; ``iteration`` is
+for scans and subscriptions.  ``connection`` is the client inside.  ``background`` has the reactor of the process, and
+``bridge`` leads to it from other threads.
 
 Example:
     from txvalkeycluster import blocking
@@ -11,15 +13,9 @@ Example:
         print(client.get("greeting"))
 """
 
-from .client import (
-    BlockingClient,
-    BlockingPipeline,
-    BlockingScript,
-    BlockingSubscription,
-    BlockingTransaction,
-    BlockingWatchSession,
-    connect,
-)
+from .client import BlockingClient, connect
+from .composites import BlockingPipeline, BlockingScript, BlockingTransaction, BlockingWatchSession
+from .subscription import BlockingSubscription
 
 __all__ = [
     "BlockingClient",

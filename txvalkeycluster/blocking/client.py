@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from functools import partial
-from itertools import islice
-from threading import RLock
 from time import monotonic, sleep
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, Unpack, overload
-
-from twisted.internet.defer import Deferred
+from typing import Any, TypeVar, Unpack, overload
 
 from ..address import Address
 from ..client import ClusterClient
@@ -21,145 +16,22 @@ from ..commands.blocking_commands import BlockingCommands
 from ..commands.converters import Convert, converted
 from ..commands.encoder import Arg
 from ..commands.method_support import Key, Text
-from ..connection.forks import in_forked_children
-from ..errors import ClientClosed, WatchError
+from ..errors import WatchError
 from ..events import Event
-from ..messages import Lost, Message, Resubscribed
-from ..options import DEFAULT, ClientOptions, Options, options_of_client
-from ..pipeline import Pipeline
+from ..options import DEFAULT, ClientOptions, Options
 from ..pubsub.methods import SubscriptionOptions
 from ..pubsub.subscription import Subscription
 from ..routing.observation import CommandListener
-from ..scripting import Function, Keys, Script, Values
 from ..statistics import Statistics
 from ..topology.model import Node, Topology
-from ..transaction import Attempts, Transaction, WatchSession
-from ..wrapped_queue import WrappedQueue
-from . import background
+from ..transaction import Attempts
 from .bridge import ThreadCall
+from .composites import BlockingPipeline, BlockingScript, BlockingTransaction, BlockingWatchSession
+from .connection import Connection, Link
 from .iteration import BlockingIteration
+from .subscription import BlockingSubscription
 
 _T = TypeVar("_T")
-# The most commands of a stream that are sent at once.
-_STREAMED = 4096
-
-
-class _Link:
-    """A client in the reactor's thread, and the way to it.
-
-    Everything that uses the client refers to its link.  If the last of them is garbage-collected, the client ends.
-    """
-
-    def __init__(self, url: str | None, options: dict[str, Any]) -> None:
-        self._background = used = background.acquire()
-        #: Leads to the reactor.
-        self.bridge = used.bridge
-        self._is_open = False
-        try:
-            #: The client.
-            self.client: ClusterClient[Any] = used.bridge.run(partial(self._make, url, options))
-            self._is_open = True
-        finally:
-            if not self._is_open:
-                background.release(used)
-
-    def _make(self, url: str | None, options: dict[str, Any]) -> ClusterClient[Any]:
-        client = ClusterClient[Any](self.bridge.reactor, url, **options)
-        self.bridge.schedulers.append(client._router.factory.write_scheduler)
-        return client
-
-    def _release(self) -> None:
-        self.bridge.schedulers.remove(self.client._router.factory.write_scheduler)
-        background.release(self._background)
-
-    def end(self, how: Callable[[ClusterClient[Any]], Any], first: bool) -> None:
-        """Close or abort the client; the first call gives the reactor back."""
-        if first:
-            self._is_open = False
-        try:
-            self.bridge.run(partial(how, self.client))
-        except ClientClosed:
-            # The reactor has stopped, and the connections with it.
-            pass
-        finally:
-            if first:
-                self._release()
-
-    def forked(self) -> None:
-        """Leave everything to the parent process."""
-        self._is_open = False
-
-    def __del__(self) -> None:
-        if "_is_open" not in vars(self) or not self._is_open:
-            return
-        # The garbage collector may be at work in any thread, also in that of the reactor: nothing here may wait.
-        used, client, schedulers = self._background, self.client, self.bridge.schedulers
-        scheduler = client._router.factory.write_scheduler
-
-        def release(_: object) -> None:
-            schedulers.remove(scheduler)
-            background.release(used)
-
-        self.bridge.post(lambda: client.abort().addBoth(release))
-        if client._router.connected and not self.bridge.ended:
-            text = f"<BlockingClient {client!r}> was garbage-collected without close() or abort()"
-            warnings.warn(text, ResourceWarning, 2, self)
-
-
-class _Connection:
-    """The link of a client and its views, which a forked child makes anew."""
-
-    def __init__(self, url: str | None, options: dict[str, Any]) -> None:
-        self._url = url
-        self._options = options
-        #: The options of the client.
-        self.options = options_of_client(url, options)
-        self._lock = RLock()
-        self._closed = False
-        self._link: _Link | None = None
-        self._parents: _Link | None = None
-        in_forked_children(self, _Connection._forked)
-
-    def __repr__(self) -> str:
-        link = self._link
-        seeds = ", ".join(map(str, self.options.seeds))
-        return f"{seeds} not connected" if link is None else repr(link.client)
-
-    def get(self) -> _Link:
-        """Return the link of this process."""
-        link = self._link
-        return self._open() if link is None or self._closed else link
-
-    def last(self) -> _Link:
-        """Return the link of this process, also if the client is closed."""
-        return self._link or self._open()
-
-    def _open(self) -> _Link:
-        with self._lock:
-            if self._closed:
-                raise ClientClosed("the client is closed")
-            if self._link is None:
-                self._link, self._parents = _Link(self._url, self._options), None
-            return self._link
-
-    def end(self, how: Callable[[ClusterClient[Any]], Any]) -> None:
-        """Close or abort the client.  Every call waits for the end, and the first gives the reactor back."""
-        link = self._link
-        if link is not None:
-            link.bridge.check_thread()
-        with self._lock:
-            first, self._closed = not self._closed, True
-            link = self._link
-        if link is not None:
-            link.end(how, first)
-
-    def _forked(self) -> None:
-        # Another thread of the parent may have held the lock.
-        self._lock = RLock()
-        if self._link is not None:
-            # Its sockets are closed in a moment.
-            self._parents, self._link = self._link, None
-            self._parents.forked()
 
 
 class BlockingClient(BlockingCommands[Text], AbstractContextManager["BlockingClient[Text]"]):
@@ -197,15 +69,15 @@ class BlockingClient(BlockingCommands[Text], AbstractContextManager["BlockingCli
             TypeError: As for `ClusterClient`.
             ValueError: As for `ClusterClient`.
         """
-        self._connection = _Connection(url, options)
+        self._connection = Connection(url, options)
         # The arguments of each call of `with_options`, and the link and the client for which they were used.
         self._views: list[dict[str, Any]] = []
-        self._made: tuple[_Link, ClusterClient[Any]] | None = None
+        self._made: tuple[Link, ClusterClient[Any]] | None = None
 
     def __repr__(self) -> str:
         return f"<BlockingClient {self._connection!r}>"
 
-    def _of(self, link: _Link) -> ClusterClient[Any]:
+    def _of(self, link: Link) -> ClusterClient[Any]:
         """Return the client of a link, with the options of this view."""
         if not self._views:
             return link.client
@@ -217,7 +89,7 @@ class BlockingClient(BlockingCommands[Text], AbstractContextManager["BlockingCli
             self._made = made = link, client
         return made[1]
 
-    def _inside(self) -> tuple[_Link, ClusterClient[Any]]:
+    def _inside(self) -> tuple[Link, ClusterClient[Any]]:
         link = self._connection.get()
         return link, self._of(link)
 
@@ -426,170 +298,6 @@ class BlockingClient(BlockingCommands[Text], AbstractContextManager["BlockingCli
     def abort(self) -> None:
         """As `ClusterClient.abort`."""
         self._connection.end(lambda client: client.abort())
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class BlockingPipeline(WrappedQueue[Pipeline[Any], Text]):
-    """A `Pipeline` for threads; `BlockingClient.pipeline` makes one.  Only one thread may use it at a time."""
-
-    def __init__(self, link: _Link, pipeline: Pipeline[Any]) -> None:
-        super().__init__(pipeline)
-        self._link = link
-
-    def execute(self, *, raise_first: bool = False) -> list[Any]:
-        """As `Pipeline.execute`."""
-        results: list[Any] = self._link.bridge.run(partial(self._queue.execute, raise_first=raise_first))
-        return results
-
-    def stream(self, commands: Iterable[Sequence[Arg]], each: Callable[[int, Any], object]) -> int:
-        """As `Pipeline.stream`; ``commands`` and ``each`` run in the calling thread, 4096 commands at a time."""
-        count, left = 0, iter(commands)
-        while chunk := list(islice(left, _STREAMED)):
-            results: list[Any] = [None] * len(chunk)
-            self._link.bridge.run(partial(self._queue.stream, chunk, results.__setitem__))
-            for result in results:
-                each(count, result)
-                count += 1
-        return count
-
-
-class BlockingTransaction(WrappedQueue[Transaction[Any], Text]):
-    """A `Transaction` for threads; `BlockingClient.transaction` makes one.  Only one thread may use it at a time."""
-
-    def __init__(self, link: _Link, transaction: Transaction[Any]) -> None:
-        super().__init__(transaction)
-        self._link = link
-
-    def execute(self, *, raise_first: bool = True) -> list[Any]:
-        """As `Transaction.execute`."""
-        results: list[Any] = self._link.bridge.run(partial(self._queue.execute, raise_first=raise_first))
-        return results
-
-
-class BlockingWatchSession(BlockingCommands[Text]):
-    """A `WatchSession` for threads; `BlockingClient.watch` makes one.  Only one thread may use it at a time."""
-
-    def __init__(self, link: _Link, session: WatchSession[Any]) -> None:
-        self._link = link
-        self._session = session
-
-    def __repr__(self) -> str:
-        return f"<BlockingWatchSession slot={self._session.slot}>"
-
-    def _run(self, words: Sequence[Any], convert: Convert | None = None) -> Any:
-        return self._link.bridge.run(partial(self._session._run, words, convert))
-
-    def execute(self, *args: Arg) -> Any:
-        """As `WatchSession.execute`."""
-        return self._link.bridge.run(partial(self._session.execute, *args))
-
-    def watch(self, *keys: Key) -> None:
-        """As `WatchSession.watch`."""
-        self._link.bridge.run(partial(self._session.watch, *keys))
-
-    def transaction(self) -> BlockingTransaction[Text]:
-        """As `WatchSession.transaction`."""
-        return BlockingTransaction(self._link, self._session.transaction())
-
-    def __enter__(self) -> Self:
-        self._link.bridge.run(lambda: Deferred.fromCoroutine(self._session.__aenter__()))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._link.bridge.run(lambda: Deferred.fromCoroutine(self._session.__aexit__(kind, error, trace)))
-
-
-class BlockingScript:
-    """A `Script` or a `Function` for threads; `BlockingClient.script` and `BlockingClient.function` make one."""
-
-    def __init__(
-        self, client: BlockingClient[Any], make: Callable[[ClusterClient[Any]], Script[Any] | Function[Any]]
-    ) -> None:
-        self._client = client
-        self._make = make
-
-    def __repr__(self) -> str:
-        return f"<BlockingScript of {self._client!r}>"
-
-    def __call__(self, keys: Keys = (), args: Values = (), *, read_only: bool = False) -> Any:
-        """As a call of `Script` or `Function`."""
-        return self._client._do(lambda client: self._make(client)(keys, args, read_only=read_only))
-
-
-class BlockingSubscription(Generic[Text]):
-    """A `Subscription` for threads; `BlockingClient.subscribe` and its kin make one.
-
-    Only one thread may iterate over it at a time.
-    """
-
-    def __init__(self, link: _Link, subscription: Subscription[Any]) -> None:
-        self._link = link
-        self._subscription = subscription
-        self._items: BlockingIteration[Message[Text] | Lost | Resubscribed] | None = None
-
-    def __repr__(self) -> str:
-        return f"<BlockingSubscription {self._subscription!r}>"
-
-    @property
-    def channels(self) -> tuple[Text, ...]:
-        """As `Subscription.channels`."""
-        return self._subscription.channels
-
-    def ready(self) -> Self:
-        """As `Subscription.ready`."""
-        self._link.bridge.run(self._subscription.ready)
-        return self
-
-    def add(self, *channels: Key) -> None:
-        """As `Subscription.add`."""
-        self._link.bridge.run(partial(self._subscription.add, *channels))
-
-    def remove(self, *channels: Key) -> None:
-        """As `Subscription.remove`."""
-        self._link.bridge.run(partial(self._subscription.remove, *channels))
-
-    def close(self) -> None:
-        """As `Subscription.close`."""
-        # A closed client has ended the subscription.
-        with suppress(ClientClosed):
-            self._link.bridge.run(self._subscription.close)
-
-    def get(self, timeout: float | None = None) -> Message[Text] | Lost | Resubscribed | None:
-        """Wait for the next item.
-
-        Args:
-            timeout: The longest time to wait, in seconds; None is no limit.
-
-        Returns:
-            The item.  None: the time is up, or the subscription is closed.
-        """
-        try:
-            return self._iteration().take(timeout)
-        except (TimeoutError, StopIteration):
-            return None
-
-    def __iter__(self) -> Iterator[Message[Text] | Lost | Resubscribed]:
-        return self._iteration()
-
-    def messages(self) -> Iterator[Message[Text]]:
-        """As `Subscription.messages`."""
-        return (item for item in self._iteration() if isinstance(item, Message))
-
-    def _iteration(self) -> BlockingIteration[Message[Text] | Lost | Resubscribed]:
-        # One for all calls: it may hold items.
-        if self._items is None:
-            self._items = BlockingIteration(self._link.bridge, aiter(self._subscription), self._link)
-        return self._items
-
-    def __enter__(self) -> Self:
-        self._link.bridge.run(lambda: Deferred.fromCoroutine(self._subscription.__aenter__()))
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -21,5 +21,5 @@ The other modules:
 A further kind of connection belongs beside `NodeConnection.pool` and `NodeConnection.subscribers`.
 
 A connection does not decide what happens to a routed request that failed.  The request decides, or the owner of the
-connection (`listener.ConnectionListener`, `node.NodeListener`).  This package does not know slots.
+connection (`listener.ConnectionListener`, `listener.NodeListener`).  This package does not know slots.
 """

@@ -20,7 +20,8 @@ from ..statistics import NodeStatistics, Purpose, Statistics
 from ..topology.model import Node
 from .endpoints import endpoint_maker
 from .exclusive_pool import Lease
-from .node import NodeConnection, NodeListener, State
+from .listener import NodeListener
+from .node import NodeConnection, State
 from .protocol import RESPProtocol
 from .raw_protocol import RawProtocol
 from .subscriber_protocol import SubscriberProtocol

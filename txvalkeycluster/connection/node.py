@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import cached_property, partial
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -20,8 +20,9 @@ from ..address import Address
 from ..commands.encoder import Arg
 from ..errors import ClientClosed, ConnectionLost, ReplyError, ValkeyError
 from ..options import Options
+from ..requests.internal import InternalCall, MarkedCall
 from ..requests.pending_queue import PendingQueue
-from ..requests.request import InternalCall, MarkedCall, MultiRequest, Request, for_each
+from ..requests.request import MultiRequest, Request, for_each
 from ..requests.target import ANY_NODE, THIS_NODE
 from ..requests.timer import Timer
 from ..requests.waits import Waits
@@ -30,7 +31,7 @@ from .connect_errors import connect_error
 from .dial_backoff import DialBackoff
 from .exclusive_pool import ExclusivePool, Lease
 from .handshake import ServerInfo
-from .listener import ConnectionListener
+from .listener import ConnectionListener, NodeListener
 from .login import Login
 from .node_subscribers import Subscribers
 from .protocol import RESPProtocol
@@ -49,40 +50,6 @@ class State(Enum):
     READY = "ready"
     BACKING_OFF = "waiting to dial again"
     CLOSED = "closed"
-
-
-class NodeListener(Protocol):
-    """The listener of a node.  It decides what happens to requests that the node cannot complete."""
-
-    def reply_failed(self, node: NodeConnection, connection: RESPProtocol, request: Request, error: ReplyError) -> None:
-        """Handle an error reply to a routed request."""
-
-    def lost(self, node: NodeConnection, unsent: Sequence[Request], sent: Sequence[Request], reason: Exception) -> None:
-        """Handle requests whose connection ended before their replies came."""
-
-    def dial_failed(self, node: NodeConnection, stranded: list[Request], reason: ValkeyError, purpose: Purpose) -> None:
-        """Handle a failed dial.  The ``stranded`` requests cannot wait in this node for the next dial."""
-
-    def writes_lost(self, node: NodeConnection, why: str) -> None:
-        """Note that no WAIT can confirm the earlier writes on the shared connection any more."""
-
-    def connected(self, node: NodeConnection, purpose: Purpose) -> None:
-        """Handle the end of a successful handshake.
-
-        Of connections that are not shared, only the first one after a failed dial is reported.
-        """
-
-    def login_failed(self, node: NodeConnection, reason: Exception) -> None:
-        """Handle that an open connection could not log in again."""
-
-    def login_restored(self, node: NodeConnection) -> None:
-        """Handle that every open connection has logged in again after `login_failed`."""
-
-    def tls_reloaded(self, error: Exception | None) -> None:
-        """Handle that certificates were read again, or that they could not be used."""
-
-    def disconnected(self, node: NodeConnection, reason: Exception, clean: bool, unanswered: int) -> None:
-        """Handle the end of a connection whose socket was open."""
 
 
 class NodeConnection(ConnectionListener):

@@ -25,7 +25,8 @@ from ..errors import ConnectionLost, ProtocolError, ReplyError, TooManyPending
 from ..options import Options
 from ..requests.deadlines import DeadlineTimer, not_too_soon, split_expired
 from ..requests.fast_deferred import fast
-from ..requests.request import ASKING, InternalCall, MultiRequest, Request, count_commands, size
+from ..requests.internal import ASKING, InternalCall
+from ..requests.request import MultiRequest, Request, count_commands, size
 from ..sentinel import Sentinel
 from ..statistics import NodeStatistics, Purpose
 from .command_stream import BURST, CommandStream

@@ -1,7 +1,8 @@
 """A proxy: programs connect to it as to a single server, and it uses a cluster.
 
-- ``server``: what all clients share.  ``session``, ``client_connection``: one client.  ``upstream``: the way to the
-  cluster.
+- ``server``: what all clients share.  ``upstream``: the way to the cluster.
+- ``session``: one client, from its requests to its replies; ``client_state``: its login, modes and transaction;
+  ``client_connection``: its transport.
 - ``request_framer``, ``inline``, ``numbers``: bytes of a client to requests.  ``replies``: values to bytes.
 - ``poller``: reads from the clients in place of the reactor.
 - ``commands/``: what the proxy does with each command.

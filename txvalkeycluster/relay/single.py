@@ -9,8 +9,9 @@ from twisted.internet.defer import Deferred
 
 from ..requests.exclusive import RawBlockingCall
 from ..requests.target import ANY_NODE, THIS_NODE
+from ..routing.planned_commands import time_left
 from ..routing.raw_transaction import RawTransactionRequest
-from ..routing.router import Router, time_left
+from ..routing.router import Router
 from .lease import as_reply
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ Code that finds a request that has ended skips it.
 
 The other modules:
 
-- `target` defines where a request goes.
+- `target` defines where a request goes; `interfaces` says what requests need of the places that they go to.
 - `batch` sends many commands to one node as one request, and `raw_batch` many encoded requests of others.
-- `exclusive` holds the requests that need their own connection.
+- `exclusive` holds the requests that need their own connection, `internal` those of the client itself.
 - `subscribe` holds the requests that change subscriptions.
 - `delegated` holds the calls whose result comes from another Deferred.
 - `fast_deferred` is the Deferred that callers get.

@@ -13,7 +13,8 @@ from ..commands import Command, CommandTable
 from ..commands.encoder import Arg, Packed, pack_keyed
 from ..errors import ReplyError
 from .fast_deferred import fast
-from .request import Call, Connection, Destination, MultiRequest, Request
+from .interfaces import Connection, Destination
+from .request import Call, MultiRequest, Request
 from .target import Target
 
 

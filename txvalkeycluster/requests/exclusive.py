@@ -12,7 +12,8 @@ from ..address import Address
 from ..commands import Command
 from ..commands.encoder import Arg, Packed, pack
 from ..commands.overrides import block_time
-from .request import Call, Connection, Destination
+from .interfaces import Connection, Destination
+from .request import Call
 from .target import Target
 
 

@@ -14,7 +14,8 @@ from ..commands import Command
 from ..statistics import FinishedCommand
 from .fast_deferred import fast
 from .history import History
-from .request import Call, Destination, lay_out
+from .interfaces import Destination
+from .request import Call, lay_out
 from .target import UNROUTED
 
 # FinishedCommand(...) costs 0.15 us more: it calls a function that is written in Python.

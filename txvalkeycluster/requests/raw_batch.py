@@ -11,7 +11,8 @@ from ..commands import Command, CommandTable
 from ..errors import ReplyError
 from ..slots import key_slot
 from .batch import Batch, Collector, SubRequest
-from .request import Call, Destination
+from .interfaces import Destination
+from .request import Call
 from .target import ANY_NODE, Target
 
 

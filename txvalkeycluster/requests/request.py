@@ -4,52 +4,28 @@ At any time a request is in exactly one place: on a connection, in the queue of 
 or in a retry queue.  If it is redirected or repeated, the same record moves to another place.
 
 Nearly every request is a `Call`, which is also the Deferred that the caller holds.  The requests of pipelines and of
-commands over many nodes are in `batch`, the requests on exclusive connections in `exclusive`.  Transactions are in the
-package `routing`, which interprets their replies.
+commands over many nodes are in `batch`, the requests on exclusive connections in `exclusive`, those of the client
+itself in `internal`.  Transactions are in the package `routing`, which interprets their replies.
 """
 
 from __future__ import annotations
 
 from asyncio import _get_running_loop, current_task
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import hiredis
 from twisted.internet.defer import Deferred
 
 from ..commands import Command
-from ..commands.encoder import Arg, Packed, pack
+from ..commands.encoder import Packed
 from ..commands.overrides import SCRIPTS
 from ..errors import MaybeExecuted, ReplyError
 from ..slots import key_slot
 from .fast_deferred import FastDeferred, fast
 from .history import History, timeout_error
+from .interfaces import Connection, Destination
 from .target import THIS_NODE, Target
-
-
-class Destination(Protocol):
-    """A node, a connection or a queue that accepts requests.
-
-    Each method raises TooManyPending if a limit is reached, and then has not accepted the request.
-    """
-
-    def send(self, request: Request) -> None:
-        """Accept a plain command of a caller."""
-
-    def send_mixed(self, request: Request) -> None:
-        """Accept a request that is not a plain command of a caller."""
-
-    def send_batch(self, batch: MultiRequest) -> None:
-        """Accept a request with several replies."""
-
-    def send_exclusive(self, request: Request) -> None:
-        """Accept a request that needs an exclusive connection."""
-
-    def send_subscription(self, request: Request) -> None:
-        """Accept a request that changes the subscriptions of a connection."""
-
-    def ask(self, request: Request) -> None:
-        """Accept a request that must be sent after ASKING."""
 
 
 class Request:
@@ -333,65 +309,6 @@ def own_slots(request: Request) -> Collection[int]:
     return {key_slot(word) for word in reader.gets()[1:]}
 
 
-class InternalCall(Call):
-    """A request of the client itself for one node, without redirects, repetitions and limits."""
-
-    __slots__ = ()
-
-    internal = True
-    raw = True
-
-    def __init__(self, args: tuple[Arg, ...], now: float, timeout: float) -> None:
-        super().__init__(pack(args), _INTERNAL, THIS_NODE, now, now + timeout)
-
-    def give_to(self, destination: Destination) -> None:
-        """Give this request to a destination."""
-        destination.send_mixed(self)
-
-    def refused(self, connection: Connection, error: ReplyError) -> None:
-        """End this request with the error of the server."""
-        if not self.called:
-            self.fail(error)
-
-
-class MarkedCall(InternalCall):
-    """An internal call that notes its connection, and which commands of callers were written before it."""
-
-    __slots__ = ("_connection", "_position")
-
-    notes_write = True
-
-    def written_on(self, connection: Connection) -> None:
-        """Note the connection and the position of this request on it."""
-        self._connection = connection
-        self._position = connection.carried()
-
-    def confirm(self) -> None:
-        """Note that the commands before this request are confirmed; only after its reply has come."""
-        self._connection.confirmed = max(self._connection.confirmed, self._position)
-
-
-class Connection(Protocol):
-    """The part of a connection that requests use."""
-
-    #: Decides about error replies; a ConnectionListener.
-    owner: Any
-    #: Returns the current time.
-    seconds: Callable[[], float]
-
-    def decoded(self, reply: Any) -> Any:
-        """Return a reply with its bytes decoded, or the unchanged reply if the client has no encoding."""
-
-    #: The value of `carried` for the latest writes that WAIT has confirmed.
-    confirmed: int
-
-    def carried(self) -> int:
-        """Return the number of writes with commands of callers; several writes between two calls count as one."""
-
-    def abort(self, reason: Exception) -> None:
-        """End the connection at once."""
-
-
 def for_each(requests: Iterable[_R], act: Callable[[_R], object]) -> None:
     """Call a function with each request.  A request for which the function raises an error fails with this error.
 
@@ -440,9 +357,6 @@ class Cancels:
         self.count += 1
 
 
-_INTERNAL = Command("a request of the client's own")
-
-
 async def _wait_for(call: Call) -> None:
     await call
 
@@ -458,7 +372,4 @@ def lay_out(call: Call) -> None:
     waiting.addErrback(lambda _: None)
 
 
-lay_out(Call(b"", _INTERNAL, THIS_NODE, 0.0, 0.0))
-ASKING = InternalCall(("ASKING",), 0.0, float("inf"))
-# The reply to ASKING is always dropped.
-ASKING.callback(None)
+lay_out(Call(b"", Command("the first command"), THIS_NODE, 0.0, 0.0))

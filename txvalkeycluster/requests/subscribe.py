@@ -22,7 +22,8 @@ from ..commands import Command
 from ..commands.encoder import Packed, pack
 from ..errors import ReplyError
 from ..messages import Message
-from .request import Call, Connection, Destination
+from .interfaces import Connection, Destination
+from .request import Call
 from .target import THIS_NODE, Target
 
 _numbers = count()

@@ -1,9 +1,10 @@
 """Routing: it chooses the node of each command, and decides what to do after an error.
 
-`router.Router` takes every command.  `plan` chooses the nodes from the arguments of the command, and `slot_map` knows
-which node serves a slot.  `retry_policy` decides what to do after an error reply or a lost connection.  `recovery` does
-it: it follows a redirect, lets the command wait, sends it again, or fails it.  `redirect_check` asks another node about
-redirects to unknown addresses.  `shutdown` closes or aborts the client.
+`router.Router` takes every command, and sends those with one key.  `planned_commands` sends all others; `plan` chooses
+their nodes from the arguments.  `slot_map` knows which node serves a slot.  `retry_policy` decides what to do after an
+error reply or a lost connection.  `recovery` does it: it follows a redirect, lets the command wait, sends it again, or
+fails it.  `redirect_check` asks another node about redirects to unknown addresses.  `shutdown` closes or aborts the
+client.
 
 `fanout` sends one command to many nodes, and `response_policy` combines their replies.  `transaction_request` sends
 MULTI, the commands and EXEC as one request, and `transaction_outcome` interprets the replies.  `pipeline_run` sends

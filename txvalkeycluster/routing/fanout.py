@@ -15,7 +15,8 @@ from ..connection.node import NodeConnection
 from ..errors import PartialFailure, ProtocolError, TooManyPending
 from ..requests.batch import Batch, Batches, SubRequest
 from ..requests.fast_deferred import FastDeferred
-from ..requests.request import Call, Destination, Request
+from ..requests.interfaces import Destination
+from ..requests.request import Call, Request
 from ..requests.target import THIS_NODE, PrimaryOf, Target
 from ..topology.model import Shard
 from .batches import merge, split

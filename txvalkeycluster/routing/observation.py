@@ -29,7 +29,8 @@ from ..statistics import FinishedCommand
 from ..topology.model import Node
 
 if TYPE_CHECKING:
-    from .router import Router, Terms
+    from .planned_commands import Terms
+    from .router import Router
 
 _log = Logger()
 _T = TypeVar("_T")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..requests.request import Connection
+from ..requests.interfaces import Connection
 from .transaction_outcome import outcome
 from .transaction_request import TransactionRequest
 

@@ -21,7 +21,7 @@ from ..connection.node import NodeConnection
 from ..errors import ConnectFailed, ConnectionLost, ProtocolError, ReplyError, WritesUnconfirmed
 from ..options import Options
 from ..requests.backoff import Backoff
-from ..requests.request import MarkedCall
+from ..requests.internal import MarkedCall
 from .retry_policy import is_from_demoted
 
 # Seconds between two questions to the same node.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -17,44 +17,28 @@ from twisted.internet.interfaces import IReactorTime
 from ..address import Address
 from ..commands import Command
 from ..commands.converters import Convert, converted
-from ..commands.encoder import Arg, pack, pack_keyed
-from ..commands.overrides import SPREAD
+from ..commands.encoder import Arg, pack_keyed
 from ..connection.factory import ClusterFactory
 from ..connection.forks import in_forked_children
 from ..connection.node import NodeConnection
 from ..connection.protocol import RESPProtocol
-from ..errors import ClientClosed, RoutingError, ValkeyError, WrongThread
+from ..errors import ClientClosed, ValkeyError, WrongThread
 from ..events import Event, TopologyUpdated
 from ..options import DEFAULT, Options
 from ..requests.delegated import DelegatedCall, UnroutedCall
-from ..requests.exclusive import BlockingCall, ExclusiveCall
 from ..requests.fast_deferred import fast
 from ..requests.later_calls import LaterCalls, failure
 from ..requests.request import PLAIN, Call, Request, plain_call
-from ..requests.retry_queue import RetryQueue
-from ..requests.target import ANY_NODE, THIS_NODE, Target
-from ..slots import argument_slot
 from ..statistics import Statistics
 from ..topology.model import Node, Topology
-from .fanout import send_apart, send_parts, send_to_all
 from .full_queues import FullQueues
 from .observation import CommandListener, Observation
-from .plan import Scope, plan_command
+from .planned_commands import PlannedCommands, Terms, time_left
 from .recovery import Recovery
 from .replica_wait import ReplicaWait
 from .shutdown import Shutdown
 
 _R = TypeVar("_R", bound=Request)
-
-
-class Terms(NamedTuple):
-    """How to treat a command, apart from its arguments."""
-
-    #: Whether a command may be split that has keys in several slots.
-    split_keys: bool
-    #: Whether the command was accepted before.  Then it is sent even if the client has been closed meanwhile, and its
-    #: Deferred may fail before `Router.execute` returns.
-    admitted: bool = False
 
 
 class Router:
@@ -95,7 +79,8 @@ class Router:
         #: Why new commands are rejected.
         self.closed_because = "the client is closed"
         in_forked_children(self, Router.forked)
-        self._replica_wait = ReplicaWait(
+        #: What WAIT and WAITAOF need to know.
+        self.replica_wait = ReplicaWait(
             reactor,
             options,
             self._primary_nodes,
@@ -110,7 +95,7 @@ class Router:
             self.statistics,
             self._announcer(emit),
             self._start_unrouted,
-            self._replica_wait.writes_lost,
+            self.replica_wait.writes_lost,
         )
         self.factory.listener = recovery
         #: The destination of each slot: its owner, or the queue of the requests that wait for an owner.
@@ -121,6 +106,7 @@ class Router:
         self.next_turn = LaterCalls(reactor, 0.0, self.factory.thread)
         #: The relayed requests that full queues have rejected.
         self.full_queues = FullQueues(self)
+        self._planned = PlannedCommands(self)
         #: The method `execute`, also while something else takes its place.
         self.execute_in_python = self.execute
         #: Takes the place of `execute`, and calls it for what is not a plain command; None without the C extension.
@@ -131,7 +117,7 @@ class Router:
                 self.execute, self.commands, self.destinations, seconds, self._limit, cancel, DEFAULT, converted
             )
             self.execute = self.executor  # type: ignore[method-assign]
-        self._shutdown = Shutdown(reactor, self.factory, recovery, self._replica_wait, self.retries)
+        self._shutdown = Shutdown(reactor, self.factory, recovery, self.replica_wait, self.retries)
 
     def __repr__(self) -> str:
         waiting = sum(map(len, self.recovery.queues()))
@@ -191,7 +177,7 @@ class Router:
             command = self.commands[args[0]]
             if not command.keyed or len(args) < 2:
                 terms = terms or self._terms
-                done = self._execute_otherwise(command.resolve(args), args, timeout, repeatable, terms, make)
+                done = self._planned.execute(command.resolve(args), args, timeout, repeatable, terms, make)
                 return done if convert is None else done.addCallback(converted, convert)
             slot, payload = pack_keyed(command.wire_name, args)
             now: float = self._seconds()
@@ -207,55 +193,6 @@ class Router:
             failed = failure(_explained(error, args))
             return failed if terms is not None and terms.admitted else self.next_turn.postponed(failed)
         return call if convert is None else call.addCallback(converted, convert)
-
-    def _execute_otherwise(
-        self,
-        command: Command,
-        args: Sequence[Arg],
-        timeout: float | None,
-        repeatable: bool,
-        terms: Terms,
-        make: Callable[..., Call],
-    ) -> Deferred[Any]:
-        """Send a command that is not `keyed`: it has no key, or several, or a key at another position."""
-        done = self._execute_by_plan(command, args, timeout, repeatable, terms.split_keys, make)
-        return done if terms.admitted else self.next_turn.postponed(done)
-
-    def _execute_by_plan(
-        self,
-        command: Command,
-        args: Sequence[Arg],
-        timeout: float | None,
-        repeatable: bool,
-        split_keys: bool,
-        make: Callable[..., Call],
-    ) -> Deferred[Any]:
-        command.check_allowed(args)
-        now: float = self.clock.seconds()
-        deadline = self.deadline_of(timeout)
-        repeatable = repeatable or command.repeatable
-        if not command.known:
-            return self._put_off(self.recovery.discovery.queue, command, args, now, deadline, repeatable, split_keys)
-        plan = plan_command(command, args, split=split_keys)
-        if plan.scope in (Scope.SHARDS, Scope.NODES):
-            if not self.topology.version:
-                return self._put_off(self.recovery.unserved, command, args, now, deadline, repeatable, split_keys)
-            return self._send_to_all(command, args, plan.scope, now, deadline)
-        if plan.scope is Scope.SLOTS:
-            return send_parts(command, args, plan.slots, self.destinations, self.note_cancel, now, deadline, repeatable)
-        if command.blocks(args):
-            return self.route(self._blocking(command, args, plan.target, time_left(now, deadline), repeatable))
-        target = plan.target if plan.target is not ANY_NODE else self._any_target(command, args)
-        return self.route(make(pack(args), command, target, now, deadline, repeatable, self.note_cancel))
-
-    def _any_target(self, command: Command, args: Sequence[Arg]) -> Target:
-        """Select a node for a command that every node can execute."""
-        place = SPREAD.get(command.name, 0)
-        if not 0 < place < len(args):
-            return ANY_NODE
-        slot = argument_slot(args[place])
-        # A slot without an owner must not delay the command.
-        return slot if isinstance(self.destinations[slot], NodeConnection) else ANY_NODE
 
     def observe(self, listener: CommandListener) -> None:
         """Call a function with each command of the application that has ended."""
@@ -343,23 +280,11 @@ class Router:
             command = self.commands[args[0]].resolve(args)
             command.check_allowed(args)
             node = self.factory.node_at(address)
-            if command.name in ("WAIT", "WAITAOF"):
-                return self._wait_for_replicas(command, args, node)
-            deadline = self.deadline_of(timeout)
-            call: Call
-            if command.blocks(args):
-                call = self._blocking(command, args, THIS_NODE, timeout)
-            elif command.response_policy == "one_succeeded":
-                call = self._apart(command, args, deadline)
-            else:
-                now = self.clock.seconds()
-                call = Call(pack(args), command, THIS_NODE, now, deadline, canceller=self.note_cancel)
-            call.give_to(node)
+            return self._planned.execute_on(node, command, args, timeout)
         except WrongThread:
             raise
         except Exception as error:
             return self.next_turn.postponed(failure(_explained(error, args)))
-        return call
 
     async def may_be_asked(self, node: Node, teller: Node) -> bool:
         """Tell whether the client may log in to a node that only one other node has listed.
@@ -382,43 +307,6 @@ class Router:
         """Return the deadline of a command that is issued now, as of ``reactor.seconds()``."""
         now: float = self.clock.seconds()
         return now + self._limit if timeout is DEFAULT else inf if timeout is None else now + timeout
-
-    def _blocking(
-        self, command: Command, args: Sequence[Arg], target: Target, timeout: float | None, repeatable: bool = False
-    ) -> BlockingCall:
-        now: float = self.clock.seconds()
-        return BlockingCall(tuple(args), command, target, now, timeout, repeatable, self.note_cancel)
-
-    def _apart(self, command: Command, args: Sequence[Arg], deadline: float) -> ExclusiveCall:
-        """Make a call with a connection of its own, so that it does not wait behind other commands of the node."""
-        now: float = self.clock.seconds()
-        return ExclusiveCall(pack(args), command, THIS_NODE, now, deadline, False, self.note_cancel)
-
-    def _send_to_all(
-        self, command: Command, args: Sequence[Arg], scope: Scope, now: float, deadline: float
-    ) -> Deferred[Any]:
-        """Send a command to every primary or every node."""
-        shards = [s for s in self.topology.shards if s.primary is not None and s.primary.address is not None]
-        listed = [shard.primary for shard in shards] if scope is Scope.SHARDS else self.topology.nodes
-        addresses = [node.address for node in listed if node is not None]
-        nodes = [self.factory.node_at(address) for address in addresses if address is not None]
-        if not nodes:
-            raise RoutingError(f"{command.name} is for several nodes, but the slot map has no address of any node")
-        if command.blocks(args):
-            return self._wait_for_replicas(command, args)
-        if command.response_policy == "one_succeeded":
-            # SCRIPT KILL and FUNCTION KILL: on the shared connection, they would wait for the script that they end.
-            calls = [self._apart(command, args, deadline) for _ in nodes]
-            return send_apart(command, nodes, calls)
-        leads = shards if scope is Scope.SHARDS else None
-        return send_to_all(command, pack(args), nodes, leads, self.note_cancel, now, deadline)
-
-    def _wait_for_replicas(
-        self, command: Command, args: Sequence[Arg], only: NodeConnection | None = None
-    ) -> Deferred[Any]:
-        """Send WAIT or WAITAOF, which have a timeout argument and no deadline."""
-        self.factory.thread.check()
-        return self.delegate(command, Deferred.fromCoroutine(self._replica_wait.wait(tuple(args), only)))
 
     def delegate(self, command: Command, deferred: Deferred[Any]) -> DelegatedCall:
         """Make a call that gets the result of a Deferred.
@@ -446,21 +334,6 @@ class Router:
 
     def _unconfirmed_nodes(self) -> list[NodeConnection]:
         return [node for node in self.factory.nodes.values() if node.has_unconfirmed]
-
-    def _put_off(
-        self,
-        queue: RetryQueue,
-        command: Command,
-        args: Sequence[Arg],
-        now: float,
-        deadline: float,
-        repeatable: bool,
-        split_keys: bool,
-    ) -> Deferred[Any]:
-        """Let a command wait that cannot be routed yet: there is no slot map, or the command is unknown."""
-        call = UnroutedCall(tuple(args), command, now, deadline, repeatable, self.note_cancel, split_keys)
-        queue.send(call)
-        return call
 
     def _start_unrouted(self, call: UnroutedCall) -> None:
         timeout = time_left(self.clock.seconds(), call.deadline)
@@ -528,8 +401,3 @@ def _explained(error: Exception, args: Sequence[Arg]) -> Exception:
     if args[0].__hash__ is None:
         return TypeError(f"the name of a command must be str or bytes, not {type(args[0]).__name__}")
     return error
-
-
-def time_left(now: float, deadline: float) -> float | None:
-    """Return the seconds until a deadline; None if there is none."""
-    return None if deadline == inf else max(deadline - now, 0.0)

@@ -16,7 +16,8 @@ from ..commands.encoder import Packed, pack
 from ..connection.node import NodeConnection
 from ..connection.protocol import RESPProtocol
 from ..errors import ConnectionLost, MaybeExecuted, ReplyError, TooManyPending, TransactionRefused
-from ..requests.request import Connection, Destination, MultiRequest, Request
+from ..requests.interfaces import Connection, Destination
+from ..requests.request import MultiRequest, Request
 from ..requests.target import Target
 from .retry_policy import ends_transaction
 from .transaction_outcome import outcome, queued_so_far

@@ -5,41 +5,23 @@ Source: https://valkey.io/commands/cluster-setslot/ and https://valkey.io/topics
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import islice
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 
-from ..commands.encoder import Arg
 from ..errors import ReplyError
 from .processes import Server, returns_deferred
+from .questions import ServerQuestions
 
 # How many slots are moved at the same time.
 _SLOTS_AT_ONCE = 16
 
 
-class SlotMoves(ABC):
+class SlotMoves(ServerQuestions):
     """The methods of `LocalCluster` that move slots."""
-
-    #: The address that the servers listen on.
-    host: str
-    #: The password that clients need, or None.
-    password: str | None
-
-    @abstractmethod
-    def ask(self, server: Server, *args: Arg, timeout: float = 5.0) -> Deferred[Any]:
-        """Send a command to one server; the Deferred fires with the reply.  ``timeout`` is in seconds."""
-
-    @abstractmethod
-    def primaries(self) -> Deferred[list[Server]]:
-        """Return a Deferred that fires with the live primaries."""
-
-    @abstractmethod
-    def until(self, condition: Callable[[], Awaitable[bool]], what: str) -> Deferred[None]:
-        """Wait until a condition holds; the Deferred fails with TimeoutError if that takes too long."""
 
     @returns_deferred
     async def open_slot(self, slot: int, source: Server, target: Server) -> None:
