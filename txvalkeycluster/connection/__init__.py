@@ -8,7 +8,8 @@ leases one from the node's `exclusive_pool`.  For subscriptions, a node has a `s
 
 The other modules:
 
-- `endpoints` dials, `tls` reads certificates, and `dial_backoff` says when to dial again.
+- `node_dialler` makes the connections to a node; `endpoints` dials, `tls` reads certificates, and `dial_backoff` says
+  when to dial again.
 - `login` gets the credentials, makes the `handshake`, and logs in again.
 - `command_stream` is the part of the protocol that handles plain commands.
 - `write_scheduler` decides when queued commands are written.

@@ -27,12 +27,11 @@ from ..requests.target import ANY_NODE, THIS_NODE
 from ..requests.timer import Timer
 from ..requests.waits import Waits
 from ..statistics import NodeStatistics, Purpose
-from .connect_errors import connect_error
 from .dial_backoff import DialBackoff
 from .exclusive_pool import ExclusivePool, Lease
 from .handshake import ServerInfo
 from .listener import ConnectionListener, NodeListener
-from .login import Login
+from .node_dialler import NodeDialler
 from .node_subscribers import Subscribers
 from .protocol import RESPProtocol
 
@@ -83,8 +82,8 @@ class NodeConnection(ConnectionListener):
         self._clock = clock
         self._options = options
         self._waits = waits
-        self._dial = dial
         self._listener = listener
+        self._dialler = NodeDialler(self, dial, clock, options, listener)
         self._waiting = PendingQueue(clock, options, waits, self.counters, self._describe)
         self._dials = DialBackoff(clock, options)
         self._ready_at = 0.0
@@ -92,10 +91,6 @@ class NodeConnection(ConnectionListener):
         self._dial_timer = Timer(clock, self._dial_now)
         self._unblock_timer = Timer(clock, self._unblock_leases)
         self._last_failure = ""
-        # The logins of open connections that could not log in again.
-        self._failing_logins: set[Login] = set()
-        # The kinds of connections, other than the shared one, whose last dial failed.
-        self._failing: set[Purpose] = set()
 
     def __repr__(self) -> str:
         return f"<NodeConnection {self.address} {self.state.value} waiting={len(self._waiting)} {self.protocol!r}>"
@@ -103,13 +98,13 @@ class NodeConnection(ConnectionListener):
     @cached_property
     def pool(self) -> ExclusivePool:
         """The exclusive connections.  The pool is made at its first use, because most nodes never need one."""
-        establish = partial(self._establish, "exclusive")
+        establish = partial(self._dialler.establish, "exclusive")
         return ExclusivePool(self._clock, self._options, self._waits, establish, self)
 
     @cached_property
     def subscribers(self) -> Subscribers:
         """The connections for subscriptions, made at the first subscription."""
-        establish = partial(self._establish, "subscriber")
+        establish = partial(self._dialler.establish, "subscriber")
         return Subscribers(self._clock, self._options, self._waits, establish, self)
 
     def _others(self) -> list[ExclusivePool | Subscribers]:
@@ -346,47 +341,8 @@ class NodeConnection(ConnectionListener):
 
     def _dial_now(self) -> None:
         self.state = State.DIALLING
-        self._dialling = self._establish("shared")
+        self._dialling = self._dialler.establish("shared")
         self._dialling.addCallbacks(self._became_ready, self._dial_ended_badly)
-
-    def _establish(self, purpose: Purpose) -> Deferred[tuple[Any, ServerInfo]]:
-        """Connect and complete the handshake within ``connect_timeout``; fail with an error of this package.
-
-        Args:
-            purpose: What the connection is for.
-        """
-        made: Deferred[Any] = Deferred.fromCoroutine(self._connect(purpose))
-        made.addTimeout(self._options.connect_timeout, self._clock)
-        made.addErrback(self._explain)
-        return made
-
-    async def _connect(self, purpose: Purpose) -> tuple[RESPProtocol, ServerInfo]:
-        connection: RESPProtocol = await self._dial(self.address, purpose)
-        try:
-            connection.login = Login(self._clock, self._options, self.address, connection, self._login_changed)
-            info = await connection.login.begin()
-        except BaseException as error:
-            connection.abort(error if isinstance(error, Exception) else ConnectionLost("connecting was cancelled"))
-            raise
-        self.counters.connections.count(purpose)
-        self._login_changed(connection.login, None)
-        if purpose in self._failing:
-            self._failing.discard(purpose)
-            self._listener.connected(self, purpose)
-        return connection, info
-
-    def _login_changed(self, login: Login, error: Exception | None) -> None:
-        """Report that an open connection could not log in again, and the first login after which none of them fails."""
-        if error is not None:
-            self._failing_logins.add(login)
-            self._listener.login_failed(self, error)
-        elif self._failing_logins:
-            self._failing_logins = {each for each in self._failing_logins if each.failing}
-            if not self._failing_logins:
-                self._listener.login_restored(self)
-
-    def _explain(self, failure: Failure) -> Failure:
-        return Failure(connect_error(self.address, failure, self._options))  # type: ignore[no-untyped-call]
 
     def _became_ready(self, made: tuple[RESPProtocol, ServerInfo]) -> None:
         connection, self.info = made
@@ -468,7 +424,7 @@ class NodeConnection(ConnectionListener):
 
     def requests_stranded(self, requests: list[Request], reason: ValkeyError, purpose: Purpose) -> None:
         """Pass the requests that needed a connection of their own to the listener."""
-        self._failing.add(purpose)
+        self._dialler.failed(purpose)
         self._listener.dial_failed(self, requests, reason, purpose)
 
     def connection_gone(self, connection: RESPProtocol, reason: Exception, *, clean: bool) -> None:

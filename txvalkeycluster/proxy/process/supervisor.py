@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from contextlib import suppress
 from dataclasses import asdict, replace
 from shutil import rmtree
@@ -32,11 +31,11 @@ from ..server import ProxyServer
 from ..settings import ProxySettings
 from ..snapshot import Snapshot
 from ..web.history import History
-from ..web.status import DRAINS, Part, Readiness, readiness_of_all, status_of, worker_row
 from .listening import close_ports, endpoint_of, open_ports
-from .peers import MOST_NUMBERS, PeerError, Peers, part_in, readiness_in, snapshot_in
+from .peers import MOST_NUMBERS, Peers
 from .service import SharedRun, at_next_signal, made_server
 from .website import Website
+from .worker_answers import WorkerAnswers
 from .worker_process import WorkerProcess
 
 _log = Logger()
@@ -50,32 +49,6 @@ _STABLE = 10.0
 _READY_TIMEOUT = 60.0
 # Workers that have not ended by themselves are killed after this time, in seconds.
 _KILL_LATE, _KILL_SOON = 5.0, 1.0
-# How long a worker may take to tell its numbers, in seconds.
-_PATIENCE = 5.0
-# The same for the status page and for health checks, which come again soon.
-_SHORT_PATIENCE = 1.0
-
-
-class _NotReady(Exception):
-    """A worker cannot serve requests."""
-
-    def __init__(self, readiness: Readiness) -> None:
-        super().__init__(readiness.text)
-        self.readiness = readiness
-
-
-def _refusal(failure: Failure) -> Readiness:
-    """Return why a worker is not ready."""
-    reason = failure.value
-    return reason.readiness if isinstance(reason, _NotReady) else Readiness(False, str(reason))
-
-
-def _state(worker: WorkerProcess, answers: bool) -> str:
-    if worker.stopping:
-        return "stopping"
-    if not worker.ready.called:
-        return "starting"
-    return "running" if answers else "no answer"
 
 
 class Supervisor(Service):
@@ -95,20 +68,22 @@ class Supervisor(Service):
         self.seconds = reactor.seconds
         self._settings = settings
         self._endpoints = [endpoint_of(reactor, "listen", each) for each in settings.listen]
-        self._website = Website(reactor, settings, self)
+        #: Asks the workers, for the web site.
+        self.answers = WorkerAnswers(reactor, settings, self)
+        self._website = Website(reactor, settings, self.answers)
         # Each worker reads it, too.  A mistake ends the supervisor at once.
         made_server(lambda: ProxyServer(reactor, settings))
         self._shared: list[IListeningPort] = []
         self._ports: list[IListeningPort] = []
-        self._folder = ""
+        #: The folder of the sockets of the workers, while they run.
+        self.folder = ""
         self._serial = 0
         #: The workers that run.
         self.workers: list[WorkerProcess] = []
-        # What the workers that have ended have done.
-        self._done = Snapshot()
+        #: What the workers that have ended have done.
+        self.done = Snapshot()
         #: The last changes of state, of this process and of all workers.
         self.history = History()
-        self._began = reactor.seconds()
         self._pause = _LEAST_PAUSE
         self._filling: IDelayedCall | None = None
         # Workers up to this serial number are to be replaced.
@@ -117,6 +92,11 @@ class Supervisor(Service):
         self._refusing = False
         self._stopping = SharedRun(self._stop)
         self._hangup: Any = None
+
+    @property
+    def draining(self) -> bool:
+        """Whether it lets the requests of the clients end, and stops."""
+        return self._stopping.running
 
     def privilegedStartService(self) -> None:
         """Open the ports, as root if there are privileges.
@@ -136,7 +116,7 @@ class Supervisor(Service):
             return
         self._open()
         super().startService()  # type: ignore[no-untyped-call]
-        self._folder = mkdtemp(prefix="valkey-proxy-")
+        self.folder = mkdtemp(prefix="valkey-proxy-")
         self._pause = _LEAST_PAUSE
         self._fill()
         self._reactor.callWhenRunning(self._listen_to_hangups)
@@ -202,7 +182,7 @@ class Supervisor(Service):
         self.workers.append(worker)
         worker.tell(
             settings=asdict(self._share(place)),
-            folder=self._folder,
+            folder=self.folder,
             number=number,
             descriptors=list(inherited),
             others=[],
@@ -254,9 +234,9 @@ class Supervisor(Service):
     def ended(self, worker: WorkerProcess, reason: Failure) -> None:
         """Note the end of a worker.  It is started again if it was not told to stop."""
         self.workers.remove(worker)
-        self._done.add(worker.numbers.without_gauges())
+        self.done.add(worker.numbers.without_gauges())
         with suppress(OSError):
-            os.unlink(Peers(self._reactor, self._folder, 0).socket_of(worker.number))
+            os.unlink(Peers(self._reactor, self.folder, 0).socket_of(worker.number))
         self._tell_all()
         self.changed()
         if not self.running or worker.stopping:
@@ -325,93 +305,6 @@ class Supervisor(Service):
         self._note(LogLevel.error, "worker {number} is killed: it does not end", number=worker.number)
         worker.kill()
 
-    def snapshot(self) -> Deferred[Snapshot]:
-        """Add up the numbers of all workers, also of those that have ended.
-
-        Returns:
-            A Deferred that fires with the numbers.  It fails with PeerError if a worker does not answer.
-        """
-        return Deferred.fromCoroutine(self._snapshot())
-
-    async def _snapshot(self) -> Snapshot:
-        peers = Peers(self._reactor, self._folder, 0)
-        asked = [worker for worker in self.workers if worker.ready.called]
-        asking = [Deferred.fromCoroutine(peers.ask(each.number, "NUMBERS", patience=_PATIENCE)) for each in asked]
-        for worker, (answered, reply) in zip(asked, await DeferredList(asking, consumeErrors=True), strict=True):
-            # A worker that has ended meanwhile has told its numbers, or they are those of the last time.
-            if worker in self.workers:
-                if not answered and not worker.told_all:
-                    raise PeerError(f"worker {worker.number} does not answer")
-                if not worker.told_all:
-                    worker.numbers = snapshot_in(reply)
-        return self._total()
-
-    def _total(self) -> Snapshot:
-        total = Snapshot()
-        total.add(self._done)
-        for worker in self.workers:
-            total.add(worker.numbers)
-        return total
-
-    def readiness(self) -> Deferred[Readiness]:
-        """Return whether the proxy can serve requests.
-
-        Returns:
-            A Deferred that fires with the answer.  A worker that does not answer accepts no clients, and others do.
-        """
-        return Deferred.fromCoroutine(self._readiness())
-
-    async def _readiness(self) -> Readiness:
-        if self._stopping.running:
-            return DRAINS
-        peers = Peers(self._reactor, self._folder, 0)
-
-        async def ask(worker: WorkerProcess) -> Readiness:
-            answer = readiness_in(await peers.ask(worker.number, "READY", patience=_SHORT_PATIENCE))
-            if not answer.ready:
-                raise _NotReady(answer)
-            return answer
-
-        asking = [Deferred.fromCoroutine(ask(worker)) for worker in self.workers if worker.accepts]
-        found: Any = await DeferredList(asking, fireOnOneCallback=True, consumeErrors=True) if asking else []
-        if isinstance(found, tuple):
-            for each in asking:
-                each.cancel()
-            ready: Readiness = found[0]
-            return ready
-        return readiness_of_all([_refusal(failure) for _, failure in found])
-
-    def status(self) -> Deferred[dict[str, Any]]:
-        """Return what the status page shows, as far as the workers answer.
-
-        Returns:
-            A Deferred that fires with it.
-        """
-        return Deferred.fromCoroutine(self._status())
-
-    async def _status(self) -> dict[str, Any]:
-        peers = Peers(self._reactor, self._folder, 0)
-        asked = [worker for worker in self.workers if worker.ready.called]
-        asking = [Deferred.fromCoroutine(peers.ask(each.number, "STATUS", patience=_SHORT_PATIENCE)) for each in asked]
-        parts: dict[int, Part] = {}
-        for worker, (answered, reply) in zip(asked, await DeferredList(asking, consumeErrors=True), strict=True):
-            if answered:
-                part = parts[worker.number] = part_in(reply)
-                if not worker.told_all:
-                    worker.numbers = part.numbers
-        rows = [worker_row(each.number, _state(each, each.number in parts), each.numbers) for each in self.workers]
-        accepting = [parts[each.number].readiness for each in self.workers if each.accepts and each.number in parts]
-        return status_of(
-            list(parts.values()),
-            self._total(),
-            DRAINS if self._stopping.running else readiness_of_all(accepting),
-            history=self.history.as_json(),
-            now=time.time(),
-            uptime=self.seconds() - self._began,
-            max_clients=self._settings.max_clients,
-            workers=rows,
-        )
-
     # ---- the end
 
     def stopService(self) -> Deferred[None]:
@@ -437,7 +330,7 @@ class Supervisor(Service):
                 self._retire(worker)
             await DeferredList([worker.gone for worker in self.workers])
             await self._website.close()
-            rmtree(self._folder, ignore_errors=True)
+            rmtree(self.folder, ignore_errors=True)
         finally:
             undo()
             if self._hangup is not None:
