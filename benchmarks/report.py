@@ -14,7 +14,7 @@ from .peers import name_of
 from .workloads import Sample
 
 FLOOR, OURS, C = "floor", "ours", "libvalkey_"
-PURE, REACTOR = "ours_pure", "ours_reactor"
+PURE, REACTOR, PURE_REACTOR = "ours_pure", "ours_reactor", "ours_pure_reactor"
 LATENCIES = ("p50", "p99", "p99.9")
 # No clients for a cluster that a Python program could use instead of ours.
 OTHERS = ("txredisapi_", "valkey_benchmark", C)
@@ -156,7 +156,7 @@ def show(results: Results, console: Console) -> None:
 
 def _show_c(results: Results, console: Console) -> None:
     """Print how far Python is from C, if the C client was measured."""
-    ours = [peer for peer in (OURS, REACTOR, PURE) if peer in results.peers]
+    ours = [peer for peer in (OURS, REACTOR, PURE, PURE_REACTOR) if peer in results.peers]
     peers = [peer for peer in (FLOOR, *ours, C) if peer in results.peers]
     measured = [workload for workload in results.workloads if results.samples(C, workload)]
     if not measured:

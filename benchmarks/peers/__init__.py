@@ -22,6 +22,7 @@ NAMES = {
     "floor": "bare Twisted loop",
     "ours": "txvalkeycluster",
     "ours_pure": "txvalkeycluster, only Python",
+    "ours_pure_reactor": "txvalkeycluster, only Python, its reactor",
     "ours_reactor": "txvalkeycluster, its reactor",
     "ours_metrics": "txvalkeycluster, metrics",
     "ours_tracing": "txvalkeycluster, tracing",

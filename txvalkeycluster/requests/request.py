@@ -265,32 +265,8 @@ def _ignore(_: Deferred[Any]) -> None:
     """Do nothing: a canceller for one comparison."""
 
 
-# Whether Deferred.__init__ does what `plain_call` does in its place.
+#: Whether Deferred.__init__ does only what `Router.execute` does in its place.
 PLAIN = fast is not None or vars(Deferred(_ignore)) == {"_callbacks": [], "_canceller": _ignore}
-_new = Call.__new__
-
-
-def plain_call(
-    payload: Packed,
-    command: Command,
-    target: Target,
-    since: float,
-    deadline: float,
-    repeatable: bool,
-    canceller: Callable[[Deferred[Any]], None],
-) -> Call:
-    """Make a `Call` in half of the time; only if `PLAIN`, and if Twisted's debugging is off."""
-    call = _new(Call)
-    call._callbacks = []
-    call._canceller = canceller
-    call.payload = payload
-    call.command = command
-    call.target = target
-    call.since = since
-    call.deadline = deadline
-    call.repeatable = repeatable
-    call.history = None
-    return call
 
 
 def own_slots(request: Request) -> Collection[int]:

@@ -28,7 +28,7 @@ from ..options import DEFAULT, Options
 from ..requests.delegated import DelegatedCall, UnroutedCall
 from ..requests.fast_deferred import fast
 from ..requests.later_calls import LaterCalls, failure
-from ..requests.request import PLAIN, Call, Request, plain_call
+from ..requests.request import PLAIN, Call, Request
 from ..statistics import Statistics
 from ..topology.model import Node, Topology
 from .full_queues import FullQueues
@@ -38,6 +38,7 @@ from .recovery import Recovery
 from .replica_wait import ReplicaWait
 from .shutdown import Shutdown
 
+_new = Call.__new__
 _R = TypeVar("_R", bound=Request)
 
 
@@ -183,8 +184,19 @@ class Router:
             now: float = self._seconds()
             deadline = now + self._limit if timeout is DEFAULT else inf if timeout is None else now + timeout
             if make is Call and PLAIN and not Deferred.debug:
-                make = plain_call
-            call = make(payload, command, slot, now, deadline, repeatable or command.repeatable, self.note_cancel)
+                # What Deferred and Call do in their methods __init__, in a third of the time.
+                call = _new(Call)
+                call._callbacks = []
+                call._canceller = self.note_cancel
+                call.payload = payload
+                call.command = command
+                call.target = slot
+                call.since = now
+                call.deadline = deadline
+                call.repeatable = repeatable or command.repeatable
+                call.history = None
+            else:
+                call = make(payload, command, slot, now, deadline, repeatable or command.repeatable, self.note_cancel)
             self.destinations[slot].send(call)
         except WrongThread:
             raise
