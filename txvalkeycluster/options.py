@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from random import Random
@@ -16,22 +16,19 @@ from urllib.parse import parse_qsl, unquote
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.ssl import PrivateCertificate
 
-from .address import Address, parse_address
+from .address import Address
 from .commands import CommandTable
 from .credentials import Credentials, CredentialsFunction, check_text
+from .seeds import Seeds, parse_seeds
 from .sentinel import Sentinel
 from .topology.parsers import SOURCES
 
-#: The port of a seed that is written without one: the port that Valkey uses by default.
-DEFAULT_PORT = 6379
 #: The value of a ``timeout`` argument that is not given: the option ``timeout`` applies.
 DEFAULT: Any = Sentinel("DEFAULT")
 
 # The URL has its own place for each of these.
 _NOT_IN_A_QUERY = ("seeds", "tls", "username", "password")
 _AddressMap = Mapping[tuple[str, int], tuple[str, int]] | Callable[[str, int], tuple[str, int]]
-#: Seeds as an application may write them; `parse_seeds` reads them.
-Seeds = str | Sequence[str | tuple[str, int]]
 _SCHEMES = {"valkey": False, "redis": False, "valkeys": True, "rediss": True}
 
 
@@ -379,45 +376,6 @@ def check_names(names: Iterable[str]) -> None:
         if name not in known:
             nearest = get_close_matches(name, known, 1)
             raise TypeError(f"there is no option {name!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else ""))
-
-
-def parse_seeds(seeds: Seeds) -> tuple[Address, ...]:
-    """Read seeds.
-
-    Args:
-        seeds: ``"host:port,host:port"``, or a sequence of texts ``"host:port"`` and of (host, port) pairs.  In text,
-            the port is 6379 if it is left out, and an IPv6 address stands in brackets.
-
-    Returns:
-        The addresses, in the same order.
-
-    Raises:
-        ValueError: A seed is not valid.  The text has its number, counted from 1, and does not repeat it.
-    """
-    entries = seeds.split(",") if isinstance(seeds, str) else seeds
-    return tuple(
-        _seed(entry, number) if isinstance(entry, str) else _pair(entry, number)
-        for number, entry in enumerate(entries, 1)
-    )
-
-
-def _seed(text: str, number: int) -> Address:
-    try:
-        address = parse_address(text.strip(), DEFAULT_PORT)
-    except ValueError as error:
-        raise ValueError(f"seed {number}: {error}") from None
-    return _pair(address, number)
-
-
-def _pair(entry: tuple[str, int], number: int) -> Address:
-    host, port = entry
-    if not host:
-        raise ValueError(f"seed {number}: the host is missing")
-    if any(character in "@/?#[] ," or not character.isprintable() for character in host):
-        raise ValueError(f"seed {number}: the host holds characters that a host name cannot have")
-    if type(port) is not int or not 0 < port < 65536:
-        raise ValueError(f"seed {number}: the port is not a number from 1 to 65535")
-    return Address(host, port)
 
 
 def _unquoted(text: str) -> str:

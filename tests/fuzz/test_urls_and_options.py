@@ -9,7 +9,8 @@ from typing import Any
 from tests.cases import SynchronousTestCase
 from tests.fuzz.inputs import damaged_text, for_inputs
 from txvalkeycluster.address import parse_address
-from txvalkeycluster.options import Options, parse_seeds
+from txvalkeycluster.options import Options
+from txvalkeycluster.seeds import parse_seeds
 
 SECRET = "hunter2zzz"
 # Stands for the password while the rest is damaged, so that the test can look for the password.

@@ -14,7 +14,8 @@ from twisted.python.failure import Failure
 from tests.cases import SynchronousTestCase
 from txvalkeycluster import ClusterClient
 from txvalkeycluster.address import Address, parse_address
-from txvalkeycluster.options import ClientOptions, Options, parse_seeds
+from txvalkeycluster.options import ClientOptions, Options
+from txvalkeycluster.seeds import parse_seeds
 
 SECRET = "hunter2zzz"
 HOSTS = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True) | st.ip_addresses().map(str)

@@ -6,7 +6,8 @@
 - `placement`: where channels belong and why they are lost, as functions of the slot map.
 - `acknowledgement`: waits until the servers have confirmed channels, or have refused one.
 - `delivery`: takes messages to the feeds.
-- `hub`: `SubscriptionHub`, which subscribes channels at nodes, and moves them when the slot map changes.
+- `hub`: `SubscriptionHub`, which knows what is subscribed where, and moves it when the slot map changes.
+- `subscribe_requests`: sends the requests for that, again and again until a server has confirmed them.
 
 Invariants:
 
@@ -14,6 +15,6 @@ Invariants:
   message always lies in a gap that was reported.
 - A channel is subscribed at one node at a time.  The client stops the delivery from the old node before it sends the
   request to the new one.  So no message comes twice.
-- Only the hub sends subscribe and unsubscribe requests.  `routing.recovery` handles redirects, waiting and lost
-  connections, as for every request.
+- Only `subscribe_requests` sends subscribe and unsubscribe requests, for the hub.  `routing.recovery` handles
+  redirects, waiting and lost connections, as for every request.
 """

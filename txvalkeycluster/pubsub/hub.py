@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from ..address import Address
 from ..connection.decoder import decoder
-from ..connection.node import NodeConnection, State
+from ..connection.node import NodeConnection
 from ..connection.subscriber import Subscriber
 from ..connection.subscriber_group import SubscriberGroup
-from ..errors import ClientClosed, ReplyError, ValkeyError
+from ..errors import ClientClosed, ValkeyError
 from ..events import Event, TopologyUpdated
 from ..messages import Lost, LostReason, Resubscribed
 from ..options import Options
-from ..requests.subscribe import PATTERN, Kind, SubscribeCall
-from ..requests.target import ANY_NODE, THIS_NODE, Target
+from ..requests.subscribe import Kind
 from ..requests.timer import Timer
 from ..routing.router import Router
 from ..topology.model import Topology
@@ -27,11 +25,10 @@ from .acknowledgement import Acknowledgement
 from .feed import Feed
 from .keyspace import check_configuration
 from .placement import Scope, addresses_of, why_node_came, why_node_left, why_slot_moved
+from .subscribe_requests import SubscribeRequests
 from .upstream import Part, Upstream, UpstreamKey
 
 _log = Logger()
-# Seconds between two tries to subscribe what a node does not take now, or has refused to subscribe again.
-_RETRY, _LONGEST_RETRY = 0.05, 1.0
 # Seconds after a server has ended sharded channels at which the slot map is fetched again.  The map that is fetched at
 # once can still be the old one; and a primary that was demoted accepts the channels again, as a replica.
 _REFRESHES = (1.0, 2.0, 4.0, 8.0)
@@ -65,7 +62,7 @@ class SubscriptionHub:
         self.shared = self.make_group()
         self._upstreams: dict[UpstreamKey, Upstream] = {}
         self._feeds: set[Feed] = set()
-        self._retries: dict[Part, Timer] = {}
+        self._requests = SubscribeRequests(self, router)
         self._refreshes: list[float] = []
         self._refresh_timer = Timer(self.clock, self._refresh_again)
         self._period_timer = Timer(self.clock, self._refresh_for_primaries)
@@ -78,6 +75,10 @@ class SubscriptionHub:
     def topology(self) -> Topology:
         """The current slot map."""
         return self._router.topology
+
+    def wants(self, key: UpstreamKey) -> bool:
+        """Tell whether there is a channel or pattern with this key."""
+        return key in self._upstreams
 
     def make_group(self) -> SubscriberGroup:
         """Make a group of connections: one is shared; a subscription that can stop the reading has its own."""
@@ -129,7 +130,7 @@ class SubscriptionHub:
             self._upstreams[upstream.key] = feed.upstreams[upstream.name] = upstream
             upstream.add_feed(feed)
             self._place(upstream)
-        self._request(part for upstream in added for part in upstream.parts.values())
+        self._requests.subscribe(part for upstream in added for part in upstream.parts.values())
         for upstream in added:
             if upstream.complete:
                 acknowledgement.confirm(upstream)
@@ -156,7 +157,7 @@ class SubscriptionHub:
                 del self._upstreams[upstream.key]
                 unwanted += upstream.parts.values()
                 upstream.parts = {}
-        ended = self._end(unwanted)
+        ended = self._requests.unsubscribe(unwanted)
         # Last, since their callbacks may subscribe again.
         for acknowledgement in affected:
             acknowledgement.check()
@@ -179,9 +180,7 @@ class SubscriptionHub:
         if self.closed is not None:
             return
         self.closed = error
-        for timer in self._retries.values():
-            timer.stop()
-        self._retries.clear()
+        self._requests.stop()
         self._refresh_timer.stop()
         self._period_timer.stop()
         upstreams, self._upstreams = self._upstreams, {}
@@ -234,7 +233,7 @@ class SubscriptionHub:
         for address in gone:
             part = upstream.parts.pop(address)
             gaps.append((part, why_node_left(self.topology, address), address))
-            self._end([part])
+            self._requests.unsubscribe([part])
         for address in new:
             part = upstream.parts[address] = Part(upstream, address)
             # The events of the node were missed until now.
@@ -267,15 +266,15 @@ class SubscriptionHub:
                     gaps.setdefault((why, address), []).append(part)
         for (why, address), parts in gaps.items():
             self._report_lost(parts, why, "", address)
-        self._request(part for upstream in everywhere for part in upstream.parts.values())
+        self._requests.subscribe(part for upstream in everywhere for part in upstream.parts.values())
         for upstream in everywhere:
             if upstream.complete:
                 self._confirm(upstream)
         for (where, reason), parts in moves.items():
             self._move(where, reason, parts)
         # Their node may never answer.
-        self._end(requested)
-        self._request(requested)
+        self._requests.unsubscribe(requested)
+        self._requests.subscribe(requested)
 
     def _is_misplaced(self, part: Part, where: Subscriber) -> bool:
         """Whether the slot of a sharded channel has another owner than the node of ``where``."""
@@ -289,47 +288,11 @@ class SubscriptionHub:
 
     def _move(self, where: Subscriber, reason: LostReason, parts: Sequence[Part]) -> None:
         """Stop the messages of one node, report the gap, and subscribe at the owner."""
-        self._end(parts)
+        self._requests.unsubscribe(parts)
         self._report_lost(parts, reason, "", where.node.address)
-        self._request(parts)
+        self._requests.subscribe(parts)
 
-    # ---- requests
-
-    def _request(self, parts: Iterable[Part]) -> None:
-        """Send requests for parts that are not subscribed: one for each slot, node, kind and scope."""
-        batches: dict[tuple[SubscriberGroup, Kind, Scope, Target, Address | None], list[Part]] = {}
-        for part in parts:
-            if part.where is None and part.call is None and part not in self._retries and self._is_wanted(part):
-                key = (part.upstream.group, part.kind, part.upstream.scope, _target(part), part.node)
-                batches.setdefault(key, []).append(part)
-        for batch in batches.values():
-            self._send(batch)
-
-    def _send(self, parts: Sequence[Part]) -> None:
-        first = parts[0]
-        group, target = first.upstream.group, _target(first)
-        call = SubscribeCall(first.kind, parts, group, target, self.clock.seconds(), self._router.note_cancel)
-        for part in parts:
-            part.call = call
-        call.addCallbacks(self._answered, self._failed, callbackArgs=(call, parts), errbackArgs=(call, parts))
-        node: NodeConnection | None = None
-        if first.node is not None:
-            node = self._router.factory.node_at(first.node)
-        elif target is ANY_NODE:
-            node = self._home(group)
-        if node is None:
-            self._router.send(call)
-        else:
-            destination = node
-            self._router.give(call, lambda: call.give_to(destination))
-
-    def _home(self, group: SubscriberGroup) -> NodeConnection | None:
-        """The node that has the classic channels.  Each client chooses one at random, so that no node has them all."""
-        home: NodeConnection | None = group.home
-        if home is None or home.state is State.CLOSED or home.failing:
-            chosen = self._router.recovery.slot_map.destination_of(ANY_NODE)
-            home = group.home = chosen if isinstance(chosen, NodeConnection) else None
-        return home
+    # ---- called by connections
 
     def confirmed(self, part: Part, where: Subscriber, *, asked: bool) -> None:
         """A server has confirmed a part; ``asked``: an ASK had led there, so the slot map does not."""
@@ -372,7 +335,7 @@ class SubscriptionHub:
             self._refreshes = list(_REFRESHES)
             self._refresh_timer.start(self._refreshes.pop(0))
         # A node that has left the cluster gets no more requests; the change of the slot map ends its parts.
-        self._request(part for part in parts if part.node is None or reason is not LostReason.NODE_REMOVED)
+        self._requests.subscribe(part for part in parts if part.node is None or reason is not LostReason.NODE_REMOVED)
 
     def _report_lost(self, parts: Sequence[Part], reason: LostReason, detail: str, node: Address) -> None:
         """Report a gap to every feed that was told that these parts are subscribed."""
@@ -399,98 +362,3 @@ class SubscriptionHub:
         if any(upstream.scope in (Scope.PRIMARIES, Scope.ALL_NODES) for upstream in self._upstreams.values()):
             self._router.recovery.refresher.trigger()
             self._period_timer.start(_REFRESH_PERIOD)
-
-    # ---- what becomes of a request
-
-    def _answered(self, _: object, call: SubscribeCall, parts: Sequence[Part]) -> None:
-        """The server has processed a request; what it has not confirmed is asked for again."""
-        self._try_later(self._without_call(call, parts))
-
-    def _failed(self, failure: Failure, call: SubscribeCall, parts: Sequence[Part]) -> None:
-        left = self._without_call(call, parts)
-        if isinstance(failure.value, CancelledError) or self.closed is not None:
-            return
-        if isinstance(failure.value, ClientClosed):
-            # The client of a forked child process.
-            self.close(failure.value)
-        elif not isinstance(failure.value, ReplyError):
-            self._try_later(left)
-        elif len(left) > 1:
-            # The server does not say which of them it has refused.
-            for part in left:
-                self._request([part])
-        else:
-            for part in left:
-                self._refused(part, failure.value)
-
-    @staticmethod
-    def _without_call(call: SubscribeCall, parts: Sequence[Part]) -> list[Part]:
-        left = [part for part in parts if part.call is call]
-        for part in left:
-            part.call = None
-        return left
-
-    def _refused(self, part: Part, error: ReplyError) -> None:
-        for acknowledgement in list(part.upstream.acknowledgements):
-            acknowledgement.refuse(error)
-        if part.upstream.feeds and not part.refused:
-            part.refused = True
-            _log.warn(
-                "{node} refused to subscribe {channel} again: {error}; the client goes on trying",
-                node=part.node or "a node",
-                channel=part.upstream.text,
-                error=error,
-            )
-        self._try_later([part])
-
-    def _try_later(self, parts: Iterable[Part]) -> None:
-        for part in parts:
-            if self._is_wanted(part) and self.closed is None:
-                timer = self._retries[part] = Timer(self.clock, lambda part=part: self._try_again(part))  # type: ignore[misc]
-                timer.start(min(_RETRY * 2**part.failures, _LONGEST_RETRY))
-                part.failures += 1
-
-    def _try_again(self, part: Part) -> None:
-        del self._retries[part]
-        self._request([part])
-
-    @staticmethod
-    def _is_wanted(part: Part) -> bool:
-        upstream = part.upstream
-        return bool(upstream.feeds) and upstream.parts.get(part.node) is part
-
-    def _end(self, parts: Iterable[Part]) -> Deferred[None]:
-        """Unsubscribe parts; the Deferred fires when no server has them any more."""
-        batches: dict[tuple[Subscriber, Kind, int | None], list[Part]] = {}
-        for part in parts:
-            timer = self._retries.pop(part, None)
-            if timer is not None:
-                timer.stop()
-            where = part.leave()
-            call, part.call = part.call, None
-            if call is not None:
-                where = call.where
-                call.parts.pop(part.name, None)
-                if not call.parts:
-                    call.cancel()
-            if where is not None:
-                batches.setdefault((where, part.kind, part.upstream.slot), []).append(part)
-        ends = [where.unsubscribe(batch, self._have_twins(batch)) for (where, _, _), batch in batches.items()]
-        done: Deferred[None] = Deferred()
-        DeferredList(ends).addCallback(lambda _: done.callback(None))
-        return done
-
-    def _have_twins(self, parts: Sequence[Part]) -> bool:
-        """Whether one of some patterns is wanted in another scope, too, perhaps on the same connection."""
-        return any(
-            (part.upstream.group, part.kind, scope, part.name) in self._upstreams
-            for part in parts
-            if part.kind is PATTERN
-            for scope in Scope
-        )
-
-
-def _target(part: Part) -> Target:
-    if part.node is not None:
-        return THIS_NODE
-    return part.upstream.slot if part.upstream.slot is not None else ANY_NODE
