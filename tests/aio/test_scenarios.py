@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import traceback
+from importlib import import_module
+from inspect import getmembers, iscoroutinefunction
+from pkgutil import iter_modules
 from typing import Any
 
 from tests.aio import scenarios
@@ -11,9 +13,9 @@ from tests.aio.base import LOOPS, AioTests
 
 
 def _all() -> list[Any]:
-    helpers = (scenarios.raises, scenarios.until, scenarios.blocked, scenarios.pause, scenarios.until_blocked)
-    found = [each for _, each in inspect.getmembers(scenarios, inspect.iscoroutinefunction)]
-    return [each for each in found if each.__module__ == scenarios.__name__ and each not in helpers]
+    modules = [import_module(f"{scenarios.__name__}.{each.name}") for each in iter_modules(scenarios.__path__)]
+    found = [(module, each) for module in modules for _, each in getmembers(module, iscoroutinefunction)]
+    return [each for module, each in found if each.__module__ == module.__name__]
 
 
 class ScenarioTests(AioTests):

@@ -57,6 +57,10 @@ def in_threads(work: Callable[[int], Any], count: int = 1) -> list[Thread]:
     return threads
 
 
+class Interrupt(Exception):
+    """Raised in a thread at any moment."""
+
+
 class BlockingTests(SynchronousTestCase):
     """Tests in the main thread.  Trial's reactor does not run, so the client runs one of its own."""
 

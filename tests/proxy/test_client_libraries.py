@@ -17,19 +17,13 @@ from kombu.connection import Connection
 from twisted.internet.threads import deferToThread
 
 from tests.cases import TestCase
-from tests.proxy.client_libraries import (
-    PATIENCE,
-    Cache,
-    Lock,
-    Loop,
-    Messages,
-    Pool,
-    Pops,
-    Threads,
-    Transactions,
-    TwistedLibrary,
-    Workers,
-)
+from tests.proxy.client_libraries.blocking_commands import Pops
+from tests.proxy.client_libraries.cache import Cache
+from tests.proxy.client_libraries.libraries import PATIENCE, Loop, Pool, Threads
+from tests.proxy.client_libraries.messages import Messages
+from tests.proxy.client_libraries.transactions import Lock, Transactions
+from tests.proxy.client_libraries.twisted_library import TwistedLibrary
+from tests.proxy.client_libraries.workers import Workers
 from tests.proxy.programs import HOST, ProxyTests, in_doubt, note, single_server, tags_in, until
 
 Kinds = Sequence[type[Workers]]
