@@ -27,9 +27,13 @@ def printed(*command: str, **environment: str) -> str:
 
 
 class SwitchTests(SynchronousTestCase):
-    def test_on(self) -> None:
+    def must_be_installed(self) -> None:
+        """Skip a test that needs the extension, if it is not only switched off."""
         if acceleration.fast is None and not os.environ.get(acceleration.SWITCH):
             self.skipTest("there is no C extension")
+
+    def test_on(self) -> None:
+        self.must_be_installed()
         self.assertEqual(printed("-c", PROGRAM), "with the C extension True")
         self.assertEqual(printed("-c", PROGRAM, TXVALKEYCLUSTER_PURE_PYTHON="0"), "with the C extension True")
 
@@ -51,6 +55,7 @@ class SwitchTests(SynchronousTestCase):
 
     def test_another_twisted(self) -> None:
         """If Twisted resumes coroutines in another way, the extension is not used."""
+        self.must_be_installed()
         other = "from twisted.internet import defer; f = defer._gotResultInlineCallbacks\n"
         other += "defer._gotResultInlineCallbacks = lambda *args: f(*args)" + PROGRAM
         self.assertIn("without the C extension (this version of Twisted resumes coroutines", printed("-c", other))
