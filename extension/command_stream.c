@@ -258,11 +258,12 @@ write_bytes(CommandStream *self, PyObject *data)
         PyErr_Clear();
     }
     Py_ssize_t size = PyBytes_GET_SIZE(data), done = 0;
-    if (written != NULL && PyLong_Check(written)) {
+    int broken = written != NULL && !PyLong_Check(written);
+    if (written != NULL && !broken) {
         done = PyLong_AsSsize_t(written);
     }
     Py_XDECREF(written);
-    if (done == size || done < 0 || done > size) {
+    if (!broken && (done == size || done < 0 || done > size)) {
         return PyErr_Occurred() ? -1 : 0;
     }
     PyObject *rest = PyBytes_FromStringAndSize(PyBytes_AS_STRING(data) + done, size - done);

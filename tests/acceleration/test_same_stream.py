@@ -6,7 +6,7 @@ from collections import deque
 from itertools import count
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.acceleration.test_same_parts import GET, NO_EXTENSION, hiredis_reader, outcome
@@ -190,6 +190,7 @@ class FlushTests(SynchronousTestCase):
         st.integers(0, 1),
         st.integers(0, 12),
     )
+    @example([b""], "broken", b"", {"_paused": False, "ended": False, "_mixed": False}, 0, 0)
     def test_flush(
         self, payloads: list[Any], written: Any, unsent: bytes | None, flags: dict[str, bool], cancelled: int, sent: int
     ) -> None:
