@@ -11,7 +11,7 @@ The other modules:
 - `node_dialler` makes the connections to a node; `endpoints` dials, `tls` reads certificates, and `dial_backoff` says
   when to dial again.
 - `login` gets the credentials, makes the `handshake`, and logs in again.
-- `command_stream` is the part of the protocol that handles plain commands.
+- `command_stream` is the part of the protocol that handles plain commands, `limited_stream` that with the limits.
 - `write_scheduler` decides when queued commands are written.
 - `raw_protocol` is a protocol that passes on the bytes of replies.
 - `transport` is the part of the protocol that deals with the transport.

@@ -21,18 +21,18 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from ..direct_write import direct_writer, write_at_once
-from ..errors import ConnectionLost, ProtocolError, ReplyError, TooManyPending
+from ..errors import ConnectionLost, ProtocolError, ReplyError
 from ..options import Options
-from ..requests.deadlines import DeadlineTimer, not_too_soon, split_expired
+from ..requests.deadlines import DeadlineTimer
 from ..requests.fast_deferred import fast
 from ..requests.internal import ASKING, InternalCall
-from ..requests.request import MultiRequest, Request, count_commands, size
+from ..requests.request import MultiRequest, Request, size
 from ..sentinel import Sentinel
 from ..statistics import NodeStatistics, Purpose
-from .command_stream import BURST, CommandStream
+from .command_stream import BURST
 from .decoder import decoder
+from .limited_stream import LimitedStream
 from .listener import ConnectionListener
-from .transport import TransportProtocol
 from .write_scheduler import WriteScheduler
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ _READER_MEMORY = 1 << 20
 _LARGE_BATCH = 128
 
 
-class RESPProtocol(CommandStream, TransportProtocol):
+class RESPProtocol(LimitedStream):
     """One connection to one node."""
 
     # Defaults are class attributes: CPython reads the attributes of an instance with more than 30 of them more slowly.
@@ -64,10 +64,6 @@ class RESPProtocol(CommandStream, TransportProtocol):
     unanswered = 0
     # Whether the connection was closed before the replies to cancelled commands came.
     _owed_at_close = False
-    # The bytes that were queued while the transport had too many unsent bytes.
-    _paused_bytes = 0
-    # The number of commands in unsent batches minus the number of these batches.
-    _batched = 0
 
     def __init__(
         self, clock: IReactorTime, options: Options, scheduler: WriteScheduler, peer: str, counters: NodeStatistics
@@ -112,11 +108,6 @@ class RESPProtocol(CommandStream, TransportProtocol):
     def __repr__(self) -> str:
         state = "ended" if self.ended else "draining" if self._draining else "paused" if self._paused else "open"
         return f"<RESPProtocol {self.peer} {state} sent={len(self._sent)} unsent={len(self._unsent)}>"
-
-    @property
-    def pending(self) -> int:
-        """The number of commands without a reply: sent, unsent and tombstones."""
-        return len(self._sent) + len(self._unsent) + self._batched
 
     def everything(self) -> list[Request]:
         """Return every request on this connection, sent and unsent."""
@@ -216,22 +207,6 @@ class RESPProtocol(CommandStream, TransportProtocol):
                 request.written_on(self)
             if not request.internal:
                 self._carried_more = True
-
-    def _admit(self, request: Request, count: int = 1) -> None:
-        """Check the limits for new commands.  Commands that were accepted before are never refused."""
-        if request.is_new:
-            full = self.pending + count > self._max_pending
-            if full or self._paused:
-                self._drop_cancelled()
-            if full and self.pending + count > self._max_pending:
-                text = f"{self.pending} commands pending; the limit is {self._max_pending} (max_pending)"
-                raise TooManyPending(f"{self.peer}: {text}")
-            if self._paused and self._paused_bytes >= self._options.max_unsent_bytes:
-                limit = self._options.max_unsent_bytes
-                text = f"{self._paused_bytes} bytes unsent; the limit is {limit} (max_unsent_bytes)"
-                raise TooManyPending(f"{self.peer}: {text}")
-        if self._paused:
-            self._paused_bytes += size(request)
 
     def _write_large(self, requests: list[Request]) -> None:
         parts: list[bytes] = []
@@ -346,54 +321,6 @@ class RESPProtocol(CommandStream, TransportProtocol):
     def _pushed(self, push: list[Any]) -> None:
         if self.on_push is not None:
             self.on_push(push)
-
-    # ---- time
-
-    def _sweep(self) -> None:
-        """Time out the commands past their deadlines; abort the connection if the peer is silent."""
-        now = self.seconds()
-        if self._sent and self._is_silent(now):
-            silence = now - self.heard_at
-            text = f"{self.peer} sent nothing for {silence:.1f} s while {len(self._sent)} replies were pending"
-            self.abort(ConnectionLost(text))
-            return
-        where = self._describe(now)
-        late_sent, _, next_sent = split_expired(self._sent, now)
-        late_unsent, _, next_unsent = split_expired(self._unsent, now)
-        if late_unsent:
-            self._drop_unsent(set(map(id, late_unsent)))
-        self._deadline_timer.by(not_too_soon(min(next_sent, next_unsent), now, self.pending))
-        if self._sent:
-            self._deadline_timer.by(self.heard_at + self.patience)
-        # A request with several replies is in the queue of the sent ones several times.
-        self.counters.timeouts += sum(not request.internal for request in late_sent) + count_commands(late_unsent)
-        for written, late in ((True, late_sent), (False, late_unsent)):
-            for request in late:
-                request.time_out(now, where, written=written)
-        if self._draining:
-            self._close_if_drained()
-
-    def _drop_cancelled(self) -> None:
-        if self._cancels_seen != self._write_scheduler.cancels.count:
-            self._cancels_seen = self._write_scheduler.cancels.count
-            self._drop_unsent({id(r) for r in self._unsent if r.called and r is not ASKING})
-
-    def _drop_unsent(self, late: set[int]) -> None:
-        """Remove unsent requests, each with the ASKING before it; ``late`` holds their ids."""
-        kept: list[Request] = []
-        for request in self._unsent:
-            if id(request) not in late:
-                kept.append(request)
-            else:
-                self._paused_bytes -= size(request)
-                if kept and kept[-1] is ASKING:
-                    kept.pop()
-        self._unsent[:] = kept
-        self._batched = sum(len(request) - 1 for request in kept if isinstance(request, MultiRequest))
-
-    def _describe(self, now: float) -> str:
-        age = f", the oldest for {now - self._sent[0].since:.2f} s" if self._sent and self._sent[0].since else ""
-        return f"{self.peer}: {len(self._sent)} replies pending{age}; {len(self._unsent)} commands unsent"
 
     # ---- the transport
 
