@@ -177,6 +177,22 @@ class ClientTests(ProxyTests):
         self.assertEqual(await wire.call("CLIENT", "ID"), b":%d\r\n" % int(found["id"]))
         self.assertEqual(found["laddr"], f"127.0.0.1:{self.port}")
 
+    async def test_the_last_command(self) -> None:
+        """CLIENT LIST shows the last command of each client, also of those that are simply passed on."""
+        wire, other = await self.wire(), await self.wire()
+        (number,) = [int(each["id"]) for each in clients_in(await other.call("CLIENT", "INFO"))]
+        for words, shown in (
+            (("SET", "key", 1), "set"),
+            (("INCR", "key"), "incr"),
+            (("PING",), "ping"),
+            (("get", "key"), "get"),
+            (("DEL", "a", "b"), "del"),
+            (("CLIENT", "ID"), "client|id"),
+        ):
+            await other.call(*words)
+            (found,) = clients_in(await wire.call("CLIENT", "LIST", "ID", number))
+            self.assertEqual(found["cmd"], shown)
+
     async def test_filters(self) -> None:
         """Filters select clients by what they are; all filters together must fit."""
         one, other, third = [await self.wire() for _ in range(3)]

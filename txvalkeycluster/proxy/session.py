@@ -194,6 +194,7 @@ class ClientSession(ClientState):
                 self.cells += cells
                 self.server.cells_under_way += len(cells)
                 self.commands += len(cells)
+                self.last_command = names[-1]
                 upstream.add_keyed(cells, keys, frames)
                 return
         self._start(requests)
