@@ -95,9 +95,10 @@ def run(suite: str, reactor: str, coverage: Path) -> tuple[int, int, int]:
     counts = {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", last[-1] if last else "")}
     passed = counts.get("successes", 0) + counts.get("expectedFailures", 0)
     failed = counts.get("failures", 0) + counts.get("errors", 0) + counts.get("unexpectedSuccesses", 0)
-    if passed == 0 or (ended.returncode and not failed):
-        failed += 1  # A suite that ran no test, or that ended with an error outside its tests, is one failure.
-    return passed, failed, counts.get("skips", 0)
+    skipped = counts.get("skips", 0)
+    if passed + failed + skipped == 0 or (ended.returncode and not failed):
+        failed += 1  # A suite that has no test, or that ended with an error outside its tests, is one failure.
+    return passed, failed, skipped
 
 
 def report(coverage: Path) -> bool:
