@@ -20,7 +20,6 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from time import sleep
-from types import MappingProxyType
 from typing import Any
 
 import click
@@ -147,12 +146,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def started(
-    words: list[str], port: int, folder: Path, environment: Mapping[str, str] = MappingProxyType({})
-) -> Iterator[int]:
+def started(words: list[str], port: int, folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[int]:
     """Start a program, wait until it listens, and end it afterwards; gives the number of its process."""
     with (folder / f"{port}.log").open("w") as log:
-        process = subprocess.Popen(words, stdout=log, stderr=log, cwd=ROOT, env={**os.environ, **environment})
+        process = subprocess.Popen(words, stdout=log, stderr=log, cwd=ROOT, env={**os.environ, **(environment or {})})
     try:
         for _ in range(200):
             try:

@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 
+def in_python(function: Any) -> Any:
+    """Return the version of a function in Python."""
+    return getattr(function, "__wrapped__", function)
+
+
 def versions(module: Any, name: str) -> Iterator[Any]:
     """Let a module use each version of one of its functions in turn.
 
@@ -18,7 +23,7 @@ def versions(module: Any, name: str) -> Iterator[Any]:
     """
     used = getattr(module, name)
     try:
-        for function in dict.fromkeys([getattr(used, "__wrapped__", used), used]):
+        for function in dict.fromkeys([in_python(used), used]):
             setattr(module, name, function)
             yield function
     finally:

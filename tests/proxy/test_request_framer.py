@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.acceleration.test_same_parts import NO_EXTENSION
 from tests.cases import SynchronousTestCase
 from tests.proxy.base import request
-from tests.versions import versions
+from tests.versions import in_python, versions
 from txvalkeycluster.proxy import request_framer
 from txvalkeycluster.proxy.request_framer import Request, RequestFramer, RequestLimits, words_of
 
@@ -129,8 +129,7 @@ class RequestFramerTests(SynchronousTestCase):
     def test_lengths_that_become_usual(self) -> None:
         """Requests come out unchanged while the framer learns their lengths, forgets them and learns others."""
         random = Random(20)
-        taken = request_framer.take_simple
-        self.patch(request_framer, "take_simple", getattr(taken, "__wrapped__", taken))
+        self.patch(request_framer, "take_simple", in_python(request_framer.take_simple))
         learnt([])
         framer = RequestFramer(RequestLimits())
         for _ in range(40):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.acceleration.test_same_parts import NO_EXTENSION
 from tests.cases import SynchronousTestCase
 from tests.fuzz.inputs import damaged_bytes
-from tests.versions import versions
+from tests.versions import in_python, versions
 from txvalkeycluster import framing
 from txvalkeycluster.errors import ProtocolError, ReplyError
 from txvalkeycluster.framing import ReplyFramer, Sampler
@@ -239,7 +239,7 @@ class LearningTests(LearningCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(framing, "take_plain", getattr(framing.take_plain, "__wrapped__", framing.take_plain))
+        self.patch(framing, "take_plain", in_python(framing.take_plain))
 
     def test_lengths_are_learnt_and_forgotten(self) -> None:
         """Bulk strings of usual lengths are found by the expression; when others are usual, they replace them."""

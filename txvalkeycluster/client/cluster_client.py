@@ -6,12 +6,11 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, overload
+from typing import Any, Self, Unpack, overload
 from weakref import WeakMethod
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
 from ..commands import CommandTable
 from ..commands.converters import Convert
@@ -33,9 +32,6 @@ from .composite_methods import CompositeMethods
 from .listener_methods import ListenerMethods
 from .node_methods import NodeMethods
 from .scan_methods import ScanMethods
-
-_log = Logger()
-_T = TypeVar("_T")
 
 
 class ClusterClient(

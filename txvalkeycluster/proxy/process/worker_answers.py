@@ -70,10 +70,7 @@ class WorkerAnswers:
         return Deferred.fromCoroutine(self._snapshot())
 
     async def _snapshot(self) -> Snapshot:
-        peers = Peers(self._reactor, self._supervisor.folder, 0)
-        asked = [worker for worker in self._supervisor.workers if worker.ready.called]
-        asking = [Deferred.fromCoroutine(peers.ask(each.number, "NUMBERS", patience=_PATIENCE)) for each in asked]
-        for worker, (answered, reply) in zip(asked, await DeferredList(asking, consumeErrors=True), strict=True):
+        for worker, answered, reply in await self._ask("NUMBERS", _PATIENCE):
             # A worker that has ended meanwhile has told its numbers, or they are those of the last time.
             if worker in self._supervisor.workers:
                 if not answered and not worker.told_all:
@@ -81,6 +78,14 @@ class WorkerAnswers:
                 if not worker.told_all:
                     worker.numbers = snapshot_in(reply)
         return self._total()
+
+    async def _ask(self, question: str, patience: float) -> list[tuple[WorkerProcess, bool, Any]]:
+        """Return for each worker that has started whether it has answered, and its answer or a Failure."""
+        peers = Peers(self._reactor, self._supervisor.folder, 0)
+        asked = [worker for worker in self._supervisor.workers if worker.ready.called]
+        asking = [Deferred.fromCoroutine(peers.ask(each.number, question, patience=patience)) for each in asked]
+        answers: Any = await DeferredList(asking, consumeErrors=True)
+        return [(worker, answered, reply) for worker, (answered, reply) in zip(asked, answers, strict=True)]
 
     def _total(self) -> Snapshot:
         total = Snapshot()
@@ -126,22 +131,15 @@ class WorkerAnswers:
         return Deferred.fromCoroutine(self._status())
 
     async def _status(self) -> dict[str, Any]:
-        peers, workers = Peers(self._reactor, self._supervisor.folder, 0), self._supervisor.workers
-        asked = [worker for worker in workers if worker.ready.called]
-        asking = [Deferred.fromCoroutine(peers.ask(each.number, "STATUS", patience=_SHORT_PATIENCE)) for each in asked]
         parts: dict[int, Part] = {}
-        for worker, (answered, reply) in zip(asked, await DeferredList(asking, consumeErrors=True), strict=True):
+        for worker, answered, reply in await self._ask("STATUS", _SHORT_PATIENCE):
             if answered:
                 part = parts[worker.number] = part_in(reply)
                 if not worker.told_all:
                     worker.numbers = part.numbers
-        rows = [
-            worker_row(each.number, _state(each, each.number in parts), each.numbers)
-            for each in self._supervisor.workers
-        ]
-        accepting = [
-            parts[each.number].readiness for each in self._supervisor.workers if each.accepts and each.number in parts
-        ]
+        workers = self._supervisor.workers
+        rows = [worker_row(each.number, _state(each, each.number in parts), each.numbers) for each in workers]
+        accepting = [parts[each.number].readiness for each in workers if each.accepts and each.number in parts]
         return status_of(
             list(parts.values()),
             self._total(),
