@@ -2,8 +2,8 @@
 
 #include "fast.h"
 
-static PyObject *
-list_attribute(PyObject *object, PyObject *name)
+PyObject *
+fast_list_attribute(PyObject *object, PyObject *name)
 {
     PyObject *list = PyObject_GetAttr(object, name);
     if (list != NULL && !PyList_CheckExact(list)) {
@@ -13,11 +13,10 @@ list_attribute(PyObject *object, PyObject *name)
     return list;
 }
 
-/* Return the batch for the owner of a slot.  The first command for an owner makes its batch. */
-static PyObject *
-batch_for(PyObject *batches, int slot)
+PyObject *
+fast_batch_for(PyObject *batches, int slot)
 {
-    PyObject *destinations = list_attribute(batches, fast_str.destinations);
+    PyObject *destinations = fast_list_attribute(batches, fast_str.destinations);
     if (destinations == NULL) {
         return NULL;
     }
@@ -59,12 +58,12 @@ append_number(PyObject *list, Py_ssize_t value)
 static int
 add(PyObject *batches, Py_ssize_t place, int slot, PyObject *payload, PyObject *command)
 {
-    PyObject *batch = batch_for(batches, slot), *places = NULL, *packed = NULL, *commands = NULL, *slots = NULL;
+    PyObject *batch = fast_batch_for(batches, slot), *places = NULL, *packed = NULL, *commands = NULL, *slots = NULL;
     int failed = -1;
-    if (batch != NULL && (places = list_attribute(batch, fast_str._places)) != NULL
-        && (packed = list_attribute(batch, fast_str._packed)) != NULL
-        && (commands = list_attribute(batch, fast_str._commands)) != NULL
-        && (slots = list_attribute(batch, fast_str._slots)) != NULL && append_number(places, place) == 0
+    if (batch != NULL && (places = fast_list_attribute(batch, fast_str._places)) != NULL
+        && (packed = fast_list_attribute(batch, fast_str._packed)) != NULL
+        && (commands = fast_list_attribute(batch, fast_str._commands)) != NULL
+        && (slots = fast_list_attribute(batch, fast_str._slots)) != NULL && append_number(places, place) == 0
         && PyList_Append(packed, payload) == 0 && PyList_Append(commands, command) == 0
         && append_number(slots, slot) == 0) {
         failed = 0;

@@ -229,6 +229,12 @@ PyObject *fast_split(PyObject *const *args);
 PyObject *fast_store(PyObject *const *args);
 PyObject *fast_merge(PyObject *const *args);
 
+/* Return an attribute that is a list. */
+PyObject *fast_list_attribute(PyObject *object, PyObject *name);
+
+/* Return the batch for the owner of a slot, as `BatchesByNode.of`. */
+PyObject *fast_batch_for(PyObject *batches, int slot);
+
 /* ---- frames.c, relay.c: the same */
 
 PyObject *fast_take_plain(PyObject *const *args);

@@ -66,6 +66,13 @@ is_of_double(int character)
            || character == '-' || character == '+' || character == '.';
 }
 
+/* Skip the rest of a null bulk string or a null array. */
+static const char *
+skip_null(const char *place, const char *end)
+{
+    return place[1] == '1' ? skip(place, end, 2) : NULL;
+}
+
 /* Skip one reply with all its elements.  Returns its end; NULL if it is not complete, or for the Python code. */
 static const char *
 skip_reply(const char *place, const char *end)
@@ -96,7 +103,7 @@ skip_reply(const char *place, const char *end)
             break;
         case '$':
             if (*place == '-') {
-                place = place[1] == '1' ? skip(place, end, 2) : NULL;
+                place = skip_null(place, end);
                 break;
             }
             /* fall through */
@@ -107,7 +114,7 @@ skip_reply(const char *place, const char *end)
             break;
         case '*':
             if (*place == '-') {
-                place = place[1] == '1' ? skip(place, end, 2) : NULL;
+                place = skip_null(place, end);
                 break;
             }
             /* fall through */
@@ -126,32 +133,46 @@ skip_reply(const char *place, const char *end)
     return place;
 }
 
+/* Take the arguments data, pos and a list.  Returns where to begin; NULL if they are for the Python code. */
+static const char *
+begin_of(PyObject *const *args, const char **end)
+{
+    if (!PyBytes_CheckExact(args[0]) || !PyList_CheckExact(args[2])) {
+        return NULL;
+    }
+    Py_ssize_t begin = PyLong_AsSsize_t(args[1]), size = PyBytes_GET_SIZE(args[0]);
+    *end = PyBytes_AS_STRING(args[0]) + size;
+    return begin < 0 || begin > size ? NULL : PyBytes_AS_STRING(args[0]) + begin;
+}
+
+/* Append a new object, or report that it could not be made.  Returns -1 after an error. */
+static int
+append_new(PyObject *list, PyObject *item)
+{
+    int failed = item == NULL ? -1 : PyList_Append(list, item);
+    Py_XDECREF(item);
+    return failed;
+}
+
 PyObject *
 fast_take_plain(PyObject *const *args)
 {
-    PyObject *data = args[0], *frames = args[2];
-    if (!PyBytes_CheckExact(data) || !PyList_CheckExact(frames)) {
+    const char *end, *place = begin_of(args, &end);
+    Py_ssize_t most = place != NULL ? PyLong_AsSsize_t(args[3]) : -1;
+    if (most < 0) {
         return NULL;
     }
-    Py_ssize_t begin = PyLong_AsSsize_t(args[1]), most = PyLong_AsSsize_t(args[3]);
-    if (begin < 0 || most < 0 || begin > PyBytes_GET_SIZE(data)) {
-        return NULL;
-    }
-    const char *place = PyBytes_AS_STRING(data) + begin, *end = PyBytes_AS_STRING(data) + PyBytes_GET_SIZE(data);
     while (place < end && memchr("-!>|", *place, 4) == NULL) {
         const char *after = skip_reply(place, end);
         if (after == NULL || after - place > most) {
             break;
         }
-        PyObject *frame = PyBytes_FromStringAndSize(place, after - place);
-        int failed = frame == NULL || PyList_Append(frames, frame) < 0;
-        Py_XDECREF(frame);
-        if (failed) {
+        if (append_new(args[2], PyBytes_FromStringAndSize(place, after - place)) < 0) {
             return NULL;
         }
         place = after;
     }
-    return PyLong_FromSsize_t(place - PyBytes_AS_STRING(data));
+    return PyLong_FromSsize_t(place - PyBytes_AS_STRING(args[0]));
 }
 
 /* A word of a request. */
@@ -174,15 +195,10 @@ read_word(const char *place, const char *end, Py_ssize_t most, Word *word)
 PyObject *
 fast_take_simple(PyObject *const *args)
 {
-    PyObject *data = args[0], *requests = args[2];
-    if (!PyBytes_CheckExact(data) || !PyList_CheckExact(requests)) {
+    const char *end, *place = begin_of(args, &end);
+    if (place == NULL) {
         return NULL;
     }
-    Py_ssize_t begin = PyLong_AsSsize_t(args[1]);
-    if (begin < 0 || begin > PyBytes_GET_SIZE(data)) {
-        return NULL;
-    }
-    const char *place = PyBytes_AS_STRING(data) + begin, *end = PyBytes_AS_STRING(data) + PyBytes_GET_SIZE(data);
     while (end - place > 4 && place[0] == '*' && (place[1] == '2' || place[1] == '3')
            && skip(place + 2, end, 0) != NULL) {
         Word name, key, value;
@@ -196,12 +212,10 @@ fast_take_simple(PyObject *const *args)
             break;
         }
         PyObject *request = Py_BuildValue("(y#y#y#)", place, after - place, name.bytes, name.size, key.bytes, key.size);
-        int failed = request == NULL || PyList_Append(requests, request) < 0;
-        Py_XDECREF(request);
-        if (failed) {
+        if (append_new(args[2], request) < 0) {
             return NULL;
         }
         place = after;
     }
-    return PyLong_FromSsize_t(place - PyBytes_AS_STRING(data));
+    return PyLong_FromSsize_t(place - PyBytes_AS_STRING(args[0]));
 }

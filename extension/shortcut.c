@@ -97,7 +97,7 @@ SHORTCUT(store, 3)
 SHORTCUT(merge, 3)
 SHORTCUT(take_plain, 4)
 SHORTCUT(take_simple, 3)
-SHORTCUT(add_keyed, 6)
+SHORTCUT(add_keyed, 4)
 
 static int
 shortcut_init(Shortcut *self, PyObject *args, PyObject *keywords)

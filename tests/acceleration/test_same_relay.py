@@ -12,7 +12,7 @@ from tests.acceleration.test_same_parts import BYTES, NO_EXTENSION, outcome
 from tests.cases import SynchronousTestCase
 from txvalkeycluster.commands import CommandTable
 from txvalkeycluster.relay.batch import add_keyed
-from txvalkeycluster.requests.raw_batch import RawBatch
+from txvalkeycluster.requests.raw_batch import RawBatch, RawBatches
 
 NODES = ["one", "two", "three"]
 DESTINATIONS = [NODES[slot * 3 >> 14] for slot in range(16384)]
@@ -24,9 +24,10 @@ class RelayTests(SynchronousTestCase):
     def played(self, function: Any, *calls: tuple[Any, Any, Any], make: Any = None) -> list[Any]:
         """Return the results of calls, and the requests of each batch."""
         table, collector = CommandTable(), object()
-        groups: dict[Any, RawBatch] = {}
-        make = make or (lambda slot: RawBatch(collector, slot, table))  # type: ignore[arg-type]
-        seen = [outcome(function, groups, DESTINATIONS, make, *call) for call in calls]
+        groups = RawBatches(collector, DESTINATIONS, table)  # type: ignore[arg-type]
+        if make is not None:
+            groups.make = make  # type: ignore[method-assign]
+        seen = [outcome(function, groups, *call) for call in calls]
         return [*seen, [(node, batch.target, batch._places, batch._packed) for node, batch in groups.items()]]
 
     def check(self, *calls: tuple[Any, Any, Any], make: Any = None) -> list[Any]:

@@ -13,7 +13,8 @@ from twisted.python.failure import Failure
 
 from ..acceleration import fast
 from ..errors import ClientClosed
-from ..requests.raw_batch import RawBatch, RawPart, RawReplyError
+from ..requests.batch import BatchesByNode
+from ..requests.raw_batch import RawBatch, RawBatches, RawPart, RawReplyError
 from ..routing.router import Router
 from ..slots import BRACE, key_slot
 
@@ -28,17 +29,7 @@ class RelayBatch:
     A batch is filled and submitted in the same turn of the reactor, and used only once.
     """
 
-    __slots__ = (
-        "_destinations",
-        "_groups",
-        "_on_delay",
-        "_on_replies",
-        "_parts",
-        "_pending",
-        "_room",
-        "_router",
-        "_waiting",
-    )
+    __slots__ = ("_groups", "_on_delay", "_on_replies", "_parts", "_pending", "_room", "_router", "_waiting")
 
     #: The results are always wanted.
     called = False
@@ -50,10 +41,10 @@ class RelayBatch:
             router: The router of the client.
         """
         self._router = router
-        # As long as the batch is filled, a new slot map does not matter: requests for one slot must not part.
-        self._destinations = router.recovery.slot_map.snapshot()
-        # The requests by node, or by the queue of slots without an owner.
-        self._groups: dict[Any, RawBatch] = {}
+        # The requests by node, or by the queue of slots without an owner.  As long as the batch is filled, a new slot
+        # map does not matter: requests for one slot must not part.
+        destinations = router.recovery.slot_map.snapshot()
+        self._groups: BatchesByNode[RawBatch] = RawBatches(self, destinations, router.commands)
         self._on_replies: OnReplies = _no_replies
         self._on_delay: Callable[[Any], object] | None = None
         # The number of requests without a reply.
@@ -80,11 +71,7 @@ class RelayBatch:
             slot: The slot of its keys, 0 to 16383.
             payload: The encoded request: one RESP array of bulk strings.  It is not checked.
         """
-        destination = self._destinations[slot]
-        group = self._groups.get(destination)
-        if group is None:
-            group = self._groups[destination] = self._make(slot)
-        group.put(tag, payload)
+        self._groups.of(slot).put(tag, payload)
 
     def add_keyed(self, tags: Sequence[Any], keys: Sequence[bytes], payloads: Sequence[bytes]) -> None:
         """Add requests with one key each; this is faster than `add`.
@@ -94,10 +81,7 @@ class RelayBatch:
             keys: The key of each request.
             payloads: The encoded requests.
         """
-        add_keyed(self._groups, self._destinations, self._make, tags, keys, payloads)
-
-    def _make(self, slot: int) -> RawBatch:
-        return RawBatch(self, slot, self._router.commands)
+        add_keyed(self._groups, tags, keys, payloads)
 
     def submit(
         self, on_replies: OnReplies, on_delay: Callable[[Any], object] | None, timeout: float | None
@@ -110,7 +94,7 @@ class RelayBatch:
         self._on_replies = on_replies
         self._on_delay = on_delay
         self._pending = len(self)
-        groups, self._groups = self._groups, {}
+        groups, self._groups = self._groups, _SUBMITTED
         now, deadline = router.clock.seconds(), router.deadline_of(timeout)
         for group in groups.values():
             group.send_at(now, deadline)
@@ -118,7 +102,7 @@ class RelayBatch:
             for group in groups.values():
                 router.next_turn.add(partial(group.fail_unanswered, ClientClosed, router.closed_because))
             return None
-        if router.recovery.slot_map.snapshot() is not self._destinations:
+        if router.recovery.slot_map.snapshot() is not groups.destinations:
             # They will be redirected, and later ones will not.
             for group in groups.values():
                 group.overtaken()
@@ -190,31 +174,24 @@ class RelayBatch:
             self._room.callback(None)
 
 
+# Without a reference to the batch, which would be a cycle.
+_SUBMITTED: BatchesByNode[RawBatch] = BatchesByNode([])
+
+
 def add_keyed(
-    groups: dict[Any, RawBatch],
-    destinations: list[Any],
-    make: Callable[[int], RawBatch],
-    tags: Sequence[Any],
-    keys: Sequence[bytes],
-    payloads: Sequence[bytes],
+    groups: BatchesByNode[RawBatch], tags: Sequence[Any], keys: Sequence[bytes], payloads: Sequence[bytes]
 ) -> None:
     """Add requests with one key each to the batches of their nodes.
 
     Args:
         groups: The batches.
-        destinations: The node for each slot.
-        make: Makes a batch for the node of a slot.
         tags: The tag of each request.
         keys: The key of each request.
         payloads: The encoded requests.
     """
     for tag, key, payload in zip(tags, keys, payloads, strict=True):
         slot = crc_hqx(key, 0) & 16383 if BRACE not in key else key_slot(key)
-        destination = destinations[slot]
-        group = groups.get(destination)
-        if group is None:
-            group = groups[destination] = make(slot)
-        group.put(tag, payload)
+        groups.of(slot).put(tag, payload)
 
 
 if fast is not None and not TYPE_CHECKING:

@@ -10,7 +10,7 @@ import hiredis
 from ..commands import Command, CommandTable
 from ..errors import ReplyError
 from ..slots import key_slot
-from .batch import Batch, Collector, SubRequest
+from .batch import Batch, BatchesByNode, Collector, SubRequest
 from .interfaces import Destination
 from .request import Call
 from .target import ANY_NODE, Target
@@ -200,6 +200,26 @@ class RawBatch(Batch):
         part = RawPart(collector, place, payload, command, target, self.since, self.deadline, command.repeatable)
         collector.parted(place, part)
         return part
+
+
+class RawBatches(BatchesByNode[RawBatch]):
+    """The batches of relayed requests."""
+
+    def __init__(self, collector: RawCollector, destinations: list[Any], table: CommandTable) -> None:
+        """Make no batches yet.
+
+        Args:
+            collector: Gets the results.
+            destinations: The destination for each slot.
+            table: The commands.
+        """
+        super().__init__(destinations)
+        self._collector = collector
+        self._table = table
+
+    def make(self, slot: int) -> RawBatch:
+        """Make the batch for a destination that has none."""
+        return RawBatch(self._collector, slot, self._table)
 
 
 _UNREADABLE = Command("an unreadable request", known=False)
