@@ -17,7 +17,7 @@ from twisted.internet.threads import deferToThread
 from txvalkeycluster.testing import LocalCluster, NoServer
 
 from . import interpreter
-from .peers import FOR_THREADS, OBSERVED, Addresses, name_of
+from .peers import FOR_THREADS, OBSERVED, Addresses, last_line, name_of
 from .report import Results
 from .workloads import IN_FLIGHT, WORKLOADS, AnyWorkload, Sample, Threaded, set_and_get
 
@@ -86,8 +86,7 @@ class Peer:
 
     def _last_line(self) -> str:
         self._stderr.seek(0)
-        lines = [line for line in self._stderr if line.strip()]
-        return lines[-1].strip() if lines else "it printed no error"
+        return last_line(self._stderr)
 
     def _end(self) -> None:
         self._process.kill()

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import perf_counter, process_time
 
-from .peers import Addresses
+from .peers import Addresses, last_line
 from .workloads import SMALL, Client, Count, PubSub, Sample
 
 # The number of messages that the client receives in a burst.
@@ -56,7 +56,7 @@ class Publisher:
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None
         print(file=process.stdin, flush=True)
         if not process.stdout.readline():
-            raise MessagesMissing(f"the publisher failed: {process.stderr.read().strip().splitlines()[-1]}")
+            raise MessagesMissing(f"the publisher failed: {last_line(process.stderr)}")
 
     def close(self) -> None:
         """End the process."""

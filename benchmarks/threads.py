@@ -28,7 +28,7 @@ def measure(client: BlockingClient, workload: Threaded, seconds: float) -> Sampl
     Args:
         client: A client that is connected.
         workload: The workload.
-        seconds: After this time no thread starts a new step.
+        seconds: After this time no thread starts a new step.  Each thread does at least one.
 
     Raises:
         WrongReply: A reply is not the value that was written.
@@ -41,9 +41,13 @@ def measure(client: BlockingClient, workload: Threaded, seconds: float) -> Sampl
         tally = tallies[number]
         place = number * 7919
         try:
-            while (before := perf_counter()) < tally.ends_at:
+            while True:
+                before = perf_counter()
                 tally.operations += _pipeline(client) if workload.pipelined else _set_and_get(client, place)
-                tally.latencies.append(perf_counter() - before)
+                now = perf_counter()
+                tally.latencies.append(now - before)
+                if now >= tally.ends_at:
+                    return
                 place += 1
         except Exception as error:
             errors.append(error)

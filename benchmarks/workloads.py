@@ -320,7 +320,7 @@ async def measure(
     Args:
         client: A client that is connected.
         workload: The steps to repeat, and the number of workers.
-        seconds: After this time no worker starts a new step.
+        seconds: After this time no worker starts a new step.  Each worker does at least one.
         gather: Waits for all awaitables of a list.
 
     Returns:

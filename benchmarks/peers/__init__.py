@@ -13,6 +13,7 @@ A module has one of these:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeAlias
 
 Addresses: TypeAlias = list[tuple[str, int]]
@@ -59,6 +60,12 @@ def name_of(peer: str) -> str:
 def short_name(peer: str) -> str:
     """Return the name of a client on the command line."""
     return peer.strip("_")
+
+
+def last_line(lines: Iterable[str]) -> str:
+    """Return the last line that a program printed, usually its error."""
+    printed = [line.strip() for line in lines if line.strip()]
+    return printed[-1] if printed else "it printed nothing"
 
 
 def find(word: str) -> str:

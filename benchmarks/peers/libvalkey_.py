@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..workloads import AT_ONCE, BY_HAND, HASHES, LARGE, MEDIUM, SPLIT, SPREAD, Sample, Workload, set_and_get
-from . import Addresses, Unsupported
+from . import Addresses, Unsupported, last_line
 
 _PROGRAM = Path(__file__).with_name("libvalkey.c")
 _WORDS = {
@@ -54,7 +54,7 @@ def measure(addresses: Addresses, ca: str | None, workload: Workload, seconds: f
     words = [str(program), seeds, word, str(workload.in_flight), str(seconds), *([ca] if ca is not None else [])]
     ended = subprocess.run(words, capture_output=True, text=True, timeout=_RUN_TIMEOUT)
     if ended.returncode:
-        raise RuntimeError(_last_line(ended.stderr) or f"the program ended with status {ended.returncode}")
+        raise RuntimeError(last_line(ended.stderr.splitlines()) or f"the program ended with status {ended.returncode}")
     return Sample(**json.loads(ended.stdout))
 
 
@@ -157,9 +157,4 @@ def _run(words: Sequence[str], failed: str, folder: Path | None = None) -> None:
         raise NotBuilt(f"{failed}: {error}") from error
     if ended.returncode:
         errors = [line for line in ended.stderr.splitlines() if "error" in line.lower()]
-        raise NotBuilt(f"{failed}: {errors[0].strip() if errors else _last_line(ended.stderr)}")
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+        raise NotBuilt(f"{failed}: {errors[0].strip() if errors else last_line(ended.stderr.splitlines())}")

@@ -15,10 +15,10 @@ from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
 import benchmarks.peers
-from benchmarks import pubsub
+from benchmarks import pubsub, threads
 from benchmarks.cluster import applies, choose, run
 from benchmarks.goals import GOALS
-from benchmarks.peers import NAMES, find, libvalkey_
+from benchmarks.peers import NAMES, find, last_line, libvalkey_
 from benchmarks.pubsub import BURST, Meter
 from benchmarks.report import FLOOR, OURS, C, Results, measured_rows, save_json, save_plot, show
 from benchmarks.scale import Scale
@@ -35,6 +35,7 @@ from benchmarks.workloads import (
     Count,
     PubSub,
     Sample,
+    Threaded,
     set_and_get,
 )
 from tests.cases import TestCase
@@ -52,6 +53,14 @@ class WorkloadTests(TestCase):
             (peer,) = [peer for peer in peers if applies(peer, workload)]
             self.assertIsNone(results.error_of(peer, workload.name))
             self.assertGreater(results.samples(peer, workload.name)[0].operations, 0)
+
+    def test_threads_without_time(self) -> None:
+        """Each thread does at least one step, however short the round is, so that there are latencies."""
+        workload = Threaded("threads", 4)
+        stored: dict[str, bytes] = {}
+        sample = threads.measure(Mock(set=stored.__setitem__, get=stored.__getitem__), workload, seconds=0)
+        self.assertEqual(sample.operations, 2 * workload.threads)
+        self.assertIsNotNone(sample.latencies)
 
     async def test_a_client_that_fails(self) -> None:
         """The error of a client that fails is recorded, and the client runs the next workload."""
@@ -141,6 +150,11 @@ class PubSubTests(TestCase):
         self.addCleanup(publisher.close)
         with self.assertRaisesRegex(pubsub.MessagesMissing, "the publisher failed: ConnectionRefusedError"):
             publisher.publish()
+
+    def test_last_line(self) -> None:
+        """The error of a program is the last line that it printed.  A program that was killed printed none."""
+        self.assertEqual(last_line(["Traceback:\n", " OSError: no\n", "\n"]), "OSError: no")
+        self.assertEqual(last_line([]), "it printed nothing")
 
 
 class CTests(TestCase):
