@@ -58,6 +58,7 @@ class KeySpecTests(SynchronousTestCase):
         self.assertEqual(keys(KeySpec(1, first=1, step=2, keynum=0), "MSETEX", 2, "a", 1, "b", 2, "EX", 9), ["a", "b"])
         self.assertEqual(keys(KeySpec(1, first=2, keynum=1), *["X", "opt", "2", "a", "b", "c"]), ["a", "b"])
         self.assertEqual(keys(KeySpec(1, first=1, keynum=9), *["X", "1", "a"]), [])
+        self.assertEqual(keys(KeySpec(1, first=-1, keynum=0), *["X", "1", "a"]), [])
 
     def test_keyword_forwards(self) -> None:
         """The keys follow the first keyword at or after the start, in any case and any type."""

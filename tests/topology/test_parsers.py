@@ -134,6 +134,8 @@ class SlotsTests(SynchronousTestCase):
             ([[0, 1, [b"h", 1, b"a", [[b"ip"], b"1.2.3.4"]]]], "metadata has a list where a name is expected"),
             ([[0, 1, [b"h", 1, [b"a"]]]], "row 0 node 0 has a list or a map where text or a number is expected"),
             ([[0, 1, [b"h", 1, b"a"]], [9, 99999, [b"h", 1, b"a"]]], "row 1 has the invalid slot range 9 to 99999"),
+            ([[0, 1, [b"h", 1, b"a"]], [b"x", 9, [b"h", 1, b"a"]]], "row 1 first slot: b'x' is not a number"),
+            ([[0, 1, [b"h", 1, b"a\nb"]]], "'a\\nb' is not a valid name"),
         ]:
             error = self.assertRaises(TopologyError, parse_slots, reply, ASKED)
             self.assertIn(text, str(error))
