@@ -28,6 +28,63 @@ epollreactor.install()
 """
 
 
+# Timed calls of every kind, calls from threads, errors, and the end: in this reactor, in this reactor with an unknown
+# Twisted, and in Twisted's.
+LOOP = """
+import sys
+from threading import Thread
+from twisted.internet import epollreactor as twisted
+from twisted.logger import globalLogBeginner
+from txvalkeycluster import epollreactor
+
+if sys.argv[1] == "unknown":
+    epollreactor._TIMED_CALLS = ("no such name",)
+(twisted if sys.argv[1] == "twisted" else epollreactor).install()
+from twisted.internet import reactor
+
+def logged(event):
+    if "log_failure" in event:
+        print("logged", event["log_failure"].value)
+
+globalLogBeginner.beginLoggingTo([logged], redirectStandardIO=False)
+reactor.addSystemEventTrigger("before", "startup", print, "startup")
+reactor.addSystemEventTrigger("before", "shutdown", print, "shutdown")
+
+def fail(text):
+    raise ValueError(text)
+
+def from_a_thread():
+    print("called from a thread")
+    for _ in range(60):
+        reactor.callLater(60, print, "never").cancel()
+    reactor.callLater(0, fail, "a timed call")
+    late = reactor.callLater(0.01, reset)
+    late.delay(0.02)
+
+def reset():
+    print("delayed;", len(reactor.getDelayedCalls()), "calls are left")
+    soon = reactor.callLater(60, print, "reset")
+    soon.reset(0.01)
+    reactor.callLater(0.05, break_down)
+
+def break_down():
+    poll = reactor.doPoll
+    def broken(wait):
+        reactor.doPoll = reactor.doIteration = poll
+        raise ValueError("the wait")
+    reactor.doPoll = reactor.doIteration = broken
+    reactor.callLater(0, reactor.stop)
+
+def begin():
+    print("running")
+    Thread(target=lambda: reactor.callFromThread(from_a_thread)).start()
+
+reactor.callWhenRunning(begin)
+reactor.run()
+print("ended")
+"""
+
+
 def system() -> Any:
     """Return what text logs show as the source of a line now."""
     return (context.get(log.ILogContext) or {}).get("system")  # type: ignore[no-untyped-call]
@@ -72,7 +129,7 @@ class Poller:
 
 class ReactorTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.reactor: Any = ValkeyEPollReactor()  # type: ignore[no-untyped-call]
+        self.reactor: Any = ValkeyEPollReactor()
         self.peers: list[Peer] = []
         self.ports: list[Any] = []
         self.addCleanup(self.close)
@@ -209,3 +266,16 @@ class ReactorTests(SynchronousTestCase):
         ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
         self.assertEqual(ended.stdout, "ValkeyEPollReactor\n")
         self.assertIn("ReactorAlreadyInstalledError", ended.stderr)
+
+    def test_the_loop(self) -> None:
+        """Timed calls, calls from threads, errors and the end are as in Twisted's loop."""
+        for loop in ("own", "unknown", "twisted"):
+            ended = subprocess.run([sys.executable, "-c", LOOP, loop], capture_output=True, text=True, timeout=60)
+            self.assertEqual(ended.stderr, "")
+            self.assertEqual(
+                ended.stdout.splitlines(),
+                [
+                    *("startup", "running", "called from a thread", "logged a timed call", "delayed; 0 calls are left"),
+                    *("reset", "logged the wait", "shutdown", "ended"),
+                ],
+            )
