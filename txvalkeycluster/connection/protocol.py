@@ -136,15 +136,18 @@ class RESPProtocol(LimitedStream):
         count = len(batch)
         if self._paused or self.pending + count > self._max_pending:
             self._admit(batch, count)
-        if not self._unsent:
+        unsent = self._unsent
+        if not unsent:
             self._write_scheduler.touch(self)
-        self._unsent.append(batch)
+        unsent.append(batch)
         self._mixed = True
         self._batched += count - 1
-        self._crowd = min(self._crowd, max(self._max_pending - len(self._sent) - self._batched, 0))
+        room = self._max_pending - len(self._sent) - self._batched
+        if room < self._crowd:
+            self._crowd = max(room, 0)
         if batch.deadline < self._deadline_timer.at:
             self._deadline_timer.by(batch.deadline)
-        if count >= _LARGE_BATCH or len(self._unsent) > BURST:
+        if count >= _LARGE_BATCH or len(unsent) > BURST:
             self._write_scheduler.write(self)
 
     def ask(self, request: Request) -> None:

@@ -18,26 +18,8 @@ from zope.interface import implementer
 _log = Logger()
 # The most sockets that are read before the reactor can do other work.
 _AT_ONCE = 256
-
-
-def _read(transport: Any) -> bool:
-    """Read from a transport, as its `doRead`; return whether it is still open."""
-    try:
-        data = transport.socket.recv(transport.bufferSize)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    if not data:
-        return False
-    try:
-        transport.protocol.dataReceived(data)
-        return True
-    except Exception:
-        # Only this client may suffer.
-        _log.failure("reading from {peer} failed", peer=transport.getPeer())
-        transport.abortConnection()
-        return True
+# The most bytes that are read at once, as in Twisted.
+_BYTES = 65536
 
 
 @implementer(IReadDescriptor)
@@ -96,7 +78,23 @@ class ClientPoller:
         self.reading = True
         for descriptor, event in self._epoll.poll(0, _AT_ONCE):
             transport = transports.get(descriptor)
-            if transport is not None and (event & ~select.EPOLLIN or not _read(transport)):
+            if transport is None:
+                continue
+            try:
+                # Twisted's `doRead`, without two calls.
+                data = transport.socket.recv(_BYTES) if event == select.EPOLLIN else b""
+            except BlockingIOError:
+                continue
+            except OSError:
+                data = b""
+            if data:
+                try:
+                    transport.protocol.dataReceived(data)
+                except Exception:
+                    # Only this client may suffer.
+                    _log.failure("reading from {peer} failed", peer=transport.getPeer())
+                    transport.abortConnection()
+            else:
                 # The connection has ended.  The reactor reads this again, and does what must be done.
                 self.remove(transport)
                 transport.startReading()

@@ -291,9 +291,7 @@ class ProxyServer(Factory):
                 self.reactor.callLater(0, self._end_of_turn)
 
     def _replied(self, started: float, cells: Sequence[Cell]) -> None:
-        touched = self._touched
-        for cell in cells:
-            touched.add(cell[1])
+        self._touched.update([cell[1] for cell in cells])
         if not self._awake and len(cells) > _FEW:
             self.wake()
         took = self.seconds() - started
@@ -321,7 +319,8 @@ class ProxyServer(Factory):
             except Exception:
                 _log.failure("{session!r} is cut, because its replies cannot be written", session=session)
                 session.cut("its replies cannot be written")
-        self.upstreams.submit(self.seconds())
+        if self.upstreams.begun:
+            self.upstreams.submit(self.seconds())
 
     # ---- limits
 

@@ -12,7 +12,7 @@ until the queue is empty.  That is so while
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _log = Logger()
 # The replies that the requests under way may have together, as far as earlier replies tell, in bytes.
 _WINDOW_BYTES = 1 << 20
-_LEAST_WINDOW = 2
+_FIRST_WINDOW, _LEAST_WINDOW = 4, 2
 # Replies of the proxy, and of servers, to requests that were perhaps not executed begin with these.
 _NOT_EXECUTED = (b"-CLUSTERDOWN ", b"-TRYAGAIN ", b"-TIMEOUT ", b"-CONNLOST ", b"-BUSY ", b"-LOADING ", b"-MASTERDOWN ")
 # Requests of fewer bytes do not count as much.
@@ -55,7 +55,7 @@ class ClientSession(ClientState):
     _alone = False
     # The number of requests that may be under way.  It grows as long as requests wait for it and replies are small.  It
     # begins low, because nobody knows the size of a reply before it comes.
-    _window = 4
+    _window: int
     # Whether requests wait because of it.
     _narrow = False
     # The bytes of the requests since no request was under way.
@@ -79,6 +79,7 @@ class ClientSession(ClientState):
         #: The cells of requests that are delayed, and their batches.
         self.delayed: list[tuple[Cell, RelayBatch]] = []
         self._queue: deque[Request] = deque()
+        self._window = min(_FIRST_WINDOW, server.most_pending)
 
     def __repr__(self) -> str:
         return f"<ClientSession {self.number} {self.peer} pending={len(self.cells)} queued={len(self._queue)}>"
@@ -155,11 +156,12 @@ class ClientSession(ClientState):
 
     def dataReceived(self, data: bytes) -> None:
         """Start the requests that are complete with ``data``."""
-        self.heard_at = self.server.seconds()
-        self.bytes_in += len(data)
         server = self.server
-        self._under_way += len(data)
-        server.under_way += len(data)
+        self.heard_at = server.seconds()
+        size = len(data)
+        self.bytes_in += size
+        self._under_way += size
+        server.under_way += size
         framer = self._framer
         if self._plain and not self._queue and not self._blocked:
             requests = framer.feed_simple(data)
@@ -184,17 +186,28 @@ class ClientSession(ClientState):
 
     def _start_simple(self, requests: list[Request]) -> None:
         """Start requests that have one key each, all at once if that is possible."""
-        upstream = self.upstream
-        most = min(self._window - len(self.cells), self.server.room)
-        if upstream is not None and len(requests) <= most:
-            frames, names, keys = zip(*requests, strict=True)
+        upstream, server, count = self.upstream, self.server, len(requests)
+        if upstream is not None and count <= self._window - len(self.cells) and count <= server.room:
             routes = upstream.routes
-            if all(map(routes.__getitem__, set(names))):
-                cells: list[Cell] = [[None, self, frame] for frame in frames]
+            frames: Sequence[bytes]
+            # Requests of these shapes have a key.
+            keys: Sequence[Any]
+            if count == 1:
+                # The same as below, in half of the time.
+                frame, name, key = requests[0]
+                fits = routes[name] is not None
+                cells: list[Cell] = [[None, self, frame]]
+                keys, frames = (key,), (frame,)
+            else:
+                frames, names, keys = zip(*requests, strict=True)
+                name = names[-1]
+                fits = all(map(routes.__getitem__, set(names)))
+                cells = [[None, self, frame] for frame in frames]
+            if fits:
                 self.cells += cells
-                self.server.cells_under_way += len(cells)
-                self.commands += len(cells)
-                self.last_command = names[-1]
+                server.cells_under_way += count
+                self.commands += count
+                self.last_command = name
                 upstream.add_keyed(cells, keys, frames)
                 return
         self._start(requests)
@@ -346,10 +359,7 @@ class ClientSession(ClientState):
         if self.delayed and len(cells) > 1:
             self._keep_order()
         ready: list[bytes] = []
-        while cells:
-            reply = cells[0][0]
-            if reply is None:
-                break
+        while cells and (reply := cells[0][0]) is not None:
             ready.append(reply)
             cells.popleft()
         self.server.cells_under_way -= len(ready)
@@ -393,8 +403,8 @@ class ClientSession(ClientState):
 
     def _write(self, ready: list[bytes]) -> None:
         data = b"".join(ready)
-        length = len(data)
-        window = 2 * self._window if self._narrow else self._window
-        room = _WINDOW_BYTES * len(ready) // (length + 1)
-        self._window = max(_LEAST_WINDOW, min(window, room, self.server.most_pending))
+        room = _WINDOW_BYTES * len(ready) // (len(data) + 1)
+        if self._narrow or room < self._window:
+            window = 2 * self._window if self._narrow else self._window
+            self._window = max(_LEAST_WINDOW, min(window, room, self.server.most_pending))
         self.send(data)

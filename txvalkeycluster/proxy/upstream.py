@@ -158,8 +158,8 @@ class Upstreams:
         # Passwords are keys only in a form that cannot be read from a dump.
         self._secret = os.urandom(32)
         self._found: OrderedDict[tuple[int, str | None, bytes], Upstream] = OrderedDict()
-        # Those with requests of this turn.
-        self._begun: list[Upstream] = []
+        #: Those with requests of this turn.
+        self.begun: list[Upstream] = []
         #: What the clients have done that are closed.
         self.ended = NodeStatistics()
 
@@ -225,12 +225,12 @@ class Upstreams:
         client.close()
 
     def _begin(self, upstream: Upstream) -> None:
-        self._begun.append(upstream)
+        self.begun.append(upstream)
         self._wake()
 
     def submit(self, now: float) -> None:
         """Send the requests of this turn."""
-        begun, self._begun = self._begun, []
+        begun, self.begun = self.begun, []
         for upstream in begun:
             upstream.submit(now)
 

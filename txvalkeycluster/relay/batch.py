@@ -93,11 +93,11 @@ class RelayBatch:
             raise RuntimeError("a batch can be submitted only once")
         self._on_replies = on_replies
         self._on_delay = on_delay
-        self._pending = len(self)
         groups, self._groups = self._groups, _SUBMITTED
         now, deadline = router.clock.seconds(), router.deadline_of(timeout)
         for group in groups.values():
             group.send_at(now, deadline)
+            self._pending += len(group)
         if router.closed:
             for group in groups.values():
                 router.next_turn.add(partial(group.fail_unanswered, ClientClosed, router.closed_because))

@@ -102,7 +102,7 @@ class Batch(MultiRequest):
             deadline: When the commands time out, as reactor.seconds().
             repeatable: Whether all commands of the batch may be sent again after a lost connection.
         """
-        super().__init__(b"", _BATCH, slot, since, deadline, repeatable)
+        super().__init__(b"", BATCH, slot, since, deadline, repeatable)
         self.called = False
         self._collector = collector
         # Four lists: with a tuple for each command, garbage collection would take a tenth of the time.
@@ -218,7 +218,7 @@ class Batch(MultiRequest):
             return
         # Break the reference cycle, and free the bytes.
         self.payload = b""
-        self._packed, self._commands, self._slots = [], [], []
+        self._packed = self._commands = self._slots = _FREED
         self.hand_over()
         self._ended()
 
@@ -308,6 +308,8 @@ class Batches(BatchesByNode[Batch]):
         return (command, slot, payload) if isinstance(payload, bytes) else None
 
 
-_BATCH = Command("a batch")
+BATCH = Command("a batch")
+# What a batch that has ended has instead of its lists.
+_FREED: list[Any] = []
 if fast is not None:
     fast.use_classes(Call, Batch)
