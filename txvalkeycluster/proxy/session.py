@@ -53,15 +53,6 @@ class ClientSession(ClientState):
 
     # A command runs that must not overlap with others.
     _alone = False
-    # The number of requests that may be under way.  It grows as long as requests wait for it and replies are small.  It
-    # begins low, because nobody knows the size of a reply before it comes.
-    _window: int
-    # Whether requests wait because of it.
-    _narrow = False
-    # The bytes of the requests since no request was under way.
-    _under_way = 0
-    # When the client began its request that is not complete.
-    _partial_since = 0.0
 
     def __init__(self, server: ProxyServer, number: int) -> None:
         """Make a session for a connection that is made now.
@@ -71,6 +62,8 @@ class ClientSession(ClientState):
             number: The number of the client.
         """
         super().__init__(server, number)
+        # Whatever nearly every client sets is set here.  A client that sets an attribute which the first ones have not
+        # set needs 1 to 2 KB more.
         self.heard_at = server.seconds()
         self.commands = 0
         self.bytes_in = 0
@@ -79,7 +72,15 @@ class ClientSession(ClientState):
         #: The cells of requests that are delayed, and their batches.
         self.delayed: list[tuple[Cell, RelayBatch]] = []
         self._queue: deque[Request] = deque()
+        # The number of requests that may be under way.  It grows as long as requests wait for it and replies are small.
+        # It begins low, because nobody knows the size of a reply before it comes.
         self._window = min(_FIRST_WINDOW, server.most_pending)
+        # Whether requests wait because of it.
+        self._narrow = False
+        # The bytes of the requests since no request was under way.
+        self._under_way = 0
+        # When the client began its request that is not complete.
+        self._partial_since = 0.0
 
     def __repr__(self) -> str:
         return f"<ClientSession {self.number} {self.peer} pending={len(self.cells)} queued={len(self._queue)}>"
