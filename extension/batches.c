@@ -54,47 +54,55 @@ append_number(PyObject *list, Py_ssize_t value)
     return failed;
 }
 
-/* Add a command to the batch of its node, as `Batch.add`. */
-static int
-add(PyObject *batches, Py_ssize_t place, int slot, PyObject *payload, PyObject *command)
+/* The lists of the batch for one destination. */
+typedef struct {
+    PyObject *destination; /* borrowed: the batches have it */
+    PyObject *places, *packed, *commands, *slots;
+} Lists;
+
+static void
+close_lists(Lists *lists)
 {
-    PyObject *batch = fast_batch_for(batches, slot), *places = NULL, *packed = NULL, *commands = NULL, *slots = NULL;
-    int failed = -1;
-    if (batch != NULL && (places = fast_list_attribute(batch, fast_str._places)) != NULL
-        && (packed = fast_list_attribute(batch, fast_str._packed)) != NULL
-        && (commands = fast_list_attribute(batch, fast_str._commands)) != NULL
-        && (slots = fast_list_attribute(batch, fast_str._slots)) != NULL && append_number(places, place) == 0
-        && PyList_Append(packed, payload) == 0 && PyList_Append(commands, command) == 0
-        && append_number(slots, slot) == 0) {
-        failed = 0;
-    }
+    Py_CLEAR(lists->places);
+    Py_CLEAR(lists->packed);
+    Py_CLEAR(lists->commands);
+    Py_CLEAR(lists->slots);
+    lists->destination = NULL;
+}
+
+/* Get the lists of the batch for a slot.  They must be closed, also after an error. */
+static int
+open_lists(Lists *lists, PyObject *batches, int slot)
+{
+    PyObject *batch = fast_batch_for(batches, slot);
+    int failed = batch == NULL || (lists->places = fast_list_attribute(batch, fast_str._places)) == NULL
+                         || (lists->packed = fast_list_attribute(batch, fast_str._packed)) == NULL
+                         || (lists->commands = fast_list_attribute(batch, fast_str._commands)) == NULL
+                         || (lists->slots = fast_list_attribute(batch, fast_str._slots)) == NULL
+                     ? -1
+                     : 0;
     Py_XDECREF(batch);
-    Py_XDECREF(places);
-    Py_XDECREF(packed);
-    Py_XDECREF(commands);
-    Py_XDECREF(slots);
     return failed;
 }
 
-/* Pack the words of a keyed command.  Returns NULL without an exception if it is for the Python code. */
-static PyObject *
-pack_usual(PyObject *words, PyObject *table, PyObject **command, int *slot)
+/* Add a command, as `Batch.add`. */
+static int
+append(const Lists *lists, Py_ssize_t place, int slot, PyObject *payload, PyObject *command)
 {
-    PyObject *name =
-        fast_is_sequence(words) && PySequence_Fast_GET_SIZE(words) > 1 ? PySequence_Fast_ITEMS(words)[0] : NULL;
-    if (name == NULL || !(PyUnicode_CheckExact(name) || PyBytes_CheckExact(name))
-        || (*command = PyDict_GetItemWithError(table, name)) == NULL || fast_is_true(*command, fast_str.keyed) != 1) {
-        PyErr_Clear();
-        return NULL;
-    }
-    PyObject *wire_name = PyObject_GetAttr(*command, fast_str.wire_name);
-    if (wire_name == NULL) {
-        PyErr_Clear();
-        return NULL;
-    }
-    PyObject *payload = fast_pack_keyed(wire_name, words, slot);
-    Py_DECREF(wire_name);
-    return payload;
+    return append_number(lists->places, place) < 0 || PyList_Append(lists->packed, payload) < 0
+                   || PyList_Append(lists->commands, command) < 0 || append_number(lists->slots, slot) < 0
+               ? -1
+               : 0;
+}
+
+/* Add a command to the batch of its node, as `Batches.add`. */
+static int
+add(PyObject *batches, Py_ssize_t place, int slot, PyObject *payload, PyObject *command)
+{
+    Lists lists = {NULL};
+    int failed = open_lists(&lists, batches, slot) < 0 ? -1 : append(&lists, place, slot, payload, command);
+    close_lists(&lists);
+    return failed;
 }
 
 static int
@@ -106,11 +114,111 @@ set_number(PyObject *object, PyObject *name, Py_ssize_t number)
     return failed;
 }
 
+/* A command with one key, which is its first argument. */
+typedef struct {
+    PyObject *name; /* as the caller wrote it */
+    PyObject *command, *wire_name;
+} UsualCommand;
+
+/* So many nodes and names need not be looked up for each command. */
+#define FEW_NODES 8
+#define FEW_NAMES 4
+
 /* How far `take` has come. */
 typedef struct {
     PyObject *intake, *batches, *table, *stopped;
     Py_ssize_t count, bytes, limit, small;
+    PyObject *destinations; /* NULL if it is not known */
+    Lists lists[FEW_NODES];
+    UsualCommand commands[FEW_NAMES];
+    int next_lists, next_command; /* the places of the next ones */
 } Taking;
+
+static void
+forget_command(UsualCommand *known)
+{
+    Py_CLEAR(known->name);
+    Py_CLEAR(known->command);
+    Py_CLEAR(known->wire_name);
+}
+
+/* Forget what was looked up, because other code runs that can change it. */
+static void
+forget(Taking *taking)
+{
+    for (int place = 0; place < FEW_NODES; place++) {
+        close_lists(&taking->lists[place]);
+    }
+    for (int place = 0; place < FEW_NAMES; place++) {
+        forget_command(&taking->commands[place]);
+    }
+    Py_CLEAR(taking->destinations);
+}
+
+/* Look up a name.  Returns NULL, perhaps with an exception, if it is for the Python code. */
+static const UsualCommand *
+usual_command(Taking *taking, PyObject *name)
+{
+    for (int place = 0; place < FEW_NAMES; place++) {
+        if (taking->commands[place].name == name) {
+            return &taking->commands[place];
+        }
+    }
+    PyObject *command =
+        PyUnicode_CheckExact(name) || PyBytes_CheckExact(name) ? PyDict_GetItemWithError(taking->table, name) : NULL;
+    if (command == NULL || fast_is_true(command, fast_str.keyed) != 1) {
+        return NULL;
+    }
+    PyObject *wire_name = PyObject_GetAttr(command, fast_str.wire_name);
+    if (wire_name == NULL) {
+        return NULL;
+    }
+    UsualCommand *known = &taking->commands[taking->next_command];
+    taking->next_command = (taking->next_command + 1) % FEW_NAMES;
+    forget_command(known);
+    *known = (UsualCommand){Py_NewRef(name), Py_NewRef(command), wire_name};
+    return known;
+}
+
+/* Pack the words of a keyed command.  Returns NULL without an exception if it is for the Python code. */
+static PyObject *
+pack_usual(Taking *taking, PyObject *words, PyObject **command, int *slot)
+{
+    const UsualCommand *known = fast_is_sequence(words) && PySequence_Fast_GET_SIZE(words) > 1
+                                    ? usual_command(taking, PySequence_Fast_ITEMS(words)[0])
+                                    : NULL;
+    if (known == NULL) {
+        PyErr_Clear();
+        return NULL;
+    }
+    *command = known->command;
+    return fast_pack_keyed(known->wire_name, words, slot);
+}
+
+/* Return the lists for a slot; NULL after an error. */
+static const Lists *
+lists_for(Taking *taking, int slot)
+{
+    if (taking->destinations == NULL
+        && (taking->destinations = fast_list_attribute(taking->batches, fast_str.destinations)) == NULL) {
+        return NULL;
+    }
+    PyObject *destination =
+        slot < PyList_GET_SIZE(taking->destinations) ? PyList_GET_ITEM(taking->destinations, slot) : NULL;
+    for (int place = 0; place < FEW_NODES && destination != NULL; place++) {
+        if (taking->lists[place].destination == destination) {
+            return &taking->lists[place];
+        }
+    }
+    Lists *lists = &taking->lists[taking->next_lists];
+    taking->next_lists = (taking->next_lists + 1) % FEW_NODES;
+    close_lists(lists);
+    if (open_lists(lists, taking->batches, slot) < 0) {
+        return NULL;
+    }
+    lists->destination = destination;
+    return lists;
+}
 
 /* Let the Python code see how far `take` has come. */
 static int
@@ -127,7 +235,8 @@ static int
 add_counted(Taking *taking, int slot, PyObject *payload, PyObject *command)
 {
     Py_ssize_t size = PyBytes_GET_SIZE(payload);
-    if (add(taking->batches, taking->count - 1, slot, payload, command) < 0) {
+    const Lists *lists = lists_for(taking, slot);
+    if (lists == NULL || append(lists, taking->count - 1, slot, payload, command) < 0) {
         return -1;
     }
     if (size <= taking->small) {
@@ -148,6 +257,7 @@ add_counted(Taking *taking, int slot, PyObject *payload, PyObject *command)
 static int
 add_unusual(Taking *taking, PyObject *words)
 {
+    forget(taking);
     if (show_count(taking) < 0) {
         return -1;
     }
@@ -161,6 +271,7 @@ add_unusual(Taking *taking, PyObject *words)
     if (PyArg_ParseTuple(packed, "OiO!", &command, &slot, &PyBytes_Type, &payload)) {
         taking->bytes = fast_number(taking->intake, fast_str.bytes);
         if (!PyErr_Occurred() && add_counted(taking, slot, payload, command) == 0) {
+            forget(taking);
             PyObject *stopped = PyObject_CallNoArgs(taking->stopped);
             result = stopped == NULL ? -1 : PyObject_IsTrue(stopped) ? 2 : 1;
             Py_XDECREF(stopped);
@@ -191,7 +302,7 @@ fast_take(PyObject *const *args)
         PyObject *command = NULL;
         int slot = 0;
         taking.count++;
-        PyObject *payload = pack_usual(words, taking.table, &command, &slot);
+        PyObject *payload = pack_usual(&taking, words, &command, &slot);
         if (payload != NULL) {
             added = add_counted(&taking, slot, payload, command) < 0 ? -1 : 1;
             Py_DECREF(payload);
@@ -205,6 +316,7 @@ fast_take(PyObject *const *args)
             break;
         }
     }
+    forget(&taking);
     if (PyErr_Occurred() || show_count(&taking) < 0) {
         Py_XDECREF(other);
         return NULL;

@@ -235,7 +235,11 @@ PyObject *fast_list_attribute(PyObject *object, PyObject *name);
 /* Return the batch for the owner of a slot, as `BatchesByNode.of`. */
 PyObject *fast_batch_for(PyObject *batches, int slot);
 
-/* ---- frames.c, relay.c: the same */
+/* ---- command_list.c */
+
+extern PyTypeObject fast_CommandList;
+
+/* ---- frames.c, relay.c: as batches.c */
 
 PyObject *fast_take_plain(PyObject *const *args);
 PyObject *fast_take_simple(PyObject *const *args);

@@ -186,9 +186,9 @@ PyInit__fast(void)
         return NULL;
     }
     PyObject *module = PyModule_Create(&definition);
-    PyTypeObject *types[] = {&fast_CallRecord, &fast_ObservedRecord, &fast_Times,      &fast_TimeRecorder,
-                             &fast_Shortcut,   &fast_CommandStream,  &fast_Reader,     &fast_Replies,
-                             &fast_Messages,   &fast_Executor,       &fast_ReplySender};
+    PyTypeObject *types[] = {&fast_CallRecord, &fast_ObservedRecord, &fast_Times,       &fast_TimeRecorder,
+                             &fast_Shortcut,   &fast_CommandStream,  &fast_Reader,      &fast_Replies,
+                             &fast_Messages,   &fast_Executor,       &fast_ReplySender, &fast_CommandList};
     for (size_t place = 0; module != NULL && place < sizeof types / sizeof *types; place++) {
         if (PyModule_AddType(module, types[place]) < 0) {
             Py_CLEAR(module);

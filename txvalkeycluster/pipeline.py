@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from inspect import iscoroutinefunction
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from twisted.internet.defer import Deferred
 
+from .acceleration import fast
 from .commands.converters import Convert, converted
 from .commands.encoder import Arg
 from .commands.method_support import Text
@@ -18,7 +19,33 @@ from .routing.results_in_order import ResultsInOrder
 from .routing.router import Router
 
 
-class Pipeline(QueuedCommands[Text]):
+class CommandList:
+    """The commands that are queued.  `_fast` has the same class in C."""
+
+    _calls: list[Sequence[Arg]]
+
+    def add(self, *args: Arg) -> Self:
+        """Queue any command; its result is the reply as the server sends it.
+
+        A wrong argument is reported in the results of `execute`, not here.
+
+        Args:
+            *args: The name of the command and its arguments.
+
+        Returns:
+            This pipeline.
+        """
+        self._calls.append(args)
+        return self
+
+
+#: The version in Python.
+PythonCommandList = CommandList
+if fast is not None and not TYPE_CHECKING:
+    CommandList = fast.CommandList
+
+
+class Pipeline(CommandList, QueuedCommands[Text]):
     """A queue of commands that are sent together.  `ClusterClient.pipeline` makes one.
 
     It has the methods of the client.  Each queues its command and returns the pipeline, so calls can be chained.
@@ -45,7 +72,7 @@ class Pipeline(QueuedCommands[Text]):
         """
         self._router = router
         self._timeout = timeout
-        self._calls: list[Sequence[Arg]] = []
+        self._calls = []
         # The key is the index of the call.
         self._converts: dict[int, Convert] = {}
 
@@ -54,20 +81,6 @@ class Pipeline(QueuedCommands[Text]):
 
     def __repr__(self) -> str:
         return f"<Pipeline of {len(self._calls)} commands>"
-
-    def add(self, *args: Arg) -> Self:
-        """Queue any command; its result is the reply as the server sends it.
-
-        A wrong argument is reported in the results of `execute`, not here.
-
-        Args:
-            *args: The name of the command and its arguments.
-
-        Returns:
-            This pipeline.
-        """
-        self._calls.append(args)
-        return self
 
     def execute(self, *, raise_first: bool = False) -> Deferred[list[Any]]:
         """Send the queued commands.  The pipeline is empty afterwards, and can be used again.

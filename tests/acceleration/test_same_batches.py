@@ -1,19 +1,22 @@
-"""`take`, `split`, `store` and `merge` in C do what the Python code of the same name does."""
+"""`CommandList`, `take`, `split`, `store` and `merge` in C do what the Python code of the same name does."""
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
+from weakref import ref
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.acceleration.test_same_parts import BYTES, NO_EXTENSION, ODD, TEXT
+from tests.acceleration.test_same_parts import BYTES, NO_EXTENSION, ODD, TEXT, outcome
 from tests.cases import SynchronousTestCase
 from txvalkeycluster.acceleration import fast
 from txvalkeycluster.commands import CommandTable
 from txvalkeycluster.commands.generated import COMMANDS
+from txvalkeycluster.pipeline import CommandList, PythonCommandList
 from txvalkeycluster.requests.batch import Batches
 from txvalkeycluster.routing import batches as module
 from txvalkeycluster.routing.batches import Intake, merge, split, store, take
@@ -35,13 +38,13 @@ NODES = ["one", "two", "three"]
 class Both:
     """What the function in C and the one in Python return, and what they leave behind."""
 
-    def __init__(self, function: Any, play: Callable[[Any, Batches], Any]) -> None:
-        self.ends = [self.end(play, each) for each in (function, function.__wrapped__)]
+    def __init__(self, function: Any, play: Callable[[Any, Batches], Any], nodes: list[str]) -> None:
+        self.ends = [self.end(play, each, nodes) for each in (function, function.__wrapped__)]
 
     @staticmethod
-    def end(play: Callable[[Any, Batches], Any], function: Any) -> list[Any]:
+    def end(play: Callable[[Any, Batches], Any], function: Any, nodes: list[str]) -> list[Any]:
         collector: Any = object
-        batches = Batches(collector, [NODES[slot * 3 >> 14] for slot in range(16384)], 1.0, 2.0)
+        batches = Batches(collector, [nodes[slot * len(nodes) >> 14] for slot in range(16384)], 1.0, 2.0)
         try:
             seen = [play(function, batches)]
         except Exception as error:
@@ -51,11 +54,49 @@ class Both:
         return [*seen, batches.large]
 
 
+class CommandListTests(SynchronousTestCase):
+    skip = NO_EXTENSION
+
+    def test_add(self) -> None:
+        """Any arguments are kept as they are.  Keywords are refused, and so is a list that is not initialized."""
+        ends: list[Any] = []
+        for base in (CommandList, PythonCommandList):
+
+            class Queue(base):  # type: ignore[misc, valid-type]
+                pass
+
+            queue: Any = Queue()
+            found: list[Any] = [outcome(queue.add, "GET", "key")[0]]
+            calls: list[Any] = []
+            queue._calls = calls
+            words = ("SET", "key", object())
+            self.assertIs(queue.add().add(*words).add("GET", 1, None), queue)
+            self.assertIs(calls[1][2], words[2])
+            found += [outcome(lambda queue=queue: queue.add("GET", key="key"))[0], calls[0], calls[1][:2], calls[2]]
+            ends.append(found)
+            del calls
+        self.assertEqual(*ends)
+        self.assertEqual(ends[0][:2], [AttributeError, TypeError])
+
+    def test_it_is_freed(self) -> None:
+        """Also if it is part of a cycle."""
+
+        class Queue(CommandList):
+            pass
+
+        queue: Any = Queue()
+        queue._calls = [queue]
+        freed = ref(queue)
+        del queue
+        gc.collect()
+        self.assertIsNone(freed())
+
+
 class BatchTests(SynchronousTestCase):
     skip = NO_EXTENSION
 
-    def check(self, function: Any, play: Callable[[Any, Batches], Any]) -> None:
-        self.assertEqual(*Both(function, play).ends)
+    def check(self, function: Any, play: Callable[[Any, Batches], Any], nodes: list[str] = NODES) -> None:
+        self.assertEqual(*Both(function, play, nodes).ends)
 
     @given(CALLS, st.integers(0, 40), st.sampled_from([0, 20, 1 << 20]), st.sampled_from([0, 60]))
     def test_take(self, calls: list[Any], most: int, limit: int, small: int) -> None:
@@ -84,6 +125,25 @@ class BatchTests(SynchronousTestCase):
             return function(intake, calls, 9, CommandTable(COMMANDS), batches, lambda: bool(ended)), intake.count
 
         self.check(take, play)
+
+    def test_many_nodes(self) -> None:
+        """There may be more nodes than batches whose lists are remembered, and other code may change the batches."""
+
+        def play(function: Any, batches: Batches) -> Any:
+            class Words(tuple[Any, ...]):
+                def __getitem__(self, place: Any) -> Any:
+                    kept.append(list(batches.items()))
+                    batches.clear()
+                    return super().__getitem__(place)
+
+            kept: list[Any] = []
+            calls: list[Any] = [("GET", f"key:{number}") for number in range(300)]
+            calls[100], calls[200] = Words(calls[100]), Words(calls[200])
+            function(Intake(), iter(calls), 300, CommandTable(COMMANDS), batches, lambda: False)
+            return [[(name, batch._places, batch._slots) for name, batch in batches] for batches in kept]
+
+        for count in (1, 7, 8, 9, 40):
+            self.check(take, play, [f"node {number}" for number in range(count)])
 
     def test_an_iterator_of_the_application(self) -> None:
         def calls() -> Iterator[Any]:
