@@ -467,8 +467,8 @@ class TLSTests(PubSubTests):
             for publishers in several:
                 await publishers.stop()
         self.assertEqual(violations, [])
-        # The nodes are asked one after another.  A connection to the first one can be replaced by one to the next, which
-        # is killed, too.
+        # The nodes are asked one after another.  A connection to the first one can be replaced by one to the next,
+        # which is killed, too.
         self.assertIn(classic.reasons, [{LostReason.CONNECTION: 50 * times} for times in (1, 2, 3)])
         await self.nothing_is_left()
 
