@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 from collections.abc import Callable
@@ -38,3 +39,5 @@ def leave_at_last(number: int) -> None:
     """End this process after 2 seconds, also if it hangs then."""
     signal.signal(signal.SIGALRM, lambda *_: os._exit(exit_status(number)))
     signal.alarm(_GRACE)
+    # Python gives up its handlers when it ends.  Then the alarm itself would end the process, with another status.
+    atexit.register(signal.alarm, 0)
