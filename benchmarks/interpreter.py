@@ -30,6 +30,7 @@ for _ in range(5):
     begun = perf_counter(); run(); times.append(perf_counter() - begun)
 print(min(times))
 """
+# How often each build is measured.
 _ROUNDS = 3
 # Another build must save at least this share of the time.
 _ENOUGH = 0.05

@@ -62,10 +62,10 @@ def short_name(peer: str) -> str:
     return peer.strip("_")
 
 
-def last_line(lines: Iterable[str]) -> str:
-    """Return the last line that a program printed, usually its error."""
+def last_line(lines: Iterable[str], otherwise: str = "it printed nothing") -> str:
+    """Return the last line that a program printed, usually its error; ``otherwise`` if it printed none."""
     printed = [line.strip() for line in lines if line.strip()]
-    return printed[-1] if printed else "it printed nothing"
+    return printed[-1] if printed else otherwise
 
 
 def find(word: str) -> str:

@@ -54,7 +54,7 @@ def measure(addresses: Addresses, ca: str | None, workload: Workload, seconds: f
     words = [str(program), seeds, word, str(workload.in_flight), str(seconds), *([ca] if ca is not None else [])]
     ended = subprocess.run(words, capture_output=True, text=True, timeout=_RUN_TIMEOUT)
     if ended.returncode:
-        raise RuntimeError(last_line(ended.stderr.splitlines()) or f"the program ended with status {ended.returncode}")
+        raise RuntimeError(last_line(ended.stderr.splitlines(), f"the program ended with status {ended.returncode}"))
     return Sample(**json.loads(ended.stdout))
 
 

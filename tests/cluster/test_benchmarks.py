@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from benchmarks.workloads import (
     PubSub,
     Sample,
     Threaded,
+    Workload,
     set_and_get,
 )
 from tests.cases import TestCase
@@ -159,6 +161,15 @@ class PubSubTests(TestCase):
 
 class CTests(TestCase):
     timeout = 300
+
+    def test_a_program_that_fails_without_a_word(self) -> None:
+        """The error of the program in C has its exit status then."""
+        [workload] = [each for each in choose(set_and_get(1)) if isinstance(each, Workload) and not each.tls]
+        with (
+            patch.object(libvalkey_, "build", return_value=shutil.which("false")),
+            self.assertRaisesRegex(RuntimeError, "^the program ended with status 1$"),
+        ):
+            libvalkey_.measure([("127.0.0.1", 1)], None, workload, 0.02, Path())
 
     async def test_workloads_of_c(self) -> None:
         """The program in C does these workloads, and gives the reason why it cannot do another."""
