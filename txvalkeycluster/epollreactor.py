@@ -1,10 +1,14 @@
 """A reactor for Linux that reads from TCP connections with less work than Twisted's epoll reactor.
 
 Twisted's reactors make a logging context for every event.  With one command in flight, this and what belongs to it is
-a third of the time that a command takes.  This reactor is Twisted's, but for one thing: if nothing is reported about a
-plain TCP connection but new bytes, they are read without a logging context.  So is another selectable with the
-attribute ``needs_no_context``.  Everything else goes through Twisted's code: writing, closing, errors, TLS, UDP,
-processes, and other selectables.  Timed calls do, too, but in a turn without one this reactor does less.
+a third of the time that a command takes.  This reactor is Twisted's, but for two things:
+
+- If nothing is reported about a plain TCP connection but new bytes, they are read without a logging context.  So is
+  another selectable with the attribute ``needs_no_context``.
+- It looks at timed calls only if one is new or due.
+
+Everything else goes through Twisted's code: writing, closing, errors, TLS, UDP, processes, timed calls, and other
+selectables.
 
 What changes for a program: log events that its protocols emit while they handle received data have no ``system``, which
 text logs show as ``-`` instead of the name of the protocol.
@@ -97,8 +101,8 @@ class ValkeyEPollReactor(EPollReactor):
     def _time_to_wait(self) -> float | None:
         """Run the timed calls that are due; return the seconds until the next one, or None if there is none.
 
-        In most turns no call is due, and there is no new one.  Then this takes a quarter of the time that Twisted's two
-        methods take, which is a tenth of a turn with one event.
+        In most turns no call is due, and there is no new one.  Then this, with the plain loop around it, saves 6,000 of
+        the 20,000 instructions of a turn with one event.
         """
         if self._knows_timed_calls and not (
             self.threadCallQueue or self._newTimedCalls or self._justStopped or self._cancellations > _MANY_CANCELLED

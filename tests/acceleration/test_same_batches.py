@@ -74,7 +74,6 @@ class CommandListTests(SynchronousTestCase):
             self.assertIs(calls[1][2], words[2])
             found += [outcome(lambda queue=queue: queue.add("GET", key="key"))[0], calls[0], calls[1][:2], calls[2]]
             ends.append(found)
-            del calls
         self.assertEqual(*ends)
         self.assertEqual(ends[0][:2], [AttributeError, TypeError])
 

@@ -194,7 +194,7 @@ class ClientSession(ClientState):
             # Requests of these shapes have a key.
             keys: Sequence[Any]
             if count == 1:
-                # The same as below, in half of the time.
+                # The same as below, with fewer objects.
                 frame, name, key = requests[0]
                 fits = routes[name] is not None
                 cells: list[Cell] = [[None, self, frame]]

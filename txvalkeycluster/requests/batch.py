@@ -309,7 +309,7 @@ class Batches(BatchesByNode[Batch]):
 
 
 BATCH = Command("a batch")
-# What a batch that has ended has instead of its lists.
-_FREED: list[Any] = []
+# What a batch that has ended has instead of its lists.  Nothing can be added to it.
+_FREED: Any = ()
 if fast is not None:
     fast.use_classes(Call, Batch)

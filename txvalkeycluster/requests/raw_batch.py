@@ -90,8 +90,8 @@ class RawBatch(Batch):
             slot: One of the slots of the requests.
             table: The commands.
         """
-        # The same as the constructors of the base classes, whose calls would take a tenth of the time of a request that
-        # is alone.  The requests have no definitions here, and their slots are not kept.
+        # The same as the constructors of the base classes, whose calls would take 4,300 instructions more: 3% of a
+        # request that is alone.  The requests have no definitions here, and their slots are not kept.
         self.command = BATCH
         self.target = slot
         self.repeatable = self.called = False
